@@ -1,4 +1,5 @@
 //! The JSON on the wire, literally: what an older or newer workspace also speaks.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use berth_supervisor_protocol::client::{Client, Incoming};
 use berth_supervisor_protocol::{

@@ -1,0 +1,97 @@
+//! What a context URL means.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The kind of a git host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provider {
+    /// github.com or GitHub Enterprise.
+    Github,
+    /// gitlab.com or a GitLab of one's own.
+    Gitlab,
+    /// Bitbucket Cloud.
+    Bitbucket,
+    /// Bitbucket Data Center.
+    BitbucketDc,
+    /// Azure DevOps Services or Server.
+    AzureDevops,
+    /// Gitea or Forgejo.
+    Gitea,
+    /// Any git over https.
+    Git,
+}
+
+/// What the URL points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextType {
+    /// The repository at its default branch.
+    Repository,
+    /// A branch.
+    Branch,
+    /// A tag.
+    Tag,
+    /// A commit.
+    Commit,
+    /// A pull or merge request.
+    PullRequest,
+    /// An issue.
+    Issue,
+    /// A file.
+    File,
+    /// A folder.
+    Directory,
+}
+
+/// A context URL, understood without asking the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Context {
+    /// The kind of host.
+    pub provider: Provider,
+    /// Lower case, with a port that is not the default.
+    pub host: String,
+    /// Everything before the repository: `group/subgroup`, `organization/project`, a Data Center project key or `~user`.
+    pub owner: String,
+    /// The repository's name, without `.git`.
+    pub name: String,
+    /// What it points at.
+    #[serde(rename = "type")]
+    pub kind: ContextType,
+    /// Branch, tag or commit as written; for a path whose ref may contain slashes, the shortest candidate until it is resolved.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// File or folder in the repository, decoded once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Line in the file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Number of the pull request or issue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// For git: `https://host/…`, never with credentials.
+    pub clone_url: String,
+    /// Where a person looks at the repository.
+    pub web_url: String,
+}
+
+/// A context whose ref was looked up at the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResolvedContext {
+    /// With `ref` and `path` split as the host's refs say.
+    pub context: Context,
+    /// Full ref name to fetch; none for a bare commit and an empty repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch_ref: Option<String>,
+    /// Branch to be on; none: detached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Full hexadecimal commit; none only for an empty repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The host's default branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_branch: Option<String>,
+}

@@ -1,0 +1,5 @@
+//! JSON shapes that cross a process border: the public API's, shared with the command line, and the internal ones that services exchange.
+
+pub mod context;
+pub mod internal;
+pub mod public;

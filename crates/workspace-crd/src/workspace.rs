@@ -1,0 +1,218 @@
+//! The `Workspace` custom resource: one instance.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, ConditionStatus, ConditionType};
+
+/// What should run. Immutable but for `timeouts`.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "berth.dev",
+    version = "v1",
+    kind = "Workspace",
+    plural = "workspaces",
+    shortname = "ws",
+    namespaced,
+    status = "WorkspaceStatus",
+    selectable = ".spec.workspaceId",
+    selectable = ".spec.ownerId",
+    printcolumn = r#"{"name":"Workspace","type":"string","jsonPath":".spec.workspaceName"}"#,
+    printcolumn = r#"{"name":"Class","type":"string","jsonPath":".spec.class"}"#,
+    printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
+    printcolumn = r#"{"name":"Node","type":"string","jsonPath":".status.node"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceSpec {
+    /// The durable workspace (UUID).
+    pub workspace_id: String,
+    /// Its name, also the host name inside.
+    #[schemars(length(min = 1, max = 63))]
+    pub workspace_name: String,
+    /// Who owns it (UUID).
+    pub owner_id: String,
+    /// Who pays for it (UUID).
+    pub organization_id: String,
+    /// What kind of run this is.
+    #[serde(default, rename = "type")]
+    pub kind: InstanceType,
+    /// Name of a `WorkspaceClass`.
+    pub class: String,
+    /// Image reference; none: `image` of the repository's devcontainer.json, else the base image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What is checked out.
+    pub checkout: Checkout,
+    /// Git's `user.name` and `user.email` inside.
+    #[serde(default)]
+    pub git: GitIdentity,
+    /// When it stops by itself.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Environment of every process inside; never secrets.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// `host:port` of private or loopback addresses that this workspace may reach.
+    #[serde(default)]
+    pub allow_private_hosts: Vec<String>,
+}
+
+/// Why an instance runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InstanceType {
+    /// A user works in it.
+    #[default]
+    Regular,
+    /// Prepares a layer for later starts, headless.
+    Prebuild,
+    /// Builds an image, headless.
+    ImageBuild,
+}
+
+/// The content a workspace begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkout {
+    /// The repository.
+    pub repository: Repository,
+    /// Full ref name to fetch, for example `refs/heads/main` or `refs/pull/7/head`; none: the commit alone, or an empty repository.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Branch to be on; none: detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Commit to be at, hexadecimal; none only for an empty repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Absolute folder inside, for example `/workspace/hello`.
+    pub path: String,
+}
+
+/// Where the code comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Repository {
+    /// URL for git, without credentials.
+    pub clone_url: String,
+    /// Host with a port that is not the default, lower case.
+    pub host: String,
+    /// Everything before the repository's name.
+    pub owner: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Who commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GitIdentity {
+    /// `user.name`.
+    #[serde(default)]
+    pub name: String,
+    /// `user.email`.
+    #[serde(default)]
+    pub email: String,
+}
+
+/// When an instance stops by itself, in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// Without activity; none: the installation's default; 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactivity_seconds: Option<u32>,
+    /// In all; none: the installation's default; 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lifetime_seconds: Option<u32>,
+}
+
+/// Where an instance is in its life. Within one attempt it moves forward only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Accepted, not placed yet.
+    #[default]
+    Pending,
+    /// Its image is being built.
+    Imagebuild,
+    /// On a node: image, disk and network are being made.
+    Creating,
+    /// The content is being made.
+    Initializing,
+    /// The user can work.
+    Running,
+    /// Being stopped; the disk is brought to rest.
+    Stopping,
+    /// Nothing runs, the disk is safe.
+    Stopped,
+}
+
+/// What is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceStatus {
+    /// Controller: where it is.
+    #[serde(default)]
+    pub phase: Phase,
+    /// Controller: why it is there, for the user; empty while all is well.
+    #[serde(default)]
+    pub reason: String,
+    /// Controller: attempt in work, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    /// By [`ConditionType`].
+    #[serde(default)]
+    pub conditions: BTreeMap<String, Condition>,
+    /// Node agent: where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Node agent: digest of the image's manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// Node agent: the steps it timed, in order; a step without `durationMicros` is under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// Controller: RFC 3339 with milliseconds; the billable interval begins (container running, content ready).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Controller: RFC 3339 with milliseconds; the billable interval ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<String>,
+    /// Internal API: RFC 3339; the user's last activity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_activity: Option<String>,
+}
+
+/// A timed part of a start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// `place`, `image`, `disk`, `network`, `container`, `checkout`, `ready`.
+    pub name: String,
+    /// RFC 3339 with microseconds.
+    pub started_at: String,
+    /// None while under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_micros: Option<u64>,
+    /// What is going on, for example `pulling 12 of 80 MB`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+impl WorkspaceStatus {
+    /// The condition of this type.
+    #[must_use]
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        self.conditions.get(&format!("{kind:?}"))
+    }
+
+    /// Whether the condition is there and True.
+    #[must_use]
+    pub fn is(&self, kind: ConditionType) -> bool {
+        self.condition(kind).is_some_and(|c| c.status == ConditionStatus::True)
+    }
+}

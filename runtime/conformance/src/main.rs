@@ -1,0 +1,2 @@
+//! hull-conformance
+fn main() {}

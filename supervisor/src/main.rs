@@ -1,0 +1,2 @@
+//! berth-init
+fn main() {}
