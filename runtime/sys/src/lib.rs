@@ -1,4 +1,19 @@
 //! System calls that rustix does not have, one a function; the only unsafe code of the repository.
+//!
+//! Everything here is a safe function: what could make a call unsound (a fork in a threaded process, a pointer that
+//! dies too early) is checked or owned inside. Calls that rustix has are taken from there.
 
+pub mod bpf;
+pub mod fd;
+pub mod keyring;
+pub mod landlock;
+pub mod mount;
+pub mod namespace;
+pub mod net;
+pub mod pidfd;
+pub mod prctl;
+pub mod process;
 mod raw;
+pub mod sched;
 pub mod seccomp;
+pub mod signal;
