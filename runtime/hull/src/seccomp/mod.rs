@@ -78,9 +78,6 @@ pub enum CompileError {
         /// The call.
         name: String,
     },
-    /// A flag that only makes sense with a listener.
-    #[error("seccomp: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY")]
-    KillableWithoutNotify,
     /// More than the kernel takes.
     #[error("seccomp: the profile needs {length} instructions, the kernel takes {MAX_INSTRUCTIONS}; use fewer argument conditions")]
     TooLong {
@@ -128,10 +125,10 @@ fn compile_for(native: Arch, seccomp: &Seccomp) -> Result<Program, CompileError>
         return Err(CompileError::TooLong { length: instructions.len() });
     }
     let notifies = seccomp.syscalls.iter().any(|rule| rule.action == Action::Notify);
-    Ok(Program { instructions, flags: flags(&seccomp.flags, notifies)?, notifies })
+    Ok(Program { instructions, flags: flags(&seccomp.flags, notifies), notifies })
 }
 
-fn flags(names: &[Flag], notifies: bool) -> Result<u32, CompileError> {
+fn flags(names: &[Flag], notifies: bool) -> u32 {
     use hull_sys::seccomp as sys;
     let mut flags = names.iter().fold(0, |flags, name| {
         flags
@@ -148,8 +145,9 @@ fn flags(names: &[Flag], notifies: bool) -> Result<u32, CompileError> {
             // Both return a number; without this flag the kernel refuses the pair.
             flags |= sys::FLAG_TSYNC_ESRCH;
         }
-    } else if flags & sys::FLAG_WAIT_KILLABLE_RECV != 0 {
-        return Err(CompileError::KillableWithoutNotify);
+    } else {
+        // It speaks of calls that wait for a listener only; the kernel refuses it where there is none.
+        flags &= !sys::FLAG_WAIT_KILLABLE_RECV;
     }
-    Ok(flags)
+    flags
 }

@@ -1,0 +1,176 @@
+//! Compiled programs on disk.
+//!
+//! A file holds the profile it was made from, and is used only if that is the one asked for, byte by byte: nothing
+//! rests on a hash. The hash only picks one of a fixed number of slots, which bounds the cache. Whatever is odd about a
+//! file (owner, mode, size, content) means "compile and write it anew"; an odd directory is refused once, on opening.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdir, open, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use super::{Arch, CompileError, MAX_INSTRUCTIONS, Program, SockFilter, compile_for};
+use crate::spec::Seccomp;
+
+const SLOTS: u64 = 64;
+/// Changes with the layout below and with what the compiler writes for a profile.
+const MAGIC: &[u8; 8] = b"hullbpf1";
+const MAX_FILE: u64 = 4 << 20;
+const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
+
+/// A directory of compiled programs.
+#[derive(Debug)]
+pub struct Cache {
+    directory: OwnedFd,
+}
+
+/// Why a directory cannot be the cache.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// It cannot be made or opened.
+    #[error("seccomp cache: cannot open the directory {}: {errno}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// Someone else could put programs there.
+    #[error("seccomp cache: {} belongs to user {owner} with mode {mode:o}; it must be ours and writable by nobody else", path.display())]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
+}
+
+impl Cache {
+    /// Opens the directory at `path`, which is made if its parent exists.
+    ///
+    /// # Errors
+    /// It cannot be opened, or another user could write to it.
+    pub fn open(path: &Path) -> Result<Cache, CacheError> {
+        let failed = |errno| CacheError::Open { path: path.to_owned(), errno };
+        match mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let directory =
+            open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .map_err(failed)?;
+        let stat = fstat(&directory).map_err(failed)?;
+        let mode = stat.st_mode & 0o7777;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || mode & GROUP_OR_OTHERS_WRITE != 0 {
+            return Err(CacheError::Foreign { path: path.to_owned(), owner: stat.st_uid, mode });
+        }
+        Ok(Cache { directory })
+    }
+
+    /// The program for `seccomp`, from the cache or compiled now. A cache that cannot be read or written only costs time.
+    ///
+    /// # Errors
+    /// The profile asks for something impossible; see [`CompileError`].
+    pub fn compile(&self, seccomp: &Seccomp) -> Result<Program, CompileError> {
+        let native = Arch::native().ok_or(CompileError::Machine)?;
+        let Some(key) = key(native, seccomp) else {
+            return compile_for(native, seccomp);
+        };
+        let slot = format!("{:02}", fnv(&key) % SLOTS);
+        if let Some(program) = self.read(&slot, &key) {
+            return Ok(program);
+        }
+        let program = compile_for(native, seccomp)?;
+        // Only the next start would gain from it.
+        let _ = self.write(&slot, &encode(&key, &program));
+        Ok(program)
+    }
+
+    fn read(&self, slot: &str, key: &[u8]) -> Option<Program> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = openat(&self.directory, slot, flags, Mode::empty()).ok()?;
+        let stat = fstat(&file).ok()?;
+        let ours = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & GROUP_OR_OTHERS_WRITE == 0;
+        let size = u64::try_from(stat.st_size).ok().filter(|size| *size <= MAX_FILE)?;
+        if !ours || !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?);
+        std::fs::File::from(file).take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+        decode(key, &bytes)
+    }
+
+    fn write(&self, slot: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let temporary = format!(".{slot}.{}", rustix::process::getpid().as_raw_nonzero());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&self.directory, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+        let written = std::fs::File::from(file).write_all(bytes);
+        let done = written.and_then(|()| {
+            Ok(renameat(self.directory.as_fd(), temporary.as_str(), self.directory.as_fd(), slot)?)
+        });
+        if done.is_err() {
+            let _ = unlinkat(&self.directory, temporary.as_str(), AtFlags::empty());
+        }
+        done
+    }
+}
+
+/// What the program depends on.
+fn key(native: Arch, seccomp: &Seccomp) -> Option<Vec<u8>> {
+    let mut key = format!("{} {native:?} ", env!("CARGO_PKG_VERSION")).into_bytes();
+    serde_json::to_writer(&mut key, seccomp).ok()?;
+    Some(key)
+}
+
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// `MAGIC`, key length, key, flags, notifies, instructions, and a sum over all of it against torn writes.
+fn encode(key: &[u8], program: &Program) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(&program.flags.to_le_bytes());
+    bytes.push(u8::from(program.notifies));
+    for instruction in &program.instructions {
+        bytes.extend_from_slice(&instruction.code.to_le_bytes());
+        bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+        bytes.extend_from_slice(&instruction.k.to_le_bytes());
+    }
+    bytes.extend_from_slice(&fnv(&bytes).to_le_bytes());
+    bytes
+}
+
+fn decode(key: &[u8], bytes: &[u8]) -> Option<Program> {
+    let (content, sum) = bytes.split_last_chunk::<8>()?;
+    let rest = content.strip_prefix(MAGIC)?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    if usize::try_from(u32::from_le_bytes(*length)).ok()? != key.len() {
+        return None;
+    }
+    let rest = rest.strip_prefix(key)?;
+    if u64::from_le_bytes(*sum) != fnv(content) {
+        return None;
+    }
+    let (flags, rest) = rest.split_first_chunk::<4>()?;
+    let (notifies, rest) = rest.split_first()?;
+    let (chunks, remainder) = rest.as_chunks::<8>();
+    if !remainder.is_empty() || chunks.is_empty() || chunks.len() > MAX_INSTRUCTIONS {
+        return None;
+    }
+    let instructions = chunks
+        .iter()
+        .map(|[c0, c1, jt, jf, k0, k1, k2, k3]| SockFilter {
+            code: u16::from_le_bytes([*c0, *c1]),
+            jt: *jt,
+            jf: *jf,
+            k: u32::from_le_bytes([*k0, *k1, *k2, *k3]),
+        })
+        .collect();
+    Some(Program { instructions, flags: u32::from_le_bytes(*flags), notifies: *notifies != 0 })
+}
