@@ -16,8 +16,7 @@ pub(crate) fn check_int(ret: libc::c_int) -> Result<libc::c_int, Errno> {
 
 /// The error number of the last call.
 pub(crate) fn last() -> Errno {
-    // SAFETY: errno is thread-local and always readable.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
 /// A descriptor that the kernel just made for us.
