@@ -1,0 +1,73 @@
+//! The one who asks.
+
+use berth_ids::{OrganizationId, SessionId, TokenId, UserId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a member may do in an organization; the order is by power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrganizationRole {
+    /// Works in it: workspaces of their own that it pays for.
+    Member,
+    /// Also its members, its settings, and everybody's workspaces in it.
+    Owner,
+}
+
+/// A place in an organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The organization.
+    pub id: OrganizationId,
+    /// What they may do there.
+    pub role: OrganizationRole,
+}
+
+/// How they proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Credential {
+    /// A personal access token.
+    Token {
+        /// Which one.
+        id: TokenId,
+    },
+    /// A browser's session cookie.
+    Session {
+        /// Which one.
+        id: SessionId,
+    },
+    /// Root at the server's unix socket, by peer credentials.
+    Local,
+}
+
+/// Somebody whose credentials were checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// Who.
+    pub user_id: UserId,
+    /// For people.
+    pub name: String,
+    /// Address of the account.
+    pub email: String,
+    /// May do everything in the installation.
+    pub admin: bool,
+    /// Where they are a member.
+    pub organizations: Vec<Membership>,
+    /// What they showed.
+    pub credential: Credential,
+}
+
+impl Principal {
+    /// Their role in an organization; none: not a member.
+    #[must_use]
+    pub fn role_in(&self, organization: OrganizationId) -> Option<OrganizationRole> {
+        self.organizations.iter().find(|membership| membership.id == organization).map(|membership| membership.role)
+    }
+
+    /// They own the organization.
+    #[must_use]
+    pub fn owns(&self, organization: OrganizationId) -> bool {
+        self.role_in(organization) == Some(OrganizationRole::Owner)
+    }
+}
