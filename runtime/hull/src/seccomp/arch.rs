@@ -92,9 +92,10 @@ impl Arch {
         }
     }
 
-    /// Whether arguments are 64 bits wide. x32 counts: its registers are, and its rules compare both halves.
+    /// Whether arguments are compared as 64-bit values. Not so on x32, whose pointers and longs have 32 bits: a value
+    /// above them is the same to the kernel as without them.
     pub(super) const fn wide(self) -> bool {
-        !matches!(self, Arch::X86 | Arch::Arm | Arch::S390)
+        !matches!(self, Arch::X86 | Arch::X32 | Arch::Arm | Arch::S390)
     }
 
     /// Whether the low half of an argument comes first in memory.

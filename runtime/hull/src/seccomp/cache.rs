@@ -109,9 +109,8 @@ impl Cache {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&self.directory, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
         let written = std::fs::File::from(file).write_all(bytes);
-        let done = written.and_then(|()| {
-            Ok(renameat(self.directory.as_fd(), temporary.as_str(), self.directory.as_fd(), slot)?)
-        });
+        let done = written
+            .and_then(|()| Ok(renameat(self.directory.as_fd(), temporary.as_str(), self.directory.as_fd(), slot)?));
         if done.is_err() {
             let _ = unlinkat(&self.directory, temporary.as_str(), AtFlags::empty());
         }

@@ -79,7 +79,9 @@ pub enum CompileError {
         name: String,
     },
     /// More than the kernel takes.
-    #[error("seccomp: the profile needs {length} instructions, the kernel takes {MAX_INSTRUCTIONS}; use fewer argument conditions")]
+    #[error(
+        "seccomp: the profile needs {length} instructions, the kernel takes {MAX_INSTRUCTIONS}; use fewer argument conditions"
+    )]
     TooLong {
         /// Instructions.
         length: usize,

@@ -148,8 +148,7 @@ impl ArchRules {
             && let Some(number) = tables::number(arch, carrier)
         {
             // The arguments proper lie behind a pointer here, so conditions on the first cannot be kept.
-            let operation =
-                Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(operation) };
+            let operation = Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(operation) };
             let alternatives: Vec<Vec<Condition>> = entry
                 .alternatives
                 .iter()

@@ -78,7 +78,7 @@ x86="-I$headers/usr/include -I$headers/usr/include/x86_64-linux-gnu"
 numbers 0 asm/unistd_64.h $x86 >"$work/64"
 printf 'uretprobe 335\nuprobe 336\n' >>"$work/64"
 numbers 0 asm/unistd_32.h $x86 >"$work/32"
-numbers 1073741824 asm/unistd_x32.h $x86 -D__X32_SYSCALL_BIT=0x40000000 >"$work/x32"
+numbers 1073741824 asm/unistd_x32.h $x86 -D__X32_SYSCALL_BIT=0x40000000 | grep -v map_shadow_stack >"$work/x32"
 table x86.rs "$work/64" "$work/32" "$work/x32"
 
 cross() { [ -d "$headers/usr/$1/include" ]; }

@@ -205,7 +205,7 @@ pub(super) static TABLE: &[(&str, [u32; 3])] = &[
     ("lstat", [6, 107, 1073741830]),
     ("lstat64", [ABSENT, 196, ABSENT]),
     ("madvise", [28, 219, 1073741852]),
-    ("map_shadow_stack", [453, 453, 1073742277]),
+    ("map_shadow_stack", [453, 453, ABSENT]),
     ("mbind", [237, 274, 1073742061]),
     ("membarrier", [324, 375, 1073742148]),
     ("memfd_create", [319, 356, 1073742143]),

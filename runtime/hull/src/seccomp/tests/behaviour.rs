@@ -58,7 +58,11 @@ fn comparisons_are_of_unsigned_64_bit_values() {
             let program = compared("MASKED_EQ", mask, value);
             for argument in values {
                 let want = if argument & mask == value & mask { EPERM } else { ALLOW };
-                assert_eq!(call(&program, Arch::X86_64, "prctl", &[0, argument]), want, "{argument} & {mask} == {value}");
+                assert_eq!(
+                    call(&program, Arch::X86_64, "prctl", &[0, argument]),
+                    want,
+                    "{argument} & {mask} == {value}"
+                );
             }
         }
     }

@@ -4,7 +4,7 @@ use super::interpreter::{Call, check, run};
 use super::oracle::Oracle;
 use super::random::Random;
 use super::{MOBY, profile};
-use crate::seccomp::{Arch, SockFilter, compile_for, tables};
+use crate::seccomp::{Arch, SockFilter, compile_for, rules, tables};
 use crate::spec::Seccomp;
 use crate::spec::seccomp::{Action, Arch as SpecArch, Arg, Op, Rule};
 
@@ -29,10 +29,24 @@ const VALUES: [u64; 12] = [
 
 /// Names that both sides know; libseccomp is older than some of ours.
 fn shared_names(oracle: &mut Oracle) -> Vec<&'static str> {
-    tables::names(Arch::X86_64).into_iter().filter(|name| oracle.number("x86_64", name) != -1).collect()
+    let carriers = ["socketcall", "ipc"]; // rules of their own would overlap with those of what they carry
+    let known = |name: &&str| !carriers.contains(name) && oracle.number("x86_64", name) != -1;
+    tables::names(Arch::X86_64).into_iter().filter(known).collect()
 }
 
-fn random_profile(random: &mut Random, names: &[&str]) -> Seccomp {
+/// How freely profiles are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Freedom {
+    /// Whatever a profile can say.
+    All,
+    /// What libseccomp 2.5 gets right: one rule a call with conditions on different arguments, or several rules that
+    /// compare for equality. It merges rules to a tree, in which a failed second condition never leads to the other
+    /// rules, and in which several ranges of one argument get mixed up (seed 59 without this limit: `a3 <= 1` or
+    /// `a3 >= 1 << 32` matches 13).
+    Disjoint,
+}
+
+fn random_profile(random: &mut Random, names: &[&str], freedom: Freedom) -> Seccomp {
     let actions = [
         (Action::Allow, None),
         (Action::Errno, Some(7)),
@@ -53,19 +67,66 @@ fn random_profile(random: &mut Random, names: &[&str]) -> Seccomp {
         for name in chosen {
             // One action a name: which of several overlapping ones wins is a matter of libseccomp's internal order.
             let (action, errno_ret) = actions[name.len() % if name == "write" { 8 } else { actions.len() }];
-            let count = if random.one_in(3) { 0 } else { 1 + random.below(3) };
-            let args = (0..count)
+            let known = syscalls.iter().filter(|rule: &&Rule| rule.names[0] == name);
+            let equality = [Op::Eq, Op::MaskedEq];
+            let (most, operators) = match freedom {
+                Freedom::All => (3, &OPERATORS[..]),
+                Freedom::Disjoint => match known.map(|rule| &rule.args).find(|args| !args.is_empty()) {
+                    None => (3, &OPERATORS[..]),
+                    Some(args) if args.len() == 1 && equality.contains(&args[0].op) => (1, &equality[..]),
+                    Some(_) => (0, &OPERATORS[..]),
+                },
+            };
+            let count = if most == 0 || random.one_in(3) { 0 } else { 1 + random.below(most) };
+            let mut args: Vec<Arg> = (0..count)
                 .map(|_| Arg {
                     index: u32::try_from(random.below(6)).unwrap(),
                     value: *random.pick(&VALUES),
                     value_two: *random.pick(&VALUES),
-                    op: *random.pick(&OPERATORS),
+                    op: *random.pick(operators),
                 })
                 .collect();
+            if freedom == Freedom::Disjoint {
+                args.sort_by_key(|arg| arg.index);
+                args.dedup_by_key(|arg| arg.index);
+            }
             syscalls.push(Rule { names: vec![name.to_owned()], action, errno_ret, args });
         }
     }
     Seccomp { default_action, default_errno_ret, architectures, syscalls, ..Seccomp::default() }
+}
+
+/// What the specification says in plain words, evaluated without any program.
+fn meaning(seccomp: &Seccomp, arch: Arch, call: &Call) -> u32 {
+    let default = rules::verdict(seccomp.default_action, seccomp.default_errno_ret).unwrap();
+    let wide = arch == Arch::X86_64;
+    let cut = |value: u64| if wide { value } else { value & 0xffff_ffff };
+    let holds = |arg: &Arg| {
+        let (argument, value) = (cut(call.args[usize::try_from(arg.index).unwrap()]), cut(arg.value));
+        match arg.op {
+            Op::Ne => argument != value,
+            Op::Lt => argument < value,
+            Op::Le => argument <= value,
+            Op::Eq => argument == value,
+            Op::Ge => argument >= value,
+            Op::Gt => argument > value,
+            Op::MaskedEq => argument & value == cut(arg.value_two) & value,
+        }
+    };
+    let repeated = |args: &[Arg]| (0..6).any(|index| args.iter().filter(|arg| arg.index == index).count() > 1);
+    let said = |rule: &Rule| rules::verdict(rule.action, rule.errno_ret).unwrap();
+    let of_call: Vec<&Rule> = seccomp
+        .syscalls
+        .iter()
+        .filter(|rule| tables::number(arch, &rule.names[0]) == Some(call.number) && said(rule) != default)
+        .collect();
+    if let Some(rule) = of_call.iter().find(|rule| rule.args.is_empty()) {
+        return said(rule);
+    }
+    let matches = |rule: &&&Rule| {
+        if repeated(&rule.args) { rule.args.iter().any(holds) } else { rule.args.iter().all(holds) }
+    };
+    of_call.iter().find(matches).map_or(default, |rule| said(rule))
 }
 
 fn random_call(random: &mut Random, seccomp: &Seccomp) -> (Arch, Call) {
@@ -104,7 +165,7 @@ fn newer(seccomp: &Seccomp, call: &Call) -> bool {
     }
     let arch = if call.arch == Arch::X86.audit() {
         Arch::X86
-    } else if call.number & 0x4000_0000 != 0 {
+    } else if call.number >= 0x4000_0000 {
         Arch::X32
     } else {
         Arch::X86_64
@@ -130,13 +191,37 @@ fn random_profiles_mean_what_they_mean_to_libseccomp() {
     let profiles = std::env::var("SECCOMP_PROFILES").map_or(400, |count| count.parse().unwrap());
     for seed in 0..profiles {
         let mut random = Random(seed);
-        let seccomp = random_profile(&mut random, &names);
+        let seccomp = random_profile(&mut random, &names, Freedom::Disjoint);
         let ours = compile_for(Arch::X86_64, &seccomp).unwrap().instructions;
         check(&ours);
         let theirs = oracle.compile(&seccomp);
         for _ in 0..400 {
             let (_, call) = random_call(&mut random, &seccomp);
             agree(&seccomp, &ours, &theirs, &call, &|| format!("seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn random_profiles_mean_what_they_say() {
+    let names = tables::names(Arch::X86_64);
+    for seed in 0..600 {
+        let mut random = Random(seed);
+        let seccomp = random_profile(&mut random, &names, Freedom::All);
+        let ours = compile_for(Arch::X86_64, &seccomp).unwrap().instructions;
+        check(&ours);
+        for _ in 0..300 {
+            let (arch, call) = random_call(&mut random, &seccomp);
+            let listed =
+                X86_FAMILY.iter().any(|(one, theirs, _)| *one == arch && seccomp.architectures.contains(theirs));
+            let elsewhere = (call.number >= 0x4000_0000) != (arch == Arch::X32);
+            let carried = ["socketcall", "ipc"].iter().any(|name| tables::number(arch, name) == Some(call.number));
+            if elsewhere || carried || newer(&seccomp, &call) || !(listed || arch == Arch::X86_64) {
+                continue;
+            }
+            let want = meaning(&seccomp, arch, &call);
+            let (mine, _) = run(&ours, &call);
+            assert_eq!(mine, want, "{mine:#x} instead of {want:#x}: seed {seed}: {call:x?}\n{seccomp:#?}");
         }
     }
 }
@@ -182,9 +267,13 @@ fn tables_hold_libseccomps_numbers() {
         let mut compared = 0;
         for call in tables::names(arch) {
             let theirs = oracle.number(name, call);
-            // -1: not known to it; other negative numbers: not on this architecture, or multiplexed.
-            let Ok(theirs) = u32::try_from(theirs) else { continue };
-            assert_eq!(tables::number(arch, call), Some(theirs), "{call} on {name}");
+            // -1: not known to it; other negative numbers: not on this architecture, or reached by `socketcall` and `ipc`.
+            let multiplexed = arch.multiplexes() && crate::seccomp::multiplexed::carrier(call).is_some();
+            let alias = arch == Arch::Arm && call == "sync_file_range2"; // the same number as arm_sync_file_range
+            if theirs == -1 || (theirs < 0 && (multiplexed || alias)) {
+                continue;
+            }
+            assert_eq!(tables::number(arch, call), u32::try_from(theirs).ok(), "{call} on {name}");
             compared += 1;
         }
         assert!(compared > 290, "only {compared} calls of {name} compared");

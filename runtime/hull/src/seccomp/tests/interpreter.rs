@@ -12,7 +12,8 @@ pub(super) struct Call {
 
 impl Call {
     fn word(&self, offset: u32) -> u32 {
-        let half = |value: u64, high: bool| u32::try_from(if high { value >> 32 } else { value & 0xffff_ffff }).unwrap();
+        let half =
+            |value: u64, high: bool| u32::try_from(if high { value >> 32 } else { value & 0xffff_ffff }).unwrap();
         match offset {
             0 => self.number,
             4 => self.arch,
