@@ -211,6 +211,20 @@ pub struct Authorized {
     pub node: Option<String>,
 }
 
+/// api: `GET /internal/workspaces/{id}`: what other services need to know of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkspaceInfo {
+    /// As its owner sees it.
+    pub workspace: crate::public::Workspace,
+    /// What it was made for.
+    pub context: ResolvedContext,
+    /// Private `host:port` that it may reach.
+    pub allow_private_hosts: Vec<String>,
+    /// Node its newest run is on.
+    #[serde(default)]
+    pub node: Option<String>,
+}
+
 /// A row of the outbox, topic `instance`: what billing and automations live from. Written by api in the transaction that changes the row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceLifecycle {

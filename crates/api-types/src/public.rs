@@ -1,6 +1,6 @@
 //! Shapes of the public API, `/api/v1`.
 
-use berth_ids::{InstanceId, OrganizationId, TokenId, UserId, WorkspaceId};
+use berth_ids::{AuditId, InstanceId, OrganizationId, SessionId, TokenId, UserId, WorkspaceId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -190,13 +190,244 @@ pub struct User {
     pub id: UserId,
     /// For people.
     pub name: String,
-    /// Address; unique.
+    /// Address of the account; unique.
     pub email: String,
+    /// Git's `user.email` in their workspaces; `name` is git's `user.name`.
+    #[serde(default)]
+    pub git_email: String,
     /// May do everything in the installation.
     pub admin: bool,
 }
 
-/// `GET /api/v1/setup`, and `berth server status`.
+/// `PATCH /api/v1/users/me`; absent fields stay.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateUser {
+    /// For people, and git's `user.name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Git's `user.email`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_email: Option<String>,
+}
+
+/// `POST /api/v1/users`, for administrators.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    /// For people.
+    pub name: String,
+    /// Address of the account; unique.
+    pub email: String,
+    /// 12 to 256 characters; they change it after the first login.
+    pub password: String,
+    /// May do everything in the installation.
+    #[serde(default)]
+    pub admin: bool,
+}
+
+/// `PUT /api/v1/users/me/password`. Ends every other session of the user.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePassword {
+    /// The one that holds now; not asked of an account that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// The new one, 12 to 256 characters.
+    pub new: String,
+}
+
+/// `POST /api/v1/setup`: makes the first administrator, once.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// From the link that `berth server` showed.
+    pub token: String,
+    /// For people.
+    pub name: String,
+    /// Address of the account.
+    pub email: String,
+    /// 12 to 256 characters.
+    pub password: String,
+}
+
+/// `GET /api/v1/setup`: the one thing that anybody may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetupStatus {
+    /// A first administrator was made.
+    pub set_up: bool,
+}
+
+/// `POST /api/v1/sessions`: a login. The answer sets the cookie `__Host-berth_session`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Address of the account.
+    pub email: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// A signed-in browser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Who is signed in.
+    pub user_id: UserId,
+    /// It is the one that asks.
+    pub current: bool,
+    /// When they signed in.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used, to the minute.
+    pub last_seen_at: DateTime<Utc>,
+    /// When it ends, whatever happens.
+    pub expires_at: DateTime<Utc>,
+    /// Where they signed in from.
+    pub address: Option<String>,
+    /// The program, as it calls itself.
+    pub user_agent: Option<String>,
+}
+
+/// What a member may do in an organization; the order is by power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrganizationRole {
+    /// Works in it: workspaces of their own that it pays for.
+    Member,
+    /// Also its members and settings; sees, stops and deletes everybody's workspaces in it.
+    Owner,
+}
+
+/// An organization, as one of its members sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Organization {
+    /// Its id.
+    pub id: OrganizationId,
+    /// For people.
+    pub name: String,
+    /// The one that every user has for themself.
+    pub personal: bool,
+    /// The asker's role; none: an administrator who is no member.
+    pub role: Option<OrganizationRole>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// `POST /api/v1/organizations`; the maker is its first owner.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateOrganization {
+    /// For people.
+    pub name: String,
+}
+
+/// `PATCH /api/v1/organizations/{organization}`; absent fields stay.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateOrganization {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A member of an organization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Member {
+    /// Who.
+    pub user_id: UserId,
+    /// For people.
+    pub name: String,
+    /// Address of the account.
+    pub email: String,
+    /// What they may do.
+    pub role: OrganizationRole,
+    /// Since when.
+    pub created_at: DateTime<Utc>,
+}
+
+/// `POST /api/v1/organizations/{organization}/members`: adds somebody who has an account.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddMember {
+    /// Address of their account.
+    pub email: String,
+    /// What they may do.
+    pub role: OrganizationRole,
+}
+
+/// `PUT /api/v1/organizations/{organization}/members/{user}`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateMember {
+    /// What they may do from now on.
+    pub role: OrganizationRole,
+}
+
+/// An event of `GET /api/v1/workspaces/watch` and `GET /api/v1/workspaces/{workspace}/watch`, as the `data:` of one server-sent event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WorkspaceEvent {
+    /// The workspace as it is now: each one at the beginning, then after each change.
+    Workspace {
+        /// It.
+        workspace: Box<Workspace>,
+    },
+    /// Everything there is was sent; what follows is news.
+    Synced,
+    /// It was deleted, or is no longer the caller's to see.
+    Deleted {
+        /// Which one.
+        id: WorkspaceId,
+    },
+}
+
+/// How an audited act ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditResult {
+    /// It was done.
+    Done,
+    /// They were not allowed to.
+    Denied,
+    /// It was tried and did not work.
+    Failed,
+}
+
+/// A row of the audit log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    /// Its id; they sort by time.
+    pub id: AuditId,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who; none: nobody was signed in.
+    pub actor_id: Option<UserId>,
+    /// Their address at the time, or what acted.
+    pub actor: String,
+    /// `token:<id>`, `session:<id>`, `local` or `none`.
+    pub credential: String,
+    /// For example `workspace.stop`.
+    pub action: String,
+    /// For example `workspace`.
+    pub target_type: String,
+    /// Which one.
+    pub target_id: Option<String>,
+    /// Its name at the time.
+    pub target: String,
+    /// Network address it came from; `unix` for the server's socket.
+    pub address: String,
+    /// The program, as it calls itself.
+    pub user_agent: String,
+    /// How it ended.
+    pub result: AuditResult,
+    /// What changed, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub detail: Option<serde_json::Value>,
+}
+
+/// `GET /api/v1/server`, and `berth server status`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ServerStatus {
     /// Version of the server.

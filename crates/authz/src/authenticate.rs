@@ -89,9 +89,9 @@ impl Presented {
 fn cookies(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut joined = String::new();
     for value in headers.get_all(header::COOKIE) {
-        let text = value
-            .to_str()
-            .map_err(|_| Problem::bad_request("invalid_header", "the header cookie holds characters that are not ASCII"))?;
+        let text = value.to_str().map_err(|_| {
+            Problem::bad_request("invalid_header", "the header cookie holds characters that are not ASCII")
+        })?;
         if !joined.is_empty() {
             joined.push_str("; ");
         }
@@ -141,7 +141,8 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Problem> {
-        let nothing = parts.extensions.get::<PrincipalExtension>().is_none() && Presented::from_parts(parts)?.is_empty();
+        let nothing =
+            parts.extensions.get::<PrincipalExtension>().is_none() && Presented::from_parts(parts)?.is_empty();
         if nothing {
             return Ok(None);
         }

@@ -10,5 +10,6 @@ mod remote;
 
 pub use authenticate::{Authenticated, Authenticator, Presented, PrincipalExtension};
 pub use authorized::{Action, Authorized, Decision, Denied, Policy};
-pub use principal::{Credential, Membership, OrganizationRole, Principal};
+pub use berth_api_types::public::OrganizationRole;
+pub use principal::{Credential, Membership, Principal};
 pub use remote::RemoteAuthenticator;

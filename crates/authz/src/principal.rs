@@ -1,18 +1,8 @@
 //! The one who asks.
 
+use berth_api_types::public::OrganizationRole;
 use berth_ids::{OrganizationId, SessionId, TokenId, UserId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
-/// What a member may do in an organization; the order is by power.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OrganizationRole {
-    /// Works in it: workspaces of their own that it pays for.
-    Member,
-    /// Also its members, its settings, and everybody's workspaces in it.
-    Owner,
-}
 
 /// A place in an organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
