@@ -1,0 +1,218 @@
+//! The outbox: events written in the transaction that makes them true, read in order by consumers that keep an offset.
+//!
+//! Delivery is at least once; a handler that only writes SQL through the connection it is given has its effect exactly once, since the offset moves in
+//! the same transaction.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+/// The channel that wakes consumers. It carries the topic.
+const CHANNEL: &str = "berth_outbox";
+/// Events handled in one transaction.
+const BATCH: i64 = 100;
+
+/// An event that another service wrote.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Event {
+    /// Position within its transaction's age.
+    pub id: i64,
+    /// What it is about.
+    pub topic: String,
+    /// Which thing: events of one key arrive in order.
+    pub key: String,
+    /// The JSON.
+    pub payload: serde_json::Value,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    xid_text: String,
+}
+
+impl Event {
+    /// The payload as a type.
+    ///
+    /// # Errors
+    /// When the JSON does not have that shape.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_value(self.payload.clone())
+    }
+}
+
+/// Writes an event in the caller's transaction.
+///
+/// # Errors
+/// When the payload cannot be JSON or the database refuses.
+pub async fn publish(
+    conn: &mut PgConnection,
+    topic: &str,
+    key: &str,
+    payload: &(impl Serialize + Sync),
+) -> Result<(), sqlx::Error> {
+    let payload = serde_json::to_value(payload).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query(
+        "WITH event AS (INSERT INTO outbox.events (topic, key, payload) VALUES ($1, $2, $3)) SELECT pg_notify($4, $1)",
+    )
+    .bind(topic)
+    .bind(key)
+    .bind(payload)
+    .bind(CHANNEL)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Why a consumer stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumeError {
+    /// The database failed; run the consumer again.
+    #[error("the outbox cannot be read")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Handles an event. It may write through the connection: that commits with the offset.
+pub trait Handler: Send {
+    /// What can go wrong; the event is then handled again later.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Handles one event.
+    fn handle(
+        &mut self,
+        conn: &mut PgConnection,
+        event: &Event,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// Reads a topic in the name of a consumer.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    pool: PgPool,
+    consumer: &'static str,
+    topic: &'static str,
+}
+
+impl Consumer {
+    /// A consumer of `topic`; its offset begins at the first event ever.
+    #[must_use]
+    pub const fn new(pool: PgPool, consumer: &'static str, topic: &'static str) -> Self {
+        Self { pool, consumer, topic }
+    }
+
+    /// Handles everything there is, then waits for more, until `shutdown`. Several processes may run the same consumer: one works at a time.
+    pub async fn run<H: Handler>(&self, mut handler: H, shutdown: CancellationToken) {
+        let mut retry = Retry::default();
+        while !shutdown.is_cancelled() {
+            let result = tokio::select! {
+                result = self.follow(&mut handler, &mut retry) => result,
+                () = shutdown.cancelled() => return,
+            };
+            if let Err(error) = result {
+                tracing::warn!(consumer = self.consumer, %error, "outbox: will connect again");
+            }
+            tokio::select! {
+                () = retry.wait() => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn follow<H: Handler>(&self, handler: &mut H, retry: &mut Retry) -> Result<(), ConsumeError> {
+        // Listening begins before the first read, so nothing falls between.
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        loop {
+            while self.batch(handler, retry).await? {}
+            // A row becomes readable only when every older transaction has ended; those give no notice, so an idle consumer looks once in a while.
+            match tokio::time::timeout(std::time::Duration::from_secs(5), listener.recv()).await {
+                Ok(notification) => drop(notification?),
+                Err(_) => tracing::trace!(consumer = self.consumer, "outbox: periodic look"),
+            }
+        }
+    }
+
+    /// Handles one batch; whether there may be more.
+    async fn batch<H: Handler>(&self, handler: &mut H, retry: &mut Retry) -> Result<bool, ConsumeError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("INSERT INTO outbox.offsets (consumer, topic) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(self.consumer)
+            .bind(self.topic)
+            .execute(&mut *transaction)
+            .await?;
+        let (xid, id): (String, i64) =
+            sqlx::query_as("SELECT xid::text, id FROM outbox.offsets WHERE consumer = $1 AND topic = $2 FOR UPDATE")
+                .bind(self.consumer)
+                .bind(self.topic)
+                .fetch_one(&mut *transaction)
+                .await?;
+        let events: Vec<Event> = sqlx::query_as(
+            "SELECT id, topic, key, payload, created_at, xid::text AS xid_text FROM outbox.events
+             WHERE topic = $1 AND (xid, id) > ($2::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+             ORDER BY xid, id LIMIT $4",
+        )
+        .bind(self.topic)
+        .bind(&xid)
+        .bind(id)
+        .bind(BATCH)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut last = None;
+        let mut failed = false;
+        for event in &events {
+            // A savepoint: what a failing handler wrote is undone, what its predecessors did stays.
+            let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
+            match handler.handle(&mut savepoint, event).await {
+                Ok(()) => {
+                    savepoint.commit().await?;
+                    last = Some(event);
+                }
+                Err(error) => {
+                    savepoint.rollback().await?;
+                    tracing::error!(
+                        consumer = self.consumer, topic = self.topic, event = event.id, key = %event.key, error = %error,
+                        "outbox: an event could not be handled; it will be tried again"
+                    );
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        if let Some(event) = last {
+            sqlx::query("UPDATE outbox.offsets SET xid = $3::xid8, id = $4 WHERE consumer = $1 AND topic = $2")
+                .bind(self.consumer)
+                .bind(self.topic)
+                .bind(&event.xid_text)
+                .bind(event.id)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        if failed {
+            retry.wait().await;
+            return Ok(true);
+        }
+        if last.is_some() {
+            retry.reset();
+        }
+        Ok(events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX))
+    }
+}
+
+/// Waits longer after each failure, from 100 ms to 10 s.
+#[derive(Debug, Default)]
+struct Retry {
+    failures: u32,
+}
+
+impl Retry {
+    async fn wait(&mut self) {
+        let millis = 100_u64.saturating_mul(1 << self.failures.min(7)).min(10_000);
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+    }
+
+    const fn reset(&mut self) {
+        self.failures = 0;
+    }
+}

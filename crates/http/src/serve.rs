@@ -1,0 +1,192 @@
+//! The accept loop: bounded header time, bounded connections, drained at the end. TCP, TLS and unix sockets alike.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// Who is at the other end of a unix socket, as the kernel says (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+/// Where connections come from.
+pub enum Listener {
+    /// Plain TCP: loopback, or behind a proxy.
+    Tcp(TcpListener),
+    /// TLS over TCP.
+    Tls(TcpListener, Arc<rustls::ServerConfig>),
+    /// A unix socket; requests carry [`PeerCredentials`] as an extension.
+    Unix(UnixListener),
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp(_) => "Tcp",
+            Self::Tls(..) => "Tls",
+            Self::Unix(_) => "Unix",
+        })
+    }
+}
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeOptions {
+    /// How long a client may take to send a request's head, and to finish a TLS handshake.
+    pub header_timeout: Duration,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// How long running requests may take after the shutdown began.
+    pub drain: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { header_timeout: Duration::from_secs(15), max_connections: 20_000, drain: Duration::from_secs(3) }
+    }
+}
+
+/// Serves `router` on `listener` until `shutdown`, then lets running requests end within `options.drain`.
+pub async fn serve(listener: Listener, router: Router, options: ServeOptions, shutdown: CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.header_timeout);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(options.max_connections));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a connection that ended before it was accepted: the next accept waits for an event.
+                tracing::warn!(%error, listener = ?listener, "a connection could not be accepted");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        let builder = builder.clone();
+        let router = router.clone();
+        let watcher = graceful.watcher();
+        match accepted {
+            Accepted::Tcp(stream, address) => {
+                let router = router.layer(axum::Extension(ConnectInfo(address)));
+                tokio::spawn(async move {
+                    connection(builder, stream, router, watcher).await;
+                    drop(permit);
+                });
+            }
+            Accepted::Tls(stream, address, config) => {
+                let router = router.layer(axum::Extension(ConnectInfo(address)));
+                let deadline = options.header_timeout;
+                tokio::spawn(async move {
+                    let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+                    match tokio::time::timeout(deadline, handshake).await {
+                        Ok(Ok(stream)) => connection(builder, stream, router, watcher).await,
+                        Ok(Err(error)) => tracing::debug!(%error, %address, "TLS handshake failed"),
+                        Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+                    }
+                    drop(permit);
+                });
+            }
+            Accepted::Unix(stream, peer) => {
+                let router = router.layer(axum::Extension(peer));
+                tokio::spawn(async move {
+                    connection(builder, stream, router, watcher).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(options.drain) => tracing::info!("requests still ran at the end of the drain; cut off"),
+    }
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, std::net::SocketAddr),
+    Tls(tokio::net::TcpStream, std::net::SocketAddr, Arc<rustls::ServerConfig>),
+    Unix(tokio::net::UnixStream, PeerCredentials),
+}
+
+async fn accept(listener: &Listener) -> io::Result<Accepted> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, address) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Accepted::Tcp(stream, address))
+        }
+        Listener::Tls(listener, config) => {
+            let (stream, address) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Accepted::Tls(stream, address, Arc::clone(config)))
+        }
+        Listener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let peer = stream.peer_cred()?;
+            Ok(Accepted::Unix(stream, PeerCredentials { uid: peer.uid(), gid: peer.gid() }))
+        }
+    }
+}
+
+async fn connection<S>(
+    builder: auto::Builder<TokioExecutor>,
+    stream: S,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper_util::service::TowerToHyperService::new(
+        router.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new)),
+    );
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(error = %error, "a connection ended early");
+    }
+}
+
+/// Listens on a unix socket that only its owner may use (mode 0600), in place of one left by a process that died.
+///
+/// # Errors
+/// When another process still listens there, or the socket cannot be made.
+pub fn bind_unix(path: &std::path::Path) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("another process serves {}: stop it first (`berth server stop`)", path.display()),
+        ));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // The mode is set on the inode before anyone can connect: bind makes it with umask 0177 applied by us afterwards would leave a gap,
+    // so the socket is made under a name nobody knows and renamed.
+    let hidden = path.with_extension(format!("{}.new", std::process::id()));
+    let listener = UnixListener::bind(&hidden)?;
+    std::fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    std::fs::rename(&hidden, path)?;
+    Ok(listener)
+}
