@@ -1,0 +1,265 @@
+//! The API as the commands use it: over the local server's unix socket, or over TLS with a token.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use berth_http::ProblemBody;
+use bytes::Bytes;
+use futures::Stream;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_tungstenite::WebSocketStream;
+
+use crate::exit::{self, Exit};
+
+/// Where the server is.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// On this machine.
+    Socket(PathBuf),
+    /// `https://host[:port]` (http only for loopback), with a token and perhaps a CA of one's own.
+    Remote {
+        /// The server.
+        url: url::Url,
+        /// `berth_pat_…`
+        token: Option<String>,
+        /// PEM file of the CA that signed its certificate.
+        ca: Option<PathBuf>,
+    },
+}
+
+/// A websocket to the server.
+pub type WebSocket = WebSocketStream<Box<dyn IoStream>>;
+
+/// Any byte stream.
+pub trait IoStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> IoStream for T {}
+
+/// The API.
+#[derive(Clone, Debug)]
+pub struct Client {
+    target: Target,
+}
+
+impl Client {
+    /// A client of this server.
+    pub const fn new(target: Target) -> Self {
+        Self { target }
+    }
+
+    /// Where the server is.
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether somebody answers.
+    pub async fn reachable(&self) -> bool {
+        self.connect().await.is_ok()
+    }
+
+    /// GET, JSON out.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.json(Method::GET, path, None::<&()>, &[]).await
+    }
+
+    /// POST, JSON in and out, with an idempotency key of its own.
+    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
+        let key = berth_ids::uuid_v7(&berth_clock::SystemClock, &berth_clock::SystemEntropy).to_string();
+        self.json(Method::POST, path, Some(body), &[("idempotency-key", &key)]).await
+    }
+
+    /// Any method, JSON in, the answer's JSON out (null when it is empty).
+    pub async fn json<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
+        let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        let response = self.send(method, path, bytes, headers).await?;
+        let bytes = response.into_body().collect().await.context("the server's answer broke off")?.to_bytes();
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
+        serde_json::from_slice(&bytes).with_context(|| {
+            format!("the server's answer to {path} cannot be read: are server and command of the same version?")
+        })
+    }
+
+    /// The answer, when it is a success; its problem as an error otherwise.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Response<Incoming>> {
+        self.send_body(method, path, Full::new(Bytes::from(body)), headers).await
+    }
+
+    /// As [`Self::send`], with a body that may be streamed.
+    pub async fn send_body<B>(
+        &self,
+        method: Method,
+        path: &str,
+        body: B,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Response<Incoming>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stream = self.connect().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, self.host());
+        if let Target::Remote { token: Some(token), .. } = &self.target {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        request = request.header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = sender
+            .send_request(request.body(body)?)
+            .await
+            .map_err(|error| Exit::new(exit::UNREACHABLE, format!("the server broke off: {error}")))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Err(problem(status, &bytes).into())
+    }
+
+    /// GET of an event stream with JSON data.
+    pub async fn events<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<T>> + Unpin + Send + use<T>> {
+        let response = self.send(Method::GET, path, Vec::new(), &[("accept", "text/event-stream")]).await?;
+        let state = (response.into_body(), Vec::<u8>::new());
+        Ok(Box::pin(futures::stream::unfold(state, |(mut body, mut buffer)| async move {
+            loop {
+                if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = buffer.drain(..=end).collect();
+                    let Some(data) = line.strip_prefix(b"data:") else { continue };
+                    let item = serde_json::from_slice(data).context("an event of the server cannot be read");
+                    return Some((item, (body, buffer)));
+                }
+                match body.frame().await? {
+                    Ok(frame) => buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref())),
+                    Err(error) => return Some((Err(error).context("the server's event stream broke off"), (body, Vec::new()))),
+                }
+            }
+        })))
+    }
+
+    /// A websocket.
+    pub async fn websocket(&self, path: &str) -> anyhow::Result<WebSocket> {
+        use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
+        let stream: Box<dyn IoStream> = Box::new(self.connect().await?);
+        let mut request = format!("ws://{}{path}", self.host()).into_client_request()?;
+        if let Target::Remote { token: Some(token), .. } = &self.target {
+            request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {token}").parse()?);
+        }
+        match tokio_tungstenite::client_async(request, stream).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(response)) => {
+                let body = response.body().clone().unwrap_or_default();
+                Err(problem(response.status(), &body).into())
+            }
+            Err(error) => Err(Exit::new(exit::UNREACHABLE, format!("no websocket to the server: {error}")).into()),
+        }
+    }
+
+    fn host(&self) -> String {
+        match &self.target {
+            Target::Socket(_) => "localhost".to_owned(),
+            Target::Remote { url, .. } => {
+                let host = url.host_str().unwrap_or("localhost");
+                url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+            }
+        }
+    }
+
+    async fn connect(&self) -> anyhow::Result<Box<dyn IoStream>> {
+        match &self.target {
+            Target::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| {
+                    let hint = match error.kind() {
+                        std::io::ErrorKind::PermissionDenied => "only its owner may use it: run as that user, or `berth login URL`",
+                        _ => "start one with `berth server --detach`, or name a remote one with `berth login URL`",
+                    };
+                    Exit::new(exit::UNREACHABLE, format!("no server answers at {}: {hint}", path.display()))
+                })?;
+                Ok(Box::new(stream))
+            }
+            Target::Remote { url, ca, .. } => {
+                let host = url.host_str().context("the server's URL has no host")?.to_owned();
+                let port = url.port_or_known_default().unwrap_or(443);
+                let unreachable = |error: std::io::Error| {
+                    Exit::new(exit::UNREACHABLE, format!("the server {url} cannot be reached: {error}"))
+                };
+                let stream = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
+                stream.set_nodelay(true)?;
+                if url.scheme() == "http" {
+                    let peer = stream.peer_addr()?;
+                    if !peer.ip().is_loopback() {
+                        return Err(Exit::new(
+                            exit::FAILURE,
+                            format!("{url} is not encrypted: a token must not go over it; use https"),
+                        )
+                        .into());
+                    }
+                    return Ok(Box::new(stream));
+                }
+                let config = tls(ca.as_deref())?;
+                let name = rustls_pki_types::ServerName::try_from(host)?;
+                let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(unreachable)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+}
+
+fn tls(ca: Option<&std::path::Path>) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    use rustls_pki_types::pem::PemObject as _;
+    berth_http::install_crypto();
+    let mut roots = rustls::RootCertStore::empty();
+    let system = std::path::PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
+    let file = ca.map_or(system, std::path::Path::to_owned);
+    let certificates = rustls_pki_types::CertificateDer::pem_file_iter(&file)
+        .with_context(|| format!("cannot read the CA certificates in {}: give a PEM file with --ca-cert", file.display()))?;
+    for certificate in certificates {
+        // A certificate of the system's store that rustls does not take is one that no server should use.
+        let _ = roots.add(certificate?);
+    }
+    Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn problem(status: StatusCode, body: &[u8]) -> Exit {
+    let code = match status.as_u16() {
+        401 | 403 => exit::NOT_ALLOWED,
+        404 => exit::NOT_FOUND,
+        409 | 412 => exit::CONFLICT,
+        502..=504 => exit::UNREACHABLE,
+        _ => exit::FAILURE,
+    };
+    match serde_json::from_slice::<ProblemBody>(body) {
+        Ok(problem) => {
+            let mut text = problem.detail;
+            for error in problem.errors {
+                text.push_str(&format!("\n  {}: {}", error.pointer, error.detail));
+            }
+            Exit::new(code, text)
+        }
+        Err(_) => Exit::new(code, format!("the server answered {status}")),
+    }
+}

@@ -1,0 +1,73 @@
+//! `BERTH_HOME`: where a server keeps everything.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// The folders of an installation.
+#[derive(Clone, Debug)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// `--home` or `BERTH_HOME`; else `/var/lib/berth` for root and the user's data folder for others.
+    pub fn find(chosen: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(chosen) = chosen {
+            return std::path::absolute(chosen).map(Self).context("BERTH_HOME");
+        }
+        if rustix::process::getuid().is_root() {
+            return Ok(Self(PathBuf::from("/var/lib/berth")));
+        }
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(|| {
+            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"))
+        });
+        data.map(|data| Self(data.join("berth"))).context("neither BERTH_HOME nor HOME is set: say where with --home DIR")
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Sockets, pid file, what does not survive a reboot.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// The API's unix socket, mode 0600.
+    pub fn socket(&self) -> PathBuf {
+        self.run().join("api.sock")
+    }
+
+    /// Held locked by the server that runs; holds its pid.
+    pub fn lock(&self) -> PathBuf {
+        self.run().join("server.lock")
+    }
+
+    /// Log of a detached server.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("server.log")
+    }
+
+    /// Keys and certificates, mode 0700.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// The configuration file, when there is one.
+    pub fn config(&self) -> Option<PathBuf> {
+        [self.0.join("berth.toml"), PathBuf::from("/etc/berth/berth.toml")].into_iter().find(|path| path.is_file())
+    }
+
+    /// Makes the folders; only their owner may enter the secret ones.
+    pub fn prepare(&self) -> anyhow::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        for (folder, mode) in [(self.0.clone(), 0o755), (self.run(), 0o755), (self.keys(), 0o700)] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&folder)
+                .with_context(|| format!("cannot create {}: run as root, or choose a folder with --home", folder.display()))?;
+        }
+        Ok(())
+    }
+}

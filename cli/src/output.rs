@@ -1,0 +1,97 @@
+//! What is printed: results to standard output, progress and errors to standard error.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::args::Output;
+
+/// Prints a result as JSON, or as the text that `text` makes of it.
+pub fn result<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    let mut line = match output {
+        Output::Json => serde_json::to_string_pretty(value)?,
+        Output::Text => text(value),
+    };
+    if !line.is_empty() && !line.ends_with('\n') {
+        line.push('\n');
+    }
+    write(line.as_bytes())
+}
+
+/// Writes to standard output; a reader that left (`| head`) is no error.
+pub fn write(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A line for people, on standard error.
+pub fn note(line: impl AsRef<str>) {
+    let mut stderr = std::io::stderr().lock();
+    // Nowhere to say that nothing can be said.
+    let _ = writeln!(stderr, "{}", line.as_ref());
+}
+
+/// Whether standard error is a terminal that takes colours.
+pub fn fancy() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// A table with aligned columns.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `1.2 ms`, `340 ms`, `2.5 s`.
+pub fn duration(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..100_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        100_000..1_000_000 => format!("{} ms", micros / 1_000),
+        _ => format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000),
+    }
+}
+
+/// `2 GiB`, `512 MiB`.
+pub fn bytes(count: i64) -> String {
+    const UNITS: [(&str, i64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    for (unit, size) in UNITS {
+        if count >= size {
+            let tenths = count.saturating_mul(10) / size;
+            return if tenths % 10 == 0 { format!("{} {unit}", tenths / 10) } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) };
+        }
+    }
+    format!("{count} B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!((duration(950), duration(1_250), duration(340_000), duration(2_500_000)),
+            ("950 µs".into(), "1.2 ms".into(), "340 ms".into(), "2.50 s".into()));
+        assert_eq!((bytes(2 << 30), bytes(1_610_612_736), bytes(10)), ("2 GiB".into(), "1.5 GiB".into(), "10 B".into()));
+        assert_eq!(table(&["A", "BB"], &[vec!["xyz".into(), "1".into()]]), "A    BB\nxyz  1\n");
+    }
+}
