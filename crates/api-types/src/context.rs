@@ -77,6 +77,27 @@ pub struct Context {
     pub web_url: String,
 }
 
+impl Context {
+    /// `host/owner/name`: what usage and prebuilds are grouped by.
+    #[must_use]
+    pub fn repository_key(&self) -> String {
+        if self.owner.is_empty() {
+            format!("{}/{}", self.host, self.name)
+        } else {
+            format!("{}/{}/{}", self.host, self.owner, self.name)
+        }
+    }
+
+    /// Folder of the checkout inside a workspace: `/workspace/<name>`, when the repository's name is one for a folder.
+    #[must_use]
+    pub fn checkout_path(&self) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let name = self.name.as_str();
+        let plain = !name.is_empty() && name.len() <= 100 && name.chars().all(allowed) && !name.starts_with(['.', '-']);
+        format!("/workspace/{}", if plain { name } else { "repository" })
+    }
+}
+
 /// A context whose ref was looked up at the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResolvedContext {
@@ -94,4 +115,32 @@ pub struct ResolvedContext {
     /// The host's default branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkout_lies_in_a_folder_with_a_plain_name() {
+        let mut context = Context {
+            provider: Provider::Git,
+            host: "git.example.com".into(),
+            owner: "a/b".into(),
+            name: "hello".into(),
+            kind: ContextType::Repository,
+            reference: None,
+            path: None,
+            line: None,
+            number: None,
+            clone_url: String::new(),
+            web_url: String::new(),
+        };
+        assert_eq!(context.checkout_path(), "/workspace/hello");
+        assert_eq!(context.repository_key(), "git.example.com/a/b/hello");
+        for odd in ["..", ".git", "-x", "a b", "a/b", ""] {
+            context.name = odd.into();
+            assert_eq!(context.checkout_path(), "/workspace/repository", "{odd}");
+        }
+    }
 }
