@@ -1,0 +1,53 @@
+//! github.com and GitHub Enterprise.
+
+use berth_api_types::context::ContextType;
+
+use super::error::{ContextError, beginning};
+use super::names::{OWNER, REPOSITORY, line, plain_name, without_git_suffix};
+use super::{Draft, Point, Target};
+
+const EXPECTED: &str = "/owner/repository";
+
+/// First path segments that are pages of the site, not accounts.
+const SITE_PAGES: [&str; 22] = [
+    "about", "apps", "codespaces", "collections", "contact", "customer-stories", "enterprise", "events", "explore",
+    "features", "issues", "login", "marketplace", "new", "notifications", "orgs", "pricing", "pulls", "search",
+    "settings", "sponsors", "topics",
+];
+
+/// Pages of a repository that stand for the repository itself.
+const REPOSITORY_PAGES: [&str; 14] = [
+    "actions", "activity", "branches", "commits", "contributors", "discussions", "forks", "issues", "projects", "pulls",
+    "pulse", "releases", "tags", "wiki",
+];
+
+pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
+    let [owner, name, rest @ ..] = target.path.as_slice() else { return Err(target.no_repository(EXPECTED)) };
+    if SITE_PAGES.contains(&owner.as_str()) {
+        return Err(target.no_repository(EXPECTED));
+    }
+    let name = if rest.is_empty() || name.ends_with(".git") { without_git_suffix(name)? } else { name };
+    let draft = |point| -> Result<Draft, ContextError> {
+        Ok(Draft { owner: plain_name(OWNER, owner, b"-_")?, name: plain_name(REPOSITORY, name, b"-_.")?, point })
+    };
+    let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let tree = |at: usize, kind| Point::in_tree(rest.get(at..).unwrap_or_default(), |_| kind);
+    let at_line = |point: Point| point.at_line(line(target.fragment.as_deref(), &["L"]));
+    let point = match segments.as_slice() {
+        [] => Point::REPOSITORY,
+        _ if target.ssh => return Err(page(rest)),
+        ["tree" | "commits", ..] => tree(1, ContextType::Directory)?,
+        ["blob" | "raw" | "blame" | "edit", _, _, ..] => at_line(tree(1, ContextType::File)?),
+        ["commit", sha] | ["pull", _, "commits", sha] => Point::commit(sha)?,
+        ["pull", number, ..] => Point::pull_request(number)?,
+        ["issues", number] => Point::issue(number)?,
+        ["releases", "tag", _, ..] => Point::whole(ContextType::Tag, &rest[2..])?,
+        [list] if REPOSITORY_PAGES.contains(list) => Point::REPOSITORY,
+        _ => return Err(page(rest)),
+    };
+    draft(point)
+}
+
+fn page(rest: &[String]) -> ContextError {
+    ContextError::Page { page: beginning(&rest.join("/")) }
+}

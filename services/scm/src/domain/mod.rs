@@ -1,0 +1,3 @@
+//! Pure rules: no axum, no SQL.
+
+pub mod context;
