@@ -1,0 +1,120 @@
+//! Freezing, and waiting for events of a cgroup without asking again and again.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Cgroup, Directory};
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::time::Deadline;
+
+/// How long freezing may take before it is given up (and undone).
+const FREEZE_MS: u32 = 10_000;
+
+impl Cgroup {
+    /// Stops every process inside and waits until all have stopped; thaws again if that does not happen.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        if let Some(directory) = &self.v2 {
+            match files::write_at(&directory.fd, "cgroup.freeze", b"1") {
+                Ok(()) => {
+                    if wait_event(Some(directory), "frozen 1", FREEZE_MS, &|| false)? {
+                        return Ok(());
+                    }
+                    let _ = self.thaw();
+                    return Err(Error::new(Code::Freeze, directory.path.as_str())
+                        .hint("a process inside cannot be stopped now (uninterruptible sleep?); the container runs on"));
+                }
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(Error::os(Code::Freeze, directory.path.as_str(), e)),
+            }
+        }
+        let Some(directory) = self.with_controller("freezer") else {
+            return Err(Error::new(Code::Unsupported, "pause: the container has no cgroup that can be frozen"));
+        };
+        self.freeze_v1(directory)
+    }
+
+    fn freeze_v1(&self, directory: &Directory) -> Result<()> {
+        let deadline = Deadline::after_ms(FREEZE_MS);
+        loop {
+            // Writing again makes the kernel look at tasks that came in meanwhile.
+            directory.write("freezer.state", "FROZEN")?;
+            if directory.read_text("freezer.state")?.trim() == "FROZEN" {
+                return Ok(());
+            }
+            if deadline.passed() {
+                let _ = directory.write("freezer.state", "THAWED");
+                return Err(Error::new(Code::Freeze, directory.path.as_str()).hint("the container runs on"));
+            }
+            // Version 1 has no event for this; one millisecond in poll is the wait the kernel needs to stop tasks.
+            let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
+        }
+    }
+
+    /// Lets every process inside run again.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        if let Some(directory) = &self.v2 {
+            match files::write_at(&directory.fd, "cgroup.freeze", b"0") {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(Error::os(Code::Freeze, directory.path.as_str(), e)),
+            }
+        }
+        // Also the version 1 freezer: another tool may have used it.
+        match self.with_controller("freezer") {
+            Some(directory) => directory.write("freezer.state", "THAWED"),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the processes inside are stopped.
+    pub(crate) fn frozen(&self) -> bool {
+        let v2 = self.v2.as_ref().and_then(|d| files::read_text_at(&d.fd, "cgroup.events", 4096).ok());
+        if v2.is_some_and(|text| text.lines().any(|l| l == "frozen 1")) {
+            return true;
+        }
+        self.with_controller("freezer")
+            .and_then(|d| files::read_text_at(&d.fd, "freezer.state", 64).ok())
+            .is_some_and(|text| matches!(text.trim(), "FROZEN" | "FREEZING"))
+    }
+}
+
+/// Waits until `cgroup.events` has the line; without that file, until `check` holds.
+pub(super) fn wait_event(directory: Option<&Directory>, line: &str, milliseconds: u32, check: &dyn Fn() -> bool) -> Result<bool> {
+    let deadline = Deadline::after_ms(milliseconds);
+    let events = match directory {
+        Some(d) => match rustix::fs::openat(&d.fd, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => Some(fd),
+            Err(Errno::NOENT | Errno::NODEV) => None,
+            Err(e) => return Err(Error::os(Code::CgroupRead, d.path.as_str(), e)),
+        },
+        None => None,
+    };
+    let Some(events) = events else {
+        while !check() {
+            if deadline.passed() {
+                return Ok(false);
+            }
+            let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
+        }
+        return Ok(true);
+    };
+    let mut text = [0u8; 256];
+    loop {
+        let n = match rustix::io::pread(&events, &mut text, 0) {
+            Ok(n) => n,
+            // The group is gone, and with it everything inside.
+            Err(Errno::NODEV) => return Ok(true),
+            Err(e) => return Err(Error::os(Code::CgroupRead, "cgroup.events", e)),
+        };
+        let now = std::str::from_utf8(text.get(..n).unwrap_or(&[])).unwrap_or("");
+        if now.lines().any(|l| l == line) {
+            return Ok(true);
+        }
+        let Some(left) = deadline.left() else { return Ok(false) };
+        match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e).context(Code::CgroupRead, "cgroup.events"),
+        }
+    }
+}

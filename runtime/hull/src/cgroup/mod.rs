@@ -1,0 +1,537 @@
+//! The container's cgroups: version 1, version 2, and both beside each other.
+//!
+//! In the hybrid layout the limits lie in version 1 directories, while a version 2 directory serves for what only it
+//! can do: start a process inside (`CLONE_INTO_CGROUP`), kill and freeze all of them, tell the pressure.
+
+pub(crate) mod devices;
+pub(crate) mod freeze;
+pub(crate) mod layout;
+mod v1;
+pub(crate) mod v2;
+
+use std::fmt::Display;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::rootfs::cgroupfs;
+use crate::spec::resources::{Rdma, Resources};
+use layout::{Layout, MOUNT_POINT};
+
+/// Who makes the directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// The runtime itself.
+    #[default]
+    Cgroupfs,
+    /// systemd, by a transient scope.
+    Systemd,
+    /// Nobody: the container stays in its creator's cgroup.
+    Disabled,
+}
+
+/// A directory of one hierarchy.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// Name of the hierarchy's mount; empty for version 2.
+    pub(crate) name: String,
+    /// Controllers of the hierarchy.
+    pub(crate) controllers: Vec<String>,
+    /// Full path on the host.
+    pub(crate) path: String,
+    pub(crate) fd: OwnedFd,
+}
+
+/// A limit of -1 is none.
+fn or_max(limit: i64) -> String {
+    if limit < 0 { "max".to_owned() } else { limit.to_string() }
+}
+
+fn rdma_line(device: &str, limit: &Rdma) -> String {
+    use std::fmt::Write as _;
+    let mut line = device.to_owned();
+    if let Some(handles) = limit.hca_handles {
+        let _ = write!(line, " hca_handle={handles}");
+    }
+    if let Some(objects) = limit.hca_objects {
+        let _ = write!(line, " hca_object={objects}");
+    }
+    line
+}
+
+impl Directory {
+    pub(crate) fn error(&self, file: &str, value: &str, errno: Errno) -> Error {
+        let error = Error::os(Code::CgroupWrite, format!("{value:?} to {}/{file}", self.path), errno);
+        match errno {
+            Errno::NOENT => error.hint("this kernel, or this cgroup, does not have that limit"),
+            Errno::BUSY if file.starts_with("memory") => error.hint("the group uses more than that"),
+            _ => error,
+        }
+    }
+
+    fn try_write(&self, file: &str, value: impl Display) -> Result<(), Errno> {
+        files::write_at(&self.fd, file, value.to_string().as_bytes())
+    }
+
+    fn write(&self, file: &str, value: impl Display) -> Result<()> {
+        let value = value.to_string();
+        files::write_at(&self.fd, file, value.as_bytes()).map_err(|e| self.error(file, &value, e))
+    }
+
+    fn write_if_there(&self, file: &str, value: impl Display) -> Result<()> {
+        let value = value.to_string();
+        match files::write_at(&self.fd, file, value.as_bytes()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(self.error(file, &value, e)),
+        }
+    }
+
+    fn has(&self, file: &str) -> bool {
+        files::exists_at(&self.fd, file)
+    }
+
+    pub(crate) fn read_text(&self, file: &str) -> Result<String> {
+        files::read_text_at(&self.fd, file, 4 << 20).with(Code::CgroupRead, || format!("{}/{file}", self.path))
+    }
+
+    pub(crate) fn read_number<T: std::str::FromStr>(&self, file: &str) -> Result<T> {
+        self.read_text(file)?
+            .trim()
+            .parse()
+            .map_err(|_| Error::new(Code::CgroupRead, format!("{}/{file}: not a number", self.path)))
+    }
+}
+
+/// What the state file keeps about the cgroups.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Record {
+    pub(crate) driver: Driver,
+    /// Version 1 directories: hierarchy name and full path.
+    pub(crate) v1: Vec<(String, String)>,
+    /// Version 2 directory.
+    pub(crate) v2: Option<String>,
+    /// Unit of the systemd driver.
+    pub(crate) unit: Option<String>,
+    /// Whether limits lie in version 1.
+    pub(crate) hybrid: bool,
+}
+
+/// The container's cgroups.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    pub(crate) driver: Driver,
+    pub(crate) v1: Vec<Directory>,
+    pub(crate) v2: Option<Directory>,
+    pub(crate) unit: Option<String>,
+}
+
+/// Where the directories go, before they exist.
+pub(crate) fn plan(layout: &Layout, path: Option<&str>, id: &str) -> Result<Record> {
+    let relative = path.filter(|p| !p.is_empty()).unwrap_or(id);
+    let inner = crate::rootfs::resolve::clean(relative);
+    if inner == "/" {
+        return Err(Error::new(Code::ConfigInvalid, "linux.cgroupsPath names the root cgroup"));
+    }
+    let absolute = relative.starts_with('/');
+    let join = |own: &str| {
+        let own = own.trim_end_matches('/');
+        if absolute || own.contains("/..") { inner.clone() } else { format!("{own}{inner}") }
+    };
+    let v1 = layout
+        .v1
+        .iter()
+        .map(|h| (h.name.clone(), format!("{MOUNT_POINT}/{}{}", h.name, join(&h.own))))
+        .collect();
+    // The own version 2 group holds processes, so a group with controllers must be beside it, not inside.
+    let beside = layout.own_v2.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let own_v2 = if layout.unified() { beside } else { layout.own_v2.as_str() };
+    let v2 = layout.v2.as_ref().map(|mount| format!("{mount}{}", join(own_v2)));
+    Ok(Record { driver: Driver::Cgroupfs, v1, v2, unit: None, hybrid: layout.hybrid() })
+}
+
+fn controllers_of(name: &str) -> Vec<String> {
+    name.split(',').map(str::to_owned).collect()
+}
+
+fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
+    // Not O_PATH: clone3 wants a descriptor that could be read.
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// Makes a directory; true when it was not there before.
+fn make_directory(path: &str, each: &dyn Fn(&str) -> Result<(), Errno>) -> Result<bool, Errno> {
+    match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => {
+            each(path)?;
+            Ok(true)
+        }
+        Err(Errno::EXIST) => Ok(false),
+        Err(Errno::NOENT) => {
+            let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
+            if parent.len() <= MOUNT_POINT.len() {
+                return Err(Errno::NOENT);
+            }
+            make_directory(parent, each)?;
+            make_directory(path, each)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn cpuset_from_parent(path: &str) -> Result<(), Errno> {
+    let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
+    v1::inherit_cpuset(&open_directory(parent)?, &open_directory(path)?)
+}
+
+impl Cgroup {
+    /// A container that stays where its creator is.
+    pub(crate) fn disabled() -> Self {
+        Self { driver: Driver::Disabled, v1: Vec::new(), v2: None, unit: None }
+    }
+
+    /// Makes the directories of a plan. What already existed must be empty of processes.
+    pub(crate) fn create(record: &Record) -> Result<Self> {
+        let mut out = Self { driver: record.driver, v1: Vec::new(), v2: None, unit: record.unit.clone() };
+        if let Some(path) = &record.v2 {
+            out.v2 = Some(out.make(String::new(), Vec::new(), path, &|_| Ok(()))?);
+            if !record.hybrid {
+                enable_down_to(path)?;
+            }
+        }
+        for (name, path) in &record.v1 {
+            let each: &dyn Fn(&str) -> Result<(), Errno> =
+                if name == "cpuset" || name.split(',').any(|c| c == "cpuset") { &cpuset_from_parent } else { &|_| Ok(()) };
+            let directory = out.make(name.clone(), controllers_of(name), path, each)?;
+            out.v1.push(directory);
+        }
+        Ok(out)
+    }
+
+    fn make(&self, name: String, controllers: Vec<String>, path: &str, each: &dyn Fn(&str) -> Result<(), Errno>) -> Result<Directory> {
+        let fresh = make_directory(path, each).map_err(|e| {
+            let error = Error::os(Code::CgroupCreate, path, e);
+            match e {
+                Errno::ACCESS | Errno::PERM | Errno::ROFS => error.hint("without root, a cgroup must be delegated to the user (systemd user manager), or use --cgroup-manager=disabled"),
+                _ => error,
+            }
+        })?;
+        let fd = open_directory(path).context(Code::CgroupCreate, path)?;
+        let directory = Directory { name, controllers, path: path.to_owned(), fd };
+        if !fresh {
+            directory.must_be_empty()?;
+        }
+        Ok(directory)
+    }
+
+    /// Opens directories that exist; ones that are gone are left out.
+    pub(crate) fn open(record: &Record) -> Self {
+        let open = |name: &str, path: &str| {
+            let fd = open_directory(path).ok()?;
+            Some(Directory { name: name.to_owned(), controllers: controllers_of(name), path: path.to_owned(), fd })
+        };
+        Self {
+            driver: record.driver,
+            v1: record.v1.iter().filter_map(|(name, path)| open(name, path)).collect(),
+            v2: record.v2.as_ref().and_then(|path| open("", path)),
+            unit: record.unit.clone(),
+        }
+    }
+
+    /// Whether limits lie in version 1.
+    pub(crate) fn hybrid(&self) -> bool {
+        !self.v1.is_empty()
+    }
+
+    /// The directory whose hierarchy has that controller.
+    pub(crate) fn with_controller(&self, controller: &str) -> Option<&Directory> {
+        self.v1.iter().find(|d| d.controllers.iter().any(|c| c == controller))
+    }
+
+    /// Writes all limits but that of tasks.
+    pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
+        self.refuse_missing(resources)?;
+        for directory in &self.v1 {
+            v1::apply(directory, resources)?;
+        }
+        if let Some(directory) = &self.v2 {
+            v2::apply(directory, resources, self.hybrid())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the device rules (without any configured ones, the default ones).
+    pub(crate) fn apply_devices(&self, resources: Option<&Resources>) -> Result<()> {
+        let rules = resources.map_or(&[][..], |r| &r.devices);
+        if let Some(directory) = self.with_controller("devices") {
+            return devices::apply_v1(directory, rules);
+        }
+        match &self.v2 {
+            Some(directory) if !self.hybrid() => devices::apply_v2(directory.fd.as_fd(), &directory.path, rules),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the limit of tasks: last, when the runtime needs no more forks inside.
+    pub(crate) fn apply_pids(&self, resources: &Resources) -> Result<()> {
+        for directory in &self.v1 {
+            v1::apply_pids(directory, resources)?;
+        }
+        match &self.v2 {
+            Some(directory) if !self.hybrid() => v2::apply_pids(directory, resources),
+            _ => Ok(()),
+        }
+    }
+
+    /// A limit whose controller is not there is an error, never ignored.
+    fn refuse_missing(&self, resources: &Resources) -> Result<()> {
+        if !self.hybrid() && self.v2.is_some() {
+            return Ok(());
+        }
+        let missing = |controller: &str, field: &str| -> Result<()> {
+            if self.with_controller(controller).is_some() {
+                return Ok(());
+            }
+            Err(Error::new(Code::Unsupported, format!("linux.resources.{field}: the {controller} cgroup controller is not available")))
+        };
+        if resources.memory.as_ref().is_some_and(|m| *m != crate::spec::resources::Memory::default()) {
+            missing("memory", "memory")?;
+        }
+        if let Some(cpu) = &resources.cpu {
+            let sets = cpu.cpus.as_ref().is_some_and(|c| !c.is_empty()) || cpu.mems.as_ref().is_some_and(|m| !m.is_empty());
+            if sets {
+                missing("cpuset", "cpu.cpus")?;
+            }
+            if cpu.shares.is_some_and(|s| s != 0) || cpu.quota.is_some_and(|q| q != 0) {
+                missing("cpu", "cpu")?;
+            }
+        }
+        if resources.pids.as_ref().is_some_and(|p| p.limit.is_some_and(|l| l != 0)) {
+            missing("pids", "pids")?;
+        }
+        if resources.block_io.as_ref().is_some_and(|b| *b != crate::spec::resources::BlockIo::default()) {
+            missing("blkio", "blockIO")?;
+        }
+        if !resources.hugepage_limits.is_empty() && self.v2.is_none() {
+            missing("hugetlb", "hugepageLimits")?;
+        }
+        if resources.network.as_ref().is_some_and(|n| n.class_id.is_some()) {
+            missing("net_cls", "network.classID")?;
+        }
+        if resources.network.as_ref().is_some_and(|n| !n.priorities.is_empty()) {
+            missing("net_prio", "network.priorities")?;
+        }
+        if !resources.rdma.is_empty() {
+            missing("rdma", "rdma")?;
+        }
+        if !resources.unified.is_empty() && self.v2.is_none() {
+            return Err(Error::new(Code::Unsupported, "linux.resources.unified: there is no cgroup version 2 here"));
+        }
+        Ok(())
+    }
+
+    /// Descriptors of the version 1 `tasks` files, by which a process with one thread moves itself without the lock
+    /// that moving others takes.
+    pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>> {
+        self.v1
+            .iter()
+            .map(|d| {
+                rustix::fs::openat(&d.fd, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                    .with(Code::CgroupJoin, || d.path.clone())
+            })
+            .collect()
+    }
+
+    /// The directory clone3 can start a process in.
+    pub(crate) fn clone_target(&self) -> Option<BorrowedFd<'_>> {
+        self.v2.as_ref().map(|d| d.fd.as_fd())
+    }
+
+    /// Moves a process into the version 2 directory (where clone3 could not start it there).
+    pub(crate) fn move_v2(&self, pid: i32) -> Result<()> {
+        match &self.v2 {
+            Some(directory) => files::write_at(&directory.fd, "cgroup.procs", pid.to_string().as_bytes())
+                .with(Code::CgroupJoin, || directory.path.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// What the state file keeps.
+    pub(crate) fn record(&self) -> Record {
+        Record {
+            driver: self.driver,
+            v1: self.v1.iter().map(|d| (d.name.clone(), d.path.clone())).collect(),
+            v2: self.v2.as_ref().map(|d| d.path.clone()),
+            unit: self.unit.clone(),
+            hybrid: self.hybrid(),
+        }
+    }
+
+    /// What the container sees.
+    pub(crate) fn view(&self, namespace: bool) -> cgroupfs::View {
+        cgroupfs::View {
+            v1: self
+                .v1
+                .iter()
+                .map(|d| cgroupfs::Hierarchy { name: d.name.clone(), controllers: d.controllers.clone(), path: d.path.clone() })
+                .collect(),
+            v2: self.v2.as_ref().map(|d| d.path.clone()),
+            namespace,
+        }
+    }
+
+    /// Ids of all processes inside, those of sub-groups too.
+    pub(crate) fn processes(&self) -> Result<Vec<i32>> {
+        let Some(directory) = self.v1.iter().find(|d| d.name == "pids").or(self.v2.as_ref()).or(self.v1.first()) else {
+            return Ok(Vec::new());
+        };
+        let mut out = Vec::new();
+        collect_processes(directory.fd.as_fd(), &mut out).with(Code::CgroupRead, || directory.path.clone())?;
+        out.sort_unstable();
+        out.dedup();
+        Ok(out)
+    }
+
+    /// Kills everything inside, in one step where the kernel has one.
+    pub(crate) fn kill_all(&self) -> Result<()> {
+        if let Some(directory) = &self.v2 {
+            match files::write_at(&directory.fd, "cgroup.kill", b"1") {
+                Ok(()) => return Ok(()),
+                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+                Err(e) => return Err(Error::os(Code::Signal, format!("all processes of {}", directory.path), e)),
+            }
+        }
+        self.signal_all(9)
+    }
+
+    /// Sends a signal to every process inside; frozen meanwhile where possible, so that none escapes by forking.
+    pub(crate) fn signal_all(&self, signal: i32) -> Result<()> {
+        let frozen = self.freeze().is_ok();
+        let result = self.processes().map(|pids| {
+            for pid in pids {
+                let (Some(pid), Some(signal)) = (rustix::process::Pid::from_raw(pid), rustix::process::Signal::from_named_raw(signal)) else {
+                    continue;
+                };
+                // A process that ended meanwhile needs no signal.
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+        });
+        if frozen {
+            self.thaw()?;
+        }
+        result
+    }
+
+    /// Removes the directories with everything below them; false when processes are still inside.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for directory in self.v1.iter().chain(self.v2.as_ref()) {
+            remove_tree(&directory.path)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no process is left inside, at most that long.
+    pub(crate) fn wait_empty(&self, milliseconds: u32) -> Result<bool> {
+        freeze::wait_event(self.v2.as_ref(), "populated 0", milliseconds, &|| self.processes().is_ok_and(|p| p.is_empty()))
+    }
+}
+
+impl Directory {
+    fn must_be_empty(&self) -> Result<()> {
+        let mut pids = Vec::new();
+        collect_processes(self.fd.as_fd(), &mut pids).with(Code::CgroupRead, || self.path.clone())?;
+        if pids.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = pids.iter().take(8).map(ToString::to_string).collect();
+        Err(Error::os(Code::CgroupCreate, self.path.as_str(), Errno::BUSY)
+            .hint(format!("processes are inside: {}; give another linux.cgroupsPath or end them", list.join(", "))))
+    }
+}
+
+fn collect_processes(dir: BorrowedFd<'_>, out: &mut Vec<i32>) -> Result<(), Errno> {
+    match files::read_text_at(dir, "cgroup.procs", 16 << 20) {
+        Ok(text) => out.extend(text.lines().filter_map(files::parse_unsigned::<i32>)),
+        // A threaded group, or one that is going away.
+        Err(Errno::OPNOTSUPP | Errno::NODEV) => {}
+        Err(e) => return Err(e),
+    }
+    for_each_child(dir, &mut |_, child| collect_processes(child.as_fd(), out))
+}
+
+fn for_each_child(dir: BorrowedFd<'_>, f: &mut dyn FnMut(&str, OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+    // A group without sub-groups has exactly two links: no need to list it.
+    if rustix::fs::fstat(dir)?.st_nlink == 2 {
+        return Ok(());
+    }
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        if entry.file_type() != rustix::fs::FileType::Directory {
+            continue;
+        }
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name == "." || name == ".." {
+            continue;
+        }
+        match rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(child) => f(name, child)?,
+            Err(Errno::NOENT | Errno::NODEV) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn enable_down_to(path: &str) -> Result<()> {
+    let Some((parent, _)) = path.rsplit_once('/') else { return Ok(()) };
+    let below = parent.strip_prefix(MOUNT_POINT).unwrap_or("");
+    let mut at = String::from(MOUNT_POINT);
+    let parts = std::iter::once("").chain(below.split('/').filter(|p| !p.is_empty()));
+    for part in parts {
+        if !part.is_empty() {
+            at.push('/');
+            at.push_str(part);
+        }
+        let dir = open_directory(&at).context(Code::CgroupCreate, &at)?;
+        match v2::enable_controllers(&dir) {
+            Ok(()) => {}
+            // Above a delegated part the user may not write; what counts is that the controllers are there below.
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
+            Err(e) => {
+                return Err(Error::os(Code::CgroupCreate, format!("{at}: cgroup.subtree_control"), e)
+                    .hint("a group that holds processes cannot pass controllers on"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a cgroup and its sub-groups.
+pub(crate) fn remove_tree(path: &str) -> Result<()> {
+    match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+        Err(e) => return Err(Error::os(Code::CgroupRemove, path, e)),
+    }
+    let Ok(dir) = open_directory(path) else { return Ok(()) };
+    remove_children(&dir).context(Code::CgroupRemove, path)?;
+    match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(Error::os(Code::CgroupRemove, path, e)),
+    }
+}
+
+fn remove_children(dir: &OwnedFd) -> Result<(), Errno> {
+    for_each_child(dir.as_fd(), &mut |name, child| {
+        remove_children(&child)?;
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e),
+        }
+    })
+}

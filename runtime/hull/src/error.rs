@@ -1,0 +1,350 @@
+//! Errors with a stable code, the phase they belong to, the object they name, the error number and a hint.
+
+use std::fmt;
+
+use rustix::io::Errno;
+
+/// Result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Part of the life cycle an error belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Command line and option files.
+    Usage,
+    /// Reading and checking the bundle.
+    Config,
+    /// The runtime's own records.
+    State,
+    /// Cgroups.
+    Cgroup,
+    /// Namespaces and id maps.
+    Namespace,
+    /// Root file system, mounts and devices.
+    Rootfs,
+    /// Hooks.
+    Hook,
+    /// Identity, capabilities, filters and the final execve.
+    Process,
+    /// Terminal.
+    Console,
+    /// Checkpoint and restore.
+    Checkpoint,
+}
+
+impl Phase {
+    /// Name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Config => "config",
+            Self::State => "state",
+            Self::Cgroup => "cgroup",
+            Self::Namespace => "namespace",
+            Self::Rootfs => "rootfs",
+            Self::Hook => "hook",
+            Self::Process => "process",
+            Self::Console => "console",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $name:literal, $phase:ident, $text:literal;)*) => {
+        /// What failed; the names are stable, new ones may be added.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl Code {
+            /// The stable name.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The phase it belongs to.
+            pub fn phase(self) -> Phase {
+                match self { $(Self::$variant => Phase::$phase,)* }
+            }
+
+            fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Number on the wire between the processes of one start.
+            pub(crate) fn number(self) -> u16 {
+                match self { $(Self::$variant => $number,)* }
+            }
+
+            pub(crate) fn from_number(number: u16) -> Self {
+                match number { $($number => Self::$variant,)* _ => Self::Internal }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Something that should not happen.
+    Internal = 0, "internal", State, "internal error";
+    /// Wrong command line.
+    Usage = 1, "usage", Usage, "";
+    /// A file named on the command line cannot be read.
+    InputFile = 2, "input-file", Usage, "cannot read";
+    /// `config.json` cannot be read.
+    ConfigRead = 3, "config-read", Config, "cannot read";
+    /// `config.json` is not what the specification says.
+    ConfigInvalid = 4, "config-invalid", Config, "invalid configuration:";
+    /// The configuration asks for what cannot be had here.
+    Unsupported = 5, "unsupported", Config, "not supported:";
+    /// A container id with characters that are not allowed.
+    InvalidId = 6, "invalid-id", State, "invalid container id";
+    /// The id is taken.
+    Exists = 7, "container-exists", State, "container with given ID already exists:";
+    /// No such container.
+    NotFound = 8, "container-not-found", State, "container does not exist:";
+    /// The operation does not fit the container's state.
+    WrongState = 9, "wrong-state", State, "";
+    /// A state file cannot be read, written or trusted.
+    StateFile = 10, "state-file", State, "cannot use state file";
+    /// A signal cannot be sent.
+    Signal = 11, "signal", State, "cannot signal";
+    /// A cgroup cannot be made.
+    CgroupCreate = 12, "cgroup-create", Cgroup, "cannot create cgroup";
+    /// A limit cannot be set.
+    CgroupWrite = 13, "cgroup-write", Cgroup, "cannot write";
+    /// A cgroup file cannot be read.
+    CgroupRead = 14, "cgroup-read", Cgroup, "cannot read";
+    /// The process cannot be put into its cgroup.
+    CgroupJoin = 15, "cgroup-join", Cgroup, "cannot join cgroup";
+    /// A cgroup cannot be removed.
+    CgroupRemove = 16, "cgroup-remove", Cgroup, "cannot remove cgroup";
+    /// Freezing or thawing failed.
+    Freeze = 17, "freeze", Cgroup, "cannot freeze or thaw";
+    /// systemd refused or did not answer.
+    Systemd = 18, "systemd", Cgroup, "systemd:";
+    /// The device filter cannot be loaded or attached.
+    DeviceFilter = 19, "device-filter", Cgroup, "cannot set the device rules of";
+    /// A new process cannot be made.
+    Clone = 20, "clone", Namespace, "cannot create process in new namespaces";
+    /// A namespace cannot be joined.
+    NamespaceJoin = 21, "namespace-join", Namespace, "cannot join namespace";
+    /// A namespace cannot be made.
+    NamespaceCreate = 22, "namespace-create", Namespace, "cannot create namespace";
+    /// Id maps cannot be written.
+    IdMap = 23, "id-map", Namespace, "cannot write id map";
+    /// The host name or domain name cannot be set.
+    HostName = 24, "host-name", Namespace, "cannot set";
+    /// A network interface cannot be set up.
+    Network = 25, "network", Namespace, "cannot set up network interface";
+    /// The root directory cannot be opened.
+    RootOpen = 26, "root-open", Rootfs, "cannot open root file system";
+    /// A bind mount's source cannot be opened.
+    MountSource = 27, "mount-source", Rootfs, "cannot open mount source";
+    /// A mount's destination cannot be opened or made.
+    MountTarget = 28, "mount-target", Rootfs, "cannot open or create mount destination";
+    /// A file system cannot be mounted.
+    Mount = 29, "mount", Rootfs, "cannot mount";
+    /// Mount attributes cannot be set.
+    MountAttr = 30, "mount-attr", Rootfs, "cannot set attributes of mount";
+    /// An unknown or unfitting mount option.
+    MountOption = 31, "mount-option", Rootfs, "mount option";
+    /// A device node cannot be made.
+    Device = 32, "device", Rootfs, "cannot create device";
+    /// A path cannot be masked or made read-only.
+    Mask = 33, "mask", Rootfs, "cannot mask or protect";
+    /// The root cannot be switched.
+    Pivot = 34, "pivot", Rootfs, "cannot change root:";
+    /// A kernel parameter cannot be set.
+    Sysctl = 35, "sysctl", Rootfs, "cannot set sysctl";
+    /// A hook failed.
+    Hook = 36, "hook", Hook, "hook";
+    /// The working directory cannot be entered.
+    Cwd = 37, "cwd", Process, "cannot enter working directory";
+    /// User or group ids cannot be set.
+    Identity = 38, "identity", Process, "cannot set";
+    /// Capabilities cannot be set.
+    Capabilities = 39, "capabilities", Process, "cannot set capabilities";
+    /// A resource limit cannot be set.
+    Rlimit = 40, "rlimit", Process, "cannot set resource limit";
+    /// A scheduling property cannot be set.
+    Scheduling = 41, "scheduling", Process, "cannot set";
+    /// A security label cannot be set.
+    Label = 42, "label", Process, "cannot set security label";
+    /// The seccomp filter cannot be compiled or installed.
+    Seccomp = 43, "seccomp", Process, "seccomp:";
+    /// The program cannot be found or executed.
+    Exec = 44, "exec", Process, "exec:";
+    /// The process ended before it was set up.
+    InitDied = 45, "init-died", Process, "container process ended during set-up:";
+    /// The terminal cannot be set up.
+    Console = 46, "console", Console, "cannot set up terminal:";
+    /// Descriptors cannot be passed.
+    Descriptors = 47, "descriptors", Process, "cannot pass descriptors:";
+    /// CRIU failed or is missing.
+    Checkpoint = 48, "checkpoint", Checkpoint, "";
+    /// Landlock rules cannot be applied.
+    Landlock = 49, "landlock", Process, "landlock:";
+    /// resctrl cannot be set up.
+    IntelRdt = 50, "intel-rdt", Cgroup, "cannot set up resctrl group";
+    /// The time offsets cannot be set.
+    TimeOffsets = 51, "time-offsets", Namespace, "cannot set offset of clock";
+    /// A deadline passed.
+    Timeout = 52, "timeout", State, "timed out:";
+    /// A notify or listener socket cannot be used.
+    Socket = 53, "socket", Process, "cannot use socket";
+    /// Output cannot be written.
+    Output = 54, "output", Usage, "cannot write output";
+}
+
+/// An error of the runtime.
+#[derive(Debug, Clone)]
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug, Clone)]
+struct Inner {
+    code: Code,
+    object: String,
+    errno: Option<Errno>,
+    hint: String,
+}
+
+impl Error {
+    /// An error without an error number.
+    pub fn new(code: Code, object: impl Into<String>) -> Self {
+        Self { inner: Box::new(Inner { code, object: object.into(), errno: None, hint: String::new() }) }
+    }
+
+    /// An error of a system call.
+    pub fn os(code: Code, object: impl Into<String>, errno: Errno) -> Self {
+        Self { inner: Box::new(Inner { code, object: object.into(), errno: Some(errno), hint: String::new() }) }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hint = hint.into();
+        self
+    }
+
+    /// What failed.
+    pub fn code(&self) -> Code {
+        self.inner.code
+    }
+
+    /// What it failed on.
+    pub fn object(&self) -> &str {
+        &self.inner.object
+    }
+
+    /// The kernel's error number.
+    pub fn errno(&self) -> Option<Errno> {
+        self.inner.errno
+    }
+
+    /// What to do about it; may be empty.
+    pub fn advice(&self) -> &str {
+        &self.inner.hint
+    }
+
+    /// The bytes that carry the error from the container's process to the runtime.
+    pub(crate) fn to_wire(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&self.code().number().to_ne_bytes());
+        out.extend_from_slice(&self.errno().map_or(0, Errno::raw_os_error).to_ne_bytes());
+        // Bounded, so that one datagram always carries it.
+        let object: String = self.object().chars().take(2000).collect();
+        let hint: String = self.advice().chars().take(500).collect();
+        out.extend_from_slice(object.as_bytes());
+        out.push(0);
+        out.extend_from_slice(hint.as_bytes());
+        out
+    }
+
+    pub(crate) fn from_wire(bytes: &[u8]) -> Self {
+        let (Some(&[a, b]), Some(&[c, d, e, f])) = (bytes.get(..2), bytes.get(2..6)) else {
+            return Self::new(Code::Internal, "short message from the container's process");
+        };
+        let errno = i32::from_ne_bytes([c, d, e, f]);
+        let text = String::from_utf8_lossy(bytes.get(6..).unwrap_or(&[]));
+        let (object, hint) = text.split_once('\0').unwrap_or((&text, ""));
+        Self {
+            inner: Box::new(Inner {
+                code: Code::from_number(u16::from_ne_bytes([a, b])),
+                object: object.to_owned(),
+                errno: (errno != 0).then(|| Errno::from_raw_os_error(errno)),
+                hint: hint.to_owned(),
+            }),
+        }
+    }
+}
+
+/// The C library's text for an error number, in lower case as Go programs expect it.
+pub(crate) fn errno_text(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().collect::<String>() + chars.as_str(),
+        None => String::new(),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.code().text();
+        match (text.is_empty(), self.object().is_empty()) {
+            (true, _) => f.write_str(self.object())?,
+            (false, true) => f.write_str(text.trim_end_matches(':'))?,
+            (false, false) => write!(f, "{text} {}", self.object())?,
+        }
+        if let Some(errno) = self.errno() {
+            write!(f, ": {}", errno_text(errno))?;
+        }
+        if !self.advice().is_empty() {
+            write!(f, " ({})", self.advice())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Attaches code and object to the error number of a system call.
+pub(crate) trait Context<T> {
+    fn context(self, code: Code, object: &str) -> Result<T>;
+    fn with<S: Into<String>>(self, code: Code, object: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Context<T> for std::result::Result<T, Errno> {
+    fn context(self, code: Code, object: &str) -> Result<T> {
+        self.map_err(|errno| Error::os(code, object, errno))
+    }
+
+    fn with<S: Into<String>>(self, code: Code, object: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|errno| Error::os(code, object(), errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_round_trip_keeps_everything() {
+        let error = Error::os(Code::Mount, "proc on /proc", Errno::PERM).hint("mount it read-only");
+        let back = Error::from_wire(&error.to_wire());
+        assert_eq!(back.to_string(), error.to_string());
+        assert_eq!(back.code(), Code::Mount);
+        assert_eq!(back.to_string(), "cannot mount proc on /proc: operation not permitted (mount it read-only)");
+    }
+
+    #[test]
+    fn short_wire_message_is_an_internal_error() {
+        assert_eq!(Error::from_wire(&[1]).code(), Code::Internal);
+    }
+}

@@ -1,0 +1,111 @@
+//! Reading and writing small files by descriptor; numbers parsed strictly.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Reads a whole small file below `dir`, at most `limit` bytes.
+pub(crate) fn read_at(dir: impl AsFd, path: &str, limit: usize) -> Result<Vec<u8>, Errno> {
+    let fd = rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
+    read_all(&fd, limit)
+}
+
+/// Reads until the end, at most `limit` bytes.
+pub(crate) fn read_all(fd: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
+    let mut out = Vec::new();
+    let mut chunk = [0u8; 8192];
+    loop {
+        let n = match rustix::io::read(fd, &mut chunk) {
+            Ok(n) => n,
+            Err(Errno::INTR) => continue,
+            Err(e) => return Err(e),
+        };
+        if n == 0 {
+            return Ok(out);
+        }
+        if out.len().saturating_add(n) > limit {
+            return Err(Errno::FBIG);
+        }
+        out.extend_from_slice(chunk.get(..n).unwrap_or(&[]));
+    }
+}
+
+/// Reads a text file.
+pub(crate) fn read_text_at(dir: impl AsFd, path: &str, limit: usize) -> Result<String, Errno> {
+    let bytes = read_at(dir, path, limit)?;
+    String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)
+}
+
+/// Reads a text file of the host by absolute path.
+pub(crate) fn read_text(path: &str, limit: usize) -> Result<String, Errno> {
+    read_text_at(rustix::fs::CWD, path, limit)
+}
+
+/// Writes to an existing file below `dir` in one call, as kernel files want it.
+pub(crate) fn write_at(dir: impl AsFd, path: &str, text: &[u8]) -> Result<(), Errno> {
+    let fd = rustix::fs::openat(dir, path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
+    write_once(&fd, text)
+}
+
+/// One write of the whole text; a short write is an error.
+pub(crate) fn write_once(fd: &OwnedFd, text: &[u8]) -> Result<(), Errno> {
+    loop {
+        match rustix::io::write(fd, text) {
+            Ok(n) if n == text.len() => return Ok(()),
+            Ok(_) => return Err(Errno::IO),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Writes everything, in as many calls as it takes.
+pub(crate) fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&fd, bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or(&[]),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Makes or replaces a file below `dir` so that readers see the old or the new contents, never a part.
+pub(crate) fn replace_at(dir: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let dir = dir.as_fd();
+    let temporary = format!(".{name}.new");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::openat(dir, temporary.as_str(), flags, Mode::from_raw_mode(0o600))?;
+    write_all(&fd, bytes)?;
+    rustix::fs::renameat(dir, temporary.as_str(), dir, name)
+}
+
+/// Whether a name exists below `dir` (symlinks are not followed).
+pub(crate) fn exists_at(dir: impl AsFd, name: &str) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// A decimal number without sign, blanks or trailing text.
+pub(crate) fn parse_unsigned<T: std::str::FromStr>(text: &str) -> Option<T> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_parsed_strictly() {
+        assert_eq!(parse_unsigned::<u32>("1"), Some(1));
+        assert_eq!(parse_unsigned::<u32>("01"), Some(1));
+        assert_eq!(parse_unsigned::<u32>("4294967295"), Some(u32::MAX));
+        for bad in ["", " 1", "1x", "4294967296", "-1", "+1", "1 "] {
+            assert_eq!(parse_unsigned::<u32>(bad), None, "{bad:?}");
+        }
+    }
+}

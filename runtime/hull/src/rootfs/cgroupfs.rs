@@ -1,0 +1,110 @@
+//! The container's view of its cgroups at `/sys/fs/cgroup`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_sys::mount::{self as sysmount, MountAttr, mount_setattr};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+
+use super::mounts::{MountContext, move_onto, new_filesystem};
+use super::options::MountOptions;
+use crate::error::{Code, Context, Error, Result};
+
+/// One version 1 hierarchy.
+#[derive(Debug, Clone)]
+pub(crate) struct Hierarchy {
+    /// Directory name below `/sys/fs/cgroup`.
+    pub(crate) name: String,
+    /// Controllers, or `name=…`.
+    pub(crate) controllers: Vec<String>,
+    /// The container's directory on the host.
+    pub(crate) path: String,
+}
+
+/// What to show.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// Version 1 hierarchies; empty on a version 2 host.
+    pub(crate) v1: Vec<Hierarchy>,
+    /// The container's version 2 directory on the host.
+    pub(crate) v2: Option<String>,
+    /// Whether the container has a cgroup namespace.
+    pub(crate) namespace: bool,
+}
+
+pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions) -> Result<()> {
+    let target = cx.root.make_dirs(at, Mode::from_raw_mode(0o755)).context(Code::MountTarget, at)?;
+    let view = cx.cgroup;
+    if view.v1.is_empty() {
+        return mount_v2(view, at, &target, options);
+    }
+    let read_only = options.set & sysmount::ATTR_RDONLY;
+    let mut tmpfs = MountOptions { set: options.set & !read_only, ..MountOptions::default() };
+    tmpfs.data.push(("mode".to_owned(), Some("755".to_owned())));
+    let tree = new_filesystem("tmpfs", Some("tmpfs"), &tmpfs)?;
+    // Everything below is made through the new mount's own descriptor.
+    move_onto(&tree, &target, at)?;
+    for hierarchy in &view.v1 {
+        rustix::fs::mkdirat(&tree, hierarchy.name.as_str(), Mode::from_raw_mode(0o755)).context(Code::Mount, at)?;
+        let place = rustix::fs::openat(
+            &tree,
+            hierarchy.name.as_str(),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .context(Code::Mount, at)?;
+        let mounted = if view.namespace {
+            let mut fs = MountOptions { set: options.set, ..MountOptions::default() };
+            for controller in &hierarchy.controllers {
+                match controller.split_once('=') {
+                    Some((key, value)) => {
+                        fs.data.push(("none".to_owned(), None));
+                        fs.data.push((key.to_owned(), Some(value.to_owned())));
+                    }
+                    None => fs.data.push((controller.clone(), None)),
+                }
+            }
+            new_filesystem("cgroup", Some("cgroup"), &fs)?
+        } else {
+            clone_directory(&hierarchy.path, options.set)?
+        };
+        move_onto(&mounted, &place, at)?;
+        if hierarchy.controllers.len() > 1 {
+            for controller in &hierarchy.controllers {
+                rustix::fs::symlinkat(hierarchy.name.as_str(), &tree, controller.as_str()).context(Code::Mount, at)?;
+            }
+        }
+    }
+    if read_only != 0 {
+        cx.read_only_later.push(tree);
+    }
+    Ok(())
+}
+
+fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> Result<()> {
+    let tree = if view.namespace {
+        new_filesystem("cgroup2", Some("cgroup2"), &MountOptions { data: Vec::new(), ..options.clone() })
+    } else {
+        match &view.v2 {
+            Some(path) => clone_directory(path, options.set),
+            None => Err(Error::new(Code::Unsupported, "a cgroup mount without cgroups")),
+        }
+    };
+    let tree = match tree {
+        Ok(tree) => tree,
+        // In a user namespace that does not own the hierarchy: what the host shows, read-only.
+        Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {
+            clone_directory(view.v2.as_deref().unwrap_or("/sys/fs/cgroup"), options.set | sysmount::ATTR_RDONLY)?
+        }
+        Err(error) => return Err(error),
+    };
+    move_onto(&tree, target, at)
+}
+
+fn clone_directory(path: &str, set: u64) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE;
+    let tree = rustix::mount::open_tree(CWD, path, flags).context(Code::Mount, path)?;
+    let attr = MountAttr { set, propagation: sysmount::PRIVATE, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &attr).context(Code::MountAttr, path)?;
+    Ok(tree)
+}

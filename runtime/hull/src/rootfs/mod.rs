@@ -1,0 +1,95 @@
+//! The container's root file system: mounts, devices, masks, and the change of root.
+
+pub(crate) mod cgroupfs;
+mod copyup;
+pub(crate) mod devices;
+pub(crate) mod mask;
+pub(crate) mod mounts;
+pub(crate) mod options;
+pub(crate) mod resolve;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_sys::mount::{self as sysmount, MountAttr, mount_setattr};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use crate::error::{Code, Context, Error, Result};
+
+/// The root directory before it is attached.
+#[derive(Debug)]
+pub(crate) enum RootSource {
+    /// A detached clone of the mount (with what is mounted below).
+    Tree(OwnedFd),
+    /// A path the container's process opens itself.
+    Path(String),
+}
+
+/// Takes hold of the root directory; `early` says whether this process may clone mounts.
+pub(crate) fn open_root(path: &str, early: bool) -> Result<RootSource> {
+    if early {
+        match clone_root(path) {
+            Ok(tree) => return Ok(RootSource::Tree(tree)),
+            Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(RootSource::Path(path.to_owned()))
+}
+
+fn clone_root(path: &str) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(CWD, path, flags).context(Code::RootOpen, path)?;
+    let stat = rustix::fs::fstat(&tree).context(Code::RootOpen, path)?;
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+        return Err(Error::os(Code::RootOpen, path, rustix::io::Errno::NOTDIR));
+    }
+    Ok(tree)
+}
+
+/// Attaches the root on top of everything in the caller's new mount namespace and gives a handle of it.
+///
+/// The place is "/" itself: it needs no right on the directories that lead to the root, and pivot_root takes it from
+/// there. The parent mount must not be shared then.
+pub(crate) fn attach_root(source: &RootSource, propagation: u64, recursive: bool) -> Result<OwnedFd> {
+    let host = MountAttr { propagation: sysmount::SLAVE, recursive: true, ..MountAttr::default() };
+    mount_setattr(CWD, c"/", &host).context(Code::Pivot, "making the host's mounts slaves")?;
+    let parent = MountAttr { propagation: sysmount::PRIVATE, ..MountAttr::default() };
+    mount_setattr(CWD, c"/", &parent).context(Code::Pivot, "making the parent mount private")?;
+    let opened;
+    let tree = match source {
+        RootSource::Tree(tree) => tree,
+        RootSource::Path(path) => {
+            opened = clone_root(path)?;
+            &opened
+        }
+    };
+    let attr = MountAttr { propagation, recursive, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &attr).context(Code::Pivot, "setting the root's propagation")?;
+    rustix::mount::move_mount(tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .context(Code::Pivot, "attaching the root")?;
+    rustix::fs::openat(tree, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(Code::Pivot, "opening the root")
+}
+
+/// Makes `root` the root directory and lets go of the old one.
+pub(crate) fn pivot(root: &OwnedFd) -> Result<()> {
+    rustix::process::fchdir(root).context(Code::Pivot, "entering the root")?;
+    rustix::process::pivot_root(".", ".").context(Code::Pivot, "pivot_root")?;
+    // The old root is now on top of the new one at "/"; "." is still the new one.
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context(Code::Pivot, "detaching the old root")?;
+    rustix::process::chdir("/").context(Code::Pivot, "entering the new root")
+}
+
+/// Changes the root without pivot_root, for roots on a ramfs (`--no-pivot`).
+pub(crate) fn move_root(root: &OwnedFd) -> Result<()> {
+    rustix::process::fchdir(root).context(Code::Pivot, "entering the root")?;
+    rustix::process::chroot(".").context(Code::Pivot, "chroot")?;
+    rustix::process::chdir("/").context(Code::Pivot, "entering the new root")
+}
+
+/// Makes a mount read-only by its handle.
+pub(crate) fn make_read_only(mount: impl AsFd, name: &str) -> Result<()> {
+    let attr = MountAttr { set: sysmount::ATTR_RDONLY, ..MountAttr::default() };
+    mount_setattr(mount.as_fd(), c"", &attr).context(Code::MountAttr, name)
+}

@@ -1,0 +1,367 @@
+//! One mount of the configuration: its source as a detached tree, its attributes, its place.
+//!
+//! Sources and targets are descriptors, and attributes are set on the detached tree before it is attached, so that
+//! there is no moment at which a mount has other rights than asked for, and no path that could be swapped.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_sys::mount::{self as sysmount, MountAttr, mount_setattr};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::options::{self, MountOptions};
+use super::resolve::{Root, clean};
+use crate::error::{Code, Context, Error, Result, errno_text};
+use crate::spec::{IdMapping, Mount};
+
+/// Where a mount's contents come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A bind mount whose tree the runtime already holds.
+    Tree(OwnedFd),
+    /// A bind mount that the container's process opens itself, because the runtime had no right to.
+    Path(String),
+    /// A link to copy (`copy-symlink`).
+    Symlink(Vec<u8>),
+    /// A file system of this type and source.
+    Filesystem { kind: String, source: Option<String> },
+    /// The cgroup hierarchies of the container.
+    Cgroup,
+}
+
+/// A mount ready to be made.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) destination: String,
+    pub(crate) options: MountOptions,
+    pub(crate) source: Source,
+    pub(crate) uid_mappings: Vec<IdMapping>,
+    pub(crate) gid_mappings: Vec<IdMapping>,
+}
+
+impl Prepared {
+    /// Whether ids are mapped on this mount.
+    pub(crate) fn wants_id_map(&self) -> bool {
+        self.options.idmap.is_some() || !self.uid_mappings.is_empty()
+    }
+}
+
+/// Prepares all mounts; `bundle` is what relative bind sources start from, `early` whether trees can be opened now.
+pub(crate) fn prepare(mounts: &[Mount], bundle: &str, early: bool) -> Result<Vec<Prepared>> {
+    mounts.iter().map(|mount| prepare_one(mount, bundle, early)).collect()
+}
+
+fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
+    let options = options::parse(mount)?;
+    if mount.destination.is_empty() {
+        return Err(Error::new(Code::ConfigInvalid, "mounts: a destination is empty"));
+    }
+    if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+        return Err(Error::new(
+            Code::ConfigInvalid,
+            format!("mount {}: uidMappings and gidMappings must be given together", mount.destination),
+        ));
+    }
+    let destination = clean(&mount.destination);
+    let source = if options.bind {
+        let Some(source) = mount.source.as_deref().filter(|s| !s.is_empty()) else {
+            return Err(Error::new(Code::ConfigInvalid, format!("bind mount {destination} has no source")));
+        };
+        let path = if source.starts_with('/') { source.to_owned() } else { format!("{bundle}/{source}") };
+        bind_source(path, &options, early)?
+    } else {
+        let kind = mount.r#type.as_deref().unwrap_or("");
+        match kind {
+            "" | "none" => {
+                return Err(Error::new(Code::ConfigInvalid, format!("mount {destination} has no type")));
+            }
+            "cgroup" | "cgroup2" => Source::Cgroup,
+            kind => Source::Filesystem { kind: kind.to_owned(), source: mount.source.clone() },
+        }
+    };
+    check_proc(&destination, &source)?;
+    let (uid_mappings, gid_mappings) = (mount.uid_mappings.clone(), mount.gid_mappings.clone());
+    Ok(Prepared { destination, options, source, uid_mappings, gid_mappings })
+}
+
+fn bind_source(path: String, options: &MountOptions, early: bool) -> Result<Source> {
+    if options.copy_symlink
+        && let Ok(target) = rustix::fs::readlink(path.as_str(), Vec::new())
+    {
+        return Ok(Source::Symlink(target.into_bytes()));
+    }
+    if !early {
+        return Ok(Source::Path(path));
+    }
+    match open_bind(&path, options) {
+        Ok(tree) => Ok(Source::Tree(tree)),
+        Err(error) if error.errno() == Some(Errno::PERM) && error.code() == Code::MountSource => Ok(Source::Path(path)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Clones a tree of the host, detached, with its attributes set.
+fn open_bind(path: &str, options: &MountOptions) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE;
+    if options.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    if options.source_nofollow {
+        flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    }
+    let tree = rustix::mount::open_tree(CWD, path, flags).map_err(|errno| source_error(path, errno))?;
+    if options.source_nofollow && is_symlink(&tree) {
+        return Err(Error::os(Code::MountSource, path, Errno::LOOP).hint("the source is a symlink and src-nofollow was given"));
+    }
+    apply_attributes(&tree, options, path)?;
+    Ok(tree)
+}
+
+/// Names the first part of the path that is missing or denies access.
+fn source_error(path: &str, errno: Errno) -> Error {
+    let mut error = Error::os(Code::MountSource, path, errno);
+    if matches!(errno, Errno::ACCESS | Errno::NOENT) {
+        let mut prefix = String::new();
+        for part in path.split('/').filter(|p| !p.is_empty()) {
+            prefix.push('/');
+            prefix.push_str(part);
+            if let Err(e) = rustix::fs::stat(prefix.as_str()) {
+                if prefix != path {
+                    error = error.hint(format!("{prefix}: {}", errno_text(e)));
+                }
+                break;
+            }
+        }
+    }
+    error
+}
+
+fn is_symlink(fd: &OwnedFd) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_symlink())
+}
+
+/// Sets attributes and propagation on a detached tree.
+fn apply_attributes(tree: &OwnedFd, options: &MountOptions, name: &str) -> Result<()> {
+    let attr = |attr: MountAttr<'_>| mount_setattr(tree.as_fd(), c"", &attr).context(Code::MountAttr, name);
+    if options.propagation.is_empty() {
+        attr(MountAttr { propagation: sysmount::PRIVATE, recursive: options.recursive, ..MountAttr::default() })?;
+    }
+    for (bit, recursive) in &options.propagation {
+        attr(MountAttr { propagation: *bit, recursive: *recursive, ..MountAttr::default() })?;
+    }
+    if options.set | options.clear != 0 {
+        attr(MountAttr { set: options.set, clear: options.clear, ..MountAttr::default() })?;
+    }
+    apply_recursive(tree, options, name)
+}
+
+fn apply_recursive(tree: &OwnedFd, options: &MountOptions, name: &str) -> Result<()> {
+    if options.recursive_set | options.recursive_clear == 0 {
+        return Ok(());
+    }
+    let change =
+        MountAttr { set: options.recursive_set, clear: options.recursive_clear, recursive: true, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &change).context(Code::MountAttr, name)
+}
+
+/// Files of /proc that an engine may replace (lxcfs and the like).
+const PROC_EXCEPTIONS: &[&str] = &[
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// What is mounted over /proc decides where security labels go, so only a procfs may be.
+fn check_proc(destination: &str, source: &Source) -> Result<()> {
+    if destination == "/proc" {
+        let fine = match source {
+            Source::Filesystem { kind, .. } => kind == "proc",
+            Source::Tree(tree) => is_procfs(tree),
+            Source::Path(path) => rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .is_ok_and(|fd| is_procfs(&fd)),
+            Source::Symlink(_) | Source::Cgroup => false,
+        };
+        if !fine {
+            return Err(Error::new(Code::ConfigInvalid, "only a procfs can be mounted on /proc"));
+        }
+    } else if destination.starts_with("/proc/") && !PROC_EXCEPTIONS.contains(&destination) {
+        return Err(Error::new(Code::ConfigInvalid, format!("{destination} cannot be mounted because it is inside /proc")));
+    }
+    Ok(())
+}
+
+/// Whether a handle is on a procfs.
+pub(crate) fn is_procfs(fd: impl AsFd) -> bool {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    rustix::fs::fstatfs(fd).is_ok_and(|s| i64::from(s.f_type) == PROC_SUPER_MAGIC)
+}
+
+/// What making mounts needs to know about the container.
+pub(crate) struct MountContext<'a> {
+    pub(crate) root: &'a Root,
+    /// SELinux context of the container's own file systems.
+    pub(crate) label: Option<&'a str>,
+    pub(crate) cgroup: &'a super::cgroupfs::View,
+    /// Mounts that become read-only when everything below them has been made.
+    pub(crate) read_only_later: Vec<OwnedFd>,
+    /// The devpts instance, if one was mounted on /dev/pts.
+    pub(crate) devpts: Option<OwnedFd>,
+}
+
+/// Makes one mount.
+pub(crate) fn attach(cx: &mut MountContext<'_>, mount: &Prepared) -> Result<()> {
+    let at = mount.destination.as_str();
+    match &mount.source {
+        Source::Tree(tree) => place_bind(cx, mount, tree),
+        Source::Path(path) => {
+            let tree = open_bind(path, &mount.options)?;
+            place_bind(cx, mount, &tree)
+        }
+        Source::Symlink(target) => {
+            let (parent, name) = cx.root.parent_of(at).context(Code::MountTarget, at)?;
+            match rustix::fs::symlinkat(target.as_slice(), &parent, name) {
+                Err(Errno::EXIST) | Ok(()) => Ok(()),
+                Err(e) => Err(Error::os(Code::MountTarget, at, e)),
+            }
+        }
+        Source::Cgroup => super::cgroupfs::mount(cx, at, &mount.options),
+        Source::Filesystem { kind, source } => mount_filesystem(cx, mount, kind, source.as_deref()),
+    }
+}
+
+fn place_bind(cx: &MountContext<'_>, mount: &Prepared, tree: &OwnedFd) -> Result<()> {
+    let at = mount.destination.as_str();
+    let stat = rustix::fs::fstat(tree).context(Code::MountSource, at)?;
+    let directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    let target = if mount.options.dest_nofollow {
+        let (parent, name) = cx.root.parent_of(at).context(Code::MountTarget, at)?;
+        rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .context(Code::MountTarget, at)?
+    } else {
+        open_target(cx.root, at, directory)?
+    };
+    move_onto(tree, &target, at)
+}
+
+/// Opens a mount point, making it if it is missing. /proc, /sys and /dev may not be symlinks: what is masked or written
+/// there later must be what was mounted.
+fn open_target(root: &Root, at: &str, directory: bool) -> Result<OwnedFd> {
+    if matches!(at, "/proc" | "/sys" | "/dev") {
+        match root.open_no_symlinks(at) {
+            Ok(fd) => return Ok(fd),
+            Err(Errno::NOENT) => {}
+            Err(e) => {
+                return Err(Error::os(Code::MountTarget, at, e).hint("it must be a directory of the root file system, not a symlink"));
+            }
+        }
+    }
+    let made = if directory { root.make_dirs(at, Mode::from_raw_mode(0o755)) } else { root.make_file(at) };
+    made.context(Code::MountTarget, at)
+}
+
+/// Attaches a detached tree onto a handle.
+pub(crate) fn move_onto(tree: impl AsFd, target: impl AsFd, name: &str) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", target, "", flags).context(Code::Mount, name)
+}
+
+fn mount_filesystem(cx: &mut MountContext<'_>, mount: &Prepared, kind: &str, source: Option<&str>) -> Result<()> {
+    let at = mount.destination.as_str();
+    let target = open_target(cx.root, at, true)?;
+    let mut options = mount.options.clone();
+    if kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") {
+        // As runc: the mount point's own mode, so that a tmpfs on /tmp keeps its sticky bit.
+        let stat = rustix::fs::fstat(&target).context(Code::MountTarget, at)?;
+        options.data.push(("mode".to_owned(), Some(format!("{:o}", stat.st_mode & 0o7777))));
+    }
+    if let Some(label) = cx.label.filter(|l| !l.is_empty() && !matches!(kind, "proc" | "sysfs")) {
+        options.data.push(("context".to_owned(), Some(label.to_owned())));
+    }
+    // A tmpfs gets its mount points and devices first and becomes read-only at the end.
+    let later = kind == "tmpfs" && options.set & sysmount::ATTR_RDONLY != 0;
+    if later {
+        options.set &= !sysmount::ATTR_RDONLY;
+    }
+    let tree = match new_filesystem(kind, source, &options) {
+        Ok(tree) => tree,
+        Err(error) if kind == "sysfs" && error.errno() == Some(Errno::PERM) => host_sysfs(&options)?,
+        Err(error) => {
+            let object = format!("{kind} on {at}: {}", error.object());
+            let error = error.errno().map_or_else(|| Error::new(Code::Mount, &object), |e| Error::os(Code::Mount, &object, e));
+            return Err(if kind == "proc" {
+                error.hint("inside another container, /proc must be fully visible there; in a user namespace, the PID namespace must be its own")
+            } else {
+                error
+            });
+        }
+    };
+    if options.tmpcopyup {
+        super::copyup::copy_tree(cx.root, at, &tree)?;
+    }
+    for (bit, recursive) in &options.propagation {
+        let change = MountAttr { propagation: *bit, recursive: *recursive, ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), c"", &change).context(Code::MountAttr, at)?;
+    }
+    apply_recursive(&tree, &options, at)?;
+    move_onto(&tree, &target, at)?;
+    if kind == "devpts" && at == "/dev/pts" {
+        cx.devpts = Some(tree);
+    } else if later {
+        cx.read_only_later.push(tree);
+    }
+    Ok(())
+}
+
+/// A user namespace without a network namespace of its own may not mount sysfs: the host's, read-only all the way down.
+fn host_sysfs(options: &MountOptions) -> Result<OwnedFd> {
+    let mut options = options.clone();
+    options.data.clear();
+    options.recursive = true;
+    options.recursive_set |= sysmount::ATTR_RDONLY | options.set;
+    options.recursive_clear &= !sysmount::ATTR_RDONLY;
+    open_bind("/sys", &options)
+}
+
+/// Makes a new instance of a file system, detached.
+pub(crate) fn new_filesystem(kind: &str, source: Option<&str>, options: &MountOptions) -> Result<OwnedFd> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).with(Code::Mount, || "file system type is not known here")?;
+    if let Some(source) = source {
+        rustix::mount::fsconfig_set_string(&context, "source", source).map_err(|e| fs_error(&context, "source", e))?;
+    }
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(&context, key.as_str(), value.as_str()),
+            None => rustix::mount::fsconfig_set_flag(&context, key.as_str()),
+        }
+        .map_err(|e| fs_error(&context, key, e))?;
+    }
+    rustix::mount::fsconfig_create(&context).map_err(|e| fs_error(&context, "", e))?;
+    let attr = MountAttrFlags::from_bits_retain(u32::try_from(options.set).unwrap_or(0));
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr).map_err(|e| fs_error(&context, "", e))
+}
+
+/// The kernel tells the reason on the context's descriptor.
+fn fs_error(context: &OwnedFd, key: &str, errno: Errno) -> Error {
+    let mut text = String::from(key);
+    let mut line = [0u8; 512];
+    while let Ok(n) = rustix::io::read(context, &mut line) {
+        if n == 0 {
+            break;
+        }
+        let part = String::from_utf8_lossy(line.get(..n).unwrap_or(&[]));
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(part.trim_end().trim_start_matches("e ").trim_start_matches("w "));
+    }
+    Error::os(Code::Mount, text, errno)
+}
