@@ -101,11 +101,19 @@ impl Guard {
         if url.scheme() != "https" && !self.allows(host, port) {
             return Err(Refused::Plain { host: host.to_owned(), port });
         }
-        let addresses = self.check(host, port).await?;
+        Self::pinned(host, &self.check(host, port).await?, timeout)
+    }
+
+    /// A client that reaches `host` at these addresses only; they are those that [`Guard::check`] gave. Making one costs milliseconds, so callers
+    /// who ask a host again keep it for as long as the check gives the same addresses.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    pub fn pinned(host: &str, addresses: &[SocketAddr], timeout: Duration) -> Result<reqwest::Client, Refused> {
         #[expect(clippy::disallowed_methods, reason = "the one place that makes clients for the outside")]
         let builder = reqwest::Client::builder();
         builder
-            .resolve_to_addrs(host, &addresses)
+            .resolve_to_addrs(host, addresses)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10).min(timeout))
             .timeout(timeout)

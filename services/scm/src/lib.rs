@@ -4,3 +4,4 @@
 //! (git's smart HTTP protocol) through the guarded outbound client; [`domain::resolve`] puts the two together.
 
 pub mod domain;
+pub mod remote;

@@ -1,3 +1,4 @@
 //! Pure rules: no axum, no SQL.
 
 pub mod context;
+pub mod resolve;
