@@ -1,0 +1,78 @@
+# Berth. `make run` builds everything and opens a repository in a workspace; `make test` runs every test; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+BERTH_HOME ?= $(if $(filter 0,$(shell id -u)),/var/lib/berth,$(HOME)/.local/share/berth)
+REPO ?=
+# Where `make run` serves Berth's own repository when REPO is not given.
+GIT_LISTEN ?= 127.0.0.1:7171
+HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+BIN := target/release
+STATIC := target/$(HOST_TARGET)/static
+export BERTH_HOME
+
+.PHONY: help
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
+
+.PHONY: deps
+deps: ## Install the Debian packages that building and running need
+	@deploy/install-deps
+
+.PHONY: build
+build: ## Build target/release/{berth,hull,berth-init}
+	@$(CARGO) build --release --locked -p berth
+	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --profile static --locked --target $(HOST_TARGET) -p hull -p berth-init
+	@for p in hull berth-init; do cmp -s $(STATIC)/$$p $(BIN)/$$p || install -m 755 $(STATIC)/$$p $(BIN)/$$p; done
+
+.PHONY: run
+run: deps build ## Open a repository in a workspace: make run [REPO=https://…]
+	@BERTH_BIN=$(BIN) GIT_LISTEN=$(GIT_LISTEN) deploy/run "$(REPO)"
+
+.PHONY: stop
+stop: ## Stop the server; workspaces' disks stay
+	@deploy/stop $(BIN)
+
+.PHONY: test
+test: deps build tools ## Run every test
+	@$(CARGO) build --locked -p berth
+	@deploy/run-tests
+
+.PHONY: tools
+tools: ## Install the programs that checks and tests use
+	@command -v cargo-nextest >/dev/null || { echo "installing cargo-nextest (a few minutes, once)"; $(CARGO) install --quiet --locked cargo-nextest --version 0.9.143; }
+
+.PHONY: lint
+lint: ## Format and clippy, warnings denied
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: ## Licences, bans and sources of dependencies
+	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny (a few minutes, once)"; $(CARGO) install --quiet --locked cargo-deny --version 0.20.2; }
+	@cargo deny --locked check bans licenses sources
+
+.PHONY: generate
+generate: ## Write the generated files: OpenAPI, CRDs, RBAC
+	@$(CARGO) run --quiet --locked -p berth -- internal generate .
+
+.PHONY: drift
+drift: ## Fail when a generated file is not what the code makes
+	@$(CARGO) run --quiet --locked -p berth -- internal generate --check .
+
+.PHONY: ci
+ci: deps lint drift deny test ## What decides whether a change lands
+
+.PHONY: conformance
+conformance: ## Run the OCI conformance suite: make conformance RUNTIME=/usr/bin/crun
+	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-conformance -- --runtime $(or $(RUNTIME),$(BIN)/hull)
+
+.PHONY: bench
+bench: build ## Measure starts, stops, the API and memory; writes docs/performance.md
+	@deploy/bench
+
+.PHONY: bench-runtime
+bench-runtime: build ## Measure hull beside crun and runc
+	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-bench -- --hull $(BIN)/hull $(if $(PEERS),--peers $(PEERS))
