@@ -1,1 +1,5 @@
-//! berth-node
+//! The node agent: everything a machine does for its workspaces.
+
+mod error_text;
+pub mod home;
+pub mod image;

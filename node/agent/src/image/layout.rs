@@ -1,0 +1,483 @@
+//! The image store: an OCI image layout (image-spec, image-layout.md), with each layer unpacked once beside it.
+//!
+//! Blobs are named by what they hold; an unpacked layer by its chain id (image-spec, config.md), because folders that a layer leaves out
+//! take their owner from the layers below it. Everything appears by a rename of something whole, so a crash leaves nothing half.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use super::reference::{Digest, Reference};
+use super::unpack::{self, Limits, UnpackError};
+
+/// Largest manifest or configuration: what registries take.
+pub(crate) const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
+/// Most layers of one image; overlayfs and the rootfs helper take no more.
+pub(crate) const MAX_LAYERS: usize = 118;
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The store.
+#[derive(Debug)]
+pub struct Layout {
+    root: PathBuf,
+    limits: Limits,
+    /// Guards index.json and the decision to unpack or delete a layer.
+    index: Mutex<()>,
+    /// One unpacking at a time a layer.
+    unpacking: Mutex<()>,
+    temporary: AtomicU64,
+}
+
+/// An image that is on the node, ready to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// What its configuration says about processes.
+    pub config: ImageConfig,
+    /// Folders of its layers, topmost first.
+    pub layers: Vec<PathBuf>,
+    /// Bytes of its blobs.
+    pub size_bytes: u64,
+}
+
+/// The part of an image's configuration that a workspace uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageConfig {
+    /// `user[:group]`, by name or number; empty is root.
+    #[serde(deserialize_with = "null_is_default")]
+    pub user: String,
+    /// `NAME=value`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub env: Vec<String>,
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A manifest (image-spec, manifest.md), or Docker's of schema 2, which is the same to us.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    pub(crate) schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) media_type: Option<String>,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+/// Points at a blob.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Descriptor {
+    pub(crate) media_type: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) urls: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// Which machine an image is for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Platform {
+    pub(crate) architecture: String,
+    pub(crate) os: String,
+}
+
+/// A list of manifests: the layout's own, or a multi-platform image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index {
+    pub(crate) schema_version: u32,
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ConfigFile {
+    #[serde(default)]
+    config: Option<ImageConfig>,
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+/// The store cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A file of the store.
+    #[error("the image store's {} cannot be {action}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A blob holds something else than its name says.
+    #[error("a blob of the image has the digest {found} instead of {wanted}: the registry or archive is broken or lies")]
+    Digest {
+        /// What the manifest says.
+        wanted: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// A blob has another size than its descriptor says.
+    #[error("a blob of the image has {found} bytes instead of {wanted}: the registry or archive is broken or lies")]
+    Size {
+        /// What the manifest says.
+        wanted: u64,
+        /// What came, at least.
+        found: u64,
+    },
+    /// The uncompressed layer is not the one the configuration names.
+    #[error("a layer of the image has the diff id {found} instead of {wanted}: the image is broken or hostile")]
+    DiffId {
+        /// What the configuration says.
+        wanted: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// A JSON document that cannot be read.
+    #[error("the image's {what} cannot be read")]
+    Document {
+        /// Which document.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Something the node cannot use.
+    #[error("the image cannot be used: {0}")]
+    Unusable(String),
+    /// A layer cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+}
+
+impl Layout {
+    /// Opens the store at `root`, making it when it is new, and clears what a crash left half done.
+    ///
+    /// # Errors
+    /// When the files cannot be made.
+    pub fn open(root: impl Into<PathBuf>, limits: Limits) -> Result<Self, LayoutError> {
+        let root = root.into();
+        let layout = Self { root, limits, index: Mutex::new(()), unpacking: Mutex::new(()), temporary: AtomicU64::new(0) };
+        for folder in ["blobs/sha256", "layers", "used", "tmp"] {
+            let path = layout.root.join(folder);
+            std::fs::create_dir_all(&path).map_err(|source| LayoutError::File { path, action: "made", source })?;
+        }
+        let tmp = layout.root.join("tmp");
+        let leftovers = std::fs::read_dir(&tmp).map_err(|source| LayoutError::File { path: tmp.clone(), action: "listed", source })?;
+        for entry in leftovers.flatten() {
+            let path = entry.path();
+            unpack::remove_tree(&path)
+                .or_else(|_| std::fs::remove_file(&path))
+                .map_err(|source| LayoutError::File { path, action: "removed", source })?;
+        }
+        let version = layout.root.join("oci-layout");
+        if !version.exists() {
+            layout.write_whole(&version, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        Ok(layout)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        self.root.join(format!("tmp/{}-{number}", std::process::id()))
+    }
+
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+        let temporary = self.temporary();
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, path)
+        };
+        write().map_err(|source| LayoutError::File { path: path.to_owned(), action: "written", source })
+    }
+
+    /// Where a blob lies, or will.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Begins a blob; nothing of it shows until [`BlobWriter::finish`].
+    pub(crate) fn blob_writer(&self) -> Result<BlobWriter, LayoutError> {
+        let path = self.temporary();
+        let file = File::create(&path).map_err(|source| LayoutError::File { path: path.clone(), action: "made", source })?;
+        Ok(BlobWriter { path, file, hash: sha2::Sha256::new(), bytes: 0 })
+    }
+
+    /// Keeps a blob that is what its descriptor says.
+    pub(crate) fn keep(&self, mut writer: BlobWriter, digest: &Digest, size: Option<u64>) -> Result<(), LayoutError> {
+        let found = Digest::from_bytes(std::mem::take(&mut writer.hash).finalize().into());
+        if let Some(wanted) = size
+            && wanted != writer.bytes
+        {
+            return Err(LayoutError::Size { wanted, found: writer.bytes });
+        }
+        if found != *digest {
+            return Err(LayoutError::Digest { wanted: *digest, found });
+        }
+        let path = self.blob_path(digest);
+        writer
+            .file
+            .sync_all()
+            .and_then(|()| std::fs::rename(&writer.path, &path))
+            .map_err(|source| LayoutError::File { path, action: "written", source })
+    }
+
+    /// Keeps bytes as a blob.
+    pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, LayoutError> {
+        let digest = Digest::of(bytes);
+        self.write_whole(&self.blob_path(&digest), bytes)?;
+        Ok(digest)
+    }
+
+    /// Reads a small blob and checks that it is what it should be.
+    pub(crate) fn document(&self, digest: &Digest) -> Result<Vec<u8>, LayoutError> {
+        let path = self.blob_path(digest);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes))
+            .map_err(|source| LayoutError::File { path, action: "read", source })?;
+        let found = Digest::of(&bytes);
+        if found == *digest { Ok(bytes) } else { Err(LayoutError::Digest { wanted: *digest, found }) }
+    }
+
+    fn read_index(&self) -> Result<Index, LayoutError> {
+        let path = self.root.join("index.json");
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| LayoutError::Document { what: "index.json", source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index { schema_version: 2, manifests: Vec::new() }),
+            Err(source) => Err(LayoutError::File { path, action: "read", source }),
+        }
+    }
+
+    /// Gives a manifest a name; the name's former manifest loses it.
+    pub(crate) fn tag(&self, reference: &Reference, manifest: Digest) -> Result<(), LayoutError> {
+        let _guard = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.read_index()?;
+        let name = reference.to_string();
+        index.manifests.retain(|entry| entry.annotations.get(REF_NAME) != Some(&name));
+        let size = std::fs::metadata(self.blob_path(&manifest)).map(|m| m.len()).unwrap_or(0);
+        index.manifests.push(Descriptor {
+            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            digest: manifest,
+            size,
+            urls: Vec::new(),
+            annotations: [(REF_NAME.to_owned(), name)].into(),
+            platform: None,
+        });
+        self.write_index(&index)
+    }
+
+    fn write_index(&self, index: &Index) -> Result<(), LayoutError> {
+        let json = serde_json::to_vec_pretty(index).map_err(|source| LayoutError::Document { what: "index.json", source })?;
+        self.write_whole(&self.root.join("index.json"), &json)
+    }
+
+    /// The manifest that this name stands for on the node.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn lookup(&self, reference: &Reference) -> Result<Option<Digest>, LayoutError> {
+        if let Some(digest) = reference.digest {
+            return Ok(self.blob_path(&digest).exists().then_some(digest));
+        }
+        let name = reference.to_string();
+        let index = self.read_index()?;
+        Ok(index.manifests.iter().find(|entry| entry.annotations.get(REF_NAME) == Some(&name)).map(|entry| entry.digest))
+    }
+
+    /// The image of a manifest, its layers unpacked where they were not. Blocks; long for a new image.
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn image(&self, digest: Digest, progress: &dyn Fn(String)) -> Result<Image, LayoutError> {
+        let manifest: Manifest = serde_json::from_slice(&self.document(&digest)?)
+            .map_err(|source| LayoutError::Document { what: "manifest", source })?;
+        let config: ConfigFile = serde_json::from_slice(&self.document(&manifest.config.digest)?)
+            .map_err(|source| LayoutError::Document { what: "configuration", source })?;
+        let diff_ids = config.rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() || diff_ids.is_empty() || diff_ids.len() > MAX_LAYERS {
+            let (layers, ids) = (manifest.layers.len(), diff_ids.len());
+            return Err(LayoutError::Unusable(format!("it has {layers} layers and {ids} diff ids; 1 to {MAX_LAYERS} of both are needed")));
+        }
+        let mut layers: Vec<PathBuf> = Vec::new();
+        let mut chain: Option<Digest> = None;
+        for (number, (descriptor, diff_id)) in manifest.layers.iter().zip(&diff_ids).enumerate() {
+            let id = match chain {
+                None => *diff_id,
+                Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+            };
+            chain = Some(id);
+            let path = self.root.join("layers").join(id.hex());
+            if !path.exists() {
+                progress(format!("unpacking layer {} of {}", number + 1, diff_ids.len()));
+                self.unpack(&descriptor.digest, diff_id, &path, &layers)?;
+            }
+            layers.insert(0, path);
+        }
+        let size_bytes = manifest.layers.iter().map(|layer| layer.size).sum();
+        self.touch(&digest);
+        Ok(Image { digest, config: config.config.unwrap_or_default(), layers, size_bytes })
+    }
+
+    fn unpack(&self, blob: &Digest, diff_id: &Digest, path: &Path, below: &[PathBuf]) -> Result<(), LayoutError> {
+        let _guard = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
+        if path.exists() {
+            return Ok(());
+        }
+        let blob_path = self.blob_path(blob);
+        let archive = File::open(&blob_path)
+            .and_then(unpack::decompress)
+            .map_err(|source| LayoutError::File { path: blob_path, action: "read", source })?;
+        let temporary = self.temporary();
+        std::fs::create_dir(&temporary).map_err(|source| LayoutError::File { path: temporary.clone(), action: "made", source })?;
+        let unpacked = unpack::unpack(archive, &temporary, below, self.limits)
+            .map_err(LayoutError::from)
+            .and_then(|unpacked| match unpacked.diff_id == *diff_id {
+                true => Ok(()),
+                false => Err(LayoutError::DiffId { wanted: *diff_id, found: unpacked.diff_id }),
+            })
+            .and_then(|()| {
+                // Else a power cut could keep the name and lose the content.
+                File::open(&temporary)
+                    .and_then(|folder| rustix::fs::syncfs(&folder).map_err(io::Error::from))
+                    .and_then(|()| std::fs::rename(&temporary, path))
+                    .map_err(|source| LayoutError::File { path: path.to_owned(), action: "made", source })
+            });
+        if unpacked.is_err()
+            && let Err(error) = unpack::remove_tree(&temporary)
+        {
+            tracing::warn!(path = %temporary.display(), %error, "a half unpacked layer stays until the next start");
+        }
+        unpacked
+    }
+
+    /// Notes that the image is in use now, for [`Self::collect`].
+    fn touch(&self, digest: &Digest) {
+        let path = self.root.join("used").join(digest.hex());
+        if let Err(error) = File::create(&path) {
+            tracing::warn!(path = %path.display(), %error, "the time of an image's last use cannot be noted");
+        }
+    }
+
+    /// Removes images that are not in `keep` and were not used for `min_age`, then every blob and layer that no image has any more.
+    /// Returns the bytes of the blobs removed. Nothing may be pulled or mounted meanwhile.
+    ///
+    /// # Errors
+    /// When the index cannot be read or written; a file that cannot be removed is left for the next time.
+    pub fn collect(&self, keep: &BTreeSet<Digest>, min_age: std::time::Duration) -> Result<u64, LayoutError> {
+        let _guard = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.read_index()?;
+        let before = index.manifests.len();
+        index.manifests.retain(|entry| keep.contains(&entry.digest) || self.used_within(&entry.digest, min_age));
+        if index.manifests.len() != before {
+            self.write_index(&index)?;
+        }
+        let mut blobs = BTreeSet::new();
+        let mut layers = BTreeSet::new();
+        let mut used: BTreeSet<Digest> = index.manifests.iter().map(|entry| entry.digest).collect();
+        used.extend(keep);
+        for digest in &used {
+            blobs.insert(digest.hex());
+            let Ok(manifest) = self.document(digest) else { continue };
+            let Ok(manifest) = serde_json::from_slice::<Manifest>(&manifest) else { continue };
+            blobs.insert(manifest.config.digest.hex());
+            blobs.extend(manifest.layers.iter().map(|layer| layer.digest.hex()));
+            let Ok(config) = self.document(&manifest.config.digest) else { continue };
+            let Ok(config) = serde_json::from_slice::<ConfigFile>(&config) else { continue };
+            let mut chain: Option<Digest> = None;
+            for diff_id in config.rootfs.diff_ids {
+                let id = chain.map_or(diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));
+                chain = Some(id);
+                layers.insert(id.hex());
+            }
+        }
+        let mut freed = 0;
+        for (folder, wanted) in [("blobs/sha256", &blobs), ("layers", &layers)] {
+            for entry in std::fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten() {
+                if wanted.contains(entry.file_name().to_string_lossy().as_ref()) {
+                    continue;
+                }
+                let path = entry.path();
+                freed += entry.metadata().map(|m| if m.is_file() { m.len() } else { 0 }).unwrap_or(0);
+                let removed = if path.is_dir() { unpack::remove_tree(&path) } else { std::fs::remove_file(&path) };
+                if let Err(error) = removed {
+                    tracing::warn!(path = %path.display(), %error, "an unused part of the image store cannot be removed");
+                }
+            }
+        }
+        Ok(freed)
+    }
+
+    fn used_within(&self, digest: &Digest, age: std::time::Duration) -> bool {
+        std::fs::metadata(self.root.join("used").join(digest.hex()))
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|time| time.elapsed().ok())
+            .is_none_or(|elapsed| elapsed < age)
+    }
+}
+
+/// A blob in the making: counted and hashed as it is written; dropped unkept, it is gone.
+#[derive(Debug)]
+pub(crate) struct BlobWriter {
+    path: PathBuf,
+    file: File,
+    hash: sha2::Sha256,
+    bytes: u64,
+}
+
+impl BlobWriter {
+    /// Bytes so far.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The digest so far.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::from_bytes(self.hash.clone().finalize().into())
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(buffer)?;
+        self.hash.update(buffer.get(..count).unwrap_or_default());
+        self.bytes += u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        // After a rename there is nothing at the path any more.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,13 @@
+//! Images: where they come from, and how they lie on the node.
+
+pub mod base;
+pub mod import;
+pub mod layout;
+pub mod pull;
+pub mod reference;
+mod store;
+pub mod unpack;
+
+pub use layout::{Image, ImageConfig};
+pub use reference::{Digest, Reference};
+pub use store::{ImageError, ImageStore, Progress};

@@ -1,0 +1,324 @@
+//! Pulling an image from a registry (OCI distribution specification).
+//!
+//! The reference is a user's word, so each call goes through the guarded client: resolved once, every address checked and pinned, and each
+//! redirect (blobs usually lie elsewhere) is checked again and followed without the registry's credentials.
+
+use std::io::Write;
+use std::time::Duration;
+
+use berth_http::outbound::{Guard, Refused};
+use futures::{StreamExt, TryStreamExt};
+use http::{StatusCode, header};
+use serde::Deserialize;
+use url::Url;
+
+use super::layout::{Descriptor, Index, Layout, LayoutError, MAX_DOCUMENT_BYTES, MAX_LAYERS, Manifest};
+use super::reference::{Digest, Reference};
+
+const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json";
+/// A blob that needs longer has a broken line.
+const BLOB_TIMEOUT: Duration = Duration::from_secs(3600);
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_REDIRECTS: usize = 5;
+
+/// The image cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry's address must not be called.
+    #[error("the registry of the image {reference} must not be called")]
+    Refused {
+        /// The image.
+        reference: String,
+        /// Why.
+        #[source]
+        source: Refused,
+    },
+    /// The registry cannot be reached or broke off.
+    #[error("the registry of the image {reference} does not answer")]
+    Transport {
+        /// The image.
+        reference: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No such image, or not for us.
+    #[error("the image {reference} does not exist, or its registry wants credentials (answer {status}): check its name and tag")]
+    Missing {
+        /// The image.
+        reference: String,
+        /// The registry's answer.
+        status: StatusCode,
+    },
+    /// Anything else the registry answers.
+    #[error("the registry of the image {reference} answered {status} to {what}")]
+    Status {
+        /// The image.
+        reference: String,
+        /// What was asked.
+        what: String,
+        /// The registry's answer.
+        status: StatusCode,
+    },
+    /// An answer that breaks the protocol.
+    #[error("the registry of the image {reference} sent something unusable: {why}")]
+    Protocol {
+        /// The image.
+        reference: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// One pull.
+struct Puller<'a> {
+    layout: &'a Layout,
+    guard: &'a Guard,
+    reference: &'a Reference,
+    token: tokio::sync::Mutex<Option<String>>,
+    progress: &'a (dyn Fn(String) + Send + Sync),
+}
+
+/// What the registry has under the reference now, without pulling it.
+///
+/// # Errors
+/// See [`PullError`].
+pub async fn resolve(layout: &Layout, guard: &Guard, reference: &Reference) -> Result<Digest, PullError> {
+    let puller = Puller { layout, guard, reference, token: tokio::sync::Mutex::new(None), progress: &|_| {} };
+    puller.manifest().await.map(|(digest, _)| digest)
+}
+
+/// Pulls the blobs of an image and names its manifest. `progress` hears how far it is.
+///
+/// # Errors
+/// See [`PullError`].
+pub async fn pull(
+    layout: &Layout,
+    guard: &Guard,
+    reference: &Reference,
+    progress: &(dyn Fn(String) + Send + Sync),
+) -> Result<Digest, PullError> {
+    let puller = Puller { layout, guard, reference, token: tokio::sync::Mutex::new(None), progress };
+    let (digest, manifest) = puller.manifest().await?;
+    puller.document(&manifest.config).await?;
+    puller.layers(&manifest.layers).await?;
+    layout.tag(reference, digest)?;
+    Ok(digest)
+}
+
+impl Puller<'_> {
+    fn name(&self) -> String {
+        self.reference.to_string()
+    }
+
+    fn protocol(&self, why: impl Into<String>) -> PullError {
+        PullError::Protocol { reference: self.name(), why: why.into() }
+    }
+
+    /// Plain http only for hosts the administrator named.
+    fn url(&self, path: &str) -> Result<Url, PullError> {
+        let (host, port) = self.reference.host_port();
+        let plain = port.is_some_and(|port| self.guard.allows(&host, port));
+        let scheme = if plain { "http" } else { "https" };
+        Url::parse(&format!("{scheme}://{}/v2/{}/{path}", self.reference.registry, self.reference.repository))
+            .map_err(|error| self.protocol(error.to_string()))
+    }
+
+    /// The image's manifest for this machine, kept as a blob.
+    async fn manifest(&self) -> Result<(Digest, Manifest), PullError> {
+        let wanted = match (&self.reference.digest, &self.reference.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.clone().unwrap_or_else(|| "latest".to_owned()),
+        };
+        let (digest, bytes) = self.fetch_manifest(&wanted, self.reference.digest).await?;
+        if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
+            self.check(&manifest)?;
+            self.layout.put(&bytes)?;
+            return Ok((digest, manifest));
+        }
+        let index: Index = serde_json::from_slice(&bytes).map_err(|error| self.protocol(format!("neither a manifest nor a list of them: {error}")))?;
+        let ours = architecture();
+        let entry = index
+            .manifests
+            .iter()
+            .find(|entry| entry.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == ours))
+            .ok_or_else(|| self.protocol(format!("the image is not made for linux/{ours}")))?;
+        let (digest, bytes) = self.fetch_manifest(&entry.digest.to_string(), Some(entry.digest)).await?;
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| self.protocol(format!("a manifest that cannot be read: {error}")))?;
+        self.check(&manifest)?;
+        self.layout.put(&bytes)?;
+        Ok((digest, manifest))
+    }
+
+    fn check(&self, manifest: &Manifest) -> Result<(), PullError> {
+        if manifest.layers.len() > MAX_LAYERS {
+            return Err(self.protocol(format!("{} layers; at most {MAX_LAYERS} can be mounted", manifest.layers.len())));
+        }
+        // Foreign layers would make the node call any address that the image names.
+        if manifest.layers.iter().any(|layer| !layer.urls.is_empty()) {
+            return Err(self.protocol("it has foreign layers"));
+        }
+        Ok(())
+    }
+
+    async fn fetch_manifest(&self, wanted: &str, digest: Option<Digest>) -> Result<(Digest, Vec<u8>), PullError> {
+        let response = self.get(&format!("manifests/{wanted}"), DOCUMENT_TIMEOUT).await?;
+        let bytes = self.body(response).await?;
+        let found = Digest::of(&bytes);
+        match digest {
+            Some(wanted) if wanted != found => Err(LayoutError::Digest { wanted, found }.into()),
+            _ => Ok((found, bytes)),
+        }
+    }
+
+    async fn body(&self, response: reqwest::Response) -> Result<Vec<u8>, PullError> {
+        let mut bytes = Vec::new();
+        let mut stream = response.bytes_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|source| PullError::Transport { reference: self.name(), source })?;
+            bytes.extend_from_slice(&chunk);
+            if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_DOCUMENT_BYTES {
+                return Err(self.protocol("a document over 4 MiB"));
+            }
+        }
+        Ok(bytes)
+    }
+
+    async fn document(&self, descriptor: &Descriptor) -> Result<(), PullError> {
+        if descriptor.size > MAX_DOCUMENT_BYTES {
+            return Err(self.protocol("a configuration over 4 MiB"));
+        }
+        if self.layout.blob_path(&descriptor.digest).exists() {
+            return Ok(());
+        }
+        self.blob(descriptor, &|_| {}).await
+    }
+
+    /// Three at a time: more do not make a registry faster.
+    async fn layers(&self, layers: &[Descriptor]) -> Result<(), PullError> {
+        let total: u64 = layers.iter().map(|layer| layer.size).sum();
+        let done = std::sync::atomic::AtomicU64::new(0);
+        let tell = |bytes: u64| {
+            let now = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
+            (self.progress)(format!("pulling {} of {} MB", now / 1_000_000, total.div_ceil(1_000_000)));
+        };
+        futures::stream::iter(layers)
+            .map(|layer| async {
+                if self.layout.blob_path(&layer.digest).exists() {
+                    tell(layer.size);
+                    return Ok(());
+                }
+                self.blob(layer, &tell).await
+            })
+            .buffer_unordered(3)
+            .try_collect::<()>()
+            .await
+    }
+
+    async fn blob(&self, descriptor: &Descriptor, tell: &(dyn Fn(u64) + Send + Sync)) -> Result<(), PullError> {
+        let response = self.get(&format!("blobs/{}", descriptor.digest), BLOB_TIMEOUT).await?;
+        let mut writer = self.layout.blob_writer()?;
+        let mut stream = response.bytes_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|source| PullError::Transport { reference: self.name(), source })?;
+            let count = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            if writer.bytes() + count > descriptor.size {
+                return Err(LayoutError::Size { wanted: descriptor.size, found: writer.bytes() + count }.into());
+            }
+            writer.write_all(&chunk).map_err(|source| LayoutError::File {
+                path: self.layout.blob_path(&descriptor.digest),
+                action: "written",
+                source,
+            })?;
+            tell(count);
+        }
+        Ok(self.layout.keep(writer, &descriptor.digest, Some(descriptor.size))?)
+    }
+
+    /// GET below the repository, with the anonymous token that the registry asks for, and redirects followed by hand.
+    async fn get(&self, path: &str, timeout: Duration) -> Result<reqwest::Response, PullError> {
+        let url = self.url(path)?;
+        let mut response = self.send(&url, timeout, self.token.lock().await.clone()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+            let token = self.authenticate(&challenge).await?;
+            *self.token.lock().await = Some(token.clone());
+            response = self.send(&url, timeout, Some(token)).await?;
+        }
+        let mut here = url;
+        for _ in 0..MAX_REDIRECTS {
+            if !response.status().is_redirection() {
+                break;
+            }
+            let location = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            here = here.join(location).map_err(|error| self.protocol(format!("a redirect to nowhere: {error}")))?;
+            response = self.send(&here, timeout, None).await?;
+        }
+        let status = response.status();
+        match status {
+            StatusCode::OK => Ok(response),
+            StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PullError::Missing { reference: self.name(), status }),
+            status => Err(PullError::Status { reference: self.name(), what: path.to_owned(), status }),
+        }
+    }
+
+    async fn send(&self, url: &Url, timeout: Duration, token: Option<String>) -> Result<reqwest::Response, PullError> {
+        let client = self
+            .guard
+            .client(url, timeout)
+            .await
+            .map_err(|source| PullError::Refused { reference: self.name(), source })?;
+        let mut request = client.get(url.clone()).header(header::ACCEPT, MANIFEST_TYPES);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.map_err(|source| PullError::Transport { reference: self.name(), source })
+    }
+
+    /// The token flow of the distribution specification, anonymous.
+    async fn authenticate(&self, challenge: &str) -> Result<String, PullError> {
+        #[derive(Deserialize)]
+        struct Token {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        let missing = || PullError::Missing { reference: self.name(), status: StatusCode::UNAUTHORIZED };
+        let parameters = challenge.strip_prefix("Bearer ").ok_or_else(missing)?;
+        let (mut realm, mut service) = (None, None);
+        for part in parameters.split(',') {
+            match part.trim().split_once('=') {
+                Some(("realm", value)) => realm = Some(value.trim_matches('"').to_owned()),
+                Some(("service", value)) => service = Some(value.trim_matches('"').to_owned()),
+                _ => {}
+            }
+        }
+        let mut url = Url::parse(&realm.ok_or_else(missing)?).map_err(|error| self.protocol(format!("a token address that is none: {error}")))?;
+        {
+            let mut query = url.query_pairs_mut();
+            if let Some(service) = service {
+                query.append_pair("service", &service);
+            }
+            query.append_pair("scope", &format!("repository:{}:pull", self.reference.repository));
+        }
+        let response = self.send(&url, DOCUMENT_TIMEOUT, None).await?;
+        if response.status() != StatusCode::OK {
+            return Err(PullError::Missing { reference: self.name(), status: response.status() });
+        }
+        let token: Token = serde_json::from_slice(&self.body(response).await?).map_err(|error| self.protocol(format!("a token that is none: {error}")))?;
+        token.token.or(token.access_token).ok_or_else(missing)
+    }
+}
+
+/// The machine's architecture in the words of Go, which image manifests use.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
