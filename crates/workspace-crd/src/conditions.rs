@@ -22,6 +22,8 @@ pub enum ConditionType {
     ContentReady,
     /// Controller: was Running at least once. Sticky.
     EverReady,
+    /// Controller: it was ready, and then ended by itself or was taken away (main process exited, pod evicted); the message says how. Set once.
+    Ended,
     /// Node agent: the container runs (True), or is gone (False).
     ContainerRunning,
     /// Node agent: the disk is detached and clean; the stop is complete.

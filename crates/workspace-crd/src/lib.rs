@@ -33,6 +33,14 @@ pub const LABEL_ATTEMPT: &str = "berth.dev/attempt";
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`].
 pub const MANAGED_BY: &str = "berth";
+/// Pod annotation: size of the workspace's disk in bytes, decimal.
+pub const ANNOTATION_DISK_BYTES: &str = "berth.dev/disk-bytes";
+/// Pod annotation: processes and threads at most, decimal.
+pub const ANNOTATION_PIDS: &str = "berth.dev/pids";
+/// Pod annotation: bytes per second of disk traffic, each direction, decimal; absent: no bound.
+pub const ANNOTATION_IO: &str = "berth.dev/io-bytes-per-second";
+/// Pod annotation: `true`: no process gains privileges by executing a program.
+pub const ANNOTATION_NO_NEW_PRIVILEGES: &str = "berth.dev/no-new-privileges";
 /// Name of the container in the pod that is the workspace.
 pub const CONTAINER: &str = "workspace";
 /// The runtime class whose handler is hull.

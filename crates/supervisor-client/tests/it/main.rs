@@ -1,4 +1,5 @@
 //! The client against a scripted supervisor over an in-memory stream.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use berth_supervisor_client::protocol::{
     CopyIn, CopyOut, ErrorCode, Event, Exec, ExitStatus, FileInfo, FileType, Frame, FrameReader, Kind, Reply, Request,
