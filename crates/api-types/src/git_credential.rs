@@ -1,0 +1,42 @@
+//! Git credentials of the public API.
+
+use berth_ids::CredentialId;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A git credential, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GitCredential {
+    /// Its id.
+    pub id: CredentialId,
+    /// Lower case, with a port that is not the default.
+    pub host: String,
+    /// User name for basic authentication.
+    pub username: String,
+    /// When it was first stored.
+    pub created_at: DateTime<Utc>,
+    /// When its secret was last replaced.
+    pub updated_at: DateTime<Utc>,
+    /// When a workspace or a lookup of refs last used it; told to the hour.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// `POST /api/v1/git-credentials`. A credential for the same host is replaced.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateGitCredential {
+    /// `host` or `host:port`.
+    pub host: String,
+    /// User name; `git` when left out, which hosts take together with a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password or token.
+    pub password: String,
+}
+
+impl std::fmt::Debug for CreateGitCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreateGitCredential").field("host", &self.host).field("username", &self.username).finish_non_exhaustive()
+    }
+}
