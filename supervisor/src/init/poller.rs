@@ -1,0 +1,189 @@
+//! Waiting for descriptors: epoll, with tokens that say what a descriptor is.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
+/// What a descriptor is. Ids are never used twice, so that a late event of a closed one finds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token {
+    Listener,
+    Signals,
+    CredentialListener,
+    Connection(u64),
+    CredentialClient(u64),
+    /// The status pipe of a child, by its pid.
+    Launch(u64),
+    ExecIn(u64),
+    ExecOut(u64),
+    ExecErr(u64),
+    Terminal(u64),
+    UnitOutput(u64),
+    Tunnel(u64),
+}
+
+const ID_BITS: u32 = 56;
+
+impl Token {
+    fn pack(self) -> u64 {
+        let (kind, id) = match self {
+            Self::Listener => (1u64, 0),
+            Self::Signals => (2, 0),
+            Self::CredentialListener => (3, 0),
+            Self::Connection(id) => (4, id),
+            Self::CredentialClient(id) => (5, id),
+            Self::Launch(id) => (6, id),
+            Self::ExecIn(id) => (7, id),
+            Self::ExecOut(id) => (8, id),
+            Self::ExecErr(id) => (9, id),
+            Self::Terminal(id) => (10, id),
+            Self::UnitOutput(id) => (11, id),
+            Self::Tunnel(id) => (12, id),
+        };
+        (kind << ID_BITS) | id
+    }
+
+    fn unpack(packed: u64) -> Option<Self> {
+        let id = packed & ((1 << ID_BITS) - 1);
+        Some(match packed >> ID_BITS {
+            1 => Self::Listener,
+            2 => Self::Signals,
+            3 => Self::CredentialListener,
+            4 => Self::Connection(id),
+            5 => Self::CredentialClient(id),
+            6 => Self::Launch(id),
+            7 => Self::ExecIn(id),
+            8 => Self::ExecOut(id),
+            9 => Self::ExecErr(id),
+            10 => Self::Terminal(id),
+            11 => Self::UnitOutput(id),
+            12 => Self::Tunnel(id),
+            _ => return None,
+        })
+    }
+}
+
+/// The epoll instance.
+#[derive(Debug, Clone)]
+pub(super) struct Poller {
+    epoll: Rc<OwnedFd>,
+}
+
+impl Poller {
+    pub(super) fn new() -> Result<Self, Errno> {
+        Ok(Self { epoll: Rc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?) })
+    }
+
+    /// Takes a descriptor in, without interest yet.
+    pub(super) fn watch(&self, fd: OwnedFd, token: Token) -> Watched {
+        Watched { fd, epoll: Rc::clone(&self.epoll), token, reads: false, writes: false }
+    }
+
+    /// Waits; what is ready comes with whether it can be written. Everything ready is worth a read: that is where errors and ends show.
+    pub(super) fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<(Token, bool)>) -> Result<(), Errno> {
+        ready.clear();
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
+        // Rounded up: a timer must be due when its wait is over.
+        let timeout = timeout.map(|timeout| {
+            let timeout = timeout.saturating_add(Duration::from_micros(50));
+            Timespec {
+                tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            }
+        });
+        let count = match wait_for(&self.epoll, &mut events, timeout.as_ref()) {
+            Ok(count) => count,
+            Err(Errno::INTR) => 0,
+            Err(errno) => return Err(errno),
+        };
+        for event in events.iter().take(count) {
+            let (flags, data) = (event.flags, event.data);
+            let writable = flags.intersects(epoll::EventFlags::OUT | epoll::EventFlags::ERR | epoll::EventFlags::HUP);
+            ready.extend(Token::unpack(data.u64()).map(|token| (token, writable)));
+        }
+        Ok(())
+    }
+}
+
+fn wait_for(epoll: &OwnedFd, events: &mut [epoll::Event], timeout: Option<&Timespec>) -> Result<usize, Errno> {
+    match epoll::wait(epoll, &mut *events, timeout) {
+        // epoll_pwait2 came with Linux 5.11; some sandboxes refuse it. Its elder knows whole milliseconds.
+        Err(Errno::NOSYS | Errno::PERM) if timeout.is_some() => {
+            let rounded = timeout.map(|timeout| Timespec { tv_sec: timeout.tv_sec.saturating_add(1), tv_nsec: 0 });
+            epoll::wait(epoll, events, rounded.as_ref())
+        }
+        other => other,
+    }
+}
+
+/// A descriptor in the epoll instance; leaves it when dropped.
+#[derive(Debug)]
+pub(super) struct Watched {
+    fd: OwnedFd,
+    epoll: Rc<OwnedFd>,
+    token: Token,
+    reads: bool,
+    writes: bool,
+}
+
+impl Watched {
+    /// Says what to wait for. With nothing, the descriptor leaves the set: epoll would go on reporting its end, in a busy loop.
+    pub(super) fn interest(&mut self, reads: bool, writes: bool) {
+        if (reads, writes) == (self.reads, self.writes) {
+            return;
+        }
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::IN, reads);
+        flags.set(epoll::EventFlags::OUT, writes);
+        let data = epoll::EventData::new_u64(self.token.pack());
+        let (before, after) = (self.reads || self.writes, reads || writes);
+        let changed = match (before, after) {
+            (false, true) => epoll::add(&self.epoll, &self.fd, data, flags),
+            (true, true) => epoll::modify(&self.epoll, &self.fd, data, flags),
+            (true, false) => epoll::delete(&self.epoll, &self.fd),
+            (false, false) => Ok(()),
+        };
+        if changed.is_ok() {
+            (self.reads, self.writes) = (reads, writes);
+        }
+    }
+
+    /// Another descriptor for the same thing.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Reads once. `Ok(None)`: nothing there now. `Ok(Some(0))`: the end, errors included, for nobody can do more about those.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Option<usize> {
+        match rustix::io::read(&self.fd, buffer) {
+            Ok(count) => Some(count),
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(_) => Some(0),
+        }
+    }
+
+    /// Writes once; nothing when it would wait.
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        match rustix::io::write(&self.fd, bytes) {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            other => other,
+        }
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // A forked child that has not executed yet may still hold the open file: closing ours would leave it in the set.
+        self.interest(false, false);
+    }
+}

@@ -1,0 +1,95 @@
+//! The end: stop commands of services, then SIGTERM and SIGHUP to everyone, then SIGKILL.
+
+use std::time::{Duration, Instant};
+
+use hull_sys::sandbox_process::signal_everyone;
+use rustix::process::Signal;
+
+use super::Init;
+use super::timers::Timer;
+
+/// Longest grace period that is granted.
+const MAX_GRACE: Duration = Duration::from_secs(3600);
+/// Grace period of a plain SIGTERM.
+pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// After SIGKILL, how long the kernel may take before PID 1 leaves the rest to the end of the pid namespace.
+const REAP: Duration = Duration::from_secs(2);
+
+/// Where the shutdown is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Stop commands run.
+    StopCommands,
+    /// Everyone has been asked to end.
+    Asked,
+    /// Everyone has been killed.
+    Killed,
+}
+
+/// A shutdown under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shutdown {
+    phase: Phase,
+    deadline: Instant,
+}
+
+impl Init {
+    /// Begins the end. A second call can only make it come sooner.
+    pub(super) fn shut_down(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace.min(MAX_GRACE);
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.deadline = shutdown.deadline.min(deadline);
+        } else {
+            self.shutdown = Some(Shutdown { phase: Phase::StopCommands, deadline });
+            if !self.units_stop_all() {
+                self.shutdown_ask();
+            } else {
+                // Half of the time for stop commands, the other half for signals.
+                self.timers.after(grace.min(MAX_GRACE) / 2, Timer::Shutdown);
+            }
+        }
+        self.timers.after(grace.min(MAX_GRACE), Timer::Shutdown);
+    }
+
+    fn shutdown_ask(&mut self) {
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.phase = Phase::Asked;
+        }
+        // HUP for interactive shells, which ignore TERM; CONT because a stopped process gets neither.
+        for signal in [Signal::TERM, Signal::HUP, Signal::CONT] {
+            let _ = signal_everyone(signal);
+        }
+    }
+
+    /// A timer of the shutdown fired, or a stop command ended.
+    pub(super) fn shutdown_step(&mut self) {
+        let Some(Shutdown { phase, deadline }) = self.shutdown else { return };
+        let over = deadline <= Instant::now();
+        match phase {
+            Phase::StopCommands | Phase::Asked if over => {
+                if let Some(shutdown) = &mut self.shutdown {
+                    *shutdown = Shutdown { phase: Phase::Killed, deadline: Instant::now() + REAP };
+                }
+                let _ = signal_everyone(Signal::KILL);
+                self.timers.after(REAP, Timer::Shutdown);
+            }
+            // Half time, or all of them have ended.
+            Phase::StopCommands => self.shutdown_ask(),
+            Phase::Asked => {}
+            Phase::Killed => {}
+        }
+    }
+
+    /// Whether PID 1 may go: nobody is left, or everything has been tried.
+    pub(super) fn is_over(&self) -> bool {
+        let Some(shutdown) = &self.shutdown else { return false };
+        let given_up = shutdown.phase == Phase::Killed && shutdown.deadline <= Instant::now();
+        // Stop commands are children; without any child there is nobody to wait for, whatever the phase.
+        self.childless || given_up
+    }
+
+    /// Whether the shutdown waits for stop commands that have all ended.
+    pub(super) fn stop_commands_are_over(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(|shutdown| shutdown.phase == Phase::StopCommands) && !self.units_stopping()
+    }
+}
