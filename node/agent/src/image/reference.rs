@@ -56,6 +56,8 @@ impl FromStr for Reference {
         }
         let (registry, repository) = match name.split_once('/') {
             Some((first, path)) if first == LOCAL && !path.is_empty() => (LOCAL.to_owned(), path.to_owned()),
+            // As pods name them: an image of no registry.
+            Some(("localhost", path)) if path.starts_with("berth/") => (LOCAL.to_owned(), path.trim_start_matches("berth/").to_owned()),
             Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first.to_ascii_lowercase(), path.to_owned()),
             Some(_) => (DOCKER_HUB.to_owned(), name.to_owned()),
             None => (DOCKER_HUB.to_owned(), format!("library/{name}")),
@@ -212,6 +214,7 @@ mod tests {
         assert_eq!(shown("localhost:5000/a/b"), "localhost:5000/a/b:latest");
         assert_eq!(shown("GHCR.io/a/b:1"), "ghcr.io/a/b:1");
         assert_eq!(shown("berth/base"), "berth/base:latest");
+        assert_eq!(shown("localhost/berth/base:latest"), "berth/base:latest");
         let digest = format!("sha256:{}", "a".repeat(64));
         assert_eq!(shown(&format!("x.io/a@{digest}")), format!("x.io/a@{digest}"));
         assert!("berth/base".parse::<Reference>().unwrap().is_local());

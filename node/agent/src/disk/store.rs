@@ -1,0 +1,421 @@
+//! The workspaces' disks on this node.
+//!
+//! A disk is a folder with a sparse image, mounted beside it for as long as the machine runs: a start finds it mounted. A few blank ones per
+//! size are made and mounted ahead; a new workspace's disk is one of them, renamed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::filesystem::{self, FileSystemError};
+
+/// Names of blank disks begin with this; no workspace id does.
+const BLANK: &str = ".blank-";
+/// Names of disks being deleted begin with this.
+const DOOMED: &str = ".doomed-";
+const DISK_JSON: &str = "disk.json";
+
+/// What the node remembers of a disk, beside its image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRecord {
+    /// Size of the file system.
+    pub size_bytes: u64,
+    /// Digest of the image its layers are mounted over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The checkout was made. From here on it is the user's.
+    #[serde(default)]
+    pub initialized: bool,
+}
+
+/// The disks cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The file system in it.
+    #[error(transparent)]
+    FileSystem(#[from] FileSystemError),
+    /// A file of ours.
+    #[error("the disk's {} cannot be {action}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// In use.
+    #[error("the disk of workspace {0} is in use by another of its instances: stop that one first")]
+    Locked(String),
+    /// The name is not one.
+    #[error("{0:?} is not a workspace id")]
+    Name(String),
+    /// The record cannot be read.
+    #[error("the disk's {} is damaged: its content is untouched; write it anew as {{\"size_bytes\":…}}", path.display())]
+    Record {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A thread died.
+    #[error("work on the disk was broken off")]
+    Broken,
+}
+
+/// The node's disks.
+#[derive(Debug, Clone)]
+pub struct DiskStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    counter: AtomicU64,
+    /// Mounted blanks by size.
+    blanks: Mutex<BTreeMap<u64, Vec<PathBuf>>>,
+    /// How many blanks of which size there should be.
+    wanted: Mutex<BTreeMap<u64, usize>>,
+    refill: tokio::sync::Notify,
+}
+
+/// A disk that is ours to use until this value goes.
+#[derive(Debug)]
+pub struct Disk {
+    folder: PathBuf,
+    /// Locked.
+    _lock: File,
+    /// What is known of it.
+    pub record: DiskRecord,
+    /// It was made just now.
+    pub fresh: bool,
+}
+
+impl Disk {
+    /// Where its file system is mounted; holds `upper` and `work`.
+    #[must_use]
+    pub fn mount_point(&self) -> PathBuf {
+        self.folder.join("mnt")
+    }
+
+    /// Changes the record, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn update(&mut self, change: impl FnOnce(&mut DiskRecord)) -> Result<(), DiskError> {
+        let mut record = self.record.clone();
+        change(&mut record);
+        if record != self.record {
+            write_record(&self.folder, &record, true)?;
+            self.record = record;
+        }
+        Ok(())
+    }
+
+    /// Writes everything down: after this a power cut loses nothing.
+    ///
+    /// # Errors
+    /// When the host's disk fails.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        Ok(filesystem::sync(&self.mount_point())?)
+    }
+
+    /// Whether the kernel stopped writing to it after an error of the host's disk.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        filesystem::is_read_only(&self.mount_point())
+    }
+
+    /// Major and minor number of the loop device, for limits on its traffic.
+    #[must_use]
+    pub fn device(&self) -> Option<(u32, u32)> {
+        let stat = rustix::fs::stat(self.mount_point()).ok()?;
+        Some((rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev)))
+    }
+}
+
+fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DiskError + use<> {
+    let path = path.to_owned();
+    move |source| DiskError::File { path, action, source }
+}
+
+fn write_record(folder: &Path, record: &DiskRecord, durable: bool) -> Result<(), DiskError> {
+    let path = folder.join(DISK_JSON);
+    let temporary = folder.join(".disk.json.new");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        serde_json::to_writer(&mut file, record)?;
+        if durable {
+            file.sync_all()?;
+        }
+        std::fs::rename(&temporary, &path)?;
+        if durable { File::open(folder)?.sync_all() } else { Ok(()) }
+    };
+    write().map_err(file_error(&path, "written"))
+}
+
+fn read_record(folder: &Path) -> Result<DiskRecord, DiskError> {
+    let path = folder.join(DISK_JSON);
+    let bytes = std::fs::read(&path).map_err(file_error(&path, "read"))?;
+    serde_json::from_slice(&bytes).map_err(|source| DiskError::Record { path, source })
+}
+
+impl DiskStore {
+    /// Opens the folder of disks: takes blanks that are still mounted over, removes those that are not, and finishes deletions.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn open(root: PathBuf) -> Result<Self, DiskError> {
+        let inner = Inner {
+            root: root.clone(),
+            counter: AtomicU64::new(0),
+            blanks: Mutex::default(),
+            wanted: Mutex::default(),
+            refill: tokio::sync::Notify::new(),
+        };
+        let entries = std::fs::read_dir(&root).map_err(file_error(&root, "listed"))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(BLANK) {
+                let record = read_record(&path).ok();
+                let mounted = filesystem::mounted(&path.join("disk.img"), &path.join("mnt")).unwrap_or(false);
+                match record {
+                    Some(record) if mounted => {
+                        let mut blanks = inner.blanks.lock().unwrap_or_else(PoisonError::into_inner);
+                        blanks.entry(record.size_bytes).or_default().push(path);
+                    }
+                    _ => erase(&path)?,
+                }
+            } else if name.starts_with(DOOMED) {
+                erase(&path)?;
+            }
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn folder(&self, workspace: &str) -> Result<PathBuf, DiskError> {
+        // Ids are UUIDs; anything that could be a path is none.
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if workspace.is_empty() || workspace.len() > 64 || !workspace.chars().all(good) {
+            return Err(DiskError::Name(workspace.chars().take(64).collect()));
+        }
+        Ok(self.inner.root.join(workspace))
+    }
+
+    /// Whether the node holds a disk of this workspace.
+    ///
+    /// # Errors
+    /// When the id is none.
+    pub fn exists(&self, workspace: &str) -> Result<bool, DiskError> {
+        Ok(self.folder(workspace)?.join("disk.img").exists())
+    }
+
+    /// What is known of a disk, without using it.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn record(&self, workspace: &str) -> Result<Option<DiskRecord>, DiskError> {
+        let folder = self.folder(workspace)?;
+        if folder.join("disk.img").exists() { read_record(&folder).map(Some) } else { Ok(None) }
+    }
+
+    /// The workspace's disk, mounted; a new one when it has none. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// See [`DiskError`]; the content is never touched.
+    pub fn take(&self, workspace: &str, size_bytes: u64) -> Result<Disk, DiskError> {
+        let folder = self.folder(workspace)?;
+        let image = folder.join("disk.img");
+        let mut fresh = false;
+        if !image.exists() {
+            fresh = true;
+            let blank = self.pop_blank(size_bytes);
+            let made = match blank {
+                Some(blank) => blank,
+                None => self.make_blank(size_bytes)?,
+            };
+            std::fs::rename(&made, &folder).map_err(file_error(&folder, "made"))?;
+            self.inner.refill.notify_one();
+        }
+        let lock_path = folder.join("lock");
+        let lock = File::create(&lock_path).map_err(file_error(&lock_path, "opened"))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+            rustix::io::Errno::WOULDBLOCK => DiskError::Locked(workspace.to_owned()),
+            errno => file_error(&lock_path, "locked")(errno.into()),
+        })?;
+        let record = read_record(&folder)?;
+        let at = folder.join("mnt");
+        if filesystem::mounted(&image, &at)? {
+            if filesystem::is_read_only(&at) {
+                // Nothing runs from it (we hold the lock): mount it again, after a look at the damage.
+                filesystem::unmount(&at)?;
+            } else {
+                return Ok(Disk { folder, _lock: lock, record, fresh });
+            }
+        }
+        filesystem::check(&image)?;
+        filesystem::mount(&image, &at)?;
+        prepare(&at)?;
+        Ok(Disk { folder, _lock: lock, record, fresh })
+    }
+
+    fn pop_blank(&self, size_bytes: u64) -> Option<PathBuf> {
+        let mut blanks = self.inner.blanks.lock().unwrap_or_else(PoisonError::into_inner);
+        blanks.get_mut(&size_bytes).and_then(Vec::pop)
+    }
+
+    fn make_blank(&self, size_bytes: u64) -> Result<PathBuf, DiskError> {
+        let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
+        let folder = self.inner.root.join(format!("{BLANK}{}-{number}", std::process::id()));
+        let at = folder.join("mnt");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&at).map_err(file_error(&at, "made"))?;
+        let image = folder.join("disk.img");
+        filesystem::make(&image, size_bytes)?;
+        filesystem::mount(&image, &at)?;
+        prepare(&at)?;
+        write_record(&folder, &DiskRecord { size_bytes, ..DiskRecord::default() }, false)?;
+        Ok(folder)
+    }
+
+    /// Says how many blanks of each size there should be; [`Self::keep_blanks`] makes them.
+    pub fn want_blanks(&self, sizes: &BTreeSet<u64>, each: usize) {
+        let mut wanted = self.inner.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted = sizes.iter().map(|size| (*size, each)).collect();
+        self.inner.refill.notify_one();
+    }
+
+    fn next_missing(&self) -> Option<u64> {
+        let wanted = self.inner.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let blanks = self.inner.blanks.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.iter().find(|(size, count)| blanks.get(size).map_or(0, Vec::len) < **count).map(|(size, _)| *size)
+    }
+
+    /// Makes blanks as they are used up, for as long as it is polled.
+    pub async fn keep_blanks(&self) {
+        loop {
+            while let Some(size) = self.next_missing() {
+                let store = self.clone();
+                match tokio::task::spawn_blocking(move || store.make_blank(size)).await {
+                    Ok(Ok(path)) => {
+                        let mut blanks = self.inner.blanks.lock().unwrap_or_else(PoisonError::into_inner);
+                        blanks.entry(size).or_default().push(path);
+                    }
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = crate::error_text::chain(&error), "no blank disk can be made ahead");
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.inner.refill.notified().await;
+        }
+    }
+
+    /// Deletes a workspace's disk with all its content. Nothing happens when there is none.
+    ///
+    /// # Errors
+    /// [`DiskError::Locked`] while an instance runs from it.
+    pub fn delete(&self, workspace: &str) -> Result<(), DiskError> {
+        let folder = self.folder(workspace)?;
+        if !folder.exists() {
+            return Ok(());
+        }
+        let lock_path = folder.join("lock");
+        let lock = File::create(&lock_path).map_err(file_error(&lock_path, "opened"))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| DiskError::Locked(workspace.to_owned()))?;
+        // Renamed first: a crash in between leaves no half disk under the workspace's name.
+        let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
+        let doomed = self.inner.root.join(format!("{DOOMED}{}-{number}", std::process::id()));
+        std::fs::rename(&folder, &doomed).map_err(file_error(&folder, "renamed"))?;
+        erase(&doomed)
+    }
+
+    /// Every workspace with a disk here, with its record and the bytes it costs the host.
+    #[must_use]
+    pub fn list(&self) -> Vec<(String, DiskRecord, u64)> {
+        let entries = std::fs::read_dir(&self.inner.root).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with('.') {
+                    return None;
+                }
+                let used = std::fs::metadata(entry.path().join("disk.img")).ok()?.blocks() * 512;
+                Some((name, read_record(&entry.path()).ok()?, used))
+            })
+            .collect()
+    }
+
+    /// Free bytes of the host's file system that the disks lie on.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn free_bytes(&self) -> Result<u64, DiskError> {
+        let stat = rustix::fs::statvfs(&self.inner.root).map_err(|errno| file_error(&self.inner.root, "looked at")(errno.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Unmounts every disk and removes the blanks: for tests and for taking a node out of service. Running workspaces keep theirs.
+    ///
+    /// # Errors
+    /// When one cannot be unmounted.
+    pub fn close(&self) -> Result<(), DiskError> {
+        self.want_blanks(&BTreeSet::new(), 0);
+        let blanks = std::mem::take(&mut *self.inner.blanks.lock().unwrap_or_else(PoisonError::into_inner));
+        for path in blanks.into_values().flatten() {
+            erase(&path)?;
+        }
+        for (workspace, _, _) in self.list() {
+            filesystem::unmount(&self.folder(&workspace)?.join("mnt"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The two folders that overlayfs needs; owned by the container's root, who is 0 on the disk.
+fn prepare(at: &Path) -> Result<(), DiskError> {
+    for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
+        let path = at.join(name);
+        match std::fs::DirBuilder::new().mode(mode).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(file_error(&path, "made")(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a disk's folder: the image first unmounted, then its few files.
+fn erase(folder: &Path) -> Result<(), DiskError> {
+    filesystem::unmount(&folder.join("mnt"))?;
+    for name in ["disk.img", DISK_JSON, ".disk.json.new", "lock"] {
+        match std::fs::remove_file(folder.join(name)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(file_error(&folder.join(name), "removed")(error)),
+        }
+    }
+    for path in [folder.join("mnt"), folder.to_owned()] {
+        match std::fs::remove_dir(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(file_error(&path, "removed")(error)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+use super::*;
+
+/// Tests that mount need root and loop devices.
+fn store() -> Option<(tempfile::TempDir, DiskStore)> {
+    if !rustix::process::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {
+        eprintln!("skipped: needs root and /dev/loop-control");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = DiskStore::open(dir.path().to_owned()).unwrap();
+    Some((dir, store))
+}
+
+const SIZE: u64 = 64 << 20;
+
+#[test]
+fn a_disk_is_made_kept_and_bounded() {
+    let Some((dir, store)) = store() else { return };
+    let mut disk = store.take("w1", SIZE).unwrap();
+    assert!(disk.fresh);
+    let file = disk.mount_point().join("upper/file");
+    std::fs::write(&file, b"kept").unwrap();
+    disk.update(|record| record.initialized = true).unwrap();
+    disk.sync().unwrap();
+    assert!(matches!(store.take("w1", SIZE), Err(DiskError::Locked(_))));
+    assert!(matches!(store.delete("w1"), Err(DiskError::Locked(_))));
+    // More than it holds is refused by the disk, not by the host.
+    let error = std::fs::write(disk.mount_point().join("upper/big"), vec![1; 80 << 20]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(28));
+    drop(disk);
+
+    // As after a restart of the agent: still mounted.
+    let again = DiskStore::open(dir.path().to_owned()).unwrap();
+    let disk = again.take("w1", SIZE).unwrap();
+    assert!(!disk.fresh && disk.record.initialized);
+    drop(disk);
+    // As after a reboot: not mounted.
+    filesystem::unmount(&dir.path().join("w1/mnt")).unwrap();
+    let disk = again.take("w1", SIZE).unwrap();
+    assert_eq!(std::fs::read(disk.mount_point().join("upper/file")).unwrap(), b"kept");
+    drop(disk);
+    again.delete("w1").unwrap();
+    assert!(again.list().is_empty());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_image_is_never_behind_two_loop_devices() {
+    let Some((dir, store)) = store() else { return };
+    drop(store.take("w1", SIZE).unwrap());
+    let other = dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let error = filesystem::mount(&dir.path().join("w1/disk.img"), &other).unwrap_err();
+    assert!(matches!(error, FileSystemError::InUse { .. }), "{error}");
+    std::fs::remove_dir(other).unwrap();
+    store.delete("w1").unwrap();
+}
+
+#[test]
+fn a_damaged_disk_is_left_as_it_is() {
+    let Some((dir, store)) = store() else { return };
+    drop(store.take("w1", SIZE).unwrap());
+    filesystem::unmount(&dir.path().join("w1/mnt")).unwrap();
+    let image = dir.path().join("w1/disk.img");
+    let mut bytes = std::fs::read(&image).unwrap();
+    // Superblock and every group descriptor after it.
+    bytes[1024..64 * 1024].fill(0xff);
+    std::fs::write(&image, &bytes).unwrap();
+    let error = store.take("w1", SIZE).unwrap_err();
+    assert!(matches!(error, DiskError::FileSystem(FileSystemError::Damaged { .. })), "{error}");
+    assert_eq!(std::fs::read(&image).unwrap(), bytes);
+    store.delete("w1").unwrap();
+}
+
+#[tokio::test]
+async fn blanks_are_made_ahead_and_survive_a_restart() {
+    let Some((dir, store)) = store() else { return };
+    store.want_blanks(&[SIZE].into(), 1);
+    {
+        let keep = store.keep_blanks();
+        tokio::pin!(keep);
+        while store.inner.blanks.lock().unwrap().get(&SIZE).is_none_or(Vec::is_empty) {
+            tokio::select! {
+                () = &mut keep => unreachable!(),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    let again = DiskStore::open(dir.path().to_owned()).unwrap();
+    let blank = again.inner.blanks.lock().unwrap().get(&SIZE).unwrap()[0].clone();
+    let disk = again.take("w1", SIZE).unwrap();
+    assert!(disk.fresh && !blank.exists());
+    drop(disk);
+    again.delete("w1").unwrap();
+    again.close().unwrap();
+}

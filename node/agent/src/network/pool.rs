@@ -1,0 +1,402 @@
+//! The node's networks: a pool of ready namespaces, who has which, and what is opened for whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::link::{self, LinkError};
+use super::rules::{self, HostTable, Opening, OpeningKind};
+use super::slot::{INTERFACE_PREFIX, Slot, Subnets};
+
+/// The node's networks.
+#[derive(Debug, Clone)]
+pub struct NetworkPool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    subnets: Subnets,
+    state: Mutex<State>,
+    refill: tokio::sync::Notify,
+    name_servers: Vec<Ipv4Addr>,
+    loopback_name_server: Option<Ipv4Addr>,
+    /// Uplinks on which we switched forwarding on, and must switch it off again.
+    uplinks: Vec<String>,
+    depth: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: Vec<Slot>,
+    /// Slots that are taken or being made.
+    taken: BTreeMap<Slot, Vec<Opening>>,
+}
+
+/// A workspace's network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its number.
+    pub slot: Slot,
+    /// Where the namespace is pinned.
+    pub namespace: PathBuf,
+    /// The workspace's own address.
+    pub address: Ipv4Addr,
+    /// The host's address towards it.
+    pub gateway: Ipv4Addr,
+}
+
+impl NetworkPool {
+    /// Takes the node's networks over: those of `live` workspaces stay with what is opened for them, everything else of ours is removed, and
+    /// the packet filter is set. `depth` namespaces are kept ready.
+    ///
+    /// # Errors
+    /// When nft or ip is missing or refuses.
+    pub fn open(root: PathBuf, subnets: Subnets, depth: usize, live: &[(Slot, Vec<Opening>)]) -> Result<Self, LinkError> {
+        let (name_servers, loopback_name_server) = name_servers();
+        let live_slots: BTreeSet<Slot> = live.iter().map(|(slot, _)| *slot).collect();
+        let mut ready = Vec::new();
+        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            let slot = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Slot);
+            match slot {
+                Some(slot) if live_slots.contains(&slot) => {}
+                Some(slot) if link::is_whole(&entry.path(), slot) && ready.len() < depth => ready.push(slot),
+                Some(slot) => link::remove(&entry.path(), slot)?,
+                None => link::unpin(&entry.path())?,
+            }
+        }
+        // Interfaces whose pin is gone.
+        for entry in std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let slot = name.strip_prefix(INTERFACE_PREFIX).and_then(|number| number.parse().ok()).map(Slot);
+            if let Some(slot) = slot
+                && !live_slots.contains(&slot)
+                && !ready.contains(&slot)
+                && subnets_own(&subnets, &name, slot)
+            {
+                link::remove(&root.join(slot.0.to_string()), slot)?;
+            }
+        }
+        let uplinks = switch_forwarding_on(&root)?;
+        let table = HostTable { name_servers: name_servers.clone(), loopback_name_server, uplinks_opened: uplinks.clone() };
+        link::nft(&rules::host_table(&table, &subnets, live), "setting the packet filter")?;
+        let taken = live.iter().cloned().collect();
+        let state = Mutex::new(State { ready, taken });
+        let inner = Inner { root, subnets, state, refill: tokio::sync::Notify::new(), name_servers, loopback_name_server, uplinks, depth };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, slot: Slot) -> PathBuf {
+        self.inner.root.join(slot.0.to_string())
+    }
+
+    /// What belongs to a slot.
+    #[must_use]
+    pub fn network(&self, slot: Slot) -> Network {
+        let subnets = self.inner.subnets;
+        Network { slot, namespace: self.path(slot), address: subnets.address(slot), gateway: subnets.gateway(slot) }
+    }
+
+    fn reserve(&self) -> Result<Slot, LinkError> {
+        let mut state = self.state();
+        let free = (0..Subnets::MOST).map(Slot).find(|slot| !state.taken.contains_key(slot) && !state.ready.contains(slot));
+        let slot = free.ok_or(LinkError::Full(state.taken.len()))?;
+        state.taken.insert(slot, Vec::new());
+        Ok(slot)
+    }
+
+    /// A network for one more workspace: a ready one, or a new one. Blocks some milliseconds in the second case.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub fn take(&self) -> Result<Network, LinkError> {
+        let ready = {
+            let mut state = self.state();
+            let slot = state.ready.pop();
+            if let Some(slot) = slot {
+                state.taken.insert(slot, Vec::new());
+            }
+            slot
+        };
+        self.inner.refill.notify_one();
+        if let Some(slot) = ready {
+            return Ok(self.network(slot));
+        }
+        let slot = self.reserve()?;
+        self.make(slot).inspect_err(|_| {
+            self.state().taken.remove(&slot);
+        })?;
+        Ok(self.network(slot))
+    }
+
+    fn make(&self, slot: Slot) -> Result<(), LinkError> {
+        let path = self.path(slot);
+        link::make(&path, slot, self.inner.subnets).inspect_err(|_| {
+            if let Err(error) = link::remove(&path, slot) {
+                tracing::warn!(%error, "a half made network stays until the next start");
+            }
+        })
+    }
+
+    /// Opens services for the workspace of `slot`. Blocks some milliseconds.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub fn open_services(&self, slot: Slot, openings: Vec<Opening>) -> Result<(), LinkError> {
+        if openings.is_empty() {
+            return Ok(());
+        }
+        // Side by side: each is a process of its own.
+        let inside = openings.iter().any(|opening| opening.kind == OpeningKind::Loopback).then(|| {
+            let ruleset = rules::inner_table(self.inner.subnets.gateway(slot), &openings);
+            let path = self.path(slot);
+            std::thread::spawn(move || link::nft_inside(&path, ruleset))
+        });
+        let outside = link::nft(&rules::open(slot, &openings), "opening services for a workspace");
+        if let Some(inside) = inside {
+            inside.join().map_err(|_| LinkError::Broken)??;
+        }
+        outside?;
+        self.state().taken.insert(slot, openings);
+        Ok(())
+    }
+
+    /// Gives a network back: closed, removed, its slot free. A namespace is never given to a second workspace.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; the slot stays taken then.
+    pub fn release(&self, slot: Slot) -> Result<(), LinkError> {
+        let openings = match self.state().taken.get(&slot) {
+            Some(openings) => openings.clone(),
+            None => return Ok(()),
+        };
+        if !openings.is_empty()
+            && let Err(error) = link::nft(&rules::close(slot, &openings), "closing services of a workspace")
+        {
+            // Somebody flushed the table: what is not there is closed.
+            tracing::warn!(error = crate::error_text::chain(&error), "the packet filter did not have a workspace's openings");
+        }
+        link::remove(&self.path(slot), slot)?;
+        self.state().taken.remove(&slot);
+        Ok(())
+    }
+
+    /// Makes namespaces as they are used up, for as long as it is polled.
+    pub async fn keep_ready(&self) {
+        loop {
+            while self.state().ready.len() < self.inner.depth {
+                let pool = self.clone();
+                let made = tokio::task::spawn_blocking(move || {
+                    let slot = pool.reserve()?;
+                    let made = pool.make(slot);
+                    let mut state = pool.state();
+                    state.taken.remove(&slot);
+                    if made.is_ok() {
+                        state.ready.push(slot);
+                    }
+                    made
+                });
+                match made.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = crate::error_text::chain(&error), "no network can be made ahead");
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.inner.refill.notified().await;
+        }
+    }
+
+    /// Which openings `host:port` entries come to now, and the names to write into the workspace's hosts file. Entries that cannot be
+    /// resolved are left out and named: the start goes on, what needs them will say so.
+    pub async fn resolve(&self, allow: &[String]) -> Resolved {
+        let mut resolved = Resolved::default();
+        let own = own_addresses();
+        for entry in allow {
+            let Some((host, port)) = split_host_port(entry) else {
+                resolved.unresolved.push(entry.clone());
+                continue;
+            };
+            let addresses: Vec<Ipv4Addr> = match tokio::net::lookup_host((host.as_str(), port)).await {
+                Ok(found) => found
+                    .filter_map(|address| match address {
+                        SocketAddr::V4(v4) => Some(*v4.ip()),
+                        SocketAddr::V6(_) => None,
+                    })
+                    .collect(),
+                Err(_) => Vec::new(),
+            };
+            if addresses.is_empty() {
+                resolved.unresolved.push(entry.clone());
+            }
+            for address in addresses {
+                let kind = if address.is_loopback() {
+                    OpeningKind::Loopback
+                } else if own.contains(&address) {
+                    OpeningKind::Host
+                } else {
+                    OpeningKind::Forwarded
+                };
+                resolved.openings.push(Opening { address, port, kind });
+                if host.parse::<IpAddr>().is_err() && host != "localhost" {
+                    resolved.names.push((host.clone(), address));
+                }
+            }
+        }
+        resolved.openings.sort();
+        resolved.openings.dedup();
+        // The loopback map has one address a port.
+        let mut seen = BTreeSet::new();
+        resolved.openings.retain(|opening| opening.kind != OpeningKind::Loopback || seen.insert(opening.port));
+        resolved.names.dedup();
+        resolved
+    }
+
+    /// Lines for the workspace's `/etc/resolv.conf`.
+    #[must_use]
+    pub fn resolv_conf(&self, slot: Slot) -> String {
+        let mut text = String::new();
+        let gateway = self.inner.loopback_name_server.map(|_| self.inner.subnets.gateway(slot));
+        for server in gateway.iter().chain(&self.inner.name_servers) {
+            text.push_str(&format!("nameserver {server}\n"));
+        }
+        for line in std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default().lines() {
+            if line.starts_with("search ") || line.starts_with("options ") {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// Slots in use.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.state().taken.len()
+    }
+
+    /// Removes the ready namespaces and, when no workspace runs, the packet filter and what was switched on for them.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub fn close(&self) -> Result<(), LinkError> {
+        let ready = std::mem::take(&mut self.state().ready);
+        for slot in ready {
+            link::remove(&self.path(slot), slot)?;
+        }
+        if self.in_use() > 0 {
+            return Ok(());
+        }
+        for uplink in &self.inner.uplinks {
+            link::set(&forwarding(uplink), "0")?;
+        }
+        let _ = std::fs::remove_file(uplinks_file(&self.inner.root));
+        let table = serde_json::json!({ "table": { "family": "inet", "name": rules::TABLE } });
+        link::nft(&serde_json::json!({ "nftables": [{ "add": table }, { "delete": table }] }), "removing the packet filter")
+    }
+}
+
+/// What `allowPrivateHosts` come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// To open.
+    pub openings: Vec<Opening>,
+    /// Names with the address that was opened: the workspace must not resolve them to another.
+    pub names: Vec<(String, Ipv4Addr)>,
+    /// Entries without an IPv4 address.
+    pub unresolved: Vec<String>,
+}
+
+fn split_host_port(entry: &str) -> Option<(String, u16)> {
+    let (host, port) = entry.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (!host.is_empty() && host.len() <= 253 && host.chars().all(good)).then(|| (host.to_ascii_lowercase(), port))
+}
+
+/// Only an interface with the address we gave it is ours to remove.
+fn subnets_own(subnets: &Subnets, interface: &str, slot: Slot) -> bool {
+    let gateway = subnets.gateway(slot);
+    addresses().into_iter().any(|(name, address)| name == interface && address == gateway) || !addresses().iter().any(|(name, _)| name == interface)
+}
+
+/// The host's IPv4 addresses, by interface.
+fn addresses() -> Vec<(String, Ipv4Addr)> {
+    let output = std::process::Command::new("ip").args(["-4", "-j", "address"]).output();
+    let Ok(output) = output else { return Vec::new() };
+    let Ok(links) = serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout) else { return Vec::new() };
+    links
+        .iter()
+        .flat_map(|link| {
+            let name = link["ifname"].as_str().unwrap_or_default().to_owned();
+            let infos = link["addr_info"].as_array().cloned().unwrap_or_default();
+            infos.into_iter().filter_map(move |info| Some((name.clone(), info["local"].as_str()?.parse().ok()?)))
+        })
+        .collect()
+}
+
+fn own_addresses() -> BTreeSet<Ipv4Addr> {
+    addresses().into_iter().filter(|(name, _)| !name.starts_with(INTERFACE_PREFIX)).map(|(_, address)| address).collect()
+}
+
+fn name_servers() -> (Vec<Ipv4Addr>, Option<Ipv4Addr>) {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let servers: Vec<Ipv4Addr> = text.lines().filter_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok()).collect();
+    let loopback = servers.iter().copied().find(Ipv4Addr::is_loopback);
+    (servers.into_iter().filter(|server| !server.is_loopback()).collect(), loopback)
+}
+
+fn forwarding(interface: &str) -> String {
+    format!("/proc/sys/net/ipv4/conf/{interface}/forwarding")
+}
+
+fn uplinks_file(root: &Path) -> PathBuf {
+    root.with_file_name("uplinks")
+}
+
+/// Answers come in through the interfaces of the default route: forwarding must be on there. Which ones we switched is written down, so
+/// that a restarted agent still knows to switch them back.
+fn switch_forwarding_on(root: &Path) -> Result<Vec<String>, LinkError> {
+    let file = uplinks_file(root);
+    let mut switched: BTreeSet<String> = std::fs::read_to_string(&file).unwrap_or_default().lines().map(str::to_owned).collect();
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    // Destination and mask zero: the default route.
+    let uplinks: BTreeSet<String> = routes
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            (fields.get(1) == Some(&"00000000")).then(|| fields.first().map(|name| (*name).to_owned())).flatten()
+        })
+        .collect();
+    for uplink in &uplinks {
+        if std::fs::read_to_string(forwarding(uplink)).is_ok_and(|value| value.trim() == "0") {
+            switched.insert(uplink.clone());
+            let list = switched.iter().cloned().collect::<Vec<_>>().join("\n");
+            std::fs::write(&file, list).map_err(|source| LinkError::Setting { path: file.display().to_string(), value: uplink.clone(), source })?;
+            link::set(&forwarding(uplink), "1")?;
+        }
+    }
+    Ok(switched.intersection(&uplinks).cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allowed_hosts_are_split_strictly() {
+        assert_eq!(split_host_port("Git.Internal:8080"), Some(("git.internal".to_owned(), 8080)));
+        for text in ["x", "x:", "x:0", ":80", "x:99999", "a b:1", "a/b:1", "a\nb:1"] {
+            assert_eq!(split_host_port(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Slots: what a running workspace has to itself on the node, by number: a /30 of addresses, an interface name, a range of host uids.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// Names of our interfaces on the host begin with this.
+pub const INTERFACE_PREFIX: &str = "bth";
+/// Ids of one workspace, as many as an image may use.
+pub const ID_COUNT: u32 = 65_536;
+/// First host uid of slot 0. High, so that no distribution's users or subordinate ids are there.
+const FIRST_UID: u32 = 0x2000_0000;
+
+/// A number that one running workspace has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(pub u16);
+
+impl Slot {
+    /// Name of the host's end of its veth pair.
+    #[must_use]
+    pub fn interface(self) -> String {
+        format!("{INTERFACE_PREFIX}{}", self.0)
+    }
+
+    /// First uid (and gid) of its range on the host. Ranges end below 2^31.
+    #[must_use]
+    pub fn uid_base(self) -> u32 {
+        FIRST_UID + u32::from(self.0 % Subnets::MOST) * ID_COUNT
+    }
+}
+
+/// The addresses that workspaces have among themselves and the host; each slot a /30 of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Subnets {
+    base: u32,
+}
+
+/// A network that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a network for workspaces: give an IPv4 network of 16 bits that nothing else here uses, for example 10.209.0.0/16")]
+pub struct SubnetsError(String);
+
+impl Default for Subnets {
+    fn default() -> Self {
+        Self { base: u32::from(Ipv4Addr::new(10, 209, 0, 0)) }
+    }
+}
+
+impl TryFrom<String> for Subnets {
+    type Error = SubnetsError;
+
+    fn try_from(text: String) -> Result<Self, SubnetsError> {
+        let address = text.strip_suffix("/16").and_then(|address| address.parse::<Ipv4Addr>().ok());
+        match address {
+            Some(address) if address.octets()[2..] == [0, 0] => Ok(Self { base: u32::from(address) }),
+            _ => Err(SubnetsError(text)),
+        }
+    }
+}
+
+impl From<Subnets> for String {
+    fn from(subnets: Subnets) -> Self {
+        format!("{}/16", subnets.base())
+    }
+}
+
+impl Subnets {
+    /// Slots that fit.
+    pub const MOST: u16 = 1 << 14;
+
+    /// First address.
+    #[must_use]
+    pub fn base(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base)
+    }
+
+    /// Always 16.
+    #[must_use]
+    pub const fn prefix_length(&self) -> u8 {
+        16
+    }
+
+    /// The host's address towards this slot: the workspace's gateway.
+    #[must_use]
+    pub fn gateway(&self, slot: Slot) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + u32::from(slot.0 % Self::MOST) * 4 + 1)
+    }
+
+    /// The workspace's address.
+    #[must_use]
+    pub fn address(&self, slot: Slot) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + u32::from(slot.0 % Self::MOST) * 4 + 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_do_not_overlap_and_stay_in_bounds() {
+        let subnets = Subnets::default();
+        let last = Slot(Subnets::MOST - 1);
+        assert_eq!(subnets.gateway(Slot(0)), Ipv4Addr::new(10, 209, 0, 1));
+        assert_eq!(subnets.address(Slot(1)), Ipv4Addr::new(10, 209, 0, 6));
+        assert_eq!(subnets.address(last), Ipv4Addr::new(10, 209, 255, 254));
+        assert!(last.uid_base().checked_add(ID_COUNT).is_some_and(|end| end <= 1 << 31));
+        assert_eq!(Slot(1).uid_base() - Slot(0).uid_base(), ID_COUNT);
+        assert!(last.interface().len() < 16);
+    }
+
+    #[test]
+    fn a_network_is_checked() {
+        assert!(Subnets::try_from("10.1.0.0/16".to_owned()).is_ok());
+        for text in ["10.1.2.0/16", "10.1.0.0/24", "x", "::/16"] {
+            assert!(Subnets::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+}
