@@ -168,6 +168,12 @@ pub enum Command {
     /// Print a kubeconfig for this machine's embedded Kubernetes API
     #[command(after_help = "Example: berth kubeconfig > ~/.kube/berth && KUBECONFIG=~/.kube/berth kubectl -n berth get workspaces")]
     Kubeconfig,
+    /// Images on this machine's node
+    #[command(subcommand, after_help = "Example: berth image build-base")]
+    Image(Image),
+    /// What Berth's own build uses
+    #[command(subcommand, hide = true)]
+    Internal(Internal),
     /// Print a completion script
     #[command(after_help = "Example: berth completion bash > /etc/bash_completion.d/berth")]
     Completion {
@@ -409,6 +415,54 @@ pub enum Token {
     Revoke {
         /// Its id
         id: String,
+    },
+}
+
+/// `berth image`.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Build the base image from Debian packages, unless it is there
+    BuildBase {
+        /// Build it anew
+        #[arg(long)]
+        force: bool,
+    },
+    /// Import an image from a tar (docker-archive or OCI) or an OCI layout folder
+    Import {
+        /// The tar or folder
+        path: PathBuf,
+        /// Reference to import it as, for example localhost/tools:1
+        reference: String,
+    },
+    /// List the images on the node
+    List,
+}
+
+/// `berth internal`.
+#[derive(Debug, Subcommand)]
+pub enum Internal {
+    /// Serve git repositories over smart HTTP on loopback (`make run` without a network)
+    GitServe {
+        /// Address
+        #[arg(long, default_value = "127.0.0.1:7171")]
+        listen: String,
+        /// owner/name=FOLDER; the folder's branches and tags are copied at the start
+        #[arg(long, value_name = "OWNER/NAME=FOLDER")]
+        repository: Vec<String>,
+        /// Run in the background, unless one does
+        #[arg(long)]
+        detach: bool,
+        /// Stop the one in the background
+        #[arg(long)]
+        stop: bool,
+    },
+    /// Write the generated files of the repository, or check them
+    Generate {
+        /// Root of the repository
+        root: PathBuf,
+        /// Fail when a file differs
+        #[arg(long)]
+        check: bool,
     },
 }
 

@@ -60,6 +60,12 @@ impl Installation {
         Ok(Self { binaries, version, owner, user })
     }
 
+    /// The major version, for example `15`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     /// A command that runs `program` of the installation as its user.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.join(program));

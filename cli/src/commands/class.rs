@@ -1,0 +1,27 @@
+//! `berth class list`.
+
+use berth_api_types::internal::Class;
+
+use super::Context;
+use crate::output;
+
+/// Lists the classes.
+pub async fn list(context: &Context) -> anyhow::Result<()> {
+    let classes: Vec<Class> = context.client.get("/api/v1/classes").await?;
+    output::result(context.output, &classes, |classes| {
+        let rows: Vec<Vec<String>> = classes
+            .iter()
+            .map(|class| {
+                vec![
+                    class.name.clone(),
+                    format!("{}.{}", class.cpu_millis / 1000, class.cpu_millis % 1000 / 100),
+                    output::bytes(class.memory_bytes),
+                    output::bytes(class.disk_bytes),
+                    class.pids.to_string(),
+                    class.credits_per_hour.clone(),
+                ]
+            })
+            .collect();
+        output::table(&["NAME", "CPU", "MEMORY", "DISK", "PIDS", "CREDITS/H"], &rows)
+    })
+}

@@ -1,0 +1,137 @@
+//! `berth cp`: files and folders into or out of a workspace, as a tar stream.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use http::Method;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::io::ReaderStream;
+
+use super::{Context, encode};
+use crate::output;
+
+/// One end of a copy.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Here(PathBuf),
+    Workspace { workspace: String, path: String },
+}
+
+impl End {
+    /// `WORKSPACE:PATH` unless a slash comes before the colon, as with `scp`.
+    fn parse(text: &str) -> Self {
+        match text.split_once(':') {
+            Some((workspace, path)) if !workspace.is_empty() && !workspace.contains('/') => {
+                Self::Workspace { workspace: workspace.to_owned(), path: path.to_owned() }
+            }
+            _ => Self::Here(PathBuf::from(text)),
+        }
+    }
+}
+
+/// Copies.
+pub async fn run(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
+    match (End::parse(from), End::parse(to)) {
+        (End::Here(from), End::Workspace { workspace, path }) => upload(context, &from, &workspace, &path).await,
+        (End::Workspace { workspace, path }, End::Here(to)) => download(context, &workspace, &path, &to).await,
+        (End::Here(_), End::Here(_)) => bail!("neither path is in a workspace: write WORKSPACE:PATH"),
+        (End::Workspace { .. }, End::Workspace { .. }) => bail!("both paths are in workspaces: copy to this machine first"),
+    }
+}
+
+async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> anyhow::Result<()> {
+    let from = from.canonicalize().with_context(|| format!("cannot read {}", from.display()))?;
+    let (folder, name) = match (from.parent(), from.file_name()) {
+        (Some(folder), Some(name)) => (folder, name),
+        _ => bail!("{} cannot be copied whole", from.display()),
+    };
+    let mut tar = tokio::process::Command::new("tar")
+        .args(["--create", "--file=-", "--owner=0", "--group=0", "--numeric-owner"])
+        .arg("--directory")
+        .arg(folder)
+        .arg("--")
+        .arg(name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("tar is not installed")?;
+    let stdout = tar.stdout.take().context("tar's output")?;
+    let body = StreamBody::new(ReaderStream::new(stdout).map_ok(Frame::data));
+    let request = format!("/api/v1/workspaces/{}/files?path={}", encode(workspace), encode(path));
+    context.client.send_body(Method::PUT, &request, body, &[("content-type", "application/x-tar")]).await?;
+    let status = tar.wait().await?;
+    anyhow::ensure!(status.success(), "tar could not read all of {}", from.display());
+    output::note(format!("copied {} to {workspace}:{path}", from.display()));
+    Ok(())
+}
+
+async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> anyhow::Result<()> {
+    let request = format!("/api/v1/workspaces/{}/files?path={}", encode(workspace), encode(path));
+    let mut body = context.client.send(Method::GET, &request, Vec::new(), &[]).await?.into_body();
+    let (folder, rename) = if to.is_dir() {
+        (to.to_owned(), None)
+    } else {
+        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        anyhow::ensure!(parent.is_dir(), "{} is not a folder", parent.display());
+        (parent.to_owned(), Some(to))
+    };
+    // Unpacked beside its place first: a broken copy leaves nothing half done, and a name inside cannot climb out of the folder.
+    let scratch = folder.join(format!(".berth-cp-{}", std::process::id()));
+    tokio::fs::create_dir(&scratch).await.with_context(|| format!("cannot write to {}", folder.display()))?;
+    let result = unpack(&mut body, &scratch).await.and_then(|()| place(&scratch, &folder, rename));
+    tokio::fs::remove_dir_all(&scratch).await?;
+    result?;
+    output::note(format!("copied {workspace}:{path} to {}", to.display()));
+    Ok(())
+}
+
+async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Result<()> {
+    let mut tar = tokio::process::Command::new("tar")
+        .args(["--extract", "--file=-", "--no-same-owner", "--directory"])
+        .arg(scratch)
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("tar is not installed")?;
+    let mut stdin = tar.stdin.take().context("tar's input")?;
+    while let Some(frame) = body.frame().await {
+        let frame: Frame<Bytes> = frame.context("the copy broke off")?;
+        if let Some(data) = frame.data_ref() {
+            stdin.write_all(data).await.context("tar ended early")?;
+        }
+    }
+    drop(stdin);
+    let status = tar.wait().await?;
+    anyhow::ensure!(status.success(), "the copy could not be unpacked");
+    Ok(())
+}
+
+fn place(scratch: &Path, folder: &Path, rename: Option<&Path>) -> anyhow::Result<()> {
+    let entries = std::fs::read_dir(scratch)?.collect::<Result<Vec<_>, _>>()?;
+    anyhow::ensure!(!entries.is_empty(), "nothing was copied");
+    for entry in entries {
+        let target = rename.map_or_else(|| folder.join(entry.file_name()), Path::to_owned);
+        std::fs::rename(entry.path(), &target)
+            .with_context(|| format!("cannot put {} in its place: remove what is there first", target.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_before_any_slash_names_a_workspace() {
+        let inside = |workspace: &str, path: &str| End::Workspace { workspace: workspace.into(), path: path.into() };
+        assert_eq!(End::parse("cargo:/etc/hosts"), inside("cargo", "/etc/hosts"));
+        assert_eq!(End::parse("./a:b"), End::Here("./a:b".into()));
+        assert_eq!(End::parse("a/b"), End::Here("a/b".into()));
+    }
+}

@@ -1,0 +1,35 @@
+//! `berth exec`.
+
+use super::{Context, encode, terminal};
+use crate::args::Exec;
+use crate::exit::Exit;
+
+/// Runs a command; its exit status is ours. Waits for a workspace that is being started.
+pub async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
+    let mut path = format!("/api/v1/workspaces/{}/exec?wait=true&tty={}", encode(&exec.workspace), exec.tty);
+    for arg in &exec.command {
+        path.push_str(&format!("&arg={}", encode(arg)));
+    }
+    for env in &exec.env {
+        path.push_str(&format!("&env={}", encode(env)));
+    }
+    for (key, value) in [("cwd", &exec.workdir), ("user", &exec.user)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{key}={}", encode(value)));
+        }
+    }
+    if exec.tty {
+        let (rows, cols) = terminal::size();
+        path.push_str(&format!("&rows={rows}&cols={cols}&term={}", encode(&term())));
+    }
+    let socket = context.client.websocket(&path).await?;
+    match terminal::relay(socket, exec.tty).await?.status {
+        0 => Ok(()),
+        status => Err(Exit::silent(status).into()),
+    }
+}
+
+/// The kind of our terminal.
+pub fn term() -> String {
+    std::env::var("TERM").unwrap_or_else(|_| "xterm-256color".to_owned())
+}

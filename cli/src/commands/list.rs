@@ -1,0 +1,48 @@
+//! `berth list`.
+
+use berth_api_types::public::{Page, Workspace};
+
+use super::{Context, encode};
+use crate::args::List;
+use crate::output;
+
+/// Lists workspaces, newest first.
+pub async fn run(context: &Context, list: List) -> anyhow::Result<()> {
+    let mut workspaces: Vec<Workspace> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut path = format!("/api/v1/workspaces?limit=200&all={}", list.all);
+        if let Some(phase) = &list.phase {
+            path.push_str(&format!("&phase={}", encode(phase)));
+        }
+        if let Some(cursor) = &cursor {
+            path.push_str(&format!("&cursor={}", encode(cursor)));
+        }
+        let page: Page<Workspace> = context.client.get(&path).await?;
+        workspaces.extend(page.items);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    output::result(context.output, &workspaces, |workspaces| {
+        if workspaces.is_empty() {
+            return "no workspaces: open a repository with `berth up URL`".to_owned();
+        }
+        let rows: Vec<Vec<String>> = workspaces
+            .iter()
+            .map(|workspace| {
+                vec![
+                    workspace.name.clone(),
+                    format!("{:?}", workspace.phase),
+                    workspace.class.clone(),
+                    workspace.repository.clone(),
+                    workspace.reference.clone().unwrap_or_else(|| "-".to_owned()),
+                    workspace.id.to_string(),
+                    workspace.reason.clone(),
+                ]
+            })
+            .collect();
+        output::table(&["NAME", "PHASE", "CLASS", "REPOSITORY", "REF", "ID", "REASON"], &rows)
+    })
+}

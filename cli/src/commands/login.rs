@@ -1,0 +1,39 @@
+//! `berth login` and `berth logout`.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use anyhow::Context as _;
+use berth_api_types::public::User;
+
+use super::{Context, credentials};
+use crate::args::Global;
+use crate::client::{Client, Target};
+use crate::output;
+
+/// Checks a token with the server, then keeps it.
+pub async fn login(context: &Context, global: &Global, url: &str) -> anyhow::Result<()> {
+    let parsed = credentials::parse(url)?;
+    let token = match &global.token {
+        Some(token) => token.clone(),
+        None => {
+            if std::io::stdin().is_terminal() {
+                output::note(format!("Make a token on {url} (or with `berth token create` there), and paste it here:"));
+            }
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line).context("standard input")?;
+            line.trim().to_owned()
+        }
+    };
+    anyhow::ensure!(!token.is_empty(), "no token was given: pipe it in, or set BERTH_TOKEN");
+    let client = Client::new(Target::Remote { url: parsed, token: Some(token.clone()), ca: global.ca_cert.clone() });
+    let user: User = client.get("/api/v1/users/me").await?;
+    let ca_cert = global.ca_cert.as_ref().map(std::path::absolute).transpose()?;
+    let file = credentials::store(&credentials::Stored { url: url.to_owned(), token, ca_cert })?;
+    output::result(context.output, &user, |user| format!("signed in to {url} as {} (kept in {})", user.email, file.display()))
+}
+
+/// Forgets the stored sign-in.
+pub fn logout() -> anyhow::Result<()> {
+    let text = if credentials::forget()? { "signed out\n" } else { "there was no sign-in\n" };
+    output::write(text.as_bytes())
+}

@@ -1,0 +1,115 @@
+//! `berth ports` and `berth port-forward`.
+
+use anyhow::{Context as _, bail};
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{Context, encode};
+use crate::output;
+
+/// Lists the ports that programs inside listen on.
+pub async fn list(context: &Context, workspace: &str) -> anyhow::Result<()> {
+    let value: serde_json::Value = context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
+    let items = value.get("items").cloned().unwrap_or(value);
+    output::result(context.output, &items, |items| {
+        let cell = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        let rows: Vec<Vec<String>> = items
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|item| ["port", "address", "process", "pid"].iter().map(|key| cell(&item[*key])).collect())
+            .collect();
+        output::table(&["PORT", "ADDRESS", "PROCESS", "PID"], &rows)
+    })
+}
+
+/// Forwards ports until it is interrupted.
+pub async fn forward(context: &Context, workspace: &str, ports: &[String]) -> anyhow::Result<()> {
+    let mut listeners = Vec::new();
+    for port in ports {
+        let (local, remote) = parse(port)?;
+        let listener = TcpListener::bind(("127.0.0.1", local)).await.with_context(|| {
+            format!("cannot listen on 127.0.0.1:{local}: choose another with LOCAL:{remote}")
+        })?;
+        output::note(format!("127.0.0.1:{} -> {workspace}:{remote}", listener.local_addr()?.port()));
+        listeners.push((listener, remote));
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for (listener, remote) in listeners {
+        let (context, workspace) = (context.clone(), workspace.to_owned());
+        tasks.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await?;
+                let (context, workspace) = (context.clone(), workspace.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = tunnel(&context, &workspace, remote, stream).await {
+                        output::note(format!("port {remote}: {error:#}"));
+                    }
+                });
+            }
+        });
+    }
+    tokio::select! {
+        ended = tasks.join_next() => match ended {
+            Some(result) => result?,
+            None => Ok(()),
+        },
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+    }
+}
+
+async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStream) -> anyhow::Result<()> {
+    let path = format!("/api/v1/workspaces/{}/ports/{remote}/connect", encode(workspace));
+    let (mut sink, mut source) = context.client.websocket(&path).await?.split();
+    let (mut reader, mut writer) = stream.into_split();
+    let upload = async {
+        let mut buffer = vec![0_u8; 64 * 1024];
+        loop {
+            let count = reader.read(&mut buffer).await?;
+            // Channel 0, as standard input of a command; empty is the end.
+            let mut message = Vec::with_capacity(count + 1);
+            message.push(0);
+            message.extend_from_slice(&buffer[..count]);
+            sink.send(Message::Binary(message.into())).await?;
+            if count == 0 {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    let download = async {
+        while let Some(message) = source.next().await {
+            match message? {
+                Message::Binary(bytes) if bytes.first() == Some(&1) => {
+                    if bytes.len() == 1 {
+                        break;
+                    }
+                    writer.write_all(&bytes[1..]).await?;
+                }
+                Message::Binary(bytes) if bytes.first() == Some(&3) => {
+                    let control: serde_json::Value = serde_json::from_slice(&bytes[1..])?;
+                    if control["type"] == "error" {
+                        bail!("{}", control["message"].as_str().unwrap_or("the connection was refused"));
+                    }
+                }
+                Message::Close(_) => break,
+                _ => {}
+            }
+        }
+        writer.shutdown().await?;
+        Ok(())
+    };
+    let (up, down) = tokio::join!(upload, download);
+    down.and(up)
+}
+
+fn parse(port: &str) -> anyhow::Result<(u16, u16)> {
+    let (local, remote) = port.split_once(':').unwrap_or((port, port));
+    let number = |text: &str| text.parse::<u16>().with_context(|| format!("{port:?} is not PORT or LOCAL:REMOTE"));
+    Ok((number(local)?, number(remote)?))
+}

@@ -1,0 +1,88 @@
+//! The receipt of a start: live while it goes on, whole at the end.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use berth_api_types::public::{Step, Workspace};
+
+use crate::output;
+
+/// Prints steps as they happen.
+#[derive(Debug, Default)]
+pub struct Live {
+    done: BTreeSet<String>,
+    transient: bool,
+}
+
+impl Live {
+    /// Shows what is new in the workspace's receipt.
+    pub fn update(&mut self, workspace: &Workspace) {
+        for step in &workspace.receipt.steps {
+            if step.duration_us.is_some() && !self.done.contains(&step.name) {
+                self.clear();
+                output::note(line(step));
+                self.done.insert(step.name.clone());
+            }
+        }
+        let current = workspace.receipt.steps.iter().rev().find(|step| step.duration_us.is_none());
+        let text = match current {
+            Some(step) if step.detail.is_empty() => format!("  … {}", step.name),
+            Some(step) => format!("  … {} {}", step.name, step.detail),
+            None if workspace.reason.is_empty() => return,
+            None => format!("  … {}", workspace.reason),
+        };
+        self.show(&text);
+    }
+
+    /// Ends the live part.
+    pub fn finish(&mut self) {
+        self.clear();
+    }
+
+    fn show(&mut self, text: &str) {
+        if output::fancy() {
+            self.clear();
+            let mut stderr = std::io::stderr().lock();
+            let _ = write!(stderr, "{text}");
+            let _ = stderr.flush();
+            self.transient = true;
+        } else if self.done.insert(text.to_owned()) {
+            output::note(text);
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.transient {
+            let mut stderr = std::io::stderr().lock();
+            let _ = write!(stderr, "\r\x1b[K");
+            self.transient = false;
+        }
+    }
+}
+
+fn line(step: &Step) -> String {
+    let time = step.duration_us.map_or_else(String::new, output::duration);
+    let detail = if step.detail.is_empty() { String::new() } else { format!("  {}", step.detail) };
+    if output::fancy() {
+        format!("  \x1b[32m✓\x1b[0m {:<10} {time:>9}{detail}", step.name)
+    } else {
+        format!("  {:<10} {time:>9}{detail}", step.name)
+    }
+}
+
+/// The whole receipt as text.
+pub fn text(workspace: &Workspace) -> String {
+    let mut text = String::new();
+    for step in &workspace.receipt.steps {
+        let time = step.duration_us.map_or_else(|| "…".to_owned(), output::duration);
+        text.push_str(&format!("  {:<10} {time:>9}", step.name));
+        if !step.detail.is_empty() {
+            text.push_str(&format!("  {}", step.detail));
+        }
+        text.push('\n');
+    }
+    if let Some(total) = workspace.receipt.total_us {
+        text.push_str(&format!("  {:<10} {:>9}\n", "total", output::duration(total)));
+    }
+    text
+}

@@ -1,0 +1,56 @@
+//! `berth shell`: a terminal that outlives the connection.
+
+use super::{Context, encode, exec, terminal};
+use crate::args::Shell;
+use crate::exit::Exit;
+use crate::output;
+
+/// Opens a shell, attaches to an open one, or lists them.
+pub async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
+    if shell.list {
+        let path = format!("/api/v1/workspaces/{}/terminals", encode(&shell.workspace));
+        let value: serde_json::Value = context.client.get(&path).await?;
+        let items = value.get("items").cloned().unwrap_or(value);
+        return output::result(context.output, &items, |items| {
+            let cell = |value: &serde_json::Value| match value {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Null => "-".to_owned(),
+                other => other.to_string(),
+            };
+            let rows: Vec<Vec<String>> = items
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|item| ["id", "name", "attached", "pid"].iter().map(|key| cell(&item[*key])).collect())
+                .collect();
+            output::table(&["ID", "NAME", "ATTACHED", "PID"], &rows)
+        });
+    }
+    match shell.attach {
+        Some(id) => attach(context, &shell.workspace, &id).await,
+        None => open(context, &shell.workspace).await,
+    }
+}
+
+/// Opens a new shell in the checkout and hands our terminal over.
+pub async fn open(context: &Context, workspace: &str) -> anyhow::Result<()> {
+    let (rows, cols) = terminal::size();
+    let path = format!("/api/v1/workspaces/{}/terminals?wait=true", encode(workspace));
+    let body = serde_json::json!({ "rows": rows, "cols": cols, "term": exec::term() });
+    let opened: serde_json::Value = context.client.post(&path, &body).await?;
+    let id = match &opened["id"] {
+        serde_json::Value::String(id) => id.clone(),
+        other => other.to_string(),
+    };
+    attach(context, workspace, &id).await
+}
+
+async fn attach(context: &Context, workspace: &str, id: &str) -> anyhow::Result<()> {
+    let (rows, cols) = terminal::size();
+    let path = format!("/api/v1/workspaces/{}/terminals/{}?rows={rows}&cols={cols}", encode(workspace), encode(id));
+    let socket = context.client.websocket(&path).await?;
+    match terminal::relay(socket, true).await?.status {
+        0 => Ok(()),
+        status => Err(Exit::silent(status).into()),
+    }
+}

@@ -1,0 +1,57 @@
+//! `berth start`, and waiting for a workspace to run.
+
+use berth_api_types::public::{Phase, Workspace, WorkspaceEvent};
+use futures::StreamExt as _;
+
+use super::receipt::Live;
+use super::{Context, encode, receipt};
+use crate::args::Wait;
+use crate::exit::{self, Exit};
+use crate::output;
+
+/// Starts it.
+pub async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
+    let path = format!("/api/v1/workspaces/{}/start", encode(&wait.workspace));
+    let mut workspace: Workspace = context.client.post(&path, &serde_json::json!({})).await?;
+    if !wait.no_wait {
+        workspace = until_running(context, &workspace).await?;
+    }
+    output::result(context.output, &workspace, |workspace| {
+        format!("{}: {:?}\n{}", workspace.name, workspace.phase, receipt::text(workspace))
+    })
+}
+
+/// Follows a start, printing its steps; the workspace when it runs.
+pub async fn until_running(context: &Context, workspace: &Workspace) -> anyhow::Result<Workspace> {
+    let path = format!("/api/v1/workspaces/{}/watch", workspace.id);
+    let started = workspace.instance_id;
+    let mut live = Live::default();
+    let mut events = context.client.events::<WorkspaceEvent>(&path).await?;
+    while let Some(event) = events.next().await {
+        match event? {
+            WorkspaceEvent::Workspace { workspace } => {
+                live.update(&workspace);
+                match workspace.phase {
+                    Phase::Running => {
+                        live.finish();
+                        return Ok(*workspace);
+                    }
+                    // A status of the run before may still be on its way when a start was just accepted.
+                    Phase::Stopping | Phase::Stopped if workspace.instance_id == started => {
+                        live.finish();
+                        let reason = if workspace.reason.is_empty() { "it was stopped" } else { &workspace.reason };
+                        return Err(Exit::new(exit::WORKSPACE_FAILED, format!("{} did not start: {reason}", workspace.name)).into());
+                    }
+                    _ => {}
+                }
+            }
+            WorkspaceEvent::Deleted { .. } => {
+                live.finish();
+                return Err(Exit::new(exit::NOT_FOUND, format!("{} was deleted", workspace.name)).into());
+            }
+            WorkspaceEvent::Synced => {}
+        }
+    }
+    live.finish();
+    Err(Exit::new(exit::UNREACHABLE, "the server went away; the start goes on: look with `berth show`").into())
+}

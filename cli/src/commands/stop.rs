@@ -1,0 +1,14 @@
+//! `berth stop`.
+
+use berth_api_types::public::Workspace;
+
+use super::{Context, encode};
+use crate::args::Wait;
+use crate::output;
+
+/// Stops it; the server answers when it is done.
+pub async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
+    let path = format!("/api/v1/workspaces/{}/stop?wait={}", encode(&wait.workspace), !wait.no_wait);
+    let workspace: Workspace = context.client.post(&path, &serde_json::json!({})).await?;
+    output::result(context.output, &workspace, |workspace| format!("{}: {:?}", workspace.name, workspace.phase))
+}

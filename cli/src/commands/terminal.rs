@@ -1,0 +1,145 @@
+//! The terminal of whoever runs us: raw while a remote program has it, and put back whatever happens.
+
+use std::io::{IsTerminal as _, Read as _};
+
+use anyhow::{Context as _, bail};
+use berth_api_types::channel::{CONTROL, Control, STDERR, STDIN, STDOUT};
+use futures::{SinkExt as _, StreamExt as _};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::client::WebSocket;
+use crate::exit::{self, Exit};
+use crate::output;
+
+/// How a remote program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit status as a shell counts it: 128 plus the signal's number when one ended it.
+    pub status: u8,
+}
+
+/// Puts the terminal back when it is dropped.
+struct Raw(Termios);
+
+impl Raw {
+    fn enter() -> anyhow::Result<Self> {
+        let before = tcgetattr(std::io::stdin()).context("the terminal")?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).context("the terminal")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // Nobody is left to tell when this fails.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0);
+    }
+}
+
+/// Size of our terminal, rows and columns; 24 by 80 without one.
+pub fn size() -> (u16, u16) {
+    tcgetwinsize(std::io::stdout())
+        .or_else(|_| tcgetwinsize(std::io::stdin()))
+        .map_or((24, 80), |size| if size.ws_row == 0 { (24, 80) } else { (size.ws_row, size.ws_col) })
+}
+
+/// Connects our standard streams with a remote program until it ends. `tty`: ours becomes raw, its size follows.
+pub async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
+    let raw = if tty && std::io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
+    let ended = pump(socket, tty).await;
+    drop(raw);
+    ended
+}
+
+async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
+    let (mut sink, mut source) = socket.split();
+    let mut input = read_stdin();
+    let mut input_open = true;
+    let mut resized = signal(SignalKind::window_change())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            chunk = input.recv(), if input_open => {
+                let chunk = chunk.unwrap_or_default();
+                input_open = !chunk.is_empty();
+                sink.send(message(STDIN, &chunk)).await?;
+            }
+            _ = resized.recv(), if tty => {
+                let (rows, cols) = size();
+                sink.send(control(&Control::Resize { rows, cols })?).await?;
+            }
+            _ = interrupt.recv() => sink.send(control(&Control::Signal { signal: 2 })?).await?,
+            _ = terminate.recv() => sink.send(control(&Control::Signal { signal: 15 })?).await?,
+            received = source.next() => {
+                let Some(received) = received else {
+                    bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace broke off"));
+                };
+                let bytes = match received {
+                    Ok(Message::Binary(bytes)) => bytes,
+                    Ok(Message::Close(_)) => bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace was closed")),
+                    Ok(_) => continue,
+                    Err(error) => bail!(Exit::new(exit::UNREACHABLE, format!("the connection to the workspace broke off: {error}"))),
+                };
+                let Some((channel, payload)) = bytes.split_first() else { continue };
+                match *channel {
+                    STDOUT => output::write(payload)?,
+                    STDERR => write_stderr(payload),
+                    CONTROL => match serde_json::from_slice(payload)? {
+                        Control::Exit { code, signal } => return Ok(Ended { status: status(code, signal) }),
+                        Control::Error { message, .. } => bail!(Exit::new(exit::FAILURE, message)),
+                        Control::Ready | Control::Resize { .. } | Control::Signal { .. } => {}
+                    },
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn status(code: Option<i32>, signal: Option<i32>) -> u8 {
+    let number = signal.map_or_else(|| code.unwrap_or(1), |signal| signal.saturating_add(128));
+    u8::try_from(number & 0xff).unwrap_or(exit::FAILURE)
+}
+
+fn write_stderr(bytes: &[u8]) {
+    use std::io::Write as _;
+    let mut stderr = std::io::stderr().lock();
+    // As with standard output: a reader that left is no error.
+    let _ = stderr.write_all(bytes).and_then(|()| stderr.flush());
+}
+
+/// Standard input, read by a thread of its own: a terminal's read cannot be cancelled.
+fn read_stdin() -> tokio::sync::mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(8);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0_u8; 64 * 1024];
+        loop {
+            match std::io::stdin().read(&mut buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => {
+                    if sender.blocking_send(buffer[..count].to_vec()).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    receiver
+}
+
+/// A message of a channel.
+pub fn message(channel: u8, payload: &[u8]) -> Message {
+    let mut bytes = Vec::with_capacity(payload.len() + 1);
+    bytes.push(channel);
+    bytes.extend_from_slice(payload);
+    Message::Binary(bytes.into())
+}
+
+fn control(control: &Control) -> anyhow::Result<Message> {
+    Ok(message(CONTROL, &serde_json::to_vec(control)?))
+}

@@ -1,0 +1,49 @@
+//! What tasks and services have in common.
+
+use http::Method;
+
+use super::{Context, encode, logs};
+use crate::args::{Unit, UnitLogs};
+use crate::output;
+
+/// Lists the tasks or services of a workspace.
+pub async fn list(context: &Context, kind: &str, workspace: &str) -> anyhow::Result<()> {
+    let value: serde_json::Value =
+        context.client.get(&format!("/api/v1/workspaces/{}/{kind}", encode(workspace))).await?;
+    output::result(context.output, &value, |value| {
+        let items = value.get("items").unwrap_or(value);
+        let cell = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        let rows: Vec<Vec<String>> = items
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|item| ["reference", "name", "phase", "reason"].iter().map(|key| cell(&item[*key])).collect())
+            .collect();
+        output::table(&["KEY", "NAME", "PHASE", "REASON"], &rows)
+    })
+}
+
+/// Starts or stops one.
+pub async fn act(context: &Context, kind: &str, unit: &Unit, verb: &str) -> anyhow::Result<()> {
+    let path = format!("/api/v1/workspaces/{}/{kind}/{}/{verb}", encode(&unit.workspace), encode(&unit.name));
+    let value: serde_json::Value =
+        context.client.json(Method::POST, &path, Some(&serde_json::json!({})), &[]).await?;
+    output::result(context.output, &value, |value| {
+        format!("{}: {}", unit.name, value["phase"].as_str().unwrap_or("accepted"))
+    })
+}
+
+/// Prints its output.
+pub async fn logs(context: &Context, kind: &str, unit: &UnitLogs) -> anyhow::Result<()> {
+    let path = format!(
+        "/api/v1/workspaces/{}/{kind}/{}/logs?follow={}",
+        encode(&unit.workspace),
+        encode(&unit.name),
+        unit.follow
+    );
+    logs::stream(context, &path).await
+}

@@ -1,0 +1,89 @@
+//! `berth up`: the main thing.
+
+use std::io::IsTerminal as _;
+
+use berth_api_types::public::{CreateWorkspace, Phase, Workspace};
+use http::Method;
+
+use super::{Context, encode, receipt, shell, start};
+use crate::args::{Global, Output, Up};
+use crate::client::Target;
+use crate::exit::{self, Exit};
+use crate::output;
+
+/// Opens a repository; with `--name`, a workspace of that name and repository that is there already is started and opened instead.
+pub async fn run(context: &Context, global: &Global, up: Up) -> anyhow::Result<()> {
+    if let Target::Socket(_) = context.client.target()
+        && !context.client.reachable().await
+    {
+        output::note("no server runs on this machine: starting one");
+        crate::server::detach::start(global, &[])?;
+    }
+    let existing = match &up.name {
+        Some(name) => find(context, name).await?,
+        None => None,
+    };
+    let workspace = match existing {
+        Some(workspace) => resume(context, workspace, &up).await?,
+        None => create(context, &up).await?,
+    };
+    if up.no_wait {
+        return output::result(context.output, &workspace, |workspace| {
+            format!("{} ({}) is being started: follow it with `berth show {}`", workspace.name, workspace.id, workspace.name)
+        });
+    }
+    let workspace = if workspace.phase == Phase::Running { workspace } else { start::until_running(context, &workspace).await? };
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if context.output == Output::Text && interactive && !up.no_shell {
+        if let Some(total) = workspace.receipt.total_us {
+            output::note(format!("  {} is ready after {}", workspace.name, output::duration(total)));
+        }
+        return shell::open(context, &workspace.id.to_string()).await;
+    }
+    output::result(context.output, &workspace, |workspace| {
+        format!(
+            "{name} is running ({url})\n\n{receipt}\n  a shell:    berth shell {name}\n  a command:  berth exec {name} -- git status\n  stop it:    berth stop {name}\n",
+            name = workspace.name,
+            url = workspace.repository,
+            receipt = receipt::text(workspace),
+        )
+    })
+}
+
+async fn find(context: &Context, name: &str) -> anyhow::Result<Option<Workspace>> {
+    match context.client.get(&format!("/api/v1/workspaces/{}", encode(name))).await {
+        Ok(workspace) => Ok(Some(workspace)),
+        Err(error) if error.downcast_ref::<Exit>().is_some_and(|exit| exit.status == exit::NOT_FOUND) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn resume(context: &Context, workspace: Workspace, up: &Up) -> anyhow::Result<Workspace> {
+    if workspace.context_url != up.context_url {
+        return Err(Exit::new(
+            exit::CONFLICT,
+            format!("{} is a workspace of {}: choose another --name", workspace.name, workspace.context_url),
+        )
+        .into());
+    }
+    match workspace.phase {
+        Phase::Stopped | Phase::Stopping => {
+            let path = format!("/api/v1/workspaces/{}/start", workspace.id);
+            context.client.json(Method::POST, &path, Some(&serde_json::json!({})), &[]).await
+        }
+        _ => Ok(workspace),
+    }
+}
+
+async fn create(context: &Context, up: &Up) -> anyhow::Result<Workspace> {
+    let request = CreateWorkspace {
+        context_url: up.context_url.clone(),
+        class: up.class.clone(),
+        name: up.name.clone(),
+        image: up.image.clone(),
+        start: true,
+        organization_id: None,
+        inactivity_seconds: None,
+    };
+    context.client.post("/api/v1/workspaces", &request).await
+}

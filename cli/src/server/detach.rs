@@ -1,0 +1,141 @@
+//! A server in the background: started, asked, stopped.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use berth_api_types::public::ServerStatus;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::args::{Global, Server};
+use crate::client::{Client, Target};
+use crate::exit::{self, Exit};
+use crate::home::Home;
+use crate::output;
+
+/// The environment variable by which a detached server knows that its standard output is the one who started it.
+pub const READY_VARIABLE: &str = "BERTH_READY_STDOUT";
+/// The line that says that the server serves.
+pub const READY_LINE: &str = "ready";
+
+/// The options of this command line for the server in the background.
+pub fn pass_on(server: &Server) -> anyhow::Result<Vec<String>> {
+    let mut args = Vec::new();
+    let files = [("--tls-cert", &server.tls_cert), ("--tls-key", &server.tls_key), ("--config", &server.config)];
+    for (option, file) in files {
+        if let Some(file) = file {
+            args.push(option.to_owned());
+            args.push(std::path::absolute(file)?.display().to_string());
+        }
+    }
+    if let Some(listen) = &server.listen {
+        args.extend(["--listen".to_owned(), listen.clone()]);
+    }
+    Ok(args)
+}
+
+/// Starts a server in the background, unless one runs; returns when it serves.
+pub fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
+    let home = Home::find(global.home.as_deref())?;
+    home.prepare()?;
+    if let Some(status) = ask(&home)? {
+        output::note(format!("the server runs already (pid {})", status.pid));
+        return Ok(());
+    }
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(home.log()).context("the server's log")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("server")
+        .arg("--home")
+        .arg(home.path())
+        .args(args)
+        .env(READY_VARIABLE, "1")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        // A group of its own: the terminal's Ctrl-C is not meant for it.
+        .process_group(0);
+    let mut child = command.spawn().context("the server could not be started")?;
+    let stdout = child.stdout.take().context("the server's output")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        if line == READY_LINE {
+            output::note(format!("server ready (pid {}, log {})", child.id(), home.log().display()));
+            return Ok(());
+        }
+        output::note(format!("  {line}"));
+    }
+    let status = child.wait()?;
+    let log = std::fs::read(home.log()).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines[lines.len().saturating_sub(8)..].join("\n  ");
+    Err(Exit::new(
+        exit::FAILURE,
+        format!("the server did not start ({status}); the end of {}:\n  {tail}", home.log().display()),
+    )
+    .into())
+}
+
+/// The status of the server of this machine; none when none runs.
+fn ask(home: &Home) -> anyhow::Result<Option<ServerStatus>> {
+    let client = Client::new(Target::Socket(home.socket()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match client.get::<ServerStatus>("/api/v1/server").await {
+            Ok(status) => Ok(Some(status)),
+            Err(error) if error.downcast_ref::<Exit>().is_some_and(|exit| exit.status == exit::UNREACHABLE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// `berth server status`.
+pub fn status(global: &Global) -> anyhow::Result<()> {
+    let home = Home::find(global.home.as_deref())?;
+    match ask(&home)? {
+        Some(status) => output::result(global.output, &status, |status| {
+            format!("running: pid {}, version {}, since {}", status.pid, status.version, status.started_at.to_rfc3339())
+        }),
+        None => Err(Exit::new(
+            exit::UNREACHABLE,
+            format!("no server runs on {}: start one with `berth server --detach`", home.path().display()),
+        )
+        .into()),
+    }
+}
+
+/// `berth server stop`: SIGTERM, then waits for its end.
+pub fn stop(global: &Global) -> anyhow::Result<()> {
+    let home = Home::find(global.home.as_deref())?;
+    let pid = match ask(&home)? {
+        Some(status) => Some(status.pid),
+        // It may be starting, or stopping already: then its lock is held and names it.
+        None => super::lifecycle::lock_holder(&home),
+    };
+    let Some(pid) = pid else {
+        output::note("no server runs");
+        return Ok(());
+    };
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("the server's pid")?;
+    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(error).context("the server's process"),
+    };
+    match pidfd_send_signal(&pidfd, Signal::TERM) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => return Err(error).with_context(|| format!("the server (pid {pid}) cannot be told to stop: are you its user?")),
+    }
+    let patience = rustix::event::Timespec::try_from(Duration::from_secs(60))?;
+    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience))?;
+    if ended == 0 {
+        return Err(Exit::new(exit::FAILURE, format!("the server (pid {pid}) still runs after 60 s: see {}", home.log().display())).into());
+    }
+    output::note("the server stopped; workspaces go on running");
+    Ok(())
+}

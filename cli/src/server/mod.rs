@@ -1,0 +1,34 @@
+//! `berth server`: every service, the embedded Kubernetes API, the database and the node in one process.
+
+pub mod config;
+pub mod detach;
+pub mod kubeconfig;
+
+mod assemble;
+mod keys;
+mod lifecycle;
+mod listeners;
+
+use crate::args::{Global, Server, ServerCommand};
+use crate::home::Home;
+
+/// Runs the server, or speaks to the one that runs.
+pub fn run(global: &Global, server: Server) -> anyhow::Result<()> {
+    match &server.command {
+        Some(ServerCommand::Stop) => detach::stop(global),
+        Some(ServerCommand::Status) => detach::status(global),
+        Some(ServerCommand::SetupLink) => lifecycle::setup_link(global),
+        None if server.detach => detach::start(global, &detach::pass_on(&server)?),
+        None => foreground(global, &server),
+    }
+}
+
+fn foreground(global: &Global, server: &Server) -> anyhow::Result<()> {
+    let home = Home::find(global.home.as_deref())?;
+    home.prepare()?;
+    let config = config::Config::load(&home, server)?;
+    berth_telemetry::install_logs(config.log.format, &config.log.filter)?;
+    berth_http::install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("berth").build()?;
+    runtime.block_on(lifecycle::run(home, config))
+}
