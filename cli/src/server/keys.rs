@@ -1,4 +1,4 @@
-//! Keys that an installation makes for itself, once: the certificate of its Kubernetes API, that API's token, the master key of stored secrets.
+//! Keys that an installation makes for itself, once: the certificate of its Kubernetes API, and that API's token.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,14 +14,10 @@ use crate::home::Home;
 /// What lies in the key folder.
 #[derive(Debug)]
 pub struct Keys {
-    /// CA of the Kubernetes API, PEM.
-    pub kube_ca: String,
     /// Bearer token of its administrator.
     pub kube_token: String,
     /// TLS of its listener.
     pub kube_tls: Arc<rustls::ServerConfig>,
-    /// 32 bytes that encrypt the keys that encrypt secrets.
-    pub master: [u8; 32],
 }
 
 /// Reads the keys, making those that are missing.
@@ -35,17 +31,10 @@ pub fn load_or_make(home: &Home, entropy: &dyn Entropy) -> anyhow::Result<Keys> 
     if !token_file.exists() {
         write_secret(&token_file, &random_hex(entropy))?;
     }
-    let master_file = folder.join("master.key");
-    if !master_file.exists() {
-        write_secret(&master_file, &random_hex(entropy))?;
-    }
     let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     Ok(Keys {
-        kube_ca: read(&folder.join("kube-ca.crt"))?,
         kube_token: read(&token_file)?.trim().to_owned(),
         kube_tls: server_tls(&certificate, &folder.join("kube.key"))?,
-        master: parse_hex(read(&master_file)?.trim())
-            .with_context(|| format!("{} is not 64 hexadecimal digits", master_file.display()))?,
     })
 }
 
@@ -102,15 +91,4 @@ fn random_hex(entropy: &dyn Entropy) -> String {
     let mut bytes = [0_u8; 32];
     entropy.fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0_u8; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }

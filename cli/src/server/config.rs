@@ -1,0 +1,176 @@
+//! The configuration of the one-machine server: one TOML file, a section per part.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Global, Server as ServerArgs};
+use crate::home::Home;
+use crate::output;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The public listener.
+    pub server: Server,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The database.
+    pub database: Database,
+    /// The embedded Kubernetes API.
+    pub kubernetes: Kubernetes,
+    /// Users, workspaces.
+    pub api: berth_api::Config,
+    /// Git hosts.
+    pub scm: berth_scm::Config,
+    /// Classes and timeouts.
+    pub ws_manager: berth_ws_manager::Config,
+    /// This machine as a node.
+    pub node: berth_node::Config,
+    /// Terminals and ports.
+    pub gateway: berth_gateway::Config,
+}
+
+/// The public listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address and port.
+    pub listen: String,
+    /// Certificate chain, PEM; without it only loopback addresses may be listened on.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:7070".to_owned(), tls_cert: None, tls_key: None }
+    }
+}
+
+/// Logging.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: berth_telemetry::LogFormat,
+    /// For example `info` or `berth_node=debug,info`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: berth_telemetry::LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// The database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// An external Postgres; empty: a private one from the installed binaries.
+    pub url: String,
+    /// Folder with `postgres` and `initdb` of the private one; none: looked for.
+    pub binaries: Option<PathBuf>,
+    /// User the private one runs as when we are root.
+    pub user: String,
+    /// Connections at most.
+    pub max_connections: u32,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: String::new(), binaries: None, user: "berth-postgres".to_owned(), max_connections: 24 }
+    }
+}
+
+/// The embedded Kubernetes API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Address of its TLS listener, for kubectl.
+    pub listen: String,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:7443".to_owned() }
+    }
+}
+
+impl Config {
+    /// Defaults, the home's file, the environment.
+    pub fn load_default(home: &Home) -> anyhow::Result<Self> {
+        Self::read(home, home.config().as_deref())
+    }
+
+    /// As [`Self::load_default`], with the command line's options over it.
+    pub fn load(home: &Home, args: &ServerArgs) -> anyhow::Result<Self> {
+        let file = args.config.clone().or_else(|| home.config());
+        let mut config = Self::read(home, file.as_deref())?;
+        if let Some(listen) = &args.listen {
+            config.server.listen.clone_from(listen);
+        }
+        if args.tls_cert.is_some() {
+            config.server.tls_cert.clone_from(&args.tls_cert);
+            config.server.tls_key.clone_from(&args.tls_key);
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn read(home: &Home, file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut config: Self = berth_config::load(file)?;
+        if config.scm.master_key_file.as_os_str().is_empty() {
+            config.scm.master_key_file = home.keys().join("master.key");
+        }
+        if config.node.home.as_os_str().is_empty() {
+            config.node.home = home.path().to_owned();
+        }
+        // The short form of the issue tracker's and the README's examples.
+        if let Ok(hosts) = std::env::var("BERTH_ALLOW_PRIVATE_HOSTS") {
+            config.scm.allow_private_hosts.extend(hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned));
+        }
+        Ok(config)
+    }
+
+    /// Checks what serde cannot, section by section.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let address: std::net::SocketAddr = self.server.listen.parse().with_context(|| {
+            format!("server.listen is {:?}: write ADDRESS:PORT, for example 127.0.0.1:7070", self.server.listen)
+        })?;
+        if self.server.tls_cert.is_none() && !address.ip().is_loopback() {
+            anyhow::bail!(
+                "server.listen is {address}, which others can reach: give a certificate with --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy"
+            );
+        }
+        let kubernetes: std::net::SocketAddr = self.kubernetes.listen.parse().with_context(|| {
+            format!("kubernetes.listen is {:?}: write ADDRESS:PORT", self.kubernetes.listen)
+        })?;
+        if kubernetes == address {
+            anyhow::bail!("server.listen and kubernetes.listen are both {address}: give them different ports");
+        }
+        self.api.validate()?;
+        self.scm.known_hosts()?;
+        self.ws_manager.validate()?;
+        Ok(())
+    }
+}
+
+/// `berth check-config`.
+pub fn check(global: &Global, file: Option<&Path>) -> anyhow::Result<()> {
+    let home = Home::find(global.home.as_deref())?;
+    let file = file.map(Path::to_owned).or_else(|| home.config());
+    let config = Config::read(&home, file.as_deref())?;
+    config.validate()?;
+    output::result(global.output, &config, |config| {
+        let from = file.as_ref().map_or_else(|| "the defaults".to_owned(), |file| file.display().to_string());
+        match toml::to_string_pretty(config) {
+            Ok(text) => format!("# {from}: valid. What it means, defaults included:\n{text}"),
+            Err(_) => format!("{from}: valid"),
+        }
+    })
+}

@@ -1,0 +1,222 @@
+//! One server's life: lock, database, parts, ready, stop.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use berth_clock::{SystemClock, SystemEntropy};
+use berth_embedded_pg::Postgres;
+use berth_http::{ServeOptions, serve};
+use rustix::fs::{FlockOperation, flock};
+use sqlx::PgPool;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::assemble;
+use super::config::Config;
+use super::detach::{READY_LINE, READY_VARIABLE};
+use super::{keys, listeners};
+use crate::args::Global;
+use crate::exit::{self, Exit};
+use crate::home::Home;
+use crate::output;
+
+/// Runs the server until SIGTERM or SIGINT, or until one of its parts dies.
+pub async fn run(home: Home, config: Config) -> anyhow::Result<()> {
+    let _lock = lock(&home)?;
+    let progress = Progress::new();
+    let keys = keys::load_or_make(&home, &SystemEntropy)?;
+    let listeners = listeners::bind(&home, &config, &keys).await?;
+
+    progress.line("database");
+    let stop_database = CancellationToken::new();
+    let (pool, postgres) = database(&home, &config).await?;
+    let mut database_task = JoinSet::new();
+    if let Some(postgres) = postgres {
+        let token = stop_database.clone();
+        database_task.spawn(async move { postgres.run(token).await });
+    }
+
+    progress.line("services");
+    let stop = CancellationToken::new();
+    let parts = assemble::assemble(&home, &config, &keys, pool.clone()).await?;
+    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    parts.spawn(&mut tasks, &stop);
+    let serving = CancellationToken::new();
+    for (name, listener, router) in [
+        ("socket", listeners.socket, parts.public.clone()),
+        ("public", listeners.public, parts.public.clone()),
+        ("kubernetes", listeners.kubernetes, parts.kubernetes.clone()),
+    ] {
+        let token = serving.clone();
+        tasks.spawn(async move {
+            serve(listener, router, ServeOptions::default(), token).await;
+            (name, Ok(()))
+        });
+    }
+    if let Some(link) = parts.setup_link.as_deref() {
+        progress.line(&format!("first administrator: {link}"));
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %config.server.listen, home = %home.path().display(), "serving");
+    progress.ready();
+
+    let died = tokio::select! {
+        result = wait_for_signal() => {
+            result?;
+            None
+        }
+        ended = tasks.join_next() => ended,
+        ended = database_task.join_next(), if !database_task.is_empty() => {
+            Some(Ok(("database", ended.map_or(Ok(()), |result| Ok(result??)))))
+        }
+    };
+    // Clients first, so that nothing new comes; then the parts; the database last.
+    serving.cancel();
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        report(ended);
+    }
+    parts.shutdown().await;
+    pool.close().await;
+    stop_database.cancel();
+    while let Some(ended) = database_task.join_next().await {
+        ended?.context("the database could not be stopped")?;
+    }
+    match died {
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Some(ended) => {
+            let (part, result) = ended.context("a part of the server panicked")?;
+            result.with_context(|| format!("{part} failed"))?;
+            anyhow::bail!("{part} ended by itself");
+        }
+    }
+}
+
+fn report(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) {
+    match ended {
+        Ok((_, Ok(()))) => {}
+        Ok((part, Err(error))) => tracing::error!(part, error = %format!("{error:#}"), "a part ended with an error"),
+        Err(error) => tracing::error!(%error, "a part panicked"),
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    Ok(())
+}
+
+async fn database(home: &Home, config: &Config) -> anyhow::Result<(PgPool, Option<Postgres>)> {
+    let (url, postgres) = if config.database.url.is_empty() {
+        let postgres = Postgres::start(berth_embedded_pg::Config {
+            data: home.path().join("postgres"),
+            socket: home.run().join("postgres"),
+            binaries: config.database.binaries.clone(),
+            user: config.database.user.clone(),
+        })
+        .await?;
+        (postgres.url(), Some(postgres))
+    } else {
+        (config.database.url.clone(), None)
+    };
+    let settings = berth_db::DatabaseConfig { url, max_connections: config.database.max_connections };
+    let pool = berth_db::connect(&settings).await?;
+    berth_db::migrate(&pool).await?;
+    Ok((pool, postgres))
+}
+
+/// Holds the home for this process; the kernel lets go of it when we die, however we die.
+fn lock(home: &Home) -> anyhow::Result<std::fs::File> {
+    let path = home.lock();
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot open {}: are you its user?", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = std::fs::read_to_string(&path).unwrap_or_default();
+        return Err(Exit::new(
+            exit::CONFLICT,
+            format!("another server runs on {} (pid {}): stop it with `berth server stop`", home.path().display(), holder.trim()),
+        )
+        .into());
+    }
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+/// The process that holds the lock; none when nobody does.
+pub fn lock_holder(home: &Home) -> Option<u32> {
+    let path = home.lock();
+    let file = std::fs::File::open(&path).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    std::fs::read_to_string(&path).ok()?.trim().parse().ok()
+}
+
+/// Tells whoever started us in the background how far we are.
+struct Progress {
+    told: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { told: std::env::var_os(READY_VARIABLE).is_some() }
+    }
+
+    fn line(&self, text: &str) {
+        if self.told {
+            // They may have been interrupted; we go on.
+            let _ = output::write(format!("{text}\n").as_bytes());
+        } else {
+            tracing::info!("{text}");
+        }
+    }
+
+    fn ready(&self) {
+        if self.told {
+            self.line(READY_LINE);
+            // From here on nobody reads it.
+            if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null")
+                && let Err(error) = rustix::stdio::dup2_stdout(&null)
+            {
+                tracing::warn!(%error, "standard output could not be let go");
+            }
+        }
+    }
+}
+
+/// `berth server setup-link`.
+pub fn setup_link(global: &Global) -> anyhow::Result<()> {
+    let home = Home::find(global.home.as_deref())?;
+    let config = Config::load_default(&home)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (pool, _postgres) = database(&home, &config).await?;
+        let nobody = |name| berth_http::InternalClient::in_process(name, axum::Router::new());
+        let api = berth_api::Api::new(
+            config.api.clone(),
+            pool,
+            SystemClock::shared(),
+            Arc::new(SystemEntropy),
+            nobody("scm"),
+            nobody("ws-manager"),
+        );
+        match api.setup_link().await? {
+            Some(link) => output::write(format!("{link}\n").as_bytes()),
+            None => Err(Exit::new(exit::CONFLICT, "the first administrator was made already: sign in, or ask them").into()),
+        }
+    })
+}

@@ -1,0 +1,39 @@
+//! The listeners of a server.
+
+use anyhow::Context as _;
+use berth_http::{Listener, serve::bind_unix};
+use tokio::net::TcpListener;
+
+use super::config::Config;
+use super::keys::{self, Keys};
+use crate::home::Home;
+
+/// All of them, bound before anything is served, so that a taken port is known at once.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The administrator's socket.
+    pub socket: Listener,
+    /// The public API.
+    pub public: Listener,
+    /// kubectl's.
+    pub kubernetes: Listener,
+}
+
+/// Binds them.
+pub async fn bind(home: &Home, config: &Config, keys: &Keys) -> anyhow::Result<Listeners> {
+    let path = home.socket();
+    let socket = bind_unix(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    let public = tcp(&config.server.listen, "server.listen").await?;
+    let public = match (&config.server.tls_cert, &config.server.tls_key) {
+        (Some(certificate), Some(key)) => Listener::Tls(public, keys::server_tls(certificate, key)?),
+        _ => Listener::Tcp(public),
+    };
+    let kubernetes = tcp(&config.kubernetes.listen, "kubernetes.listen").await?;
+    Ok(Listeners { socket: Listener::Unix(socket), public, kubernetes: Listener::Tls(kubernetes, std::sync::Arc::clone(&keys.kube_tls)) })
+}
+
+async fn tcp(address: &str, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: another program may have it; choose another with {key}"))
+}
