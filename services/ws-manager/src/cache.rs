@@ -15,16 +15,16 @@ use crate::domain::instance::version;
 
 /// An object changed: before and after, none for not there.
 #[derive(Debug)]
-pub struct Change<K> {
+pub(crate) struct Change<K> {
     /// As it was known.
-    pub old: Option<Arc<K>>,
+    pub(crate) old: Option<Arc<K>>,
     /// As it is.
-    pub new: Option<Arc<K>>,
+    pub(crate) new: Option<Arc<K>>,
 }
 
 /// The objects of one kind by name. Names are unique here: each cache is of one namespace, or of a cluster-scoped kind.
 #[derive(Debug)]
-pub struct Cache<K> {
+pub(crate) struct Cache<K> {
     inner: RwLock<Inner<K>>,
     synced: watch::Sender<bool>,
 }
@@ -55,24 +55,24 @@ impl<K> Default for Cache<K> {
 
 impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
     /// The object of this name.
-    pub fn get(&self, name: &str) -> Option<Arc<K>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<K>> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).objects.get(name).map(|entry| entry.object.clone())
     }
 
     /// Every object.
-    pub fn all(&self) -> Vec<Arc<K>> {
+    pub(crate) fn all(&self) -> Vec<Arc<K>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         inner.objects.values().map(|entry| entry.object.clone()).collect()
     }
 
     /// Resolves when the first list is in.
-    pub async fn synced(&self) {
+    pub(crate) async fn synced(&self) {
         // The sender lives as long as `self`: waiting cannot fail.
         self.synced.subscribe().wait_for(|synced| *synced).await.ok();
     }
 
     /// Takes the answer to an own write: it counts unless the watch is already past it.
-    pub fn note(&self, object: K) -> Option<Change<K>> {
+    pub(crate) fn note(&self, object: K) -> Option<Change<K>> {
         let name = object.name_any();
         let version = version(&object)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -90,14 +90,14 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
     }
 
     /// Takes word from the server that the object does not exist.
-    pub fn forget(&self, name: &str) -> Option<Change<K>> {
+    pub(crate) fn forget(&self, name: &str) -> Option<Change<K>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let old = inner.objects.remove(name)?.object;
         Some(Change { old: Some(old), new: None })
     }
 
     /// Takes an event of the watch.
-    pub fn apply(&self, event: Event<K>) -> Vec<Change<K>> {
+    pub(crate) fn apply(&self, event: Event<K>) -> Vec<Change<K>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Apply(object) => {
@@ -182,15 +182,21 @@ fn slim<K: Resource>(mut object: K) -> K {
 
 /// Follows a kind for ever; `on_change` is told of each change after the cache has it. A watch that breaks is taken up again with a pause
 /// that grows.
-pub async fn follow<K>(api: Api<K>, config: watcher::Config, cache: Arc<Cache<K>>, mut on_change: impl FnMut(Change<K>))
-where
+pub(crate) async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    cache: Arc<Cache<K>>,
+    mut on_change: impl FnMut(Change<K>),
+) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => cache.apply(event).into_iter().for_each(&mut on_change),
-            Err(error) => tracing::warn!(kind = %K::kind(&()), error = &error as &dyn std::error::Error, "the watch broke; it is taken up again"),
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), error = &error as &dyn std::error::Error, "the watch broke; it is taken up again")
+            }
         }
     }
 }

@@ -42,13 +42,17 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Nothing to choose from.
-    #[error("ws_manager.classes is empty: define at least one class, or leave the setting out for small, medium and large")]
+    #[error(
+        "ws_manager.classes is empty: define at least one class, or leave the setting out for small, medium and large"
+    )]
     NoClasses,
     /// The same name twice.
     #[error("ws_manager.classes has two classes named {0:?}: rename one")]
     DuplicateClass(String),
     /// Not usable as the name of an object.
-    #[error("ws_manager.classes has a class named {0:?}: a name is 1 to 63 of a-z, 0-9 and dash, and begins and ends with a letter or digit")]
+    #[error(
+        "ws_manager.classes has a class named {0:?}: a name is 1 to 63 of a-z, 0-9 and dash, and begins and ends with a letter or digit"
+    )]
     ClassName(String),
     /// The default does not exist.
     #[error("ws_manager.default_class is {0:?}, which is not among ws_manager.classes")]
@@ -175,20 +179,24 @@ impl ClassConfig {
 const GIB: i64 = 1024 * 1024 * 1024;
 
 fn default_classes() -> Vec<ClassConfig> {
-    [("small", "Small", 1, 2, 10, 2048, "1"), ("medium", "Medium", 2, 4, 30, 4096, "2"), ("large", "Large", 4, 8, 60, 8192, "4")]
-        .into_iter()
-        .map(|(name, display_name, cores, memory, disk, pids, credits)| ClassConfig {
-            name: name.to_owned(),
-            display_name: display_name.to_owned(),
-            cpu_millis: cores * 1000,
-            memory_bytes: memory * GIB,
-            disk_bytes: disk * GIB,
-            pids,
-            io_bytes_per_second: None,
-            no_new_privileges: false,
-            credits_per_hour: credits.to_owned(),
-        })
-        .collect()
+    [
+        ("small", "Small", 1, 2, 10, 2048, "1"),
+        ("medium", "Medium", 2, 4, 30, 4096, "2"),
+        ("large", "Large", 4, 8, 60, 8192, "4"),
+    ]
+    .into_iter()
+    .map(|(name, display_name, cores, memory, disk, pids, credits)| ClassConfig {
+        name: name.to_owned(),
+        display_name: display_name.to_owned(),
+        cpu_millis: cores * 1000,
+        memory_bytes: memory * GIB,
+        disk_bytes: disk * GIB,
+        pids,
+        io_bytes_per_second: None,
+        no_new_privileges: false,
+        credits_per_hour: credits.to_owned(),
+    })
+    .collect()
 }
 
 /// Limits and timeouts of the installation.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_api_types::internal::{InstanceEvent, InstanceStatus};
-use berth_ids::InstanceId;
+use berth_ids::{InstanceId, WorkspaceId};
 use berth_workspace_crd::Workspace;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::broadcast;
@@ -17,7 +17,7 @@ const BACKLOG: usize = 4096;
 
 /// Published statuses and their readers.
 #[derive(Debug)]
-pub struct Directory(Mutex<Inner>);
+pub(crate) struct Directory(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -34,7 +34,7 @@ impl Default for Directory {
 impl Directory {
     /// Publishes a change of an object, unless it is one that nobody needs to hear of: a mark of activity each half minute of each
     /// workspace would be most of the traffic.
-    pub fn publish(&self, change: &Change<Workspace>) {
+    pub(crate) fn publish(&self, change: &Change<Workspace>) {
         let Some(workspace) = change.new.as_deref().or(change.old.as_deref()) else { return };
         let status = match instance::of(workspace) {
             Ok(status) => status,
@@ -61,13 +61,14 @@ impl Directory {
         }
     }
 
-    /// The status of an instance.
-    pub fn get(&self, id: InstanceId) -> Option<Arc<InstanceStatus>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).statuses.get(&id).cloned()
+    /// The statuses of one workspace's instances.
+    pub(crate) fn list_of(&self, workspace: WorkspaceId) -> Vec<Arc<InstanceStatus>> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.statuses.values().filter(|status| status.workspace_id == workspace).cloned().collect()
     }
 
     /// Every status, by id.
-    pub fn list(&self) -> Vec<InstanceStatus> {
+    pub(crate) fn list(&self) -> Vec<InstanceStatus> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = inner.statuses.values().map(|status| InstanceStatus::clone(status)).collect();
         all.sort_by_key(|status| status.instance_id);
@@ -75,7 +76,7 @@ impl Directory {
     }
 
     /// The list, `Synced`, then each change. Ends when the reader is too slow: it connects again and gets the list.
-    pub fn watch(&self) -> impl Stream<Item = InstanceEvent> + Send + use<> {
+    pub(crate) fn watch(&self) -> impl Stream<Item = InstanceEvent> + Send + use<> {
         let (statuses, changes) = {
             // Under one lock: no change falls between list and subscription.
             let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +130,10 @@ mod tests {
         assert!(matches!(watch.next().await, Some(InstanceEvent::Status(status)) if status.version == 3));
         assert_eq!(watch.next().await, Some(InstanceEvent::Synced));
 
-        news(&directory, workspace(5, |w| w.status.get_or_insert_default().last_activity = Some("2026-01-01T00:00:00Z".into())));
+        news(
+            &directory,
+            workspace(5, |w| w.status.get_or_insert_default().last_activity = Some("2026-01-01T00:00:00Z".into())),
+        );
         news(&directory, workspace(4, |w| w.status.get_or_insert_default().phase = Phase::Creating));
         news(&directory, workspace(6, |w| w.status.get_or_insert_default().phase = Phase::Running));
         let event = watch.next().await;

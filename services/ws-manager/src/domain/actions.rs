@@ -34,23 +34,45 @@ pub enum Action {
     ReleasePod {
         /// Its name.
         name: String,
-        /// Its uid.
-        uid: String,
-        /// Its finalizers as they were seen.
-        finalizers: Vec<String>,
+        /// What holds it.
+        hold: Hold,
     },
     /// Take our finalizer off the workspace object: it is over.
     ReleaseWorkspace {
-        /// Its finalizers as they were seen.
-        finalizers: Vec<String>,
+        /// What holds it.
+        hold: Hold,
     },
     /// Delete the workspace object: it has been over for long.
     DeleteWorkspace,
 }
 
+/// A finalizer of ours on an object as it was seen: enough to take it off if nothing has changed since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Of the object.
+    pub uid: String,
+    /// Of the object.
+    pub version: String,
+    /// The finalizers of others.
+    pub rest: Vec<String>,
+}
+
+impl Hold {
+    /// Our hold on an object; none when there is none.
+    pub fn of<K: kube::Resource>(object: &K, finalizer: &str) -> Option<Self> {
+        let (ours, rest): (Vec<_>, Vec<_>) = object.finalizers().iter().cloned().partition(|other| other == finalizer);
+        let version = object.resource_version().unwrap_or_default();
+        (!ours.is_empty()).then(|| Self { uid: object.uid().unwrap_or_default(), version, rest })
+    }
+}
+
 /// The actions, and when to look again although nothing changes.
 #[must_use]
-pub fn actions(workspace: &Workspace, now_status: &WorkspaceStatus, view: &View<'_>) -> (Vec<Action>, Option<DateTime<Utc>>) {
+pub fn actions(
+    workspace: &Workspace,
+    now_status: &WorkspaceStatus,
+    view: &View<'_>,
+) -> (Vec<Action>, Option<DateTime<Utc>>) {
     if now_status.phase == Phase::Stopped {
         return after_stop(workspace, now_status, view);
     }
@@ -72,7 +94,7 @@ pub fn actions(workspace: &Workspace, now_status: &WorkspaceStatus, view: &View<
         Some(Retry::At(at)) => at <= view.now,
         Some(Retry::GiveUp) => false,
     };
-    if due {
+    if due && view.class.is_some() {
         let attempt = now_status.attempt + 1;
         match bind(view.nodes, view.disk) {
             Binding::Node(node) => actions.push(Action::CreatePod { attempt, node: Some(node) }),
@@ -83,15 +105,20 @@ pub fn actions(workspace: &Workspace, now_status: &WorkspaceStatus, view: &View<
     (actions, None)
 }
 
-fn after_stop(workspace: &Workspace, now_status: &WorkspaceStatus, view: &View<'_>) -> (Vec<Action>, Option<DateTime<Utc>>) {
+fn after_stop(
+    workspace: &Workspace,
+    now_status: &WorkspaceStatus,
+    view: &View<'_>,
+) -> (Vec<Action>, Option<DateTime<Utc>>) {
     let mut actions = Vec::new();
     for pod in view.pods {
         dispose(pod, now_status, view, false, &mut actions);
     }
     if view::is_deleted(workspace) {
-        let finalizers = workspace.finalizers().to_vec();
-        if view.pods.is_empty() && finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
-            actions.push(Action::ReleaseWorkspace { finalizers });
+        if view.pods.is_empty()
+            && let Some(hold) = Hold::of(workspace, FINALIZER)
+        {
+            actions.push(Action::ReleaseWorkspace { hold });
         }
         return (actions, None);
     }
@@ -106,7 +133,7 @@ fn after_stop(workspace: &Workspace, now_status: &WorkspaceStatus, view: &View<'
 
 /// Deletes a pod, and releases it where no node agent is there to do so.
 fn dispose(pod: &Pod, now_status: &WorkspaceStatus, view: &View<'_>, abort: bool, actions: &mut Vec<Action>) {
-    let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+    let name = pod.name_any();
     let held = match view::node_of(pod) {
         Some(node) => view.nodes.exists(node),
         None => now_status.node.is_some() && view::attempt_of(pod) == Some(now_status.attempt),
@@ -114,10 +141,8 @@ fn dispose(pod: &Pod, now_status: &WorkspaceStatus, view: &View<'_>, abort: bool
     if pod.metadata.deletion_timestamp.is_none() {
         // Without a node agent there is nobody to wait for.
         let grace_seconds = if !held { Some(0) } else { abort.then_some(1) };
-        actions.push(Action::DeletePod { name: name.clone(), uid: uid.clone(), grace_seconds });
-    }
-    let finalizers = pod.finalizers().to_vec();
-    if !held && finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
-        actions.push(Action::ReleasePod { name, uid, finalizers });
+        actions.push(Action::DeletePod { name, uid: pod.uid().unwrap_or_default(), grace_seconds });
+    } else if !held && let Some(hold) = Hold::of(pod, FINALIZER) {
+        actions.push(Action::ReleasePod { name, hold });
     }
 }

@@ -25,7 +25,9 @@ pub fn bind(nodes: &Nodes, disk: Option<&Disk>) -> Binding {
         } else if nodes.exists(node) {
             Binding::Wait(format!("waiting for node {node}, which holds the workspace's disk and is not ready"))
         } else {
-            Binding::Wait(format!("waiting for node {node}, which holds the workspace's disk and is not in the cluster"))
+            Binding::Wait(format!(
+                "waiting for node {node}, which holds the workspace's disk and is not in the cluster"
+            ))
         };
     }
     let mut ready = nodes.ready();

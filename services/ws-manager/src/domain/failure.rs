@@ -177,12 +177,19 @@ const TABLE: &[Row] = &[
     // A pull that failed once is tried again by whoever pulls; only the back-off says that it keeps failing.
     Row { matches: |facts| facts.waits(&["ErrImagePull"]), verdict: |_| None },
     Row {
-        matches: |facts| facts.waits(&["ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"]),
+        matches: |facts| {
+            facts.waits(&["ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"])
+        },
         verdict: |facts| Some(Verdict::Failed(format!("the image cannot be pulled: {}", facts.waiting_words()))),
     },
     Row {
         matches: |facts| {
-            facts.waits(&["CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"])
+            facts.waits(&[
+                "CreateContainerConfigError",
+                "CreateContainerError",
+                "RunContainerError",
+                "CrashLoopBackOff",
+            ])
         },
         verdict: |facts| {
             Some(Verdict::Failed(format!("the workspace's container cannot be started: {}", facts.waiting_words())))

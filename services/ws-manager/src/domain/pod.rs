@@ -122,22 +122,16 @@ fn environment(workspace: &Workspace, instance: &str) -> Vec<EnvVar> {
         ("BERTH_WORKSPACE_CLASS", spec.class.as_str()),
         ("BERTH_REPOSITORY_ROOT", spec.checkout.path.as_str()),
     ];
-    let var = |name: &str, value: &str| EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        ..EnvVar::default()
-    };
+    let var =
+        |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() };
     let settings = spec.env.iter().filter(|(name, _)| !name.starts_with(RESERVED_PREFIX));
     own.iter().map(|(name, value)| var(name, value)).chain(settings.map(|(name, value)| var(name, value))).collect()
 }
 
 /// A label of RFC 1123: names are already checked by api, but an object made by hand must not make a pod that no server takes.
 fn host_name(name: &str) -> String {
-    let clean: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-        .take(63)
-        .collect();
+    let clean: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(63).collect();
     let clean = clean.trim_matches('-');
     if clean.is_empty() { "workspace".to_owned() } else { clean.to_owned() }
 }

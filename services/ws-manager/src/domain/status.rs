@@ -5,7 +5,7 @@
 //! ended are set once.
 
 use berth_workspace_crd::{Condition, ConditionStatus, ConditionType, Phase, Workspace, WorkspaceStatus};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,9 @@ const OWN: [ConditionType; 8] = [
     ConditionType::PodRejected,
     ConditionType::TimeoutWarning,
 ];
+
+/// The API that took the start knew the class; this replica's watch of classes may be a moment behind.
+const CLASS_GRACE: TimeDelta = TimeDelta::seconds(10);
 
 /// A computed status, and when it may change by the passing of time alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,11 +88,13 @@ pub fn status(workspace: &Workspace, view: &View<'_>) -> Computed {
     }
     new.reason = reason(&new, workspace, pod, view);
     // The timer that was just started, or the next attempt.
+    let class_due = workspace.metadata.creation_timestamp.as_ref().map(|created| time::of(created) + CLASS_GRACE);
     let next = match retry::decide(&new, view.policy) {
         Some(Retry::At(at)) if !is_stopping(&new, workspace) => Some(timeouts.next.map_or(at, |next| next.min(at))),
         _ if new.started_at != old.started_at => {
             timeouts::evaluate(workspace, &new, stopping_since(&new, workspace), view.policy, view.now).next
         }
+        _ if view.class.is_none() && new.attempt == 0 && new.phase != Phase::Stopped => class_due,
         _ => timeouts.next,
     };
     Computed { status: new, next }
@@ -119,7 +124,8 @@ fn record_end(new: &mut WorkspaceStatus, workspace: &Workspace, pod: Option<&Pod
         give_up_if_tried_enough(new, view);
         return;
     }
-    if view.class.is_none() && new.attempt == 0 {
+    let created = workspace.metadata.creation_timestamp.as_ref().map(time::of);
+    if view.class.is_none() && new.attempt == 0 && created.is_none_or(|created| created + CLASS_GRACE <= view.now) {
         let text = format!("class {:?} does not exist: choose another one", workspace.spec.class);
         fail(new, "UnknownClass", text, view.now);
         return;
@@ -152,7 +158,9 @@ fn verdict(status: &WorkspaceStatus, pod: Option<&Pod>) -> Option<(&'static str,
     if let Some(gone) = view::current(status, ConditionType::NodeDisappeared) {
         return Some(("NodeDisappeared", Verdict::Rejected(gone.message.clone())));
     }
-    if let Some(rejected) = view::current(status, ConditionType::PodRejected).filter(|_| view::holds(status, ConditionType::PodRejected)) {
+    if let Some(rejected) =
+        view::current(status, ConditionType::PodRejected).filter(|_| view::holds(status, ConditionType::PodRejected))
+    {
         return Some(("PodRejected", Verdict::Rejected(rejected.message.clone())));
     }
     let Some(pod) = pod else {
@@ -221,7 +229,8 @@ fn is_ready(pod: &Pod) -> bool {
 #[must_use]
 pub fn is_stopping(status: &WorkspaceStatus, workspace: &Workspace) -> bool {
     use ConditionType::{Aborted, Ended, Failed, StoppedByRequest, Timeout};
-    view::is_deleted(workspace) || [Failed, StoppedByRequest, Aborted, Timeout, Ended].into_iter().any(|kind| status.is(kind))
+    view::is_deleted(workspace)
+        || [Failed, StoppedByRequest, Aborted, Timeout, Ended].into_iter().any(|kind| status.is(kind))
 }
 
 fn stopping_since(status: &WorkspaceStatus, workspace: &Workspace) -> Option<DateTime<Utc>> {
@@ -293,18 +302,20 @@ fn key(kind: ConditionType) -> String {
 }
 
 /// Sets a condition to True; the transition time stays when it already was, and nothing changes when nothing is new.
-fn set(status: &mut WorkspaceStatus, kind: ConditionType, attempt: u32, reason: &str, message: String, now: DateTime<Utc>) {
+fn set(
+    status: &mut WorkspaceStatus,
+    kind: ConditionType,
+    attempt: u32,
+    reason: &str,
+    message: String,
+    now: DateTime<Utc>,
+) {
     let last_transition_time = match status.condition(kind) {
         Some(old) if old.status == ConditionStatus::True && old.attempt == attempt => old.last_transition_time.clone(),
         _ => time::text(now),
     };
-    let condition = Condition {
-        status: ConditionStatus::True,
-        reason: reason.to_owned(),
-        message,
-        last_transition_time,
-        attempt,
-    };
+    let condition =
+        Condition { status: ConditionStatus::True, reason: reason.to_owned(), message, last_transition_time, attempt };
     status.conditions.insert(key(kind), condition);
 }
 
@@ -314,7 +325,7 @@ fn set_once(status: &mut WorkspaceStatus, kind: ConditionType, reason: &str, mes
     }
 }
 
-fn fail(status: &mut WorkspaceStatus, reason: &str, message: String, now: DateTime<Utc>) {
+pub(crate) fn fail(status: &mut WorkspaceStatus, reason: &str, message: String, now: DateTime<Utc>) {
     set_once(status, ConditionType::Failed, reason, message, now);
 }
 
@@ -352,5 +363,7 @@ pub fn patch(old: &WorkspaceStatus, new: &WorkspaceStatus) -> Option<Value> {
 #[must_use]
 pub fn is_evidence(old: &WorkspaceStatus, new: &WorkspaceStatus) -> bool {
     use ConditionType::{Ended, Failed, NodeDisappeared, PodRejected, Timeout};
-    [Failed, Ended, NodeDisappeared, PodRejected, Timeout].into_iter().any(|kind| old.condition(kind) != new.condition(kind))
+    [Failed, Ended, NodeDisappeared, PodRejected, Timeout]
+        .into_iter()
+        .any(|kind| old.condition(kind) != new.condition(kind))
 }

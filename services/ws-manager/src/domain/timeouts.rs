@@ -43,7 +43,11 @@ pub fn evaluate(
     if let Some(since) = stopping_since {
         return stopping(since, status, policy, now);
     }
-    if status.is(ConditionType::EverReady) { running(workspace, status, policy, now) } else { starting(workspace, status, policy, now) }
+    if status.is(ConditionType::EverReady) {
+        running(workspace, status, policy, now)
+    } else {
+        starting(workspace, status, policy, now)
+    }
 }
 
 fn stopping(since: DateTime<Utc>, status: &WorkspaceStatus, policy: &Policy, now: DateTime<Utc>) -> Timeouts {
@@ -101,7 +105,8 @@ fn running(workspace: &Workspace, status: &WorkspaceStatus, policy: &Policy, now
             warning: |at| format!("the workspace stops at {at}: it has then run for the longest time allowed"),
         },
     ];
-    let Some(timer) = timers.into_iter().filter(|timer| !timer.limit.is_zero()).min_by_key(|timer| timer.deadline) else {
+    let Some(timer) = timers.into_iter().filter(|timer| !timer.limit.is_zero()).min_by_key(|timer| timer.deadline)
+    else {
         return Timeouts::default();
     };
     if now >= timer.deadline {

@@ -1,0 +1,40 @@
+//! The internal API. Types: `berth_api_types::internal`; errors are problems (RFC 9457).
+
+mod classes;
+mod disks;
+mod instances;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{delete, get, post, put};
+use berth_http::Problem;
+
+use crate::controller::Context;
+
+pub(crate) type App = Arc<Context>;
+
+/// All of it.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/internal/instances", post(instances::start::handle).get(instances::read::list))
+        .route("/internal/instances/watch", get(instances::watch::handle))
+        .route("/internal/instances/{id}", get(instances::read::get).delete(instances::delete::handle))
+        .route("/internal/instances/{id}/stop", post(instances::stop::handle))
+        .route("/internal/instances/{id}/activity", post(instances::activity::handle))
+        .route("/internal/instances/{id}/timeout", put(instances::timeout::handle))
+        .route("/internal/disks/{workspace_id}", delete(disks::delete))
+        .route("/internal/classes", get(classes::list))
+        .with_state(app)
+}
+
+/// A call to the API server that failed, as a problem: its refusals are ours to explain, its absence passes.
+fn cluster(error: kube::Error) -> Problem {
+    match error {
+        kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
+            Problem::unavailable("the cluster's API server cannot do this now; try again").with_source(status.message)
+        }
+        kube::Error::Api(status) => Problem::internal(format!("the API server refused: {}", status.message)),
+        error => Problem::unavailable("the cluster's API server cannot be reached; try again").with_source(error),
+    }
+}
