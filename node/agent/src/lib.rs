@@ -1,6 +1,7 @@
 //! The node agent: everything a machine does for its workspaces.
 
 mod error_text;
+pub mod container;
 pub mod disk;
 pub mod home;
 pub mod image;

@@ -159,6 +159,9 @@ fn overlay_marks_of_an_archive_are_not_taken_over() {
     header.set_path("a").unwrap();
     header.set_entry_type(tar::EntryType::Directory);
     header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_size(0);
     header.set_cksum();
     builder.append(&header, &b""[..]).unwrap();

@@ -1,0 +1,7 @@
+//! The container of a workspace: its OCI configuration and the files it is given.
+
+pub mod config;
+pub mod files;
+pub mod seccomp;
+
+pub use config::Limits;
