@@ -39,7 +39,6 @@ struct Backend {
 }
 
 /// Serves the repositories below `root` (`/owner/name.git`): to anyone, or to one user. `writable` allows pushes.
-#[must_use]
 pub fn router(root: PathBuf, credentials: Option<(&str, &str)>, writable: bool) -> Router {
     let authorization = credentials.map(|(user, password)| {
         let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 pub use pkt::BadPkt;
-pub use refs::{ProtocolError, RemoteRef, Refs};
+pub use refs::{ProtocolError, Refs, RemoteRef};
 
 use refs::{Advertisement, advertisement, ls_refs, ls_refs_request};
 
@@ -91,7 +91,9 @@ pub enum RemoteError {
         had_login: bool,
     },
     /// A redirect to another host.
-    #[error("looking up refs: {host} redirects to {to}: redirects to another host are not followed; open the repository there")]
+    #[error(
+        "looking up refs: {host} redirects to {to}: redirects to another host are not followed; open the repository there"
+    )]
     Redirect {
         /// The host.
         host: String,
@@ -262,8 +264,7 @@ impl Remote {
                 .get(question.clone())
                 .header("Git-Protocol", "version=2")
                 .header(header::ACCEPT, "application/x-git-upload-pack-advertisement, */*;q=0.1");
-            let response =
-                with_login(request, login).send().await.map_err(|source| self.failed(STEP, host, source))?;
+            let response = with_login(request, login).send().await.map_err(|source| self.failed(STEP, host, source))?;
             let status = response.status();
             if status.is_redirection() {
                 url = redirected(&question, &response, host, &url, login.is_some())?;
@@ -317,8 +318,7 @@ impl Remote {
         let response = with_login(request, login).send().await.map_err(|source| self.failed(STEP, &host, source))?;
         self.accept(response.status(), &host, &url, login.is_some())?;
         let body = self.body(response, STEP, &host, MAX_API_BYTES).await?;
-        serde_json::from_slice(&body)
-            .map_err(|_| RemoteError::Protocol { host, source: ProtocolError::Line })
+        serde_json::from_slice(&body).map_err(|_| RemoteError::Protocol { host, source: ProtocolError::Line })
     }
 
     /// A client pinned to the host's addresses as they are now.

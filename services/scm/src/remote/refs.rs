@@ -99,7 +99,9 @@ pub(crate) fn advertisement(bytes: &[u8]) -> Result<Advertisement, ProtocolError
         capabilities.split(' ').find_map(|capability| capability.strip_prefix("symref=HEAD:")).map(str::to_owned);
     add_v0(&mut refs, line)?;
     while let Some(line) = next_data(&mut reader)? {
-        add_v0(&mut refs, text(line)?)?;
+        if let Ok(line) = text(line) {
+            add_v0(&mut refs, line)?;
+        }
     }
     Ok(Advertisement::V0(refs))
 }
@@ -147,7 +149,9 @@ pub(crate) fn ls_refs(bytes: &[u8]) -> Result<Refs, ProtocolError> {
     let mut reader = Reader::new(bytes);
     let mut refs = Refs::default();
     while let Some(line) = next_data(&mut reader)? {
-        let mut words = text(line)?.split(' ');
+        // One odd name must not hide the others.
+        let Ok(line) = text(line) else { continue };
+        let mut words = line.split(' ');
         let (Some(oid), Some(name)) = (words.next(), words.next()) else { return Err(ProtocolError::Line) };
         let (mut peeled, mut target) = (None, None);
         for attribute in words {
@@ -187,7 +191,11 @@ fn text(line: &[u8]) -> Result<&str, ProtocolError> {
 }
 
 fn object_id(text: &str) -> Result<String, ProtocolError> {
-    if crate::domain::context::names::is_full_commit(text) { Ok(text.to_ascii_lowercase()) } else { Err(ProtocolError::Line) }
+    if crate::domain::context::names::is_full_commit(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(ProtocolError::Line)
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +217,15 @@ mod tests {
 
     #[test]
     fn version_2() {
-        let bytes = pkts(&["# service=git-upload-pack\n", "", "version 2\n", "agent=git/2\n", "ls-refs=unborn\n", "object-format=sha1\n", ""]);
+        let bytes = pkts(&[
+            "# service=git-upload-pack\n",
+            "",
+            "version 2\n",
+            "agent=git/2\n",
+            "ls-refs=unborn\n",
+            "object-format=sha1\n",
+            "",
+        ]);
         let expected = Advertisement::V2 { unborn: true, object_format: "sha1".to_owned() };
         assert_eq!(advertisement(&bytes), Ok(expected));
         let bytes = pkts(&["version 2\n", "ls-refs\n", ""]);
@@ -230,9 +246,13 @@ mod tests {
     #[test]
     fn version_0() {
         let bytes = pkts(&[
-            "# service=git-upload-pack\n", "",
+            "# service=git-upload-pack\n",
+            "",
             &format!("{A} HEAD\0multi_ack symref=HEAD:refs/heads/main agent=x\n"),
-            &format!("{A} refs/heads/main\n"), &format!("{B} refs/tags/v1\n"), &format!("{A} refs/tags/v1^{{}}\n"), "",
+            &format!("{A} refs/heads/main\n"),
+            &format!("{B} refs/tags/v1\n"),
+            &format!("{A} refs/tags/v1^{{}}\n"),
+            "",
         ]);
         let Advertisement::V0(refs) = advertisement(&bytes).unwrap() else { panic!("version 0") };
         assert_eq!(refs.head_target.as_deref(), Some("refs/heads/main"));

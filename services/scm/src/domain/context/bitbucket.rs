@@ -3,7 +3,9 @@
 use berth_api_types::context::ContextType;
 
 use super::error::{ContextError, beginning};
-use super::names::{OWNER, REPOSITORY, file_or_directory, is_full_commit, line, path, plain_name, reference, without_git_suffix};
+use super::names::{
+    OWNER, REPOSITORY, file_or_directory, is_full_commit, line, path, plain_name, reference, without_git_suffix,
+};
 use super::{Draft, Point, Target};
 
 const EXPECTED: &str = "/workspace/repository";

@@ -24,7 +24,6 @@ pub(super) fn parse(target: &Target, known: bool) -> Result<Draft, ContextError>
             ContextError::UnknownKind { host: target.host.clone(), page }
         });
     }
-    let owner =
-        owner.iter().map(|segment| any_name(OWNER, segment)).collect::<Result<Vec<_>, _>>()?.join("/");
+    let owner = owner.iter().map(|segment| any_name(OWNER, segment)).collect::<Result<Vec<_>, _>>()?.join("/");
     Ok(Draft { owner, name: any_name(REPOSITORY, without_git_suffix(name)?)?, point: Point::REPOSITORY })
 }

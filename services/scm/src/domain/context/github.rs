@@ -10,15 +10,46 @@ const EXPECTED: &str = "/owner/repository";
 
 /// First path segments that are pages of the site, not accounts.
 const SITE_PAGES: [&str; 22] = [
-    "about", "apps", "codespaces", "collections", "contact", "customer-stories", "enterprise", "events", "explore",
-    "features", "issues", "login", "marketplace", "new", "notifications", "orgs", "pricing", "pulls", "search",
-    "settings", "sponsors", "topics",
+    "about",
+    "apps",
+    "codespaces",
+    "collections",
+    "contact",
+    "customer-stories",
+    "enterprise",
+    "events",
+    "explore",
+    "features",
+    "issues",
+    "login",
+    "marketplace",
+    "new",
+    "notifications",
+    "orgs",
+    "pricing",
+    "pulls",
+    "search",
+    "settings",
+    "sponsors",
+    "topics",
 ];
 
 /// Pages of a repository that stand for the repository itself.
 const REPOSITORY_PAGES: [&str; 14] = [
-    "actions", "activity", "branches", "commits", "contributors", "discussions", "forks", "issues", "projects", "pulls",
-    "pulse", "releases", "tags", "wiki",
+    "actions",
+    "activity",
+    "branches",
+    "commits",
+    "contributors",
+    "discussions",
+    "forks",
+    "issues",
+    "projects",
+    "pulls",
+    "pulse",
+    "releases",
+    "tags",
+    "wiki",
 ];
 
 pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {

@@ -24,11 +24,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     if groups.is_empty() {
         return Err(target.no_repository(EXPECTED));
     }
-    let owner = groups
-        .iter()
-        .map(|group| plain_name(OWNER, group, b"-_."))
-        .collect::<Result<Vec<_>, _>>()?
-        .join("/");
+    let owner = groups.iter().map(|group| plain_name(OWNER, group, b"-_.")).collect::<Result<Vec<_>, _>>()?.join("/");
     let name = plain_name(REPOSITORY, without_git_suffix(name)?, b"-_.")?;
     let draft = |point| Draft { owner, name, point };
     let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
@@ -52,9 +48,10 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
             Point::issue(number)?
         }
         ["tags" | "releases", _, ..] => Point::whole(ContextType::Tag, &rest[1..])?,
-        ["tags" | "releases" | "branches" | "merge_requests" | "issues" | "work_items" | "pipelines" | "jobs" | "boards"] => {
-            Point::REPOSITORY
-        }
+        [
+            "tags" | "releases" | "branches" | "merge_requests" | "issues" | "work_items" | "pipelines" | "jobs"
+            | "boards",
+        ] => Point::REPOSITORY,
         _ => return Err(page(rest)),
     };
     Ok(draft(point))
@@ -73,7 +70,7 @@ fn cut(path: &[String]) -> (&[String], &[String]) {
             "merge_requests" | "issues" => {
                 next.is_some_and(|next| !next.is_empty() && next.bytes().all(|byte| byte.is_ascii_digit()))
             }
-            "commit" => next.is_some_and(|next| super::names::is_full_commit(next)),
+            "commit" => next.is_some_and(super::names::is_full_commit),
             _ => false,
         };
         if page {

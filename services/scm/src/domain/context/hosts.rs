@@ -11,13 +11,17 @@ use super::url::{HostPort, parse_authority, split_path};
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum HostsError {
     /// There is no `=KIND`.
-    #[error("{flag:?} does not say which kind the host is: write NAME[:PORT][/BASE]=KIND, for example git.example.com=gitlab")]
+    #[error(
+        "{flag:?} does not say which kind the host is: write NAME[:PORT][/BASE]=KIND, for example git.example.com=gitlab"
+    )]
     NoKind {
         /// The flag.
         flag: String,
     },
     /// The kind is none that Berth knows.
-    #[error("{kind:?} is not a kind of git host: use github, gitlab, bitbucket, bitbucket-dc, azure-devops, gitea or git")]
+    #[error(
+        "{kind:?} is not a kind of git host: use github, gitlab, bitbucket, bitbucket-dc, azure-devops, gitea or git"
+    )]
     Kind {
         /// The kind.
         kind: String,
@@ -138,7 +142,9 @@ impl Hosts {
 
     /// Allows plain http to `host:port`.
     pub fn allow_plain_http(&mut self, host: &str, port: u16) {
-        self.plain_http.insert((host.to_ascii_lowercase(), port));
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+        self.plain_http.insert((host, port));
     }
 
     /// Whether plain http to a host is allowed.
@@ -165,10 +171,11 @@ impl Hosts {
                 known: true,
             };
         }
-        if port.is_none() && default_port == 443 {
-            if let Some(found) = public(host) {
-                return found;
-            }
+        if port.is_none()
+            && default_port == 443
+            && let Some(found) = public(host)
+        {
+            return found;
         }
         Found { provider: Provider::Git, host: host.to_owned(), port, base: Vec::new(), account: None, known: false }
     }
@@ -194,6 +201,20 @@ impl Hosts {
             account: None,
             known: false,
         })
+    }
+
+    /// The name under which credentials of a host are kept: `host` or `host:port` as given, with other names of a public host made one.
+    ///
+    /// # Errors
+    /// When the text is no host.
+    pub fn credential_host(&self, text: &str) -> Result<String, ContextError> {
+        let HostPort { host, port } = parse_authority(text.trim())?;
+        let port = port.filter(|port| *port != 443);
+        let host = match port {
+            None => public(&host).map_or(host, |found| found.host),
+            Some(_) => host,
+        };
+        Ok(port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
     }
 
     /// Whether a text without a scheme begins with a host that is known.

@@ -173,7 +173,8 @@ pub fn parse(text: &str, hosts: &Hosts) -> Result<Context, ContextError> {
     let under_base = path.segments.get(..base.len()).is_some_and(|start| start == base);
     let segments = path.segments.get(if under_base { base.len() } else { 0 }..).unwrap_or_default().to_vec();
     // Azure DevOps gives clone URLs with the organization as user name; a user name alone elsewhere may be a token.
-    let organization = found.provider == Provider::AzureDevops && user.as_deref() == segments.first().map(String::as_str);
+    let organization =
+        found.provider == Provider::AzureDevops && user.as_deref() == segments.first().map(String::as_str);
     if user.is_some() && scheme != Scheme::Ssh && !organization {
         return Err(ContextError::Credentials { host });
     }

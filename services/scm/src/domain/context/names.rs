@@ -16,7 +16,11 @@ pub(super) fn plain_name(what: &'static str, value: &str, extra: &[u8]) -> Resul
     if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte)) {
         Ok(value.to_owned())
     } else {
-        Err(ContextError::Name { what, value: beginning(value), reason: "it has characters that the host does not allow" })
+        Err(ContextError::Name {
+            what,
+            value: beginning(value),
+            reason: "it has characters that the host does not allow",
+        })
     }
 }
 
@@ -42,7 +46,11 @@ pub(super) fn any_name(what: &'static str, value: &str) -> Result<String, Contex
 pub(super) fn without_git_suffix(name: &str) -> Result<&str, ContextError> {
     let name = name.strip_suffix(".git").unwrap_or(name);
     if name.is_empty() || name == "." || name == ".." {
-        return Err(ContextError::Name { what: REPOSITORY, value: ".git".to_owned(), reason: "nothing is left without .git" });
+        return Err(ContextError::Name {
+            what: REPOSITORY,
+            value: ".git".to_owned(),
+            reason: "nothing is left without .git",
+        });
     }
     Ok(name)
 }
@@ -126,8 +134,22 @@ pub(super) fn line(fragment: Option<&str>, prefixes: &[&str]) -> Option<u32> {
 /// File or folder, for hosts whose URLs do not tell. Only what is shown depends on it.
 pub(super) fn file_or_directory(path: &str, line: Option<u32>, trailing_slash: bool) -> ContextType {
     const FILES: [&str; 16] = [
-        "Makefile", "Dockerfile", "Containerfile", "LICENSE", "README", "NOTICE", "AUTHORS", "Gemfile", "Rakefile",
-        "Jenkinsfile", "Procfile", "Vagrantfile", "CODEOWNERS", "Justfile", "justfile", "BUILD",
+        "Makefile",
+        "Dockerfile",
+        "Containerfile",
+        "LICENSE",
+        "README",
+        "NOTICE",
+        "AUTHORS",
+        "Gemfile",
+        "Rakefile",
+        "Jenkinsfile",
+        "Procfile",
+        "Vagrantfile",
+        "CODEOWNERS",
+        "Justfile",
+        "justfile",
+        "BUILD",
     ];
     if line.is_some() {
         return ContextType::File;

@@ -111,7 +111,8 @@ fn bitbucket_dc(context: &Context) -> String {
         Some(reference) => format!("?at={prefix}{}", encode(reference)),
         None => String::new(),
     };
-    let in_tree = || if context.reference.as_deref().is_some_and(is_full_commit) { at("") } else { at("refs%2Fheads%2F") };
+    let in_tree =
+        || if context.reference.as_deref().is_some_and(is_full_commit) { at("") } else { at("refs%2Fheads%2F") };
     match context.kind {
         ContextType::Repository | ContextType::Issue => String::new(),
         ContextType::Branch => format!("/browse{}", at("refs%2Fheads%2F")),

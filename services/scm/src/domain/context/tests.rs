@@ -72,7 +72,10 @@ fn github() {
         ("https://github.com/o/n/tree/refs/tags/v1", "github|github.com|o|n|tag|v1|-|-|-"),
         ("https://github.com/o/n/tree/{sha}", "github|github.com|o|n|commit|{sha}|-|-|-"),
         ("https://github.com/o/n/tree/{sha}/src", "github|github.com|o|n|directory|{sha}|src|-|-"),
-        ("https://github.com/o/n/blob/main/a%20b/c%2520d.rs#L10-L20", "github|github.com|o|n|file|main|a b/c%20d.rs|10|-"),
+        (
+            "https://github.com/o/n/blob/main/a%20b/c%2520d.rs#L10-L20",
+            "github|github.com|o|n|file|main|a b/c%20d.rs|10|-",
+        ),
         ("https://github.com/o/n/blob/main/README.md?plain=1#L7C3", "github|github.com|o|n|file|main|README.md|7|-"),
         ("https://github.com/o/n/blob/main/%C3%A4.txt", "github|github.com|o|n|file|main|ä.txt|-|-"),
         ("https://github.com/o/n/raw/refs/heads/main/x", "github|github.com|o|n|file|main|x|-|-"),
@@ -130,9 +133,15 @@ fn bitbucket() {
         ("https://bitbucket.org/ws/slug", "bitbucket|bitbucket.org|ws|slug|repository|-|-|-|-"),
         ("https://bitbucket.org/ws/slug.git", "bitbucket|bitbucket.org|ws|slug|repository|-|-|-|-"),
         ("https://bitbucket.org/ws/slug/src/main/", "bitbucket|bitbucket.org|ws|slug|branch|main|-|-|-"),
-        ("https://bitbucket.org/ws/slug/src/main/a/b.py#lines-10:12", "bitbucket|bitbucket.org|ws|slug|file|main|a/b.py|10|-"),
+        (
+            "https://bitbucket.org/ws/slug/src/main/a/b.py#lines-10:12",
+            "bitbucket|bitbucket.org|ws|slug|file|main|a/b.py|10|-",
+        ),
         ("https://bitbucket.org/ws/slug/src/main/docs/", "bitbucket|bitbucket.org|ws|slug|directory|main|docs|-|-"),
-        ("https://bitbucket.org/ws/slug/src/{sha}/a.py?at=feature%2Fx", "bitbucket|bitbucket.org|ws|slug|file|feature/x|a.py|-|-"),
+        (
+            "https://bitbucket.org/ws/slug/src/{sha}/a.py?at=feature%2Fx",
+            "bitbucket|bitbucket.org|ws|slug|file|feature/x|a.py|-|-",
+        ),
         ("https://bitbucket.org/ws/slug/branch/feature/x", "bitbucket|bitbucket.org|ws|slug|branch|feature/x|-|-|-"),
         ("https://bitbucket.org/ws/slug/commits/{sha}", "bitbucket|bitbucket.org|ws|slug|commit|{sha}|-|-|-"),
         ("https://bitbucket.org/ws/slug/commits/tag/v1", "bitbucket|bitbucket.org|ws|slug|tag|v1|-|-|-"),
@@ -146,21 +155,54 @@ fn bitbucket() {
 #[test]
 fn bitbucket_data_center() {
     check(&[
-        ("https://bb.example.com/projects/PRJ/repos/my-repo", "bitbucket-dc|bb.example.com|PRJ|my-repo|repository|-|-|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/my-repo/browse", "bitbucket-dc|bb.example.com|PRJ|my-repo|repository|-|-|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/browse?at=refs%2Fheads%2Ffeature%2Fx", "bitbucket-dc|bb.example.com|PRJ|r|branch|feature/x|-|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/browse?at=refs/tags/v1", "bitbucket-dc|bb.example.com|PRJ|r|tag|v1|-|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/commits?until=main", "bitbucket-dc|bb.example.com|PRJ|r|branch|main|-|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/browse/src/a.c?at=main#12-14", "bitbucket-dc|bb.example.com|PRJ|r|file|main|src/a.c|12|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/browse/src", "bitbucket-dc|bb.example.com|PRJ|r|directory|-|src|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/raw/run?at=main", "bitbucket-dc|bb.example.com|PRJ|r|file|main|run|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/commits/{sha}", "bitbucket-dc|bb.example.com|PRJ|r|commit|{sha}|-|-|-"),
-        ("https://bb.example.com/projects/PRJ/repos/r/pull-requests/4/overview", "bitbucket-dc|bb.example.com|PRJ|r|pull_request|-|-|-|4"),
+        (
+            "https://bb.example.com/projects/PRJ/repos/my-repo",
+            "bitbucket-dc|bb.example.com|PRJ|my-repo|repository|-|-|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/my-repo/browse",
+            "bitbucket-dc|bb.example.com|PRJ|my-repo|repository|-|-|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/browse?at=refs%2Fheads%2Ffeature%2Fx",
+            "bitbucket-dc|bb.example.com|PRJ|r|branch|feature/x|-|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/browse?at=refs/tags/v1",
+            "bitbucket-dc|bb.example.com|PRJ|r|tag|v1|-|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/commits?until=main",
+            "bitbucket-dc|bb.example.com|PRJ|r|branch|main|-|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/browse/src/a.c?at=main#12-14",
+            "bitbucket-dc|bb.example.com|PRJ|r|file|main|src/a.c|12|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/browse/src",
+            "bitbucket-dc|bb.example.com|PRJ|r|directory|-|src|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/raw/run?at=main",
+            "bitbucket-dc|bb.example.com|PRJ|r|file|main|run|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/commits/{sha}",
+            "bitbucket-dc|bb.example.com|PRJ|r|commit|{sha}|-|-|-",
+        ),
+        (
+            "https://bb.example.com/projects/PRJ/repos/r/pull-requests/4/overview",
+            "bitbucket-dc|bb.example.com|PRJ|r|pull_request|-|-|-|4",
+        ),
         ("https://bb.example.com/users/jane/repos/r", "bitbucket-dc|bb.example.com|~jane|r|repository|-|-|-|-"),
         ("https://bb.example.com/projects/~jane/repos/r", "bitbucket-dc|bb.example.com|~jane|r|repository|-|-|-|-"),
         ("https://bb.example.com/scm/PRJ/r.git", "bitbucket-dc|bb.example.com|PRJ|r|repository|-|-|-|-"),
         ("https://bb.example.com/scm/~jane/r.git", "bitbucket-dc|bb.example.com|~jane|r|repository|-|-|-|-"),
-        ("https://code.example.com/bitbucket/projects/P/repos/r", "bitbucket-dc|code.example.com|P|r|repository|-|-|-|-"),
+        (
+            "https://code.example.com/bitbucket/projects/P/repos/r",
+            "bitbucket-dc|code.example.com|P|r|repository|-|-|-|-",
+        ),
         ("ssh://git@bb.example.com:7999/prj/r.git", "bitbucket-dc|bb.example.com|prj|r|repository|-|-|-|-"),
         ("ssh://git@bb.example.com:7999/~jane/r.git", "bitbucket-dc|bb.example.com|~jane|r|repository|-|-|-|-"),
     ]);
@@ -172,19 +214,40 @@ fn bitbucket_data_center() {
 fn azure_devops() {
     check(&[
         ("https://dev.azure.com/org/proj/_git/repo", "azure-devops|dev.azure.com|org/proj|repo|repository|-|-|-|-"),
-        ("https://org@dev.azure.com/org/My%20Project/_git/My%20Repo", "azure-devops|dev.azure.com|org/My Project|My Repo|repository|-|-|-|-"),
-        ("https://dev.azure.com/org/My Project/_git/repo", "azure-devops|dev.azure.com|org/My Project|repo|repository|-|-|-|-"),
+        (
+            "https://org@dev.azure.com/org/My%20Project/_git/My%20Repo",
+            "azure-devops|dev.azure.com|org/My Project|My Repo|repository|-|-|-|-",
+        ),
+        (
+            "https://dev.azure.com/org/My Project/_git/repo",
+            "azure-devops|dev.azure.com|org/My Project|repo|repository|-|-|-|-",
+        ),
         ("https://dev.azure.com/org/_git/repo", "azure-devops|dev.azure.com|org/repo|repo|repository|-|-|-|-"),
         ("https://org.visualstudio.com/proj/_git/repo", "azure-devops|dev.azure.com|org/proj|repo|repository|-|-|-|-"),
-        ("https://org.visualstudio.com/DefaultCollection/proj/_git/repo", "azure-devops|dev.azure.com|org/proj|repo|repository|-|-|-|-"),
+        (
+            "https://org.visualstudio.com/DefaultCollection/proj/_git/repo",
+            "azure-devops|dev.azure.com|org/proj|repo|repository|-|-|-|-",
+        ),
         ("https://org.visualstudio.com/_git/repo", "azure-devops|dev.azure.com|org/repo|repo|repository|-|-|-|-"),
-        ("https://dev.azure.com/org/p/_git/r?version=GBfeature%2Fx", "azure-devops|dev.azure.com|org/p|r|branch|feature/x|-|-|-"),
+        (
+            "https://dev.azure.com/org/p/_git/r?version=GBfeature%2Fx",
+            "azure-devops|dev.azure.com|org/p|r|branch|feature/x|-|-|-",
+        ),
         ("https://dev.azure.com/org/p/_git/r?version=GTv1.0", "azure-devops|dev.azure.com|org/p|r|tag|v1.0|-|-|-"),
         ("https://dev.azure.com/org/p/_git/r?version=GC{sha}", "azure-devops|dev.azure.com|org/p|r|commit|{sha}|-|-|-"),
-        ("https://dev.azure.com/org/p/_git/r?path=/src/a.cs&version=GBmain&line=10&lineEnd=11&_a=contents", "azure-devops|dev.azure.com|org/p|r|file|main|src/a.cs|10|-"),
-        ("https://dev.azure.com/org/p/_git/r?path=%2Fa%2520b", "azure-devops|dev.azure.com|org/p|r|directory|-|a%20b|-|-"),
+        (
+            "https://dev.azure.com/org/p/_git/r?path=/src/a.cs&version=GBmain&line=10&lineEnd=11&_a=contents",
+            "azure-devops|dev.azure.com|org/p|r|file|main|src/a.cs|10|-",
+        ),
+        (
+            "https://dev.azure.com/org/p/_git/r?path=%2Fa%2520b",
+            "azure-devops|dev.azure.com|org/p|r|directory|-|a%20b|-|-",
+        ),
         ("https://dev.azure.com/org/p/_git/r/commit/{sha}", "azure-devops|dev.azure.com|org/p|r|commit|{sha}|-|-|-"),
-        ("https://dev.azure.com/org/p/_git/r/pullrequest/8?_a=files", "azure-devops|dev.azure.com|org/p|r|pull_request|-|-|-|8"),
+        (
+            "https://dev.azure.com/org/p/_git/r/pullrequest/8?_a=files",
+            "azure-devops|dev.azure.com|org/p|r|pull_request|-|-|-|8",
+        ),
         ("git@ssh.dev.azure.com:v3/org/p/r", "azure-devops|dev.azure.com|org/p|r|repository|-|-|-|-"),
         ("org@vs-ssh.visualstudio.com:v3/org/p/r", "azure-devops|dev.azure.com|org/p|r|repository|-|-|-|-"),
         ("ssh://git@ssh.dev.azure.com/v3/org/p/r", "azure-devops|dev.azure.com|org/p|r|repository|-|-|-|-"),
@@ -358,7 +421,8 @@ fn host_flags() {
     assert!(matches!(Hosts::from_flags(["git lan=gitea"]), Err(HostsError::Host { .. })));
     assert!(matches!(Hosts::from_flags(["git.lan:x=gitea"]), Err(HostsError::Host { .. })));
     assert!(matches!(Hosts::from_flags(["=gitea"]), Err(HostsError::Host { .. })));
-    let context = parse_for_cli("https://git.lan:8443/a/b/o/n", &["GIT.lan:8443/a=git", "git.lan:8443/a/b=gitea"]).unwrap();
+    let context =
+        parse_for_cli("https://git.lan:8443/a/b/o/n", &["GIT.lan:8443/a=git", "git.lan:8443/a/b=gitea"]).unwrap();
     assert_eq!((context.provider, context.owner.as_str()), (Provider::Gitea, "o"), "the longest base wins");
     assert_eq!(context.clone_url, "https://git.lan:8443/a/b/o/n.git");
     let context = parse_for_cli("https://git.lan/o/n", &["git.lan:8443=gitea"]).unwrap();

@@ -126,9 +126,7 @@ fn split_after_scheme(scheme: Scheme, rest: &str) -> Result<Parts, ContextError>
     let authority = parse_authority(authority)?;
     let user = match user {
         Some(user) if user.contains(':') => return Err(ContextError::Credentials { host: authority.host }),
-        Some(user) => {
-            Some(user_name(user).map_err(|_| ContextError::Credentials { host: authority.host.clone() })?)
-        }
+        Some(user) => Some(user_name(user).map_err(|_| ContextError::Credentials { host: authority.host.clone() })?),
         None => None,
     };
     let (rest, fragment) = match rest.split_once('#') {
@@ -156,11 +154,7 @@ fn user_name(user: &str) -> Result<String, ContextError> {
         && user.len() <= 64
         && !user.starts_with('-')
         && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if fits {
-        Ok(user.to_owned())
-    } else {
-        Err(ContextError::NotAUrl { text: beginning(user) })
-    }
+    if fits { Ok(user.to_owned()) } else { Err(ContextError::NotAUrl { text: beginning(user) }) }
 }
 
 /// Host and port, without user.
@@ -282,8 +276,7 @@ pub(super) fn decode(text: &str) -> Result<String, ContextError> {
         }
         at += 1;
     }
-    let decoded =
-        percent_decode_str(text).decode_utf8().map_err(|_| ContextError::Escape { text: beginning(text) })?;
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| ContextError::Escape { text: beginning(text) })?;
     no_control_characters(&decoded)?;
     Ok(decoded.into_owned())
 }

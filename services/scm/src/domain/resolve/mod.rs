@@ -8,7 +8,7 @@ mod tests;
 use berth_api_types::context::{Context, ContextType, Provider, ResolvedContext};
 
 use super::context::names::is_full_commit;
-use crate::remote::{RemoteRef, Refs};
+use crate::remote::{Refs, RemoteRef};
 
 use near::nearest;
 
@@ -49,7 +49,9 @@ pub enum ResolveError {
         candidates: Vec<String>,
     },
     /// No such pull request, or the host does not show its ref.
-    #[error("{repository} shows no pull request {number}: check the number; a pull request from a deleted fork may be gone")]
+    #[error(
+        "{repository} shows no pull request {number}: check the number; a pull request from a deleted fork may be gone"
+    )]
     NoSuchPullRequest {
         /// The number.
         number: u64,
@@ -157,7 +159,13 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn done(&self, context: Context, fetch_ref: Option<String>, branch: Option<String>, commit: Option<String>) -> Outcome {
+    fn done(
+        &self,
+        context: Context,
+        fetch_ref: Option<String>,
+        branch: Option<String>,
+        commit: Option<String>,
+    ) -> Outcome {
         let default_branch = self.refs.head_target.as_deref().and_then(branch_name).map(str::to_owned);
         Outcome::Done(Box::new(ResolvedContext { context, fetch_ref, branch, commit, default_branch }))
     }
@@ -200,10 +208,8 @@ impl Look<'_> {
     /// A branch (or, when nothing says branch, a tag), by its whole name.
     fn named(&self, branch_first: bool) -> Result<Outcome, ResolveError> {
         let name = self.context.reference.as_deref().unwrap_or_default();
-        if branch_first {
-            if let Some(entry) = self.refs.get(&format!("refs/heads/{name}")) {
-                return Ok(self.at_ref(entry, name, None));
-            }
+        if branch_first && let Some(entry) = self.refs.get(&format!("refs/heads/{name}")) {
+            return Ok(self.at_ref(entry, name, None));
         }
         if let Some(entry) = self.refs.get(&format!("refs/tags/{name}")) {
             return Ok(self.at_ref(entry, name, None));
@@ -254,7 +260,9 @@ impl Look<'_> {
         let Some(first) = self.context.reference.as_deref() else {
             // Hosts that keep the ref out of the path: none means the default branch.
             return match self.default_branch()? {
-                Outcome::Done(done) if done.commit.is_none() => Err(ResolveError::Empty { repository: self.repository() }),
+                Outcome::Done(done) if done.commit.is_none() => {
+                    Err(ResolveError::Empty { repository: self.repository() })
+                }
                 outcome => Ok(outcome),
             };
         };
@@ -329,12 +337,9 @@ impl Look<'_> {
         let number = self.context.number.unwrap_or_default();
         let name = pull_request_ref(self.context.provider, number);
         match name.as_deref().and_then(|name| self.refs.get(name)) {
-            Some(entry) => Ok(self.done(
-                self.context.clone(),
-                Some(entry.name.clone()),
-                None,
-                Some(entry.commit().to_owned()),
-            )),
+            Some(entry) => {
+                Ok(self.done(self.context.clone(), Some(entry.name.clone()), None, Some(entry.commit().to_owned())))
+            }
             None if matches!(self.context.provider, Provider::Bitbucket | Provider::BitbucketDc) => {
                 Ok(Outcome::AskApi { number })
             }

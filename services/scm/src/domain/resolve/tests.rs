@@ -2,7 +2,7 @@ use berth_api_types::context::{ContextType, ResolvedContext};
 
 use super::{Outcome, ResolveError, decide, prefixes};
 use crate::domain::context::{Hosts, parse};
-use crate::remote::{RemoteRef, Refs};
+use crate::remote::{Refs, RemoteRef};
 
 fn oid(digit: char) -> String {
     digit.to_string().repeat(40)
@@ -58,7 +58,11 @@ fn an_empty_repository_is_fine_and_nothing_in_it_is() {
     let resolved = resolve("https://github.com/o/n", &empty).unwrap();
     assert_eq!(shape(&resolved), (ContextType::Repository, None, None, None, Some("trunk")));
     assert_eq!(resolved.commit, None);
-    for url in ["https://github.com/o/n/tree/main", "https://github.com/o/n/blob/main/x", "https://github.com/o/n/commit/abcdef1"] {
+    for url in [
+        "https://github.com/o/n/tree/main",
+        "https://github.com/o/n/blob/main/x",
+        "https://github.com/o/n/commit/abcdef1",
+    ] {
         assert!(matches!(resolve(url, &empty), Err(ResolveError::Empty { .. })), "{url}");
     }
 }
@@ -73,14 +77,22 @@ fn a_head_that_names_nothing() {
 
 #[test]
 fn a_ref_with_slashes_ends_where_the_refs_say() {
-    let list = refs(&[("refs/heads/feature/x", 'b'), ("refs/heads/feat", 'd'), ("refs/tags/v1/rc", 'c'), ("refs/heads/main", 'a')]);
+    let list = refs(&[
+        ("refs/heads/feature/x", 'b'),
+        ("refs/heads/feat", 'd'),
+        ("refs/tags/v1/rc", 'c'),
+        ("refs/heads/main", 'a'),
+    ]);
     let resolved = resolve("https://github.com/o/n/tree/feature/x/dir/sub", &list).unwrap();
     assert_eq!(
         shape(&resolved),
         (ContextType::Directory, Some("feature/x"), Some("dir/sub"), Some("refs/heads/feature/x"), Some("feature/x"))
     );
     let resolved = resolve("https://github.com/o/n/tree/feature/x", &list).unwrap();
-    assert_eq!(shape(&resolved), (ContextType::Branch, Some("feature/x"), None, Some("refs/heads/feature/x"), Some("feature/x")));
+    assert_eq!(
+        shape(&resolved),
+        (ContextType::Branch, Some("feature/x"), None, Some("refs/heads/feature/x"), Some("feature/x"))
+    );
     let resolved = resolve("https://github.com/o/n/blob/v1/rc/a.rs#L4", &list).unwrap();
     assert_eq!(shape(&resolved), (ContextType::File, Some("v1/rc"), Some("a.rs"), Some("refs/tags/v1/rc"), None));
     assert_eq!(resolved.context.line, Some(4));
@@ -89,7 +101,10 @@ fn a_ref_with_slashes_ends_where_the_refs_say() {
     // `feat` begins the text but is not its first part.
     assert!(resolve("https://github.com/o/n/tree/feature/y", &list).is_err());
     let resolved = resolve("https://bb.example.com/projects/P/repos/r/browse/x/a.c?at=refs/heads/feat", &list).unwrap();
-    assert_eq!(shape(&resolved), (ContextType::File, Some("feat"), Some("x/a.c"), Some("refs/heads/feat"), Some("feat")));
+    assert_eq!(
+        shape(&resolved),
+        (ContextType::File, Some("feat"), Some("x/a.c"), Some("refs/heads/feat"), Some("feat"))
+    );
     let resolved = resolve("https://bb.example.com/projects/P/repos/r/browse/x/a.c", &list).unwrap();
     assert_eq!(shape(&resolved), (ContextType::File, None, Some("x/a.c"), Some("refs/heads/main"), Some("main")));
 }
@@ -130,7 +145,10 @@ fn commits() {
     assert!(matches!(resolve("https://github.com/o/n/commit/ccccccc", &list), Err(ResolveError::ShortCommit { .. })));
     let mut twins = refs(&[("refs/heads/x", 'b'), ("refs/heads/y", 'b')]);
     twins.list[1].oid = format!("bbbbbbbb{}", "c".repeat(32));
-    assert!(matches!(resolve("https://github.com/o/n/commit/bbbbbbb", &twins), Err(ResolveError::AmbiguousCommit { .. })));
+    assert!(matches!(
+        resolve("https://github.com/o/n/commit/bbbbbbb", &twins),
+        Err(ResolveError::AmbiguousCommit { .. })
+    ));
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! Settings of the service.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_api_types::context::Provider;
+use berth_http::outbound::{BadAllowEntry, Guard};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::context::{Hosts, HostsError};
+use crate::secrets::MasterKeyError;
+
+/// `[scm]` of the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Self-hosted git hosts by `NAME[:PORT][/BASE]`, with their kind: `"git.example.com" = "gitlab"`.
+    pub hosts: BTreeMap<String, Provider>,
+    /// `host:port` pairs that may be private or loopback addresses, and that may be asked over plain http.
+    pub allow_private_hosts: Vec<String>,
+    /// File with the master key of stored secrets; made with a new key when it does not exist.
+    pub master_key_file: PathBuf,
+    /// Seconds that one lookup of refs may take, 1 to 300.
+    pub timeout_seconds: u64,
+    /// Where Bitbucket Cloud's API is.
+    pub bitbucket_api: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hosts: BTreeMap::new(),
+            allow_private_hosts: Vec::new(),
+            master_key_file: PathBuf::new(),
+            timeout_seconds: 20,
+            bitbucket_api: "https://api.bitbucket.org/2.0".to_owned(),
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A host of `scm.hosts`.
+    #[error("scm.hosts: {0}")]
+    Hosts(#[from] HostsError),
+    /// An entry of `scm.allow_private_hosts`.
+    #[error("scm.allow_private_hosts: {0}")]
+    Allow(#[from] BadAllowEntry),
+    /// The timeout.
+    #[error("scm.timeout_seconds is {0}: it must be from 1 to 300")]
+    Timeout(u64),
+    /// The master key.
+    #[error("scm.master_key_file: {0}")]
+    MasterKey(#[from] MasterKeyError),
+}
+
+impl Config {
+    /// The hosts whose kind is known, with plain http where private hosts are allowed.
+    ///
+    /// # Errors
+    /// When a host's name is none.
+    pub fn known_hosts(&self) -> Result<Hosts, ConfigError> {
+        let mut hosts = Hosts::public();
+        for (name, provider) in &self.hosts {
+            hosts.add(name, *provider)?;
+        }
+        // The guard is the judge of the entries' form.
+        Guard::new(self.allow_private_hosts.iter().map(String::as_str))?;
+        for entry in &self.allow_private_hosts {
+            if let Some((host, port)) = entry.trim().rsplit_once(':')
+                && let Ok(port) = port.parse()
+            {
+                hosts.allow_plain_http(host, port);
+            }
+        }
+        Ok(hosts)
+    }
+
+    pub(crate) fn guard(&self) -> Result<Guard, ConfigError> {
+        Ok(Guard::new(self.allow_private_hosts.iter().map(String::as_str))?)
+    }
+
+    pub(crate) fn timeout(&self) -> Result<Duration, ConfigError> {
+        match self.timeout_seconds {
+            seconds @ 1..=300 => Ok(Duration::from_secs(seconds)),
+            seconds => Err(ConfigError::Timeout(seconds)),
+        }
+    }
+}

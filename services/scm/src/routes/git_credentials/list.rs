@@ -1,0 +1,40 @@
+//! `GET /api/v1/git-credentials`: one's own, without secrets.
+
+use axum::extract::State;
+use berth_api_types::git_credential::GitCredential;
+use berth_api_types::public::Page;
+use berth_authz::Authenticated;
+use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, Query};
+
+use crate::State as Service;
+use crate::store::credentials;
+
+/// List your git credentials, by host. Passwords are never shown.
+#[utoipa::path(
+    get,
+    path = "/api/v1/git-credentials",
+    operation_id = "listGitCredentials",
+    tag = "git credentials",
+    params(PageQuery),
+    responses(
+        (status = 200, description = "Yours.", body = Page<GitCredential>),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn handler(
+    State(state): State<Service>,
+    Authenticated(principal): Authenticated,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<GitCredential>>, Problem> {
+    let limit = page.limit()?;
+    let after: String = page.position()?.unwrap_or_default();
+    let mut conn = state.pool.acquire().await.map_err(Problem::internal)?;
+    let mut items = credentials::list(&mut conn, principal.user_id, &after, i64::from(limit) + 1)
+        .await
+        .map_err(Problem::internal)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next_cursor = if more { items.last().map(|last| Cursor::encode(&last.host)) } else { None };
+    Ok(Json(Page { items, next_cursor }))
+}

@@ -1,0 +1,5 @@
+//! `/api/v1/git-credentials`.
+
+pub(super) mod create;
+pub(super) mod delete;
+pub(super) mod list;

@@ -1,0 +1,3 @@
+//! All SQL of the service.
+
+pub(crate) mod credentials;

@@ -1,0 +1,261 @@
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use berth_api_types::context::{ContextType, Provider};
+use berth_testkit::GitServer;
+use serde_json::json;
+
+use crate::support::{serve, service};
+
+fn gitea(server: &str) -> std::collections::BTreeMap<String, Provider> {
+    [(server.to_owned(), Provider::Gitea)].into()
+}
+
+#[tokio::test]
+async fn everything_a_repository_can_be_asked_for() {
+    let server = GitServer::start().await.unwrap();
+    let host = server.address().to_string();
+    let repository = server.repository("team", "app", &[("README.md", "hi"), ("src/a.rs", "")]).unwrap();
+    let main = repository.git(&["rev-parse", "refs/heads/main"]).unwrap();
+    let feature = repository.commit("feature/login", "more", &[("src/b.rs", "")]).unwrap();
+    repository.git(&["tag", "-a", "v1.0", "-m", "one", &main]).unwrap();
+    repository.git(&["update-ref", "refs/pull/7/head", &feature]).unwrap();
+    let service = service(std::slice::from_ref(&host), |config| config.hosts = gitea(&host)).await;
+    let base = format!("http://{host}/team/app");
+
+    let reply = service.resolved(&base).await;
+    assert_eq!(reply.allow_private_hosts.as_slice(), std::slice::from_ref(&host));
+    let resolved = reply.resolved;
+    assert_eq!((resolved.fetch_ref.as_deref(), resolved.branch.as_deref()), (Some("refs/heads/main"), Some("main")));
+    assert_eq!((resolved.commit.as_deref(), resolved.default_branch.as_deref()), (Some(main.as_str()), Some("main")));
+    assert_eq!(resolved.context.clone_url, format!("{base}.git"));
+
+    let resolved = service.resolved(&format!("{base}/src/branch/feature/login/src/b.rs#L1")).await.resolved;
+    assert_eq!(resolved.context.kind, ContextType::File);
+    assert_eq!(
+        (resolved.context.reference.as_deref(), resolved.context.path.as_deref()),
+        (Some("feature/login"), Some("src/b.rs"))
+    );
+    assert_eq!(
+        (resolved.branch.as_deref(), resolved.commit.as_deref()),
+        (Some("feature/login"), Some(feature.as_str()))
+    );
+
+    let resolved = service.resolved(&format!("{base}/src/tag/v1.0")).await.resolved;
+    assert_eq!((resolved.fetch_ref.as_deref(), resolved.branch), (Some("refs/tags/v1.0"), None));
+    assert_eq!(resolved.commit.as_deref(), Some(main.as_str()), "the commit, not the tag object");
+
+    let resolved = service.resolved(&format!("{base}/pulls/7")).await.resolved;
+    assert_eq!(
+        (resolved.fetch_ref.as_deref(), resolved.commit.as_deref()),
+        (Some("refs/pull/7/head"), Some(feature.as_str()))
+    );
+
+    let resolved = service.resolved(&format!("{base}/commit/{}", &feature[..9])).await.resolved;
+    assert_eq!((resolved.fetch_ref, resolved.commit.as_deref()), (None, Some(feature.as_str())));
+
+    let (code, text) = service.refused(&format!("{base}/src/branch/feature/logon")).await;
+    assert_eq!(code, "ref_not_found");
+    assert!(text.contains("\"feature/logon\": did you mean feature/login?"), "{text}");
+    assert_eq!(service.refused(&format!("{base}/pulls/8")).await.0, "pull_request_not_found");
+    assert_eq!(service.refused(&format!("{base}/commit/0123456")).await.0, "commit_not_found");
+    let (code, text) = service.refused(&format!("http://{host}/team/nosuch")).await;
+    assert_eq!(code, "repository_not_accessible");
+    assert!(text.contains(&format!("berth git-credential add {host}")), "{text}");
+}
+
+#[tokio::test]
+async fn an_empty_repository_can_be_opened() {
+    let server = GitServer::start().await.unwrap();
+    let host = server.address().to_string();
+    server.repository("team", "empty", &[]).unwrap();
+    let service = service(std::slice::from_ref(&host), |config| config.hosts = gitea(&host)).await;
+    let resolved = service.resolved(&format!("http://{host}/team/empty.git")).await.resolved;
+    assert_eq!((resolved.commit, resolved.fetch_ref, resolved.branch.as_deref()), (None, None, Some("main")));
+    assert_eq!(service.refused(&format!("http://{host}/team/empty/src/branch/x")).await.0, "repository_empty");
+}
+
+#[tokio::test]
+async fn a_private_repository_wants_the_stored_credential() {
+    let server = GitServer::start_private("anna", "s3cret-token").await.unwrap();
+    let host = server.address().to_string();
+    server.repository("team", "app", &[("a", "b")]).unwrap();
+    let service = service(std::slice::from_ref(&host), |_| {}).await;
+    let url = format!("http://{host}/team/app.git");
+    let (code, text) = service.refused(&url).await;
+    assert_eq!(code, "repository_not_accessible");
+    assert!(
+        text.contains("does not exist or is private") && text.contains(&format!("berth git-credential add {host}")),
+        "{text}"
+    );
+
+    let body = |password: &str| json!({ "host": host, "username": "anna", "password": password });
+    assert_eq!(service.call("POST", "/api/v1/git-credentials", "anna", body("wrong")).await.status, 201);
+    let (_, text) = service.refused(&url).await;
+    assert!(text.contains("your stored credential") && !text.contains("wrong"), "{text}");
+
+    assert_eq!(service.call("POST", "/api/v1/git-credentials", "anna", body("s3cret-token")).await.status, 200);
+    assert!(service.resolved(&url).await.resolved.commit.is_some());
+}
+
+#[tokio::test]
+async fn bad_urls_and_hosts_that_are_not_allowed() {
+    let server = GitServer::start().await.unwrap();
+    server.repository("team", "app", &[("a", "b")]).unwrap();
+    let port = server.address().port();
+    let service = service(&["localhost:1".to_owned()], |_| {}).await;
+    for (url, code, words) in [
+        (format!("http://127.0.0.1:{port}/team/app"), "invalid_context_url", "scm.allow_private_hosts"),
+        (format!("https://127.0.0.1:{port}/team/app"), "git_host_refused", "private address 127.0.0.1"),
+        (format!("https://localhost:{port}/team/app"), "git_host_refused", "private address"),
+        (format!("https://[::1]:{port}/team/app"), "git_host_refused", "private address ::1"),
+        ("https://169.254.169.254/latest/meta".to_owned(), "git_host_refused", "private address"),
+        ("https://user:pw@github.com/o/n".to_owned(), "invalid_context_url", "credentials"),
+        ("https://github.com/o/--upload-pack=x".to_owned(), "invalid_context_url", "dash"),
+        ("https://github.com/o/n%0a".to_owned(), "invalid_context_url", "control character"),
+        ("https://no-such-host.invalid/o/n".to_owned(), "unknown_git_host", "no-such-host.invalid cannot be resolved"),
+        ("http://localhost:1/o/n".to_owned(), "git_host_unreachable", "localhost:1 cannot be reached"),
+    ] {
+        let (found, text) = service.refused(&url).await;
+        assert_eq!(found, code, "{url}: {text}");
+        assert!(text.contains(words), "{url}: {text}");
+        assert!(!text.contains("pw"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_that_misbehave() {
+    async fn bad(request: Request) -> Response {
+        let path = request.uri().path().to_owned();
+        let git = [(header::CONTENT_TYPE, "application/x-git-upload-pack-advertisement")];
+        match path.split('/').nth(1).unwrap_or_default() {
+            "login" => ([(header::CONTENT_TYPE, "text/html")], "<html>sign in</html>").into_response(),
+            "garbage" => (git, "<html>").into_response(),
+            "error" => (git, "0013ERR go away\n000").into_response(),
+            "busy" => StatusCode::TOO_MANY_REQUESTS.into_response(),
+            "broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            "away" => (StatusCode::FOUND, [(header::LOCATION, "https://evil.example/x/info/refs")]).into_response(),
+            "signin" => (StatusCode::FOUND, [(header::LOCATION, "/users/sign_in")]).into_response(),
+            "circle" => {
+                (StatusCode::FOUND, [(header::LOCATION, "/circle/info/refs?service=git-upload-pack")]).into_response()
+            }
+            "slow" => {
+                std::future::pending::<()>().await;
+                StatusCode::OK.into_response()
+            }
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+    let host = serve(Router::new().fallback(bad)).await;
+    let service = service(std::slice::from_ref(&host), |config| config.timeout_seconds = 1).await;
+    for (name, code, words) in [
+        ("login", "not_a_git_repository", "is not a git repository over smart HTTP"),
+        ("garbage", "git_host_failed", "not understood"),
+        ("error", "git_host_failed", "not understood"),
+        ("busy", "git_host_failed", "429"),
+        ("broken", "git_host_failed", "problem of its own"),
+        ("away", "not_a_git_repository", "redirects to evil.example"),
+        ("signin", "repository_not_accessible", "private"),
+        ("circle", "not_a_git_repository", "circle"),
+        ("slow", "git_host_timeout", "looking up refs"),
+    ] {
+        let (found, text) = service.refused(&format!("http://{host}/{name}")).await;
+        assert_eq!(found, code, "{name}: {text}");
+        assert!(text.contains(words) && text.contains(host.split(':').next().unwrap()), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_server_and_a_renamed_repository() {
+    const OID: &str = "1111111111111111111111111111111111111111";
+    fn pkt(line: &str) -> String {
+        format!("{:04x}{line}", line.len() + 4)
+    }
+    let advertisement = [
+        pkt("# service=git-upload-pack\n"),
+        "0000".to_owned(),
+        pkt(&format!("{OID} HEAD\0multi_ack symref=HEAD:refs/heads/trunk\n")),
+        pkt(&format!("{OID} refs/heads/trunk\n")),
+        "0000".to_owned(),
+    ]
+    .concat();
+    let git = [(header::CONTENT_TYPE, "application/x-git-upload-pack-advertisement")];
+    let router = Router::new().route("/new.git/info/refs", get(move || async move { (git, advertisement) })).route(
+        "/old.git/info/refs",
+        get(|| async {
+            (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, "/new.git/info/refs?service=git-upload-pack")])
+        }),
+    );
+    let host = serve(router).await;
+    let service = service(std::slice::from_ref(&host), |_| {}).await;
+    let resolved = service.resolved(&format!("http://{host}/old.git")).await.resolved;
+    assert_eq!((resolved.branch.as_deref(), resolved.commit.as_deref()), (Some("trunk"), Some(OID)));
+    assert_eq!(
+        resolved.context.clone_url,
+        format!("http://{host}/new.git"),
+        "git in the workspace follows no redirects"
+    );
+}
+
+#[tokio::test]
+async fn bitbucket_pull_requests_go_by_the_api() {
+    let server = GitServer::start().await.unwrap();
+    let git_host = server.address().to_string();
+    let repository = server.repository("scm/prj", "app", &[("a", "b")]).unwrap();
+    let topic = repository.commit("topic", "more", &[("c", "d")]).unwrap();
+    // One host: the API in front, everything else goes to the git server.
+    async fn pull_request(request: Request) -> Response {
+        let fork = request.uri().path().ends_with("/2");
+        let key = if fork { "~eve" } else { "PRJ" };
+        axum::Json(
+            json!({ "fromRef": { "displayId": "topic", "repository": { "slug": "app", "project": { "key": key } } } }),
+        )
+        .into_response()
+    }
+    let upstream = git_host.clone();
+    let forward = move |request: Request| {
+        let upstream = upstream.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let client = reqwest_client();
+            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+            let mut headers = parts.headers;
+            headers.remove(header::HOST);
+            let answer = client
+                .request(parts.method, format!("http://{upstream}{}", parts.uri))
+                .headers(headers)
+                .body(body)
+                .send()
+                .await
+                .unwrap();
+            let status = answer.status();
+            let content_type = answer.headers().get(header::CONTENT_TYPE).cloned();
+            let bytes = answer.bytes().await.unwrap();
+            let mut response = (status, bytes).into_response();
+            if let Some(content_type) = content_type {
+                response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            }
+            response
+        }
+    };
+    let router = Router::new()
+        .route("/rest/api/latest/projects/prj/repos/app/pull-requests/{number}", get(pull_request))
+        .fallback(forward);
+    let host = serve(router).await;
+    let service =
+        service(std::slice::from_ref(&host), |config| config.hosts = [(host.clone(), Provider::BitbucketDc)].into())
+            .await;
+    let resolved = service.resolved(&format!("http://{host}/projects/prj/repos/app/pull-requests/1")).await.resolved;
+    assert_eq!((resolved.context.kind, resolved.context.number), (ContextType::PullRequest, Some(1)));
+    assert_eq!((resolved.branch.as_deref(), resolved.commit.as_deref()), (Some("topic"), Some(topic.as_str())));
+    let (code, text) = service.refused(&format!("http://{host}/projects/prj/repos/app/pull-requests/2")).await;
+    assert_eq!(code, "pull_request_from_fork");
+    assert!(text.contains("~eve/app") && text.contains("\"topic\""), "{text}");
+}
+
+fn reqwest_client() -> reqwest::Client {
+    #[expect(clippy::disallowed_methods, reason = "the test's own proxy on loopback")]
+    reqwest::Client::new()
+}
