@@ -1,0 +1,81 @@
+//! Tiny static programs that make one system call, for calls that busybox has no applet for.
+
+/// Machine code of `mov r, imm64` for the registers of a system call's number and arguments.
+const NUMBER: [u8; 2] = [0x48, 0xb8]; // rax
+const ARGUMENTS: [[u8; 2]; 6] = [
+    [0x48, 0xbf], // rdi
+    [0x48, 0xbe], // rsi
+    [0x48, 0xba], // rdx
+    [0x49, 0xba], // r10
+    [0x49, 0xb8], // r8
+    [0x49, 0xb9], // r9
+];
+
+/// A program that makes one call and exits with its error number, 0 if it succeeded.
+pub(crate) fn call(number: u64, args: &[u64]) -> Vec<u8> {
+    let mut code = Vec::new();
+    for (load, value) in ARGUMENTS.iter().zip(args) {
+        code.extend_from_slice(load);
+        code.extend_from_slice(&value.to_le_bytes());
+    }
+    code.extend_from_slice(&NUMBER);
+    code.extend_from_slice(&number.to_le_bytes());
+    code.extend_from_slice(&[0x0f, 0x05]); // syscall
+    exit_with_errno(&mut code);
+    elf(&code)
+}
+
+/// The same through the 32-bit entry, `int 0x80`, with up to three arguments.
+pub(crate) fn call_32(number: u32, args: [u32; 3]) -> Vec<u8> {
+    let mut code = Vec::new();
+    for (load, value) in [0xbb, 0xb9, 0xba].into_iter().zip(args) {
+        code.push(load); // mov ebx, ecx, edx
+        code.extend_from_slice(&value.to_le_bytes());
+    }
+    code.push(0xb8); // mov eax
+    code.extend_from_slice(&number.to_le_bytes());
+    code.extend_from_slice(&[0xcd, 0x80]); // int 0x80
+    code.extend_from_slice(&[0x48, 0x98]); // cdqe
+    exit_with_errno(&mut code);
+    elf(&code)
+}
+
+fn exit_with_errno(code: &mut Vec<u8>) {
+    code.extend_from_slice(&[
+        0x48, 0x89, 0xc7, // mov rdi, rax
+        0x48, 0xf7, 0xdf, // neg rdi
+        0x48, 0x85, 0xff, // test rdi, rdi
+        0x7f, 0x02, // jg over the next
+        0x31, 0xff, // xor edi, edi
+        0xb8, 0xe7, 0x00, 0x00, 0x00, // mov eax, exit_group
+        0x0f, 0x05, // syscall
+    ]);
+}
+
+/// An ELF file with one loadable segment.
+fn elf(code: &[u8]) -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    let size = HEADERS + u64::try_from(code.len()).unwrap_or_default();
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let half = |file: &mut Vec<u8>, value: u16| file.extend_from_slice(&value.to_le_bytes());
+    let word = |file: &mut Vec<u8>, value: u32| file.extend_from_slice(&value.to_le_bytes());
+    let long = |file: &mut Vec<u8>, value: u64| file.extend_from_slice(&value.to_le_bytes());
+    half(&mut file, 2); // executable
+    half(&mut file, 62); // x86-64
+    word(&mut file, 1);
+    long(&mut file, BASE + HEADERS);
+    long(&mut file, 64);
+    long(&mut file, 0);
+    word(&mut file, 0);
+    for value in [64, 56, 1, 0, 0, 0] {
+        half(&mut file, value);
+    }
+    word(&mut file, 1); // load
+    word(&mut file, 5); // read and execute
+    for value in [0, BASE, BASE, size, size, 0x1000] {
+        long(&mut file, value);
+    }
+    file.extend_from_slice(code);
+    file
+}

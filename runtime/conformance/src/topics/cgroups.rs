@@ -1,0 +1,317 @@
+//! config-linux.md "Control groups", on whichever version the machine has.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::context::{Cgroups, Context};
+use crate::suite::{Test, case, skip, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test("path-absolute", "cgroupsPath: an absolute path is taken to be relative to the cgroups mount point", path_absolute),
+    test("path-relative", "cgroupsPath: a relative path MAY be interpreted relative to a runtime-determined location", path_relative),
+    test("path-absent", "cgroupsPath: if not specified, the runtime MAY define the default", path_absent),
+    test("all-controllers", "the process is in a cgroup of its own in each hierarchy", all_controllers),
+    test("members-before-start", "the process is in its cgroup before the program runs", members_before_start),
+    case("memory-limit", "memory.limit", value, "memory|/memory/limit|67108864|memory.limit_in_bytes|memory.max|67108864"),
+    case("memory-unlimited", "memory.limit -1: unlimited", value, "memory|/memory/limit|-1|memory.limit_in_bytes|memory.max|9223372036854771712/max"),
+    case("memory-reservation", "memory.reservation", value, "memory|/memory/reservation|33554432|memory.soft_limit_in_bytes|memory.low|33554432"),
+    case("cpu-shares", "cpu.shares", value, "cpu|/cpu/shares|512|cpu.shares|cpu.weight|512/59/20"),
+    case("cpu-quota", "cpu.quota", value, "cpu|/cpu/quota|50000|cpu.cfs_quota_us|cpu.max|50000/50000 100000"),
+    case("cpu-period", "cpu.period", value, "cpu|/cpu/period|200000|cpu.cfs_period_us|cpu.max|200000/max 200000"),
+    case("cpu-burst", "cpu.burst", burst, ""),
+    case("cpu-idle", "cpu.idle", value, "cpu|/cpu/idle|1|cpu.idle|cpu.idle|1"),
+    case("cpuset-cpus", "cpu.cpus", value, "cpuset|/cpu/cpus|\"0\"|cpuset.cpus|cpuset.cpus|0"),
+    case("cpuset-mems", "cpu.mems", value, "cpuset|/cpu/mems|\"0\"|cpuset.mems|cpuset.mems|0"),
+    case("pids-limit", "pids.limit", value, "pids|/pids/limit|50|pids.max|pids.max|50"),
+    case("pids-unlimited", "pids.limit -1: unlimited", value, "pids|/pids/limit|-1|pids.max|pids.max|max"),
+    case("blkio-weight", "blockIO.weight", value, "blkio|/blockIO/weight|500|blkio.bfq.weight/blkio.weight|io.bfq.weight|500/default 500"),
+    test("memory-enforced", "a process over the memory limit is killed", memory_enforced),
+    test("pids-enforced", "a fork over the pids limit fails", pids_enforced),
+    test("memory-tiny", "a container starts under a limit of 4 MiB: the runtime's own memory is not charged (runc#1980)", memory_tiny),
+    test("cpu-quota-invalid", "a value that the kernel refuses is an error that names it", quota_invalid),
+    test("unified", "unified: the runtime MUST generate an error when the file does not exist, or when cgroup v2 is not there", unified),
+    test("block-throttle", "blockIO.throttleReadBpsDevice", throttle),
+    test("network-class", "network.classID on v1", network_class),
+    test("hugepage-limit", "hugepageLimits", hugepages),
+    test("update-live", "update changes the limits of a running container", update_live),
+    test("update-from-file", "update -r reads the specification's resources", update_from_file),
+    test("stats", "events --stats prints memory, cpu and pids", stats),
+    test("removed", "the cgroup is removed with the container", removed),
+    test("removed-with-children", "cgroups that the container made below its own are removed too", removed_with_children),
+    test("frozen-delete", "delete --force of a paused container works", frozen_delete),
+    test("frozen-exec", "exec into a paused container is an error, not a hang (runc#2753)", frozen_exec),
+];
+
+fn v1_or_v2(context: &Context, v1: Value, v2: Value) -> Value {
+    if context.cgroups == Cgroups::V1 { v1 } else { v2 }
+}
+
+/// Skips where a v1 hierarchy for the controller is not mounted, or a v2 one not delegated.
+fn needs(context: &Context, controller: &str) -> Result<()> {
+    let there = match context.cgroups {
+        Cgroups::V1 => fs::exists(format!("/sys/fs/cgroup/{controller}"))?,
+        Cgroups::V2 => {
+            let name = if controller == "blkio" { "io" } else { controller };
+            fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?.split_whitespace().any(|one| one == name)
+        }
+    };
+    if there { Ok(()) } else { Err(skip(format!("no cgroup controller {controller}"))) }
+}
+
+fn path_absolute(context: &Context) -> Result<()> {
+    if context.systemd() {
+        return Err(skip("systemd places containers by slice"));
+    }
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let folder = bundle.cgroup("pids", bundle.pid()?)?;
+    ensure!(folder.ends_with(format!("berth-test/{}", bundle.id)), "{}", folder.display());
+    Ok(())
+}
+
+fn path_relative(context: &Context) -> Result<()> {
+    if context.systemd() {
+        return Err(skip("systemd places containers by slice"));
+    }
+    let mut bundle = context.bundle()?;
+    let name = format!("relative-{}", bundle.id);
+    bundle.set("/linux/cgroupsPath", json!(name));
+    bundle.started()?;
+    let folder = bundle.cgroup("pids", bundle.pid()?)?;
+    ensure!(folder.ends_with(&name), "{}", folder.display());
+    bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    Ok(())
+}
+
+fn path_absent(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.unset("/linux/cgroupsPath");
+    bundle.started()?;
+    let folder = bundle.cgroup("pids", bundle.pid()?)?;
+    ensure!(folder.to_string_lossy().contains(&bundle.id), "{}", folder.display());
+    bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    Ok(())
+}
+
+fn all_controllers(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid()?))?;
+    for line in text.lines().filter(|line| !line.contains(":name=")) {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next(), fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        let empty_v2 = controllers.is_empty() && context.cgroups == Cgroups::V1;
+        ensure!(empty_v2 || path.contains(&bundle.id), "{line}");
+    }
+    Ok(())
+}
+
+fn members_before_start(context: &Context) -> Result<()> {
+    let bundle = context.bundle()?;
+    bundle.created()?;
+    let pid = bundle.pid()?;
+    let procs = fs::read_to_string(bundle.cgroup("memory", pid)?.join("cgroup.procs"))?;
+    ensure!(procs.lines().any(|line| line == pid.to_string()), "{procs:?} lacks {pid}");
+    Ok(())
+}
+
+/// One resource: controller | place in `resources` | value | v1 files | v2 file | accepted contents.
+fn value(context: &Context, row: &str) -> Result<()> {
+    let fields: Vec<&str> = row.split('|').collect();
+    let [controller, pointer, value, v1, v2, wanted] = fields[..] else { anyhow::bail!("row {row}") };
+    needs(context, controller)?;
+    let mut bundle = context.bundle()?;
+    bundle.set(&format!("/linux/resources{pointer}"), serde_json::from_str(value)?);
+    bundle.started()?;
+    let folder = bundle.cgroup(controller, bundle.pid()?)?;
+    let names = if context.cgroups == Cgroups::V1 { v1 } else { v2 };
+    let Some(file) = names.split('/').map(|name| folder.join(name)).find(|path| path.exists()) else {
+        return Err(skip(format!("this kernel has no {names}")));
+    };
+    let got = fs::read_to_string(&file)?.trim().to_owned();
+    ensure!(wanted.split('/').any(|one| one == got), "{} is {got:?} instead of {wanted}", file.display());
+    Ok(())
+}
+
+fn burst(context: &Context, _row: &str) -> Result<()> {
+    needs(context, "cpu")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/cpu", json!({"quota": 50000, "period": 100_000, "burst": 20000}));
+    bundle.started()?;
+    let got = bundle.cgroup_file("cpu", "cpu.cfs_burst_us", "cpu.max.burst")?;
+    ensure!(got == "20000", "{got}");
+    Ok(())
+}
+
+fn memory_enforced(context: &Context) -> Result<()> {
+    needs(context, "memory")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/memory", json!({"limit": 20 << 20, "swap": 20 << 20}));
+    bundle.script("head -c 100000000 /dev/zero | tail -c 90000000 | wc -c");
+    let output = bundle.run()?;
+    ensure!(output.text() != "90000000", "90 MB fit into 20 MiB");
+    Ok(())
+}
+
+fn pids_enforced(context: &Context) -> Result<()> {
+    needs(context, "pids")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/pids", json!({"limit": 10}));
+    let output = bundle.script("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done 2>&1; true").run()?;
+    let said = format!("{}{}", output.stdout, output.stderr);
+    ensure!(said.contains("fork") || said.contains("unavailable"), "{said:?}");
+    Ok(())
+}
+
+fn memory_tiny(context: &Context) -> Result<()> {
+    needs(context, "memory")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/memory", json!({"limit": 4 << 20}));
+    let said = bundle.run_script("echo alive")?;
+    ensure!(said == "alive", "{said}");
+    Ok(())
+}
+
+fn quota_invalid(context: &Context) -> Result<()> {
+    needs(context, "cpu")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/cpu", json!({"quota": 5}));
+    let output = bundle.refused()?;
+    ensure!(output.stderr.contains("cpu"), "{:?}", output.stderr);
+    Ok(())
+}
+
+fn unified(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/unified", json!({"pids.max": "77"}));
+    if context.cgroups == Cgroups::V1 {
+        return bundle.refused().map(drop);
+    }
+    bundle.started()?;
+    let got = bundle.cgroup_file("pids", "", "pids.max")?;
+    ensure!(got == "77", "{got}");
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/unified", json!({"no.such.file": "1"}));
+    bundle.refused().map(drop)
+}
+
+fn throttle(context: &Context) -> Result<()> {
+    needs(context, "blkio")?;
+    let text = fs::read_to_string("/proc/partitions")?;
+    let disk = text.lines().skip(2).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let Some(disk) = disk.into_iter().find(|fields| fields.len() == 4 && (fields[3].starts_with("vd") || fields[3].starts_with("sd"))) else {
+        return Err(skip("no disk"));
+    };
+    let (major, minor): (u32, u32) = (disk[0].parse()?, disk[1].parse()?);
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/blockIO", json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1_048_576}]}));
+    bundle.started()?;
+    let got = bundle.cgroup_file("blkio", "blkio.throttle.read_bps_device", "io.max")?;
+    ensure!(got.starts_with(&format!("{major}:{minor} ")) && got.contains("1048576"), "{got:?}");
+    Ok(())
+}
+
+fn network_class(context: &Context) -> Result<()> {
+    needs(context, "net_cls")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/network", json!({"classID": 1_048_577}));
+    bundle.started()?;
+    let got = bundle.cgroup_file("net_cls", "net_cls.classid", "")?;
+    ensure!(got == "1048577", "{got}");
+    Ok(())
+}
+
+fn hugepages(context: &Context) -> Result<()> {
+    needs(context, "hugetlb")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": 4_194_304}]));
+    bundle.started()?;
+    let got = bundle.cgroup_file("hugetlb", "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max")?;
+    ensure!(got == "4194304", "{got}");
+    Ok(())
+}
+
+fn update_live(context: &Context) -> Result<()> {
+    needs(context, "memory")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/memory", json!({"limit": 64 << 20}));
+    bundle.started()?;
+    bundle.runtime(&["update", "--memory", "33554432", "--pids-limit", "44", &bundle.id])?.ok()?;
+    let got = bundle.cgroup_file("memory", "memory.limit_in_bytes", "memory.max")?;
+    ensure!(got == "33554432", "memory {got}");
+    let got = bundle.cgroup_file("pids", "pids.max", "pids.max")?;
+    ensure!(got == "44", "pids {got}");
+    Ok(())
+}
+
+fn update_from_file(context: &Context) -> Result<()> {
+    needs(context, "pids")?;
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let file = bundle.path.join("resources.json");
+    fs::write(&file, v1_or_v2(context, json!({"pids": {"limit": 33}}), json!({"pids": {"limit": 33}})).to_string())?;
+    bundle.runtime(&["update", "-r", &file.to_string_lossy(), &bundle.id])?.ok()?;
+    let got = bundle.cgroup_file("pids", "pids.max", "pids.max")?;
+    ensure!(got == "33", "{got}");
+    Ok(())
+}
+
+fn stats(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let output = bundle.runtime(&["events", "--stats", &bundle.id])?.ok()?;
+    let stats: Value = serde_json::from_str(&output.stdout)?;
+    ensure!(stats["type"] == "stats" && stats["id"] == bundle.id.as_str(), "{stats}");
+    ensure!(stats["data"]["pids"]["current"].as_u64().is_some_and(|pids| pids > 0), "pids: {stats}");
+    ensure!(stats["data"]["memory"]["usage"]["usage"].as_u64().is_some_and(|bytes| bytes > 0), "memory: {stats}");
+    ensure!(stats["data"]["cpu"]["usage"]["total"].as_u64().is_some_and(|time| time > 0), "cpu: {stats}");
+    Ok(())
+}
+
+fn removed(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let pid = bundle.pid()?;
+    let folders: Vec<_> = ["memory", "pids", "cpu", "devices", "freezer"]
+        .into_iter()
+        .filter_map(|controller| bundle.cgroup(controller, pid).ok())
+        .collect();
+    bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
+    for folder in folders {
+        ensure!(!folder.exists(), "{} is still there", folder.display());
+    }
+    Ok(())
+}
+
+fn removed_with_children(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let folder = bundle.cgroup("pids", bundle.pid()?)?;
+    fs::create_dir_all(folder.join("child/grandchild"))?;
+    bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    Ok(())
+}
+
+fn frozen_delete(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    bundle.runtime(&["pause", &bundle.id])?.ok()?;
+    bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
+    ensure!(!bundle.runtime(&["state", &bundle.id])?.success(), "it is still there");
+    Ok(())
+}
+
+fn frozen_exec(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    bundle.runtime(&["pause", &bundle.id])?.ok()?;
+    let output = bundle.exec(&[], "true");
+    bundle.runtime(&["resume", &bundle.id])?;
+    ensure!(!output?.success(), "exec succeeded");
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! config-linux.md: personality, memory policy, network devices, Intel RDT; config.md annotations.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use crate::command::run;
+use crate::context::Context;
+use crate::suite::{Test, skip, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test("personality", "personality.domain LINUX32: uname is that of a 32-bit machine", personality),
+    test("personality-unknown", "an unknown execution domain is an error", personality_unknown),
+    test("memory-policy", "1.3 memoryPolicy: mode and nodes of the process", memory_policy),
+    test("memory-policy-unknown", "1.3 memoryPolicy: an unknown mode is an error", memory_policy_unknown),
+    test("net-device", "1.3 netDevices: the device is moved to the container's network namespace, with its new name", net_device),
+    test("net-device-missing", "1.3 netDevices: the runtime MUST generate an error if the device does not exist", net_device_missing),
+    test("net-device-without-namespace", "1.3 netDevices: an error without a network namespace of the container", net_device_no_namespace),
+    test("intel-rdt-missing", "intelRdt: an error where the kernel does not have it", intel_rdt),
+    test("unknown-fields", "runtime.md extensibility: unknown properties MUST be ignored", unknown_fields),
+    test("null-lists", "null stands for an absent list, as engines written in Go say it", null_lists),
+];
+
+fn personality(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/personality", json!({"domain": "LINUX32"}));
+    let said = bundle.run_script("uname -m")?;
+    ensure!(said == "i686", "{said}");
+    Ok(())
+}
+
+fn personality_unknown(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/personality", json!({"domain": "LINUX16"}));
+    bundle.refused().map(drop)
+}
+
+fn memory_policy(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0"));
+    bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"}));
+    let output = bundle.script("cat /proc/self/numa_maps").run()?;
+    if output.stderr.contains("not implemented") || output.stdout.contains("No such file") {
+        return Err(skip("this kernel has no NUMA"));
+    }
+    ensure!(output.ok()?.stdout.contains("interleave"), "the policy is not in force");
+    Ok(())
+}
+
+fn memory_policy_unknown(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0"));
+    bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_WHATEVER", "nodes": "0"}));
+    bundle.refused().map(drop)
+}
+
+/// A veth pair on the host; both ends go when one does.
+struct Veth(String);
+
+impl Veth {
+    fn new(context: &Context) -> Result<Veth> {
+        let name = format!("hc{}x{}", std::process::id() % 100_000, context.unique() % 1000);
+        let made = run(Command::new("ip").args(["link", "add", &name, "type", "veth", "peer", "name", &format!("{name}p")]), None);
+        match made {
+            Ok(output) if output.success() => Ok(Veth(name)),
+            Ok(output) => Err(skip(format!("cannot make a veth device: {}", output.stderr.trim()))),
+            Err(error) => Err(skip(format!("no ip(8): {error}"))),
+        }
+    }
+}
+
+impl Drop for Veth {
+    fn drop(&mut self) {
+        let _ = run(Command::new("ip").args(["link", "del", &format!("{}p", self.0)]), None);
+    }
+}
+
+fn net_device(context: &Context) -> Result<()> {
+    let veth = Veth::new(context)?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0"));
+    let name: &str = &veth.0;
+    bundle.set("/linux/netDevices", json!({name: {"name": "inside0"}}));
+    let said = bundle.run_script("ip -o link show inside0")?;
+    ensure!(said.contains("inside0"), "{said}");
+    Ok(())
+}
+
+fn net_device_missing(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0")).set("/linux/netDevices", json!({"nosuchdev0": {}}));
+    bundle.refused().map(drop)
+}
+
+fn net_device_no_namespace(context: &Context) -> Result<()> {
+    let veth = Veth::new(context)?;
+    let mut bundle = context.bundle()?;
+    let name: &str = &veth.0;
+    bundle.without_namespace("network").set("/linux/netDevices", json!({name: {"name": "inside0"}}));
+    bundle.refused().map(drop)
+}
+
+fn intel_rdt(context: &Context) -> Result<()> {
+    if std::fs::exists("/sys/fs/resctrl/schemata")? {
+        return Err(skip("this machine has it"));
+    }
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/intelRdt", json!({"l3CacheSchema": "L3:0=f"}));
+    bundle.refused().map(drop)
+}
+
+fn unknown_fields(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/org.example", json!({"a": 1})).set("/process/future", json!(true)).set("/linux/future", json!([]));
+    bundle.run_script("true").map(drop)
+}
+
+fn null_lists(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    for pointer in ["/hooks", "/annotations", "/process/rlimits", "/linux/devices", "/linux/maskedPaths", "/linux/readonlyPaths", "/linux/sysctl"] {
+        bundle.set(pointer, json!(null));
+    }
+    bundle.run_script("true").map(drop)
+}
