@@ -17,7 +17,7 @@ use crate::exit;
     disable_help_subcommand = true,
     max_term_width = 120
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -28,7 +28,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// How to print results
     #[arg(long, short = 'o', global = true, value_enum, default_value_t = Output::Text, help_heading = "Global options")]
     pub output: Output,
@@ -48,7 +48,7 @@ pub struct Global {
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// Tables and sentences, for people.
     Text,
     /// JSON, for programs.
@@ -57,7 +57,7 @@ pub enum Output {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Open a repository in a new workspace
     #[command(after_help = "Example: berth up https://github.com/rust-lang/cargo/tree/master --class small")]
     Up(Up),
@@ -184,7 +184,7 @@ pub enum Command {
 
 /// `berth up`.
 #[derive(Debug, Args)]
-pub struct Up {
+pub(crate) struct Up {
     /// Repository, branch, tag, commit, pull request, issue, file or folder on a git host
     pub context_url: String,
     /// Workspace class (`berth class list`)
@@ -206,7 +206,7 @@ pub struct Up {
 
 /// `berth list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub(crate) struct List {
     /// Only those in this phase, for example Running
     #[arg(long)]
     pub phase: Option<String>,
@@ -217,14 +217,14 @@ pub struct List {
 
 /// A workspace.
 #[derive(Debug, Args)]
-pub struct Workspace {
+pub(crate) struct Workspace {
     /// Id or name
     pub workspace: String,
 }
 
 /// A workspace and whether to wait.
 #[derive(Debug, Args)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// Id or name
     pub workspace: String,
     /// Return at once
@@ -234,7 +234,7 @@ pub struct Wait {
 
 /// `berth logs`.
 #[derive(Debug, Args)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// Id or name
     pub workspace: String,
     /// Go on as more is written
@@ -247,7 +247,7 @@ pub struct Logs {
 
 /// `berth exec`.
 #[derive(Debug, Args)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// Id or name
     pub workspace: String,
     /// Working directory; default: the checkout
@@ -269,7 +269,7 @@ pub struct Exec {
 
 /// `berth shell`.
 #[derive(Debug, Args)]
-pub struct Shell {
+pub(crate) struct Shell {
     /// Id or name
     pub workspace: String,
     /// Attach to a terminal that is open already (`berth shell WS --list`)
@@ -282,7 +282,7 @@ pub struct Shell {
 
 /// `berth git-credential`.
 #[derive(Debug, Subcommand)]
-pub enum GitCredential {
+pub(crate) enum GitCredential {
     /// Store a credential; the password or token is read from standard input
     Add {
         /// Host, with a port that is not the default
@@ -302,14 +302,14 @@ pub enum GitCredential {
 
 /// `berth class`.
 #[derive(Debug, Subcommand)]
-pub enum Class {
+pub(crate) enum Class {
     /// List them
     List,
 }
 
 /// `berth usage`.
 #[derive(Debug, Args)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// From this time (RFC 3339)
     #[arg(long)]
     pub from: Option<String>,
@@ -332,7 +332,7 @@ pub struct Usage {
 
 /// `berth task`.
 #[derive(Debug, Subcommand)]
-pub enum Task {
+pub(crate) enum Task {
     /// List tasks and their newest run
     List(Workspace),
     /// Print a task's output
@@ -343,7 +343,7 @@ pub enum Task {
 
 /// `berth service`.
 #[derive(Debug, Subcommand)]
-pub enum Service {
+pub(crate) enum Service {
     /// List services and their state
     List(Workspace),
     /// Print a service's output
@@ -356,7 +356,7 @@ pub enum Service {
 
 /// A task or service.
 #[derive(Debug, Args)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// Id or name of the workspace
     pub workspace: String,
     /// Key in automations.yaml
@@ -365,7 +365,7 @@ pub struct Unit {
 
 /// A task's or service's output.
 #[derive(Debug, Args)]
-pub struct UnitLogs {
+pub(crate) struct UnitLogs {
     /// Id or name of the workspace
     pub workspace: String,
     /// Key in automations.yaml
@@ -377,7 +377,7 @@ pub struct UnitLogs {
 
 /// `berth automations`.
 #[derive(Debug, Subcommand)]
-pub enum Automations {
+pub(crate) enum Automations {
     /// Check a file; mistakes are named with line and column
     Validate {
         /// The file
@@ -387,7 +387,7 @@ pub enum Automations {
 
 /// `berth context`.
 #[derive(Debug, Subcommand)]
-pub enum Context {
+pub(crate) enum Context {
     /// Show what a URL means
     Parse {
         /// A self-hosted host and its kind (github, gitlab, bitbucket, bitbucket-dc, azure-devops, gitea, git)
@@ -400,7 +400,7 @@ pub enum Context {
 
 /// `berth token`.
 #[derive(Debug, Subcommand)]
-pub enum Token {
+pub(crate) enum Token {
     /// Make a token; its secret is shown once
     Create {
         /// What to call it
@@ -420,7 +420,7 @@ pub enum Token {
 
 /// `berth image`.
 #[derive(Debug, Subcommand)]
-pub enum Image {
+pub(crate) enum Image {
     /// Build the base image from Debian packages, unless it is there
     BuildBase {
         /// Build it anew
@@ -440,7 +440,7 @@ pub enum Image {
 
 /// `berth internal`.
 #[derive(Debug, Subcommand)]
-pub enum Internal {
+pub(crate) enum Internal {
     /// Serve git repositories over smart HTTP on loopback (`make run` without a network)
     GitServe {
         /// Address
@@ -468,7 +468,7 @@ pub enum Internal {
 
 /// `berth server`.
 #[derive(Debug, Args)]
-pub struct Server {
+pub(crate) struct Server {
     /// What to do instead of running it here
     #[command(subcommand)]
     pub command: Option<ServerCommand>,
@@ -491,7 +491,7 @@ pub struct Server {
 
 /// What to do with a server.
 #[derive(Debug, Subcommand)]
-pub enum ServerCommand {
+pub(crate) enum ServerCommand {
     /// Stop the server; workspaces go on running
     Stop,
     /// Show whether it runs

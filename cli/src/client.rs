@@ -21,7 +21,7 @@ use crate::exit::{self, Exit};
 
 /// Where the server is.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// On this machine.
     Socket(PathBuf),
     /// `https://host[:port]` (http only for loopback), with a token and perhaps a CA of one's own.
@@ -36,47 +36,47 @@ pub enum Target {
 }
 
 /// A websocket to the server.
-pub type WebSocket = WebSocketStream<Box<dyn IoStream>>;
+pub(crate) type WebSocket = WebSocketStream<Box<dyn IoStream>>;
 
 /// Any byte stream.
-pub trait IoStream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait IoStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> IoStream for T {}
 
 /// The API.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     target: Target,
 }
 
 impl Client {
     /// A client of this server.
-    pub const fn new(target: Target) -> Self {
+    pub(crate) const fn new(target: Target) -> Self {
         Self { target }
     }
 
     /// Where the server is.
-    pub const fn target(&self) -> &Target {
+    pub(crate) const fn target(&self) -> &Target {
         &self.target
     }
 
     /// Whether somebody answers.
-    pub async fn reachable(&self) -> bool {
+    pub(crate) async fn reachable(&self) -> bool {
         self.connect().await.is_ok()
     }
 
     /// GET, JSON out.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.json(Method::GET, path, None::<&()>, &[]).await
     }
 
     /// POST, JSON in and out, with an idempotency key of its own.
-    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
         let key = berth_ids::uuid_v7(&berth_clock::SystemClock, &berth_clock::SystemEntropy).to_string();
         self.json(Method::POST, path, Some(body), &[("idempotency-key", &key)]).await
     }
 
     /// Any method, JSON in, the answer's JSON out (null when it is empty).
-    pub async fn json<B: Serialize, T: DeserializeOwned>(
+    pub(crate) async fn json<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// The answer, when it is a success; its problem as an error otherwise.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -104,7 +104,7 @@ impl Client {
     }
 
     /// As [`Self::send`], with a body that may be streamed.
-    pub async fn send_body<B>(
+    pub(crate) async fn send_body<B>(
         &self,
         method: Method,
         path: &str,
@@ -139,7 +139,7 @@ impl Client {
     }
 
     /// GET of an event stream with JSON data.
-    pub async fn events<T: DeserializeOwned + Send + 'static>(
+    pub(crate) async fn events<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
     ) -> anyhow::Result<impl Stream<Item = anyhow::Result<T>> + Unpin + Send + use<T>> {
@@ -162,7 +162,7 @@ impl Client {
     }
 
     /// A websocket.
-    pub async fn websocket(&self, path: &str) -> anyhow::Result<WebSocket> {
+    pub(crate) async fn websocket(&self, path: &str) -> anyhow::Result<WebSocket> {
         use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
         let stream: Box<dyn IoStream> = Box::new(self.connect().await?);
         let mut request = format!("ws://{}{path}", self.host()).into_client_request()?;

@@ -3,26 +3,26 @@
 use std::fmt;
 
 /// It could not be done.
-pub const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
 /// The command line is wrong (clap uses the same).
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// There is no such thing, or you may not know of it.
-pub const NOT_FOUND: u8 = 3;
+pub(crate) const NOT_FOUND: u8 = 3;
 /// Not signed in, or not allowed.
-pub const NOT_ALLOWED: u8 = 4;
+pub(crate) const NOT_ALLOWED: u8 = 4;
 /// The thing is not in a state for this (name taken, changed meanwhile, not running).
-pub const CONFLICT: u8 = 5;
+pub(crate) const CONFLICT: u8 = 5;
 /// The server cannot be reached.
-pub const UNREACHABLE: u8 = 6;
+pub(crate) const UNREACHABLE: u8 = 6;
 /// The workspace failed to start, or stopped with a failure.
-pub const WORKSPACE_FAILED: u8 = 7;
+pub(crate) const WORKSPACE_FAILED: u8 = 7;
 
 /// Text of `--help`.
-pub const HELP: &str = "Exit statuses:\n  0  done\n  1  it could not be done\n  2  the command line is wrong\n  3  not found\n  4  not signed in, or not allowed\n  5  not in a state for this\n  6  the server cannot be reached\n  7  the workspace failed\n  exec and shell pass on the status of what ran; a signal is 128 plus its number.";
+pub(crate) const HELP: &str = "Exit statuses:\n  0  done\n  1  it could not be done\n  2  the command line is wrong\n  3  not found\n  4  not signed in, or not allowed\n  5  not in a state for this\n  6  the server cannot be reached\n  7  the workspace failed\n  exec and shell pass on the status of what ran; a signal is 128 plus its number.";
 
 /// An error that decides the exit status.
 #[derive(Debug)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// The status.
     pub status: u8,
     message: String,
@@ -30,12 +30,12 @@ pub struct Exit {
 
 impl Exit {
     /// An error with this status; the message says what happened and what to do.
-    pub fn new(status: u8, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u8, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 
     /// Ends the process with this status and without a word: what ran inside said it all.
-    pub fn silent(status: u8) -> Self {
+    pub(crate) fn silent(status: u8) -> Self {
         Self { status, message: String::new() }
     }
 }

@@ -6,11 +6,11 @@ use anyhow::Context as _;
 
 /// The folders of an installation.
 #[derive(Clone, Debug)]
-pub struct Home(PathBuf);
+pub(crate) struct Home(PathBuf);
 
 impl Home {
     /// `--home` or `BERTH_HOME`; else `/var/lib/berth` for root and the user's data folder for others.
-    pub fn find(chosen: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn find(chosen: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(chosen) = chosen {
             return std::path::absolute(chosen).map(Self).context("BERTH_HOME");
         }
@@ -24,42 +24,42 @@ impl Home {
     }
 
     /// The folder itself.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Sockets, pid file, what does not survive a reboot.
-    pub fn run(&self) -> PathBuf {
+    pub(crate) fn run(&self) -> PathBuf {
         self.0.join("run")
     }
 
     /// The API's unix socket, mode 0600.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.run().join("api.sock")
     }
 
     /// Held locked by the server that runs; holds its pid.
-    pub fn lock(&self) -> PathBuf {
+    pub(crate) fn lock(&self) -> PathBuf {
         self.run().join("server.lock")
     }
 
     /// Log of a detached server.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.0.join("server.log")
     }
 
     /// Keys and certificates, mode 0700.
-    pub fn keys(&self) -> PathBuf {
+    pub(crate) fn keys(&self) -> PathBuf {
         self.0.join("keys")
     }
 
     /// The configuration file, when there is one.
-    pub fn config(&self) -> Option<PathBuf> {
+    pub(crate) fn config(&self) -> Option<PathBuf> {
         [self.0.join("berth.toml"), PathBuf::from("/etc/berth/berth.toml")].into_iter().find(|path| path.is_file())
     }
 
     /// Makes the folders; only their owner may enter the secret ones.
-    pub fn prepare(&self) -> anyhow::Result<()> {
+    pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         for (folder, mode) in [(self.0.clone(), 0o755), (self.run(), 0o755), (self.keys(), 0o700)] {
             std::fs::DirBuilder::new()

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::args::Output;
 
 /// Prints a result as JSON, or as the text that `text` makes of it.
-pub fn result<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub(crate) fn result<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     let mut line = match output {
         Output::Json => serde_json::to_string_pretty(value)?,
         Output::Text => text(value),
@@ -19,7 +19,7 @@ pub fn result<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> 
 }
 
 /// Writes to standard output; a reader that left (`| head`) is no error.
-pub fn write(bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -28,19 +28,19 @@ pub fn write(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// A line for people, on standard error.
-pub fn note(line: impl AsRef<str>) {
+pub(crate) fn note(line: impl AsRef<str>) {
     let mut stderr = std::io::stderr().lock();
     // Nowhere to say that nothing can be said.
     let _ = writeln!(stderr, "{}", line.as_ref());
 }
 
 /// Whether standard error is a terminal that takes colours.
-pub fn fancy() -> bool {
+pub(crate) fn fancy() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// A table with aligned columns.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -62,7 +62,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// `1.2 ms`, `340 ms`, `2.5 s`.
-pub fn duration(micros: u64) -> String {
+pub(crate) fn duration(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),
         1_000..100_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
@@ -72,7 +72,7 @@ pub fn duration(micros: u64) -> String {
 }
 
 /// `2 GiB`, `512 MiB`.
-pub fn bytes(count: i64) -> String {
+pub(crate) fn bytes(count: i64) -> String {
     const UNITS: [(&str, i64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     for (unit, size) in UNITS {
         if count >= size {

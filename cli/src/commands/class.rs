@@ -6,7 +6,7 @@ use super::Context;
 use crate::output;
 
 /// Lists the classes.
-pub async fn list(context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
     let classes: Vec<Class> = context.client.get("/api/v1/classes").await?;
     output::result(context.output, &classes, |classes| {
         let rows: Vec<Vec<String>> = classes

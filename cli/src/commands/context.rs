@@ -5,7 +5,7 @@ use crate::exit::{self, Exit};
 use crate::output;
 
 /// Shows what a URL means, offline.
-pub fn parse(format: Output, hosts: &[String], url: &str) -> anyhow::Result<()> {
+pub(crate) fn parse(format: Output, hosts: &[String], url: &str) -> anyhow::Result<()> {
     let context = berth_scm::domain::context::parse_for_cli(url, hosts)
         .map_err(|error| Exit::new(exit::FAILURE, berth_http::problem::chain(&error)))?;
     output::result(format, &context, |context| {

@@ -35,7 +35,7 @@ impl End {
 }
 
 /// Copies.
-pub async fn run(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
     match (End::parse(from), End::parse(to)) {
         (End::Here(from), End::Workspace { workspace, path }) => upload(context, &from, &workspace, &path).await,
         (End::Workspace { workspace, path }, End::Here(to)) => download(context, &workspace, &path, &to).await,

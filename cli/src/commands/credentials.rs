@@ -11,7 +11,7 @@ use crate::client::Target;
 
 /// What `berth login` keeps.
 #[derive(Serialize, Deserialize)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// The server.
     pub url: String,
     /// The token.
@@ -28,7 +28,7 @@ fn file() -> Option<PathBuf> {
 }
 
 /// The stored sign-in, if there is one.
-pub fn load() -> anyhow::Result<Option<Stored>> {
+pub(crate) fn load() -> anyhow::Result<Option<Stored>> {
     let Some(file) = file() else { return Ok(None) };
     match std::fs::read(&file) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
@@ -40,7 +40,7 @@ pub fn load() -> anyhow::Result<Option<Stored>> {
 }
 
 /// Keeps a sign-in; where it lies.
-pub fn store(stored: &Stored) -> anyhow::Result<PathBuf> {
+pub(crate) fn store(stored: &Stored) -> anyhow::Result<PathBuf> {
     use std::io::Write as _;
     let file = file().context("HOME is not set: there is no place to keep the sign-in; use BERTH_TOKEN")?;
     if let Some(parent) = file.parent() {
@@ -55,7 +55,7 @@ pub fn store(stored: &Stored) -> anyhow::Result<PathBuf> {
 }
 
 /// Forgets it; whether there was one.
-pub fn forget() -> anyhow::Result<bool> {
+pub(crate) fn forget() -> anyhow::Result<bool> {
     let Some(file) = file() else { return Ok(false) };
     match std::fs::remove_file(file) {
         Ok(()) => Ok(true),
@@ -65,7 +65,7 @@ pub fn forget() -> anyhow::Result<bool> {
 }
 
 /// The remote server that options, environment or a stored sign-in name.
-pub fn chosen(global: &Global) -> anyhow::Result<Option<Target>> {
+pub(crate) fn chosen(global: &Global) -> anyhow::Result<Option<Target>> {
     if let Some(url) = &global.server {
         let stored = load()?.filter(|stored| stored.url == *url);
         let token = global.token.clone().or_else(|| stored.as_ref().map(|stored| stored.token.clone()));
@@ -86,7 +86,7 @@ pub fn chosen(global: &Global) -> anyhow::Result<Option<Target>> {
 }
 
 /// A server's URL.
-pub fn parse(url: &str) -> anyhow::Result<url::Url> {
+pub(crate) fn parse(url: &str) -> anyhow::Result<url::Url> {
     let parsed = url::Url::parse(url).with_context(|| format!("{url:?} is not a URL: write https://host[:port]"))?;
     if !matches!(parsed.scheme(), "https" | "http") || parsed.host_str().is_none() {
         anyhow::bail!("{url:?} is not the URL of a server: write https://host[:port]");

@@ -7,7 +7,7 @@ use crate::args::{Output, Wait};
 use crate::output;
 
 /// Deletes it; the server answers when it is done.
-pub async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}?wait={}", encode(&wait.workspace), !wait.no_wait);
     let answer: serde_json::Value = context.client.json(Method::DELETE, &path, None::<&()>, &[]).await?;
     let done = if answer.is_null() { serde_json::json!({ "deleted": wait.workspace }) } else { answer };

@@ -20,7 +20,7 @@ struct Check {
 }
 
 /// Looks at everything a server needs; exit status 1 when something is missing.
-pub fn run(global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let checks = checks(&home);
     let failed = checks.iter().filter(|check| !check.ok).count();

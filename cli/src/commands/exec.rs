@@ -5,7 +5,7 @@ use crate::args::Exec;
 use crate::exit::Exit;
 
 /// Runs a command; its exit status is ours. Waits for a workspace that is being started.
-pub async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
     let mut path = format!("/api/v1/workspaces/{}/exec?wait=true&tty={}", encode(&exec.workspace), exec.tty);
     for arg in &exec.command {
         path.push_str(&format!("&arg={}", encode(arg)));
@@ -30,6 +30,6 @@ pub async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
 }
 
 /// The kind of our terminal.
-pub fn term() -> String {
+pub(crate) fn term() -> String {
     std::env::var("TERM").unwrap_or_else(|_| "xterm-256color".to_owned())
 }

@@ -9,7 +9,7 @@ use crate::args::GitCredential;
 use crate::output;
 
 /// Stores, lists and removes git credentials.
-pub async fn run(context: &Context, command: GitCredential) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, command: GitCredential) -> anyhow::Result<()> {
     match command {
         GitCredential::Add { host, username } => {
             if std::io::stdin().is_terminal() {

@@ -16,7 +16,7 @@ use crate::home::Home;
 use crate::output;
 
 /// Serves, or starts or stops the one in the background.
-pub fn run(global: &Global, listen: &str, repositories: &[String], detach: bool, stop: bool) -> anyhow::Result<()> {
+pub(crate) fn run(global: &Global, listen: &str, repositories: &[String], detach: bool, stop: bool) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let address: SocketAddr = listen.parse().with_context(|| format!("{listen:?} is not an address: write 127.0.0.1:7171"))?;
     if !address.ip().is_loopback() {

@@ -7,7 +7,7 @@ use crate::args::List;
 use crate::output;
 
 /// Lists workspaces, newest first.
-pub async fn run(context: &Context, list: List) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, list: List) -> anyhow::Result<()> {
     let mut workspaces: Vec<Workspace> = Vec::new();
     let mut cursor: Option<String> = None;
     loop {

@@ -11,7 +11,7 @@ use crate::client::{Client, Target};
 use crate::output;
 
 /// Checks a token with the server, then keeps it.
-pub async fn login(context: &Context, global: &Global, url: &str) -> anyhow::Result<()> {
+pub(crate) async fn login(context: &Context, global: &Global, url: &str) -> anyhow::Result<()> {
     let parsed = credentials::parse(url)?;
     let token = match &global.token {
         Some(token) => token.clone(),
@@ -33,7 +33,7 @@ pub async fn login(context: &Context, global: &Global, url: &str) -> anyhow::Res
 }
 
 /// Forgets the stored sign-in.
-pub fn logout() -> anyhow::Result<()> {
+pub(crate) fn logout() -> anyhow::Result<()> {
     let text = if credentials::forget()? { "signed out\n" } else { "there was no sign-in\n" };
     output::write(text.as_bytes())
 }

@@ -9,7 +9,7 @@ use crate::args::Logs;
 use crate::output;
 
 /// Prints a workspace's log.
-pub async fn run(context: &Context, logs: &Logs) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, logs: &Logs) -> anyhow::Result<()> {
     let mut path = format!("/api/v1/workspaces/{}/logs?follow={}", encode(&logs.workspace), logs.follow);
     if let Some(tail) = logs.tail {
         path.push_str(&format!("&tail={tail}"));
@@ -18,7 +18,7 @@ pub async fn run(context: &Context, logs: &Logs) -> anyhow::Result<()> {
 }
 
 /// Prints a body as it comes.
-pub async fn stream(context: &Context, path: &str) -> anyhow::Result<()> {
+pub(crate) async fn stream(context: &Context, path: &str) -> anyhow::Result<()> {
     let mut body = context.client.send(Method::GET, path, Vec::new(), &[]).await?.into_body();
     while let Some(frame) = body.frame().await {
         if let Some(data) = frame.context("the server's answer broke off")?.data_ref() {

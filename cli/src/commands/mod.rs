@@ -38,7 +38,7 @@ use crate::home::Home;
 
 /// What every command has at hand.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The server.
     pub client: Client,
     /// How to print.
@@ -59,7 +59,7 @@ impl Context {
 }
 
 /// Runs the command.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         // These need no server, and some of them no runtime.
         Command::Completion { shell } => {
@@ -126,6 +126,6 @@ async fn dispatch(context: &Context, global: &Global, command: Command) -> anyho
 }
 
 /// A value for a path segment or query.
-pub fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

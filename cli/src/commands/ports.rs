@@ -10,7 +10,7 @@ use super::{Context, encode};
 use crate::output;
 
 /// Lists the ports that programs inside listen on.
-pub async fn list(context: &Context, workspace: &str) -> anyhow::Result<()> {
+pub(crate) async fn list(context: &Context, workspace: &str) -> anyhow::Result<()> {
     let value: serde_json::Value = context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
     let items = value.get("items").cloned().unwrap_or(value);
     output::result(context.output, &items, |items| {
@@ -30,7 +30,7 @@ pub async fn list(context: &Context, workspace: &str) -> anyhow::Result<()> {
 }
 
 /// Forwards ports until it is interrupted.
-pub async fn forward(context: &Context, workspace: &str, ports: &[String]) -> anyhow::Result<()> {
+pub(crate) async fn forward(context: &Context, workspace: &str, ports: &[String]) -> anyhow::Result<()> {
     let mut listeners = Vec::new();
     for port in ports {
         let (local, remote) = parse(port)?;

@@ -9,14 +9,14 @@ use crate::output;
 
 /// Prints steps as they happen.
 #[derive(Debug, Default)]
-pub struct Live {
+pub(crate) struct Live {
     done: BTreeSet<String>,
     transient: bool,
 }
 
 impl Live {
     /// Shows what is new in the workspace's receipt.
-    pub fn update(&mut self, workspace: &Workspace) {
+    pub(crate) fn update(&mut self, workspace: &Workspace) {
         for step in &workspace.receipt.steps {
             if step.duration_us.is_some() && !self.done.contains(&step.name) {
                 self.clear();
@@ -35,7 +35,7 @@ impl Live {
     }
 
     /// Ends the live part.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.clear();
     }
 
@@ -71,7 +71,7 @@ fn line(step: &Step) -> String {
 }
 
 /// The whole receipt as text.
-pub fn text(workspace: &Workspace) -> String {
+pub(crate) fn text(workspace: &Workspace) -> String {
     let mut text = String::new();
     for step in &workspace.receipt.steps {
         let time = step.duration_us.map_or_else(|| "…".to_owned(), output::duration);

@@ -7,7 +7,7 @@ use super::{Context, encode};
 use crate::output;
 
 /// Renames it, unless it was changed meanwhile.
-pub async fn run(context: &Context, workspace: &str, name: &str) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, workspace: &str, name: &str) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}", encode(workspace));
     let response = context.client.send(Method::GET, &path, Vec::new(), &[]).await?;
     let etag = response.headers().get("etag").and_then(|value| value.to_str().ok()).unwrap_or("*").to_owned();

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::output;
 
 /// Opens a shell, attaches to an open one, or lists them.
-pub async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
     if shell.list {
         let path = format!("/api/v1/workspaces/{}/terminals", encode(&shell.workspace));
         let value: serde_json::Value = context.client.get(&path).await?;
@@ -33,7 +33,7 @@ pub async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
 }
 
 /// Opens a new shell in the checkout and hands our terminal over.
-pub async fn open(context: &Context, workspace: &str) -> anyhow::Result<()> {
+pub(crate) async fn open(context: &Context, workspace: &str) -> anyhow::Result<()> {
     let (rows, cols) = terminal::size();
     let path = format!("/api/v1/workspaces/{}/terminals?wait=true", encode(workspace));
     let body = serde_json::json!({ "rows": rows, "cols": cols, "term": exec::term() });

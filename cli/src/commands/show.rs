@@ -6,7 +6,7 @@ use super::{Context, encode, receipt};
 use crate::output;
 
 /// Shows one workspace.
-pub async fn run(context: &Context, workspace: &str) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, workspace: &str) -> anyhow::Result<()> {
     let workspace: Workspace = context.client.get(&format!("/api/v1/workspaces/{}", encode(workspace))).await?;
     output::result(context.output, &workspace, text)
 }

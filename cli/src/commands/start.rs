@@ -10,7 +10,7 @@ use crate::exit::{self, Exit};
 use crate::output;
 
 /// Starts it.
-pub async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}/start", encode(&wait.workspace));
     let mut workspace: Workspace = context.client.post(&path, &serde_json::json!({})).await?;
     if !wait.no_wait {
@@ -22,7 +22,7 @@ pub async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
 }
 
 /// Follows a start, printing its steps; the workspace when it runs.
-pub async fn until_running(context: &Context, workspace: &Workspace) -> anyhow::Result<Workspace> {
+pub(crate) async fn until_running(context: &Context, workspace: &Workspace) -> anyhow::Result<Workspace> {
     let path = format!("/api/v1/workspaces/{}/watch", workspace.id);
     let started = workspace.instance_id;
     let mut live = Live::default();

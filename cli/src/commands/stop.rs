@@ -7,7 +7,7 @@ use crate::args::Wait;
 use crate::output;
 
 /// Stops it; the server answers when it is done.
-pub async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}/stop?wait={}", encode(&wait.workspace), !wait.no_wait);
     let workspace: Workspace = context.client.post(&path, &serde_json::json!({})).await?;
     output::result(context.output, &workspace, |workspace| format!("{}: {:?}", workspace.name, workspace.phase))

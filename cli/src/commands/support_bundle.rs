@@ -9,7 +9,7 @@ use super::Context;
 use crate::output;
 
 /// Collects versions, configuration without secrets, logs, the doctor's findings and the state of workspaces into a tar.
-pub async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
     let scratch = std::env::temp_dir().join(format!("berth-support-{}", std::process::id()));
     std::fs::create_dir(&scratch)?;
     let result = collect(context, &scratch).await.and_then(|()| pack(&scratch, file));

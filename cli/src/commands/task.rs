@@ -4,7 +4,7 @@ use super::{Context, unit};
 use crate::args::{Service, Task};
 
 /// `berth task`.
-pub async fn task(context: &Context, command: Task) -> anyhow::Result<()> {
+pub(crate) async fn task(context: &Context, command: Task) -> anyhow::Result<()> {
     match command {
         Task::List(workspace) => unit::list(context, "tasks", &workspace.workspace).await,
         Task::Logs(logs) => unit::logs(context, "tasks", &logs).await,
@@ -13,7 +13,7 @@ pub async fn task(context: &Context, command: Task) -> anyhow::Result<()> {
 }
 
 /// `berth service`.
-pub async fn service(context: &Context, command: Service) -> anyhow::Result<()> {
+pub(crate) async fn service(context: &Context, command: Service) -> anyhow::Result<()> {
     match command {
         Service::List(workspace) => unit::list(context, "services", &workspace.workspace).await,
         Service::Logs(logs) => unit::logs(context, "services", &logs).await,

@@ -15,7 +15,7 @@ use crate::output;
 
 /// How a remote program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Exit status as a shell counts it: 128 plus the signal's number when one ended it.
     pub status: u8,
 }
@@ -41,14 +41,14 @@ impl Drop for Raw {
 }
 
 /// Size of our terminal, rows and columns; 24 by 80 without one.
-pub fn size() -> (u16, u16) {
+pub(crate) fn size() -> (u16, u16) {
     tcgetwinsize(std::io::stdout())
         .or_else(|_| tcgetwinsize(std::io::stdin()))
         .map_or((24, 80), |size| if size.ws_row == 0 { (24, 80) } else { (size.ws_row, size.ws_col) })
 }
 
 /// Connects our standard streams with a remote program until it ends. `tty`: ours becomes raw, its size follows.
-pub async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
+pub(crate) async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     let raw = if tty && std::io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
     let ended = pump(socket, tty).await;
     drop(raw);
@@ -133,7 +133,7 @@ fn read_stdin() -> tokio::sync::mpsc::Receiver<Vec<u8>> {
 }
 
 /// A message of a channel.
-pub fn message(channel: u8, payload: &[u8]) -> Message {
+pub(crate) fn message(channel: u8, payload: &[u8]) -> Message {
     let mut bytes = Vec::with_capacity(payload.len() + 1);
     bytes.push(channel);
     bytes.extend_from_slice(payload);

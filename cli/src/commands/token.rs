@@ -8,7 +8,7 @@ use crate::args;
 use crate::output;
 
 /// Makes, lists and ends tokens.
-pub async fn run(context: &Context, command: args::Token) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, command: args::Token) -> anyhow::Result<()> {
     match command {
         args::Token::Create { name, expires_in_days } => {
             let created: CreatedToken =

@@ -7,7 +7,7 @@ use crate::args::{Unit, UnitLogs};
 use crate::output;
 
 /// Lists the tasks or services of a workspace.
-pub async fn list(context: &Context, kind: &str, workspace: &str) -> anyhow::Result<()> {
+pub(crate) async fn list(context: &Context, kind: &str, workspace: &str) -> anyhow::Result<()> {
     let value: serde_json::Value =
         context.client.get(&format!("/api/v1/workspaces/{}/{kind}", encode(workspace))).await?;
     output::result(context.output, &value, |value| {
@@ -28,7 +28,7 @@ pub async fn list(context: &Context, kind: &str, workspace: &str) -> anyhow::Res
 }
 
 /// Starts or stops one.
-pub async fn act(context: &Context, kind: &str, unit: &Unit, verb: &str) -> anyhow::Result<()> {
+pub(crate) async fn act(context: &Context, kind: &str, unit: &Unit, verb: &str) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}/{kind}/{}/{verb}", encode(&unit.workspace), encode(&unit.name));
     let value: serde_json::Value =
         context.client.json(Method::POST, &path, Some(&serde_json::json!({})), &[]).await?;
@@ -38,7 +38,7 @@ pub async fn act(context: &Context, kind: &str, unit: &Unit, verb: &str) -> anyh
 }
 
 /// Prints its output.
-pub async fn logs(context: &Context, kind: &str, unit: &UnitLogs) -> anyhow::Result<()> {
+pub(crate) async fn logs(context: &Context, kind: &str, unit: &UnitLogs) -> anyhow::Result<()> {
     let path = format!(
         "/api/v1/workspaces/{}/{kind}/{}/logs?follow={}",
         encode(&unit.workspace),

@@ -12,7 +12,7 @@ use crate::exit::{self, Exit};
 use crate::output;
 
 /// Opens a repository; with `--name`, a workspace of that name and repository that is there already is started and opened instead.
-pub async fn run(context: &Context, global: &Global, up: Up) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::Result<()> {
     if let Target::Socket(_) = context.client.target()
         && !context.client.reachable().await
     {

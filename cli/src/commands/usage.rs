@@ -5,7 +5,7 @@ use crate::args::{Output, Usage};
 use crate::output;
 
 /// Prints usage records and their sums.
-pub async fn run(context: &Context, usage: &Usage) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, usage: &Usage) -> anyhow::Result<()> {
     let filters = [
         ("from", &usage.from),
         ("to", &usage.to),

@@ -12,7 +12,7 @@ use crate::output;
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// The public listener.
     pub server: Server,
     /// What is logged, and how.
@@ -36,7 +36,7 @@ pub struct Config {
 /// The public listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Server {
+pub(crate) struct Server {
     /// Address and port.
     pub listen: String,
     /// Certificate chain, PEM; without it only loopback addresses may be listened on.
@@ -54,7 +54,7 @@ impl Default for Server {
 /// Logging.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Log {
+pub(crate) struct Log {
     /// `text` or `json`.
     pub format: berth_telemetry::LogFormat,
     /// For example `info` or `berth_node=debug,info`.
@@ -70,7 +70,7 @@ impl Default for Log {
 /// The database.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Database {
+pub(crate) struct Database {
     /// An external Postgres; empty: a private one from the installed binaries.
     pub url: String,
     /// Folder with `postgres` and `initdb` of the private one; none: looked for.
@@ -90,7 +90,7 @@ impl Default for Database {
 /// The embedded Kubernetes API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Kubernetes {
+pub(crate) struct Kubernetes {
     /// Address of its TLS listener, for kubectl.
     pub listen: String,
 }
@@ -103,12 +103,12 @@ impl Default for Kubernetes {
 
 impl Config {
     /// Defaults, the home's file, the environment.
-    pub fn load_default(home: &Home) -> anyhow::Result<Self> {
+    pub(crate) fn load_default(home: &Home) -> anyhow::Result<Self> {
         Self::read(home, home.config().as_deref())
     }
 
     /// As [`Self::load_default`], with the command line's options over it.
-    pub fn load(home: &Home, args: &ServerArgs) -> anyhow::Result<Self> {
+    pub(crate) fn load(home: &Home, args: &ServerArgs) -> anyhow::Result<Self> {
         let file = args.config.clone().or_else(|| home.config());
         let mut config = Self::read(home, file.as_deref())?;
         if let Some(listen) = &args.listen {
@@ -138,7 +138,7 @@ impl Config {
     }
 
     /// Checks what serde cannot, section by section.
-    pub fn validate(&self) -> anyhow::Result<()> {
+    pub(crate) fn validate(&self) -> anyhow::Result<()> {
         let address: std::net::SocketAddr = self.server.listen.parse().with_context(|| {
             format!("server.listen is {:?}: write ADDRESS:PORT, for example 127.0.0.1:7070", self.server.listen)
         })?;
@@ -161,7 +161,7 @@ impl Config {
 }
 
 /// `berth check-config`.
-pub fn check(global: &Global, file: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) fn check(global: &Global, file: Option<&Path>) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let file = file.map(Path::to_owned).or_else(|| home.config());
     let config = Config::read(&home, file.as_deref())?;

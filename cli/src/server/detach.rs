@@ -17,12 +17,12 @@ use crate::home::Home;
 use crate::output;
 
 /// The environment variable by which a detached server knows that its standard output is the one who started it.
-pub const READY_VARIABLE: &str = "BERTH_READY_STDOUT";
+pub(crate) const READY_VARIABLE: &str = "BERTH_READY_STDOUT";
 /// The line that says that the server serves.
-pub const READY_LINE: &str = "ready";
+pub(crate) const READY_LINE: &str = "ready";
 
 /// The options of this command line for the server in the background.
-pub fn pass_on(server: &Server) -> anyhow::Result<Vec<String>> {
+pub(crate) fn pass_on(server: &Server) -> anyhow::Result<Vec<String>> {
     let mut args = Vec::new();
     let files = [("--tls-cert", &server.tls_cert), ("--tls-key", &server.tls_key), ("--config", &server.config)];
     for (option, file) in files {
@@ -38,7 +38,7 @@ pub fn pass_on(server: &Server) -> anyhow::Result<Vec<String>> {
 }
 
 /// Starts a server in the background, unless one runs; returns when it serves.
-pub fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
+pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     home.prepare()?;
     if let Some(status) = ask(&home)? {
@@ -95,7 +95,7 @@ fn ask(home: &Home) -> anyhow::Result<Option<ServerStatus>> {
 }
 
 /// `berth server status`.
-pub fn status(global: &Global) -> anyhow::Result<()> {
+pub(crate) fn status(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     match ask(&home)? {
         Some(status) => output::result(global.output, &status, |status| {
@@ -110,7 +110,7 @@ pub fn status(global: &Global) -> anyhow::Result<()> {
 }
 
 /// `berth server stop`: SIGTERM, then waits for its end.
-pub fn stop(global: &Global) -> anyhow::Result<()> {
+pub(crate) fn stop(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let pid = match ask(&home)? {
         Some(status) => Some(status.pid),

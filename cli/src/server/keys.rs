@@ -13,7 +13,7 @@ use crate::home::Home;
 
 /// What lies in the key folder.
 #[derive(Debug)]
-pub struct Keys {
+pub(crate) struct Keys {
     /// Bearer token of its administrator.
     pub kube_token: String,
     /// TLS of its listener.
@@ -21,7 +21,7 @@ pub struct Keys {
 }
 
 /// Reads the keys, making those that are missing.
-pub fn load_or_make(home: &Home, entropy: &dyn Entropy) -> anyhow::Result<Keys> {
+pub(crate) fn load_or_make(home: &Home, entropy: &dyn Entropy) -> anyhow::Result<Keys> {
     let folder = home.keys();
     let certificate = folder.join("kube.crt");
     if !certificate.exists() {
@@ -39,7 +39,7 @@ pub fn load_or_make(home: &Home, entropy: &dyn Entropy) -> anyhow::Result<Keys> 
 }
 
 /// A TLS configuration from PEM files.
-pub fn server_tls(certificate: &Path, key: &Path) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+pub(crate) fn server_tls(certificate: &Path, key: &Path) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let chain = rustls_pki_types::CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("{} is not a certificate chain in PEM", certificate.display()))?;

@@ -8,7 +8,7 @@ use crate::home::Home;
 use crate::output;
 
 /// Prints a kubeconfig for the embedded Kubernetes API.
-pub fn print(home: &Home) -> anyhow::Result<()> {
+pub(crate) fn print(home: &Home) -> anyhow::Result<()> {
     let config = Config::load_default(home)?;
     let read = |name: &str| {
         let path = home.keys().join(name);

@@ -23,7 +23,7 @@ use crate::home::Home;
 use crate::output;
 
 /// Runs the server until SIGTERM or SIGINT, or until one of its parts dies.
-pub async fn run(home: Home, config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
     let _lock = lock(&home)?;
     let progress = Progress::new();
     let keys = keys::load_or_make(&home, &SystemEntropy)?;
@@ -157,7 +157,7 @@ fn lock(home: &Home) -> anyhow::Result<std::fs::File> {
 }
 
 /// The process that holds the lock; none when nobody does.
-pub fn lock_holder(home: &Home) -> Option<u32> {
+pub(crate) fn lock_holder(home: &Home) -> Option<u32> {
     let path = home.lock();
     let file = std::fs::File::open(&path).ok()?;
     if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
@@ -199,7 +199,7 @@ impl Progress {
 }
 
 /// `berth server setup-link`.
-pub fn setup_link(global: &Global) -> anyhow::Result<()> {
+pub(crate) fn setup_link(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let config = Config::load_default(&home)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

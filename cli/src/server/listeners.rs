@@ -10,7 +10,7 @@ use crate::home::Home;
 
 /// All of them, bound before anything is served, so that a taken port is known at once.
 #[derive(Debug)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     /// The administrator's socket.
     pub socket: Listener,
     /// The public API.
@@ -20,7 +20,7 @@ pub struct Listeners {
 }
 
 /// Binds them.
-pub async fn bind(home: &Home, config: &Config, keys: &Keys) -> anyhow::Result<Listeners> {
+pub(crate) async fn bind(home: &Home, config: &Config, keys: &Keys) -> anyhow::Result<Listeners> {
     let path = home.socket();
     let socket = bind_unix(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let public = tcp(&config.server.listen, "server.listen").await?;

@@ -1,8 +1,8 @@
 //! `berth server`: every service, the embedded Kubernetes API, the database and the node in one process.
 
-pub mod config;
-pub mod detach;
-pub mod kubeconfig;
+pub(crate) mod config;
+pub(crate) mod detach;
+pub(crate) mod kubeconfig;
 
 mod assemble;
 mod keys;
@@ -13,7 +13,7 @@ use crate::args::{Global, Server, ServerCommand};
 use crate::home::Home;
 
 /// Runs the server, or speaks to the one that runs.
-pub fn run(global: &Global, server: Server) -> anyhow::Result<()> {
+pub(crate) fn run(global: &Global, server: Server) -> anyhow::Result<()> {
     match &server.command {
         Some(ServerCommand::Stop) => detach::stop(global),
         Some(ServerCommand::Status) => detach::status(global),
