@@ -169,10 +169,9 @@ impl ApiError {
     }
 
     pub(crate) fn forbidden(subject: Subject<'_>, name: &str, why: &str) -> Self {
-        let what =
-            if name.is_empty() { subject.qualified() } else { format!("{} \"{name}\"", subject.qualified()) };
-        Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("{what} is forbidden: {why}"))
-            .with_details(if name.is_empty() {
+        let what = if name.is_empty() { subject.qualified() } else { format!("{} \"{name}\"", subject.qualified()) };
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("{what} is forbidden: {why}")).with_details(
+            if name.is_empty() {
                 let mut details = subject.details("", subject.plural);
                 if let Some(map) = details.as_object_mut() {
                     map.remove("name");
@@ -180,7 +179,8 @@ impl ApiError {
                 details
             } else {
                 subject.details(name, subject.plural)
-            })
+            },
+        )
     }
 
     pub(crate) fn forbidden_path(user: &str, verb: &str, path: &str) -> Self {
@@ -228,7 +228,10 @@ impl ApiError {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", ")),
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {}",
+                accepted.join(", ")
+            ),
         )
         .with_details(json!({}))
     }
@@ -285,12 +288,6 @@ impl ApiError {
         .with_details(json!({}))
     }
 
-    pub(crate) fn internal(message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message.clone())
-            .with_details(json!({ "causes": [{ "message": message }] }))
-    }
-
     /// 500 without a reason: what kube-apiserver answers where it forgot to choose one.
     pub(crate) fn reasonless(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
@@ -298,12 +295,6 @@ impl ApiError {
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
-        error.retry_after = Some(1);
-        error.with_details(json!({ "retryAfterSeconds": 1 }))
-    }
-
-    pub(crate) fn too_many_requests(message: impl Into<String>) -> Self {
-        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         error.retry_after = Some(1);
         error.with_details(json!({ "retryAfterSeconds": 1 }))
     }
@@ -332,9 +323,7 @@ impl ApiError {
 }
 
 fn cause_list(causes: &[Cause]) -> Value {
-    Value::Array(
-        causes.iter().map(|c| json!({ "reason": c.reason, "message": c.message, "field": c.field })).collect(),
-    )
+    Value::Array(causes.iter().map(|c| json!({ "reason": c.reason, "message": c.message, "field": c.field })).collect())
 }
 
 fn join_causes(causes: &[Cause]) -> String {
@@ -355,9 +344,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = if self.plain {
             let mut response = Response::new(axum::body::Body::from("404 page not found\n"));
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
             response
         } else {
             let mut body = self.status().to_string().into_bytes();

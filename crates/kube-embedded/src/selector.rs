@@ -162,7 +162,9 @@ impl FieldSelector {
                 continue;
             }
             let invalid = || {
-                ApiError::bad_request(format!("invalid field selector: {part}: expected one of key=value, key==value, key!=value"))
+                ApiError::bad_request(format!(
+                    "invalid field selector: {part}: expected one of key=value, key==value, key!=value"
+                ))
             };
             let at = part.find(['=', '!']).ok_or_else(invalid)?;
             let (label, rest) = part.split_at(at);
@@ -237,7 +239,11 @@ fn unescape(value: &str) -> ApiResult<Box<str>> {
         }
         match letters.next() {
             Some(escaped @ ('\\' | ',' | '=')) => plain.push(escaped),
-            _ => return Err(ApiError::bad_request(format!("invalid field selector: invalid escape sequence in {value}"))),
+            _ => {
+                return Err(ApiError::bad_request(format!(
+                    "invalid field selector: invalid escape sequence in {value}"
+                )));
+            }
         }
     }
     Ok(plain.into())

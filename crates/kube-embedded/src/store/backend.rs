@@ -26,13 +26,17 @@ pub enum StoreError {
     #[error("cannot connect to the object store's database; check that Postgres runs and that the settings name it")]
     Connect(#[source] sqlx::Error),
     /// The advisory lock is taken.
-    #[error("another server holds the object store; stop it first, two writers would give the same resource versions twice")]
+    #[error(
+        "another server holds the object store; stop it first, two writers would give the same resource versions twice"
+    )]
     Locked,
     /// The objects cannot be read.
     #[error("cannot read the object store; check that the migrations of the schema `kube` have run")]
     Load(#[source] sqlx::Error),
     /// An object in the store is not JSON.
-    #[error("table kube.objects, resource {resource}, namespace {namespace:?}, name {name}: the column body is not an object; restore the row from a backup or delete it")]
+    #[error(
+        "table kube.objects, resource {resource}, namespace {namespace:?}, name {name}: the column body is not an object; restore the row from a backup or delete it"
+    )]
     Corrupt {
         /// The collection.
         resource: String,
@@ -45,7 +49,9 @@ pub enum StoreError {
     #[error("cannot commit to the object store: {0}")]
     Commit(#[source] sqlx::Error),
     /// Somebody else wrote: the stored revision is not ours.
-    #[error("the object store is at revision {found}, this server at {expected}: another server has written to it; restart this one")]
+    #[error(
+        "the object store is at revision {found}, this server at {expected}: another server has written to it; restart this one"
+    )]
     Fenced {
         /// The revision this server last committed.
         expected: u64,

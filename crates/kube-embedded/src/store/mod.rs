@@ -11,6 +11,7 @@ pub(crate) mod state;
 mod writer;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -80,6 +81,15 @@ impl std::fmt::Debug for Objects {
     }
 }
 
+/// Ends when the server is told to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A dropped sender is a dropped server.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// How long a write waits for its commit: a database that is restarted is back before.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What the writer hands to the parts that react to commits (garbage collection, CRDs).
 pub(crate) type CommitSink = mpsc::UnboundedSender<(CollectionName, Arc<Event>)>;
 
@@ -121,6 +131,11 @@ impl Objects {
         let (reply, answer) = oneshot::channel();
         let closed = || Refusal::Unavailable("the server is stopping".to_owned());
         self.proposals.send(Request { proposal, reply }).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(|_| closed())?,
+            Err(_) => Err(Refusal::Unavailable(
+                "the store did not answer in time; the write may still be carried out".to_owned(),
+            )),
+        }
     }
 }

@@ -75,7 +75,9 @@ impl Postgres {
         loop {
             let failure = match self.try_commit(&rows, base, last, in_doubt).await {
                 Ok(()) => return Ok(()),
-                Err(error @ (StoreError::Fenced { .. } | StoreError::Commit(sqlx::Error::Encode(_)))) => return Err(error),
+                Err(error @ (StoreError::Fenced { .. } | StoreError::Commit(sqlx::Error::Encode(_)))) => {
+                    return Err(error);
+                }
                 Err(StoreError::Commit(error @ sqlx::Error::Database(_))) if !is_shutdown(&error) => {
                     return Err(StoreError::Commit(error));
                 }
@@ -86,7 +88,7 @@ impl Postgres {
             tracing::warn!(error = %failure, "the object store is not reachable; trying again");
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(1)),
-                _ = stop.wait_for(|stop| *stop) => return Err(failure),
+                () = super::stopped(stop) => return Err(failure),
             }
         }
     }

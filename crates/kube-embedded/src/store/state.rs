@@ -165,6 +165,8 @@ pub(crate) struct State {
     /// The revision the process started at: history before it is unknown.
     started_at: u64,
     limit: HistoryLimit,
+    /// The revision again, for those who wait until it reaches a number.
+    reached: watch::Sender<u64>,
     collections: HashMap<CollectionName, Collection>,
     by_uid: HashMap<Box<str>, Address>,
     dependents: HashMap<Box<str>, HashSet<Address>>,
@@ -176,6 +178,7 @@ impl State {
             revision,
             started_at: revision,
             limit,
+            reached: watch::Sender::new(revision),
             collections: HashMap::new(),
             by_uid: HashMap::new(),
             dependents: HashMap::new(),
@@ -221,7 +224,12 @@ impl State {
     }
 
     /// Applies one committed write: `object` is the new state, or `None` for a deletion.
-    pub(crate) fn apply(&mut self, address: &Address, revision: u64, object: Option<Arc<Object>>) -> Option<Arc<Event>> {
+    pub(crate) fn apply(
+        &mut self,
+        address: &Address,
+        revision: u64,
+        object: Option<Arc<Object>>,
+    ) -> Option<Arc<Event>> {
         self.revision = revision;
         let limit = self.limit;
         let collection = self.collection_or_new(&address.collection);
@@ -252,8 +260,13 @@ impl State {
         Some(event)
     }
 
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.reached.subscribe()
+    }
+
     /// Tells a collection's watchers to look, after all of a batch is applied.
     pub(crate) fn wake(&self, collection: &str) {
+        self.reached.send_replace(self.revision);
         if let Some(collection) = self.collections.get(collection) {
             collection.changed.send_replace(self.revision);
         }

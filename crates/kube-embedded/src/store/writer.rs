@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::backend::{Backend, Batch};
 use super::object::{Address, CollectionName, Key, Object};
 use super::state::State;
-use super::{CommitSink, Committed, Expect, Proposal, Refusal, Request, Write};
+use super::{CommitSink, Committed, Expect, Proposal, Refusal, Request, Write, stopped};
 
 /// As many writes as one commit takes; keeps a burst from making everyone wait for one huge transaction.
 const BATCH: usize = 256;
@@ -34,7 +34,7 @@ pub(super) async fn run(
         let first = tokio::select! {
             biased;
             request = queue.recv() => match request { Some(request) => request, None => break },
-            _ = stop.wait_for(|stop| *stop) => {
+            () = stopped(&mut stop) => {
                 queue.close();
                 match queue.recv().await { Some(request) => request, None => break }
             }
@@ -96,11 +96,7 @@ fn plan(state: &State, requests: Vec<Request>) -> (Vec<Planned>, Batch) {
     (planned, batch)
 }
 
-fn check(
-    state: &State,
-    latest: &HashMap<Address, Option<Arc<Object>>>,
-    proposal: &Proposal,
-) -> Result<(), Refusal> {
+fn check(state: &State, latest: &HashMap<Address, Option<Arc<Object>>>, proposal: &Proposal) -> Result<(), Refusal> {
     let find = |address: &Address| match latest.get(address) {
         Some(pending) => pending.clone(),
         None => state.get(&address.collection, &address.key).cloned(),

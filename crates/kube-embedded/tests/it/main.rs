@@ -1,0 +1,5 @@
+//! Tests against the running server.
+
+mod controller;
+mod conventions;
+mod support;
