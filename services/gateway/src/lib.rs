@@ -1,1 +1,84 @@
-//! berth-gateway
+//! The gateway: exec, terminals, ports, files and logs of workspaces.
+//!
+//! Every request and every connection is authorised by api, and again from time to time while it is open; it ends when the workspace stops.
+//! Bytes go through frames of `berth-supervisor-protocol` to the node agent, which connects them with the workspace's supervisor.
+
+mod access;
+mod activity;
+mod config;
+mod instances;
+mod relay;
+mod routes;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_http::InternalClient;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, ConfigError};
+
+/// How to reach the node agent of a node.
+#[derive(Clone, Debug)]
+pub enum Nodes {
+    /// There is one, whatever it is called.
+    Single(InternalClient),
+    /// By the node's name.
+    ByName(HashMap<String, InternalClient>),
+}
+
+impl Nodes {
+    fn client(&self, node: Option<&str>) -> Option<&InternalClient> {
+        match self {
+            Self::Single(client) => Some(client),
+            Self::ByName(clients) => clients.get(node?),
+        }
+    }
+}
+
+/// The services the gateway calls.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    /// api: `POST /internal/authorize`.
+    pub api: InternalClient,
+    /// ws-manager: the watch of instances, and marks of activity.
+    pub ws_manager: InternalClient,
+    /// Node agents: supervisor streams and logs.
+    pub nodes: Nodes,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dependencies: Dependencies,
+    origins: Vec<url::Origin>,
+    config: Config,
+    instances: instances::SharedInstances,
+    activity: activity::Activity,
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Gateway(Arc<Inner>);
+
+impl Gateway {
+    /// Builds the service; nobody is called yet.
+    pub fn new(config: Config, dependencies: Dependencies) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let activity = activity::Activity::new(dependencies.ws_manager.clone());
+        let inner = Inner { origins: config.origins()?, dependencies, config, instances: Arc::default(), activity };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// `/api/v1/workspaces/{id}/exec`, `/terminals`, `/ports`, `/files`, `/logs`.
+    pub fn router(&self) -> axum::Router {
+        routes::router(self.clone())
+    }
+
+    /// Follows the instances until `shutdown`. Without it nothing is ever Running here.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.0.instances.follow(&self.0.dependencies.ws_manager) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}

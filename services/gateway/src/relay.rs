@@ -1,0 +1,270 @@
+//! One websocket on one side, one supervisor connection on the other. Each direction waits for its far end before it takes more from its
+//! near one: nothing is queued here, so a slow reader slows the writer and costs no memory.
+
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use berth_api_types::channel::{CONTROL, Control, MAX_MESSAGE_BYTES, STDERR, STDIN, STDOUT};
+use berth_http::Upgraded;
+use berth_supervisor_client::protocol::{
+    Control as SupervisorControl, Event, ExitStatus, Kind, Reply, Request, SignalName, TtySize,
+};
+use berth_supervisor_client::{ClientError, Incoming, Receiver, Sender, SupervisorClient};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::access::{Access, word};
+use crate::instances;
+
+/// How long a workspace that stops may still tell how its programs ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Bytes kept for each idle socket, each direction.
+const SOCKET_BUFFER: usize = 4 * 1024;
+
+/// What is connected.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// First frame to the supervisor.
+    pub(crate) request: Request,
+    /// Sent after the supervisor has agreed: the size of a client's terminal.
+    pub(crate) resize: Option<TtySize>,
+    /// What the client sends is what a user types.
+    pub(crate) marks_activity: bool,
+}
+
+impl Session {
+    fn input(&self) -> Kind {
+        if matches!(self.request, Request::Tunnel { .. }) { Kind::Data } else { Kind::Stdin }
+    }
+}
+
+/// Answers `101` and relays in a task of its own.
+pub(crate) fn upgrade(upgrade: WebSocketUpgrade, access: Access, session: Session) -> Response {
+    upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(SOCKET_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(2 * MAX_MESSAGE_BYTES)
+        .on_upgrade(move |socket| serve(socket, access, session))
+}
+
+async fn serve(socket: WebSocket, access: Access, session: Session) {
+    let (mut sink, source) = socket.split();
+    let client = match connect(&access, &session).await {
+        Ok(client) => client,
+        Err((code, message)) => return finish(&mut sink, &failure(code, message)).await,
+    };
+    let last = run(&mut sink, source, client, &access, &session).await;
+    if let Some(last) = last {
+        finish(&mut sink, &last).await;
+    }
+}
+
+async fn connect(access: &Access, session: &Session) -> Result<SupervisorClient<Upgraded>, (String, String)> {
+    let mut client =
+        access.supervisor().await.map_err(|problem| (problem.code().to_owned(), problem.detail().to_owned()))?;
+    let agreed = async {
+        let reply = client.request(&session.request).await?;
+        if let Some(size) = session.resize {
+            client.control(&SupervisorControl::Resize(size)).await?;
+        }
+        Ok::<_, ClientError>(reply)
+    };
+    match agreed.await {
+        Ok(Reply::Started { .. } | Reply::Terminal(_) | Reply::Connected) => Ok(client),
+        Ok(_) => Err((
+            "unexpected".to_owned(),
+            "the workspace's supervisor answered something else than was asked".to_owned(),
+        )),
+        Err(error) => Err(told(&error)),
+    }
+}
+
+fn told(error: &ClientError) -> (String, String) {
+    match error {
+        ClientError::Refused { code, message } => (word(*code).to_owned(), message.clone()),
+        ClientError::Closed => ("workspace_stopped".to_owned(), "the workspace stopped, or is stopping".to_owned()),
+        error => {
+            tracing::debug!(error = error as &dyn std::error::Error, "a supervisor connection failed");
+            ("unavailable".to_owned(), "the connection to the workspace's supervisor failed".to_owned())
+        }
+    }
+}
+
+/// Relays until one end is done; gives the last word for the client, none when the client has gone.
+async fn run(
+    sink: &mut SplitSink<WebSocket, Message>,
+    source: SplitStream<WebSocket>,
+    client: SupervisorClient<Upgraded>,
+    access: &Access,
+    session: &Session,
+) -> Option<Control> {
+    let (mut to_workspace, from_workspace) = client.split();
+    let stopped = async {
+        let reason = instances::stopping(access.news.clone()).await;
+        // The supervisor's own end is the better word, if it comes soon.
+        tokio::time::sleep(LAST_WORDS).await;
+        stopped_because(&reason)
+    };
+    tokio::select! {
+        last = outward(sink, from_workspace, access) => last,
+        last = inward(&mut to_workspace, source, access, session) => last,
+        last = stopped => Some(last),
+        () = access.revoked() => Some(failure("forbidden", "the right to this workspace was taken away")),
+    }
+}
+
+async fn outward(
+    sink: &mut SplitSink<WebSocket, Message>,
+    mut from: Receiver<ReadHalf<Upgraded>>,
+    access: &Access,
+) -> Option<Control> {
+    if sink.send(control(&Control::Ready)).await.is_err() {
+        return None;
+    }
+    let mut pings = tokio::time::interval_at(Instant::now() + access.ping(), access.ping());
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let incoming = tokio::select! {
+            incoming = from.receive() => incoming,
+            _ = pings.tick() => {
+                if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+                    return None;
+                }
+                continue;
+            }
+        };
+        let message = match incoming {
+            Ok(Some(Incoming::Bytes(Kind::Stderr, bytes))) => binary(STDERR, &bytes),
+            Ok(Some(Incoming::Bytes(_, bytes))) => binary(STDOUT, &bytes),
+            Ok(Some(Incoming::Event(Event::Exited(status)))) => return Some(exit(status)),
+            Ok(Some(Incoming::Event(Event::Failed { code, message }))) => return Some(failure(word(code), message)),
+            Ok(Some(Incoming::Event(Event::Resized(TtySize { rows, cols })))) => {
+                control(&Control::Resize { rows, cols })
+            }
+            // Skipped output shows by itself; the other events are not asked for here.
+            Ok(Some(Incoming::Event(_))) => continue,
+            Ok(None) | Err(ClientError::Closed) => {
+                let known = access.news.borrow().clone();
+                return Some(stopped_because(&known.map(|known| known.reason).unwrap_or_default()));
+            }
+            Err(error) => {
+                let (code, message) = told(&error);
+                return Some(failure(code, message));
+            }
+        };
+        if sink.send(message).await.is_err() {
+            return None;
+        }
+    }
+}
+
+async fn inward(
+    to: &mut Sender<WriteHalf<Upgraded>>,
+    mut source: SplitStream<WebSocket>,
+    access: &Access,
+    session: &Session,
+) -> Option<Control> {
+    loop {
+        // A pong comes for each ping; three of them missing is a client that is gone without a word.
+        let message = match tokio::time::timeout(access.ping() * 3, source.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(_)) | None) | Err(_) => return None,
+        };
+        let bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Ping(_) | Message::Pong(_) => continue,
+            Message::Close(_) => return None,
+            Message::Text(_) => {
+                return Some(failure("bad_message", "messages are binary, their first byte the channel"));
+            }
+        };
+        let sent = match bytes.split_first() {
+            Some((&STDIN, input)) => {
+                if session.marks_activity && !input.is_empty() {
+                    access.mark();
+                }
+                to.bytes(session.input(), input).await
+            }
+            Some((&CONTROL, json)) => match serde_json::from_slice(json) {
+                Ok(Control::Resize { rows, cols }) => {
+                    to.control(&SupervisorControl::Resize(TtySize { rows, cols })).await
+                }
+                Ok(Control::Signal { signal }) => match signal_name(signal) {
+                    Some(signal) => to.control(&SupervisorControl::Signal { signal }).await,
+                    None => return Some(failure("bad_message", format!("signal {signal} cannot be sent"))),
+                },
+                Ok(Control::Ready | Control::Exit { .. } | Control::Error { .. }) | Err(_) => {
+                    return Some(failure("bad_message", "a control message is `resize` or `signal`"));
+                }
+            },
+            _ => {
+                return Some(failure("bad_message", "the first byte of a message is channel 0 (input) or 3 (control)"));
+            }
+        };
+        if let Err(error) = sent {
+            // The program has closed its input or the connection is ending: its last word comes the other way.
+            tracing::trace!(error = &error as &dyn std::error::Error, "input could not be delivered");
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn finish(sink: &mut SplitSink<WebSocket, Message>, last: &Control) {
+    if sink.send(control(last)).await.is_ok() {
+        let close = CloseFrame { code: axum::extract::ws::close_code::NORMAL, reason: "".into() };
+        // A client that does not wait for the end does not miss it.
+        sink.send(Message::Close(Some(close))).await.ok();
+    }
+}
+
+fn stopped_because(reason: &str) -> Control {
+    let message =
+        if reason.is_empty() { "the workspace stopped".to_owned() } else { format!("the workspace stopped: {reason}") };
+    failure("workspace_stopped", message)
+}
+
+fn exit(status: ExitStatus) -> Control {
+    match status {
+        ExitStatus::Code(code) => Control::Exit { code: Some(code), signal: None },
+        ExitStatus::Signal(signal) => Control::Exit { code: None, signal: Some(signal) },
+    }
+}
+
+fn failure(code: impl Into<String>, message: impl Into<String>) -> Control {
+    Control::Error { code: code.into(), message: message.into() }
+}
+
+fn control(control: &Control) -> Message {
+    // These values always have a JSON form; an empty one would be ignored by the client.
+    binary(CONTROL, &serde_json::to_vec(control).unwrap_or_default())
+}
+
+fn binary(channel: u8, payload: &[u8]) -> Message {
+    let mut bytes = BytesMut::with_capacity(payload.len() + 1);
+    bytes.put_u8(channel);
+    bytes.put_slice(payload);
+    Message::Binary(bytes.freeze())
+}
+
+/// Numbers as on Linux, x86-64 and arm64.
+const fn signal_name(number: i32) -> Option<SignalName> {
+    Some(match number {
+        1 => SignalName::Hup,
+        2 => SignalName::Int,
+        3 => SignalName::Quit,
+        9 => SignalName::Kill,
+        10 => SignalName::Usr1,
+        12 => SignalName::Usr2,
+        15 => SignalName::Term,
+        18 => SignalName::Cont,
+        20 => SignalName::Tstp,
+        28 => SignalName::Winch,
+        _ => return None,
+    })
+}

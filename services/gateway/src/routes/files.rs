@@ -1,0 +1,107 @@
+//! Files in and out, as tar streams.
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use berth_api_types::internal::WorkspaceAction;
+use berth_http::{Problem, Query};
+use berth_supervisor_client::protocol::{CopyIn, CopyOut, ErrorCode, FileType};
+use futures::TryStreamExt as _;
+use serde::Deserialize;
+
+use crate::Gateway;
+use crate::access::{Caller, problem};
+
+/// Which file or folder.
+#[derive(Debug, Deserialize)]
+pub(super) struct Download {
+    path: String,
+    user: Option<String>,
+    /// Pack what a symbolic link points to.
+    #[serde(default)]
+    follow: bool,
+    #[serde(default)]
+    wait: bool,
+}
+
+/// `GET /files?path=`: a file or folder as a tar stream. A stream that breaks off was not whole.
+pub(super) async fn download(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(download): Query<Download>,
+) -> Result<Response, Problem> {
+    let access = caller.running(&gateway, WorkspaceAction::Exec, download.wait).await?;
+    access.mark();
+    let copy = CopyOut { path: download.path, follow: download.follow, user: download.user };
+    let mut client = access.supervisor().await?;
+    // What is not there is told before the answer has begun.
+    client.stat(&copy.path).await.map_err(problem)?;
+    let tar = client.copy_out(copy).await.map_err(problem)?;
+    Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(tar)).into_response())
+}
+
+/// Where to.
+#[derive(Debug, Deserialize)]
+pub(super) struct Upload {
+    /// An existing folder to unpack in, or a new name for what comes.
+    path: String,
+    user: Option<String>,
+    /// Keep the numeric owners of the stream.
+    #[serde(default)]
+    keep_owner: bool,
+    #[serde(default)]
+    wait: bool,
+}
+
+/// `PUT /files?path=`: unpacks a tar stream, as `cp` would: into `path` when it is a folder, else by that name. 204.
+pub(super) async fn upload(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(upload): Query<Upload>,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let access = caller.running(&gateway, WorkspaceAction::Exec, upload.wait).await?;
+    access.mark();
+    let mut client = access.supervisor().await?;
+    let path = if upload.path.is_empty() { "." } else { upload.path.as_str() };
+    let is_folder = match client.stat(path).await {
+        Ok(info) => info.file_type == FileType::Directory,
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => false,
+        Err(error) => return Err(problem(error)),
+    };
+    let (path, rename_to) = if is_folder { (path.to_owned(), None) } else { split(path)? };
+    let copy = CopyIn { path, rename_to, keep_owner: upload.keep_owner, user: upload.user };
+    let content: BodyDataStream = body.into_data_stream();
+    client.copy_in(copy, content.map_err(std::io::Error::other)).await.map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Folder and new name of a path that is not a folder.
+fn split(path: &str) -> Result<(String, Option<String>), Problem> {
+    if path.ends_with('/') {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no folder {path}")));
+    }
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    if matches!(name, "." | "..") {
+        return Err(Problem::bad_request("invalid_path", format!("{path} is not a name for a file")));
+    }
+    let folder = if folder.is_empty() { "/" } else { folder };
+    Ok((folder.to_owned(), Some(name.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_apart_as_cp_does() {
+        let parts = |path| split(path).unwrap();
+        assert_eq!(parts("/a/b"), ("/a".to_owned(), Some("b".to_owned())));
+        assert_eq!(parts("/b"), ("/".to_owned(), Some("b".to_owned())));
+        assert_eq!(parts("b"), (".".to_owned(), Some("b".to_owned())));
+        assert_eq!(parts("a/b.txt"), ("a".to_owned(), Some("b.txt".to_owned())));
+        assert!(split("a/").is_err());
+        assert!(split("a/..").is_err());
+    }
+}
