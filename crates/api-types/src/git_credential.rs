@@ -37,6 +37,9 @@ pub struct CreateGitCredential {
 
 impl std::fmt::Debug for CreateGitCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CreateGitCredential").field("host", &self.host).field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("CreateGitCredential")
+            .field("host", &self.host)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }

@@ -5,3 +5,4 @@ pub mod context;
 pub mod git_credential;
 pub mod internal;
 pub mod public;
+pub mod usage;

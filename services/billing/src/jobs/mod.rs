@@ -1,0 +1,4 @@
+//! What runs beside the requests.
+
+pub(crate) mod prices;
+pub(crate) mod records;

@@ -1,0 +1,77 @@
+//! `GET /api/v1/usage`: intervals and their sums.
+
+use axum::extract::State;
+use berth_api_types::usage::{UsagePage, UsageTotals};
+use berth_authz::Authenticated;
+use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, Query};
+use berth_ids::UsageRecordId;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{UsageQuery, shown};
+use crate::State as Service;
+use crate::store::usage::{self, Scope};
+
+/// Where a page begins, and the moment that all pages count up to.
+#[derive(Serialize, Deserialize)]
+struct Position {
+    started_at: DateTime<Utc>,
+    id: UsageRecordId,
+    as_of: DateTime<Utc>,
+}
+
+/// List usage records, the newest first, each clipped to the window, with the sums over all of them. Members see their own, owners of an
+/// organization all of it.
+#[utoipa::path(
+    get,
+    path = "/api/v1/usage",
+    operation_id = "listUsage",
+    tag = "usage",
+    params(UsageQuery, PageQuery),
+    responses(
+        (status = 200, description = "Usage.", body = UsagePage),
+        (status = 400, description = "A filter that cannot be one.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn handler(
+    State(state): State<Service>,
+    Authenticated(principal): Authenticated,
+    Query(query): Query<UsageQuery>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<UsagePage>, Problem> {
+    let limit = page.limit()?;
+    let position: Option<Position> = page.position()?;
+    let as_of = position.as_ref().map_or_else(|| state.clock.now(), |position| position.as_of);
+    let filter = query.filter(principal.user_id, as_of)?;
+    let scope = Scope::of(&principal);
+    let after = position.map(|position| (position.started_at, position.id));
+    // One snapshot: the sums are those of the records shown.
+    let mut transaction = state.pool.begin().await.map_err(Problem::internal)?;
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .execute(&mut *transaction)
+        .await
+        .map_err(Problem::internal)?;
+    let mut rows =
+        usage::page(&mut transaction, &scope, &filter, after, i64::from(limit) + 1).await.map_err(Problem::internal)?;
+    let sums = usage::sums(&mut transaction, &scope, &filter).await.map_err(Problem::internal)?;
+    drop(transaction);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_cursor = match rows.last() {
+        Some(last) if more => {
+            Some(Cursor::encode(&Position { started_at: last.started_at, id: last.id, as_of: filter.as_of }))
+        }
+        _ => None,
+    };
+    let totals = UsageTotals {
+        records: sums.records,
+        duration_ms: sums.duration_ms,
+        credits: sums.credits.normalize().to_string(),
+        unpriced_records: sums.unpriced_records,
+        as_of: filter.as_of,
+    };
+    let items = rows.into_iter().filter_map(|row| shown(row, &filter)).collect();
+    Ok(Json(UsagePage { items, totals, next_cursor }))
+}
