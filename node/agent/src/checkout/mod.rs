@@ -1,0 +1,7 @@
+//! The content of a workspace: git, run inside it.
+
+pub mod devcontainer;
+pub mod git;
+mod run;
+
+pub use run::{CheckoutError, clean, devcontainer as read_devcontainer, run};

@@ -1,0 +1,197 @@
+//! Making the checkout inside the workspace, through its supervisor.
+
+use std::path::Path;
+use std::time::Duration;
+
+use berth_supervisor_client::{ClientError, Output};
+use berth_supervisor_protocol::{ErrorCode, Exec, ExitStatus, Kind};
+use berth_workspace_crd::Checkout;
+
+use super::devcontainer::{self, Devcontainer};
+use super::git::{self, BadCheckout};
+use crate::supervisor;
+
+/// How often a checkout is tried when the network fails.
+const TRIES: u32 = 4;
+/// How much of git's complaint is kept.
+const MAX_OUTPUT: usize = 64 * 1024;
+
+/// The content could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// It must not be tried.
+    #[error(transparent)]
+    Bad(#[from] BadCheckout),
+    /// git says no.
+    #[error("{0}")]
+    Git(String),
+    /// git takes too long.
+    #[error("the checkout of {url} took longer than {} seconds and was broken off, at: {at}", limit.as_secs())]
+    Timeout {
+        /// The repository.
+        url: String,
+        /// The limit.
+        limit: Duration,
+        /// Git's last word.
+        at: String,
+    },
+    /// The image has no git.
+    #[error("the image has no git, which the checkout needs: choose an image with git in it")]
+    NoGit,
+    /// Preparing the folder failed.
+    #[error("the folder {path} for the checkout cannot be made: {complaint}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What was written.
+        complaint: String,
+    },
+    /// The supervisor is gone or refuses.
+    #[error("the checkout cannot be made, the workspace's supervisor does not answer")]
+    Supervisor(#[from] ClientError),
+    /// Its socket.
+    #[error("the workspace's supervisor cannot be reached")]
+    Socket(#[from] std::io::Error),
+}
+
+/// Makes the checkout in the workspace whose folder on the host is `folder`. `user` is the image's user, empty for root. What an earlier try
+/// left is removed first.
+///
+/// # Errors
+/// See [`CheckoutError`].
+pub async fn run(
+    folder: &Path,
+    checkout: &Checkout,
+    user: &str,
+    allow_private: &[String],
+    limit: Duration,
+    tell: &(dyn Fn(String) + Send + Sync),
+) -> Result<(), CheckoutError> {
+    git::check(checkout, |host, port| allow_private.iter().any(|entry| is_entry(entry, host, port)))?;
+    let at = std::sync::Mutex::new("waiting for the workspace's supervisor".to_owned());
+    let note = |text: String| {
+        *at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = text.clone();
+        tell(text);
+    };
+    let work = async {
+        let mut attempt = 1;
+        loop {
+            match once(folder, checkout, user, attempt > 1, &note).await {
+                Err(Failure::Transient(error)) if attempt < TRIES => {
+                    note(format!("trying again: {error}"));
+                    tokio::time::sleep(Duration::from_millis(500) * 2_u32.pow(attempt)).await;
+                    attempt += 1;
+                }
+                Err(Failure::Transient(error) | Failure::Permanent(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+    };
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let at = at.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            Err(CheckoutError::Timeout { url: checkout.repository.clone_url.clone(), limit, at })
+        }
+    }
+}
+
+fn is_entry(entry: &str, host: &str, port: u16) -> bool {
+    entry.rsplit_once(':').is_some_and(|(h, p)| h.eq_ignore_ascii_case(host) && p.parse() == Ok(port))
+}
+
+enum Failure {
+    Transient(CheckoutError),
+    Permanent(CheckoutError),
+}
+
+impl<E: Into<CheckoutError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Permanent(error.into())
+    }
+}
+
+async fn once(folder: &Path, checkout: &Checkout, user: &str, again: bool, note: &(dyn Fn(String) + Send + Sync)) -> Result<(), Failure> {
+    let path = &checkout.path;
+    if again {
+        clean(folder, path).await?;
+    }
+    if !is_root(user) {
+        make_folder(folder, path, user).await?;
+    }
+    for command in git::commands(checkout) {
+        let exec = Exec { argv: command.argv, env: git::environment(), cwd: Some("/".to_owned()), ..Exec::default() };
+        let client = supervisor::client(folder).await?;
+        let output = client
+            .run_with(exec, &[], MAX_OUTPUT, |kind, bytes| {
+                if kind == Kind::Stderr
+                    && let Some(line) = git::progress(&String::from_utf8_lossy(bytes))
+                {
+                    note(line);
+                }
+            })
+            .await
+            .map_err(|error| match error.code() {
+                Some(ErrorCode::NotFound) => CheckoutError::NoGit,
+                _ => error.into(),
+            })?;
+        if output.status != ExitStatus::Code(0) && !command.may_fail {
+            let diagnosis = git::diagnose(&String::from_utf8_lossy(&output.stderr), checkout);
+            let error = CheckoutError::Git(diagnosis.message);
+            return Err(if diagnosis.transient { Failure::Transient(error) } else { Failure::Permanent(error) });
+        }
+    }
+    Ok(())
+}
+
+fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next().unwrap_or_default(), "" | "root" | "0")
+}
+
+/// Removes what an interrupted checkout left.
+///
+/// # Errors
+/// When the supervisor does not answer.
+pub async fn clean(folder: &Path, path: &str) -> Result<(), CheckoutError> {
+    as_root(folder, &["rm", "-rf", "--", path]).await.map(drop)
+}
+
+async fn make_folder(folder: &Path, path: &str, user: &str) -> Result<(), CheckoutError> {
+    let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
+    let mut argv = vec!["install", "-d", "-o", name];
+    argv.extend(group.into_iter().flat_map(|group| ["-g", group]));
+    argv.extend(["--", path]);
+    let output = as_root(folder, &argv).await?;
+    if output.status == ExitStatus::Code(0) {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).trim().chars().take(500).collect();
+    Err(CheckoutError::Folder { path: path.to_owned(), complaint })
+}
+
+async fn as_root(folder: &Path, argv: &[&str]) -> Result<Output, CheckoutError> {
+    let exec = Exec {
+        argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
+        cwd: Some("/".to_owned()),
+        user: Some("0:0".to_owned()),
+        ..Exec::default()
+    };
+    Ok(supervisor::client(folder).await?.run(exec, &[], MAX_OUTPUT).await?)
+}
+
+/// The checkout's devcontainer.json, if it has a readable one. What is wrong with it is told, not fatal: the base image is there.
+pub async fn devcontainer(folder: &Path, checkout: &Checkout, tell: &(dyn Fn(String) + Send + Sync)) -> Result<Option<Devcontainer>, CheckoutError> {
+    for name in devcontainer::PATHS {
+        let path = format!("{}/{name}", checkout.path);
+        let mut client = supervisor::client(folder).await?;
+        match client.read_file(&path, 1 << 20).await {
+            Ok((_, content)) => match devcontainer::parse(&String::from_utf8_lossy(&content)) {
+                Ok(devcontainer) => return Ok(Some(devcontainer)),
+                Err(error) => tell(format!("{name} is not used: {error}")),
+            },
+            Err(error) if error.code().is_some() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
