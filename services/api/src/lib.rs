@@ -1,1 +1,21 @@
-//! berth-api
+//! The api service: accounts, organizations, tokens, workspaces, the audit log, and the public REST API over them.
+//!
+//! A request passes `layers` (who is it, how often, was it answered before), a handler in `routes`, the rules in `domain` and the SQL in
+//! `store`. What takes longer than a request is in `lifecycle` (start, stop, delete) and is carried on by `jobs` when a process dies midway.
+
+mod authenticate;
+mod changes;
+mod config;
+mod domain;
+mod http;
+mod jobs;
+mod layers;
+mod lifecycle;
+mod openapi;
+mod routes;
+mod state;
+mod store;
+
+pub use config::{Config, InvalidConfig};
+pub use openapi::document as openapi;
+pub use state::{Api, SetupLinkError};

@@ -1,0 +1,13 @@
+//! `?wait=`: whether an answer waits for the work to be done.
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+/// The work is done in any case; this decides when the answer comes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wait {
+    /// `true`: answer when it is done (202 when that takes too long); `false`: answer at once. Left out: what the operation says.
+    #[serde(default)]
+    pub wait: Option<bool>,
+}

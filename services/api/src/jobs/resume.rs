@@ -1,0 +1,65 @@
+//! Carries on what a request left: starts and stops that ws-manager has not taken, deletions that are not done.
+
+use std::time::Duration;
+
+use berth_http::Problem;
+use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::{delete, start, stop};
+use crate::state::Api;
+use crate::store;
+
+/// Looks at least this often; a request that could not hand something over wakes it.
+const EVERY: Duration = Duration::from_secs(10);
+/// After a nudge: ws-manager was just not there.
+const AFTER_NUDGE: Duration = Duration::from_millis(500);
+/// A request younger than this is probably still at it.
+const LEAVE_ALONE_SECONDS: i64 = 5;
+/// How long one deletion may take of a round.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(api: Api, shutdown: CancellationToken) {
+    // The first round takes up what the process before left, all of it: no request of this process is at work yet.
+    let mut leave_alone = TimeDelta::zero();
+    loop {
+        if let Err(problem) = round(&api, leave_alone).await {
+            tracing::warn!(error = %berth_http::problem::chain(&problem), "starts, stops and deletions could not be carried on");
+        }
+        leave_alone = TimeDelta::seconds(LEAVE_ALONE_SECONDS);
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = api.nudge().notified() => {
+                leave_alone = TimeDelta::zero();
+                tokio::time::sleep(AFTER_NUDGE).await;
+            }
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+async fn round(api: &Api, leave_alone: TimeDelta) -> Result<(), Problem> {
+    let before = api.now() - leave_alone;
+    let mut conn = api.connection().await?;
+    let starts = store::instances::unaccepted(&mut conn, before).await?;
+    let stops = store::instances::unsent_stops(&mut conn, before).await?;
+    let deletions = store::workspaces::being_deleted(&mut conn).await?;
+    drop(conn);
+    for id in stops {
+        let mut conn = api.connection().await?;
+        let reason = store::instances::stop_reason(&mut conn, id).await?;
+        drop(conn);
+        let abort = reason == delete::REASON;
+        stop::send(api, id, &reason, abort).await?;
+    }
+    for id in starts {
+        // Refused is an answer too: the run is over with the reason, and the row says so.
+        if let Err(problem) = start::send(api, id, None).await {
+            tracing::info!(instance = %id, %problem, "a start that was carried on was refused");
+        }
+    }
+    for id in deletions {
+        delete::advance(api, id, PATIENCE).await?;
+    }
+    Ok(())
+}

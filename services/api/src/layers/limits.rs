@@ -1,0 +1,123 @@
+//! Rate limits: the generic cell rate algorithm (ITU-T I.371), one number per key.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use berth_http::Problem;
+use berth_ids::UserId;
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Keys kept before those that mean nothing any more are dropped.
+const SWEEP_AT: usize = 50_000;
+
+/// Who is limited.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// Requests of a user.
+    User(UserId),
+    /// Requests with wrong credentials from an address.
+    Failures(String),
+    /// Logins from an address.
+    LoginAddress(String),
+    /// Logins to an account.
+    LoginAccount(String),
+}
+
+/// How much is allowed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// In the long run, for this time.
+    pub(crate) every: TimeDelta,
+    /// This many at once.
+    pub(crate) burst: u32,
+}
+
+impl Rate {
+    pub(crate) fn per_second(count: u32, burst: u32) -> Self {
+        Self { every: TimeDelta::microseconds(1_000_000 / i64::from(count.max(1))), burst: burst.max(1) }
+    }
+
+    pub(crate) fn per_minute(count: u32) -> Self {
+        Self { every: TimeDelta::microseconds(60_000_000 / i64::from(count.max(1))), burst: count.max(1) }
+    }
+}
+
+/// What is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    limit: u32,
+    remaining: u32,
+    reset_seconds: u64,
+}
+
+impl Allowance {
+    /// The headers that clients pace themselves by.
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
+        let [limit, remaining, reset] =
+            ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].map(HeaderName::from_static);
+        headers.insert(limit, HeaderValue::from(self.limit));
+        headers.insert(remaining, HeaderValue::from(self.remaining));
+        headers.insert(reset, HeaderValue::from(self.reset_seconds));
+    }
+}
+
+/// All the limits.
+#[derive(Debug, Default)]
+pub(crate) struct Limits(Mutex<HashMap<Key, DateTime<Utc>>>);
+
+fn whole_seconds(span: TimeDelta) -> u64 {
+    u64::try_from(span.num_milliseconds().max(0)).unwrap_or(0).div_ceil(1000)
+}
+
+impl Limits {
+    /// Takes one request from the allowance.
+    ///
+    /// # Errors
+    /// 429, with the time to wait.
+    pub(crate) fn take(&self, key: Key, rate: Rate, now: DateTime<Utc>) -> Result<Allowance, Problem> {
+        let mut arrivals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrivals.len() >= SWEEP_AT {
+            arrivals.retain(|_, arrival| *arrival > now);
+        }
+        let burst = i32::try_from(rate.burst).unwrap_or(i32::MAX);
+        // The theoretical arrival time: when the allowance would be full again.
+        let arrival = arrivals.get(&key).copied().unwrap_or(now).max(now);
+        let next = arrival + rate.every;
+        let ahead = next - now;
+        let most = rate.every * burst;
+        if ahead > most {
+            let wait = whole_seconds(ahead - most).max(1);
+            return Err(Problem::too_many_requests(wait));
+        }
+        arrivals.insert(key, next);
+        let every = rate.every.num_microseconds().unwrap_or(1).max(1);
+        let used = ahead.num_microseconds().unwrap_or(i64::MAX) / every;
+        let remaining = u32::try_from(i64::from(burst) - used).unwrap_or(0);
+        Ok(Allowance { limit: rate.burst, remaining, reset_seconds: whole_seconds(ahead) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_steady_rate() {
+        let limits = Limits::default();
+        let key = || Key::Failures("192.0.2.1".into());
+        let rate = Rate::per_second(10, 5);
+        let mut now = DateTime::UNIX_EPOCH;
+        for left in (0..5).rev() {
+            let allowance = limits.take(key(), rate, now).unwrap();
+            assert_eq!(allowance.remaining, left);
+        }
+        assert_eq!(limits.take(key(), rate, now).unwrap_err().code(), "rate_limited");
+        limits.take(Key::Failures("192.0.2.2".into()), rate, now).unwrap();
+        now += TimeDelta::milliseconds(100);
+        limits.take(key(), rate, now).unwrap();
+        limits.take(key(), rate, now).unwrap_err();
+        now += TimeDelta::seconds(10);
+        assert_eq!(limits.take(key(), rate, now).unwrap().remaining, 4);
+    }
+}

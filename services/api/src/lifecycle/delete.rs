@@ -1,0 +1,41 @@
+//! Deleting a workspace: stop, wipe the disk, forget. The row says how far it came, so each step may be repeated.
+
+use std::time::Duration;
+
+use berth_http::Problem;
+use berth_ids::WorkspaceId;
+
+use super::{stop, wait};
+use crate::state::Api;
+use crate::store;
+
+/// Shown as the reason of the last run.
+pub(crate) const REASON: &str = "the workspace was deleted";
+
+/// Carries a deletion on as far as it goes within `patience`; true: it is done.
+pub(crate) async fn advance(api: &Api, id: WorkspaceId, patience: Duration) -> Result<bool, Problem> {
+    let mut conn = api.connection().await?;
+    let Some(workspace) = store::workspaces::find(&mut conn, id).await? else { return Ok(true) };
+    if !workspace.deleting {
+        return Ok(false);
+    }
+    if let Some(run) = workspace.live() {
+        store::instances::request_stop(&mut conn, run.id, REASON, api.now()).await?;
+        drop(conn);
+        stop::send(api, run.id, REASON, true).await?;
+        let stopped = wait::until(api, id, patience, |workspace| workspace.live().is_none()).await?;
+        if !stopped.done {
+            return Ok(false);
+        }
+    } else {
+        drop(conn);
+    }
+    api.ws_manager().delete(&format!("/internal/disks/{id}")).await?;
+    let mut transaction = api.begin().await?;
+    if store::workspaces::mark_deleted(&mut transaction, id, api.now()).await? {
+        api.changes().notify(&mut transaction, id).await?;
+    }
+    crate::state::commit(transaction).await?;
+    api.changes().publish(id);
+    Ok(true)
+}

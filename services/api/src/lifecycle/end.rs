@@ -1,0 +1,51 @@
+//! A run that ends without a word of ws-manager, and the one way a run's row is written.
+
+use berth_db::outbox;
+use berth_ids::InstanceId;
+use sqlx::PgConnection;
+
+use crate::domain::instance::{Belongings, Instance};
+use crate::state::{Api, commit};
+use crate::store::{self, StoreError};
+
+/// The topic of lifecycle events.
+pub(crate) const TOPIC: &str = "instance";
+
+/// Writes `next` over `before`, with its event for other services, in the caller's transaction. False: somebody was faster.
+pub(crate) async fn save(
+    api: &Api,
+    conn: &mut PgConnection,
+    before: &Instance,
+    next: &Instance,
+    of: &Belongings,
+) -> Result<bool, StoreError> {
+    if !store::instances::save(conn, next, before.version).await? {
+        return Ok(false);
+    }
+    if next.differs_for_others(before) {
+        publish(conn, next, of).await?;
+    }
+    api.changes().notify(conn, next.workspace_id).await?;
+    Ok(true)
+}
+
+/// Tells other services of a run as it is now, with the caller's transaction.
+pub(crate) async fn publish(conn: &mut PgConnection, instance: &Instance, of: &Belongings) -> Result<(), StoreError> {
+    let event = instance.lifecycle(of);
+    outbox::publish(conn, TOPIC, &instance.workspace_id.to_string(), &event).await?;
+    Ok(())
+}
+
+/// Ends a run here, unless it is over.
+pub(crate) async fn end(api: &Api, id: InstanceId, reason: &str, failed: bool) -> Result<(), StoreError> {
+    let mut transaction = api.begin().await?;
+    let Some((before, of)) = store::instances::lock(&mut transaction, id).await? else { return Ok(()) };
+    if before.is_over() {
+        return Ok(());
+    }
+    let ended = before.ended(reason, failed, api.now());
+    save(api, &mut transaction, &before, &ended, &of).await?;
+    commit(transaction).await?;
+    api.changes().publish(ended.workspace_id);
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Beginning a run.
+
+use berth_api_types::public::Step;
+use berth_authz::Authorized;
+use berth_http::{CallError, Problem};
+use berth_ids::InstanceId;
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::end;
+use crate::domain::authorize::StartWorkspace;
+use crate::domain::instance::{self, Instance};
+use crate::domain::workspace::Workspace;
+use crate::state::Api;
+use crate::store::{self, StoreError};
+
+/// Writes a new run with its event, in the caller's transaction.
+pub(crate) async fn insert(
+    api: &Api,
+    conn: &mut PgConnection,
+    right: &Authorized<Workspace, StartWorkspace>,
+    requested_at: DateTime<Utc>,
+    steps: Vec<Step>,
+) -> Result<Instance, StoreError> {
+    let first = store::instances::never_ran(conn, right.id).await?;
+    let id = InstanceId::new(api.clock(), api.entropy());
+    let run = Instance::pending(id, right.id, first, requested_at, steps);
+    store::instances::insert(conn, right, &run, api.now()).await?;
+    end::publish(conn, &run, &right.belongings()).await?;
+    api.changes().notify(conn, right.id).await?;
+    Ok(run)
+}
+
+/// Hands the run to ws-manager. When ws-manager refuses, the run is over with its reason; when it cannot be reached, a job tries again.
+///
+/// `create_began` is when the step `create` began; a job that sends it again knows of none.
+pub(crate) async fn send(
+    api: &Api,
+    id: InstanceId,
+    measured: Option<(DateTime<Utc>, Vec<Step>)>,
+) -> Result<(), Problem> {
+    let mut conn = api.connection().await?;
+    let Some(start) = store::workspaces::start_of(&mut conn, id).await? else { return Ok(()) };
+    // Not held over the call: a slow ws-manager must not use up the pool.
+    drop(conn);
+    match api.ws_manager().post_empty("/internal/instances", &start).await {
+        Ok(()) => {
+            let now = api.now();
+            let steps = measured.map(|(began, mut steps)| {
+                steps.push(instance::step("create", began, now));
+                steps
+            });
+            let mut conn = api.connection().await?;
+            store::instances::accepted(&mut conn, id, steps.as_deref(), now).await?;
+            drop(conn);
+            api.changes().publish(start.workspace_id);
+            Ok(())
+        }
+        Err(CallError::Problem(body)) if (400..500).contains(&body.status) && body.status != 429 => {
+            tracing::info!(instance = %id, code = %body.code, detail = %body.detail, "ws-manager refused a start");
+            end::end(api, id, &body.detail, true).await?;
+            Err(Problem::from_body(*body))
+        }
+        Err(error) => {
+            tracing::warn!(instance = %id, %error, "a start was not handed over; it will be tried again");
+            api.nudge().notify_one();
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Ending a run.
+
+use berth_api_types::internal::StopInstance;
+use berth_http::Problem;
+use berth_ids::InstanceId;
+
+use super::end;
+use crate::state::Api;
+use crate::store;
+
+/// Tells ws-manager to stop the run, whose row says so already. When ws-manager cannot be reached a job tries again.
+pub(crate) async fn send(api: &Api, id: InstanceId, reason: &str, abort: bool) -> Result<(), Problem> {
+    let body = StopInstance { reason: reason.to_owned(), abort };
+    match api.ws_manager().post_empty(&format!("/internal/instances/{id}/stop"), &body).await {
+        Ok(()) => {
+            let mut conn = api.connection().await?;
+            store::instances::stop_accepted(&mut conn, id, api.now()).await?;
+            Ok(())
+        }
+        // It never took the start, or does not know it any more: nothing runs, so it is over.
+        Err(error) if error.is_not_found() => {
+            end::end(api, id, reason, false).await?;
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(instance = %id, %error, "a stop was not handed over; it will be tried again");
+            api.nudge().notify_one();
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The OpenAPI document: assembled from the operations, committed as `openapi/api.json`.
+
+use berth_http::ProblemBody;
+use utoipa::ToResponse;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::{PartialSchema as _, ToSchema as _};
+
+/// What went wrong, as RFC 9457 writes it; `code` is stable.
+#[derive(ToResponse)]
+#[response(
+    description = "What went wrong, as RFC 9457 writes it; `code` is stable",
+    content_type = "application/problem+json"
+)]
+pub(crate) struct ProblemResponse(#[expect(dead_code, reason = "read by the derive macro only")] ProblemBody);
+
+/// The document of this service.
+#[must_use]
+pub fn document() -> OpenApi {
+    crate::routes::document()
+}
+
+/// One document of several; credentials are needed where an operation does not say otherwise.
+pub(crate) fn assemble(first: OpenApi, others: Vec<OpenApi>) -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Berth")
+        .version("1")
+        .description(Some("Workspaces from repositories. Errors are RFC 9457 problems with a stable `code`; lists are paged by cursor."))
+        .build();
+    let either = [
+        SecurityRequirement::new::<_, [String; 0], String>("token", []),
+        SecurityRequirement::new::<_, [String; 0], String>("session", []),
+    ];
+    let mut document = OpenApiBuilder::new().info(info).security(Some(either)).build();
+    document.merge(first);
+    for other in others {
+        document.merge(other);
+    }
+    let components = document.components.get_or_insert_with(Components::new);
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("berth_pat_...")
+        .description(Some("A personal access token"))
+        .build();
+    components.add_security_scheme("token", SecurityScheme::Http(token));
+    let cookie = ApiKeyValue::with_description(crate::http::cookie::NAME, "A browser's session");
+    components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    let (name, response) = <ProblemResponse as ToResponse<'_>>::response();
+    components.responses.insert(name.to_owned(), response);
+    let mut schemas = vec![(ProblemBody::name().into_owned(), ProblemBody::schema())];
+    ProblemBody::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    document
+}
+
+/// The document as it is served and committed: its keys sorted, so that a diff shows what changed.
+pub(crate) fn text(document: &OpenApi) -> String {
+    let value = serde_json::to_value(document).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
+    text.push('\n');
+    text
+}

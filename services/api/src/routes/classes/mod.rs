@@ -1,0 +1,3 @@
+//! Workspace classes.
+
+pub(super) mod list;

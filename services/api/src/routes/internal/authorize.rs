@@ -1,0 +1,46 @@
+//! `POST /internal/authorize`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use berth_api_types::internal::{Authorize, Authorized as Answer, WorkspaceAction};
+use berth_authz::{Authorized, Presented, Principal};
+use berth_http::{Json, Problem};
+
+use crate::domain::authorize::{ConnectToWorkspace, ExecInWorkspace, ReadWorkspace, WorkspaceAct};
+use crate::domain::workspace::Workspace;
+use crate::http::caller::Caller;
+use crate::routes::workspaces::load;
+use crate::state::Api;
+
+/// Whose credentials these are, and whether they may do this to the workspace. The asking service has checked the `Origin`.
+pub(in crate::routes) async fn authorize(
+    State(api): State<Api>,
+    Json(question): Json<Authorize>,
+) -> Result<Json<Answer>, Problem> {
+    let presented = Presented {
+        authorization: question.authorization,
+        cookie: question.cookie,
+        peer_uid: question.local_admin.then(|| api.config().local_admin_uids.first().copied()).flatten(),
+        ..Presented::default()
+    };
+    let principal = api.authenticator().authenticate(&presented).await?;
+    let workspace = match question.action {
+        WorkspaceAction::Read => check::<ReadWorkspace>(&api, &principal, &question.workspace).await?,
+        WorkspaceAction::Exec => check::<ExecInWorkspace>(&api, &principal, &question.workspace).await?,
+        WorkspaceAction::Connect => check::<ConnectToWorkspace>(&api, &principal, &question.workspace).await?,
+    };
+    let run = workspace.instance.as_ref();
+    Ok(Json(Answer {
+        user_id: principal.user_id,
+        workspace_id: workspace.id,
+        instance_id: run.map(|run| run.id),
+        phase: workspace.phase(),
+        node: run.and_then(|run| run.node.clone()),
+    }))
+}
+
+async fn check<A: WorkspaceAct>(api: &Api, principal: &Arc<Principal>, reference: &str) -> Result<Workspace, Problem> {
+    let right: Authorized<Workspace, A> = load(api, principal, &Caller::default(), reference).await?;
+    Ok(right.into_resource())
+}

@@ -1,0 +1,5 @@
+//! What other services ask; on another listener than the public API.
+
+pub(super) mod authenticate;
+pub(super) mod authorize;
+pub(super) mod show_workspace;

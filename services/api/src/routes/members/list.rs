@@ -1,0 +1,33 @@
+//! `GET /api/v1/organizations/{organization}/members`.
+
+use axum::extract::State;
+use berth_api_types::public::{Member, Page};
+use berth_authz::Authenticated;
+use berth_http::{Json, PageQuery, Path, Problem, Query};
+
+use crate::domain::authorize::ReadOrganization;
+use crate::http::caller::Caller;
+use crate::routes::organizations::load;
+use crate::routes::page::{one_more, page};
+use crate::state::Api;
+use crate::store;
+
+/// Who belongs to it.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{organization}/members", tag = "organizations", operation_id = "list_members",
+    params(("organization" = String, Path, description = "Its id"), PageQuery),
+    responses((status = 200, body = Page<Member>), (status = "default", response = crate::openapi::ProblemResponse))
+)]
+pub(in crate::routes) async fn list(
+    State(api): State<Api>,
+    Authenticated(principal): Authenticated,
+    caller: Caller,
+    Path(organization): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Member>>, Problem> {
+    let right = load::<ReadOrganization>(&api, &principal, &caller, &organization).await?;
+    let limit = query.limit()?;
+    let mut conn = api.connection().await?;
+    let rows = store::organizations::members(&mut conn, &right, query.position()?, one_more(limit)).await?;
+    Ok(Json(page(rows, limit, |member| member.user_id)))
+}

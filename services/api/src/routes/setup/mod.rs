@@ -1,0 +1,4 @@
+//! The first administrator.
+
+pub(super) mod create;
+pub(super) mod show;

@@ -1,0 +1,186 @@
+//! `POST /api/v1/workspaces`.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use berth_api_types::internal::{ResolveContext, ResolveContextReply};
+use berth_api_types::public::{CreateWorkspace, Step, Workspace as PublicWorkspace};
+use berth_authz::{Authenticated, Authorized};
+use berth_http::{Json, Problem, Query};
+use berth_ids::WorkspaceId;
+
+use super::update::{check_inactivity, check_name};
+use super::{answer, patience};
+use crate::domain::authorize::{OrganizationScope, SpendInOrganization, StartWorkspace};
+use crate::domain::instance::step;
+use crate::domain::name;
+use crate::domain::workspace::{self, Workspace};
+use crate::http::caller::Caller;
+use crate::http::wait::Wait;
+use crate::layers::idempotency::Held;
+use crate::lifecycle::{start, wait};
+use crate::routes::organizations;
+use crate::state::{Api, commit};
+use crate::store;
+use crate::store::audit::Record;
+
+/// Names tried before giving up: four random characters meet another workspace's once in a million.
+const NAME_TRIES: usize = 8;
+
+/// Makes a workspace from a repository, and starts it. The answer comes once it is on its way; `?wait=true` waits until it is ready.
+#[utoipa::path(
+    post, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "create_workspace", request_body = CreateWorkspace,
+    params(Wait, ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer, once done")),
+    responses((status = 201, body = PublicWorkspace), (status = "default", response = crate::openapi::ProblemResponse))
+)]
+pub(in crate::routes) async fn create(
+    State(api): State<Api>,
+    Authenticated(principal): Authenticated,
+    caller: Caller,
+    held: Option<Extension<Held>>,
+    Query(query): Query<Wait>,
+    Json(body): Json<CreateWorkspace>,
+) -> Result<Response, Problem> {
+    let requested_at = api.now();
+    let held = held.map(|Extension(held)| held);
+    if let Some(id) = held.as_ref().and_then(|held| held.made_before).map(WorkspaceId::from_uuid) {
+        // An earlier try of this request made it, and died before it could say so; a job carries its start on.
+        return finish(&api, id, query).await;
+    }
+    check(&body)?;
+
+    let question = ResolveContext { url: body.context_url.clone(), user_id: principal.user_id };
+    let reply: ResolveContextReply = api.scm().post("/internal/contexts/resolve", &question).await?;
+    let resolved_at = api.now();
+
+    let class = class(&api, body.class).await?;
+    let right: Authorized<OrganizationScope, SpendInOrganization> = match body.organization_id {
+        Some(id) => organizations::load(&api, &principal, &caller, &id.to_string()).await?,
+        None => {
+            let mut conn = api.connection().await?;
+            let own = store::organizations::personal(&mut conn, principal.user_id).await?;
+            let own = own.ok_or_else(|| Problem::internal("the user has no personal organization"))?;
+            Authorized::check(&principal, own)?
+        }
+    };
+    let authorized_at = api.now();
+    let steps = vec![step("resolve", requested_at, resolved_at), step("authorize", resolved_at, authorized_at)];
+
+    let context = &reply.resolved.context;
+    let mut made = Workspace {
+        id: WorkspaceId::new(api.clock(), api.entropy()),
+        name: body.name.clone().unwrap_or_else(|| name::from_repository(&context.name)),
+        owner_id: principal.user_id,
+        organization_id: right.id,
+        context_url: body.context_url,
+        repository: context.web_url.clone(),
+        repository_key: context.repository_key(),
+        reference: reply.resolved.branch.clone().or_else(|| tag(&reply)),
+        commit: reply.resolved.commit.clone(),
+        checkout_path: context.checkout_path(),
+        class,
+        image: body.image,
+        inactivity_seconds: body.inactivity_seconds,
+        revision: 1,
+        created_at: requested_at,
+        deleting: false,
+        instance: None,
+    };
+    insert(&api, &right, &mut made, &reply, body.name.is_some(), held, &caller, body.start.then(|| steps.clone()))
+        .await?;
+    api.changes().publish(made.id);
+    let Some(run) = &made.instance else { return Ok(created(&made)) };
+
+    start::send(&api, run.id, Some((authorized_at, steps))).await?;
+    finish(&api, made.id, query).await
+}
+
+/// Looks at everything that can be looked at without asking anybody.
+fn check(body: &CreateWorkspace) -> Result<(), Problem> {
+    let field = |code: &'static str, pointer: &'static str, text: String| {
+        Problem::unprocessable(code, text.clone()).with_error(pointer, text)
+    };
+    workspace::check_url(&body.context_url)
+        .map_err(|error| field("invalid_context_url", "/context_url", error.to_string()))?;
+    workspace::check_image(body.image.as_deref())
+        .map_err(|error| field("invalid_image", "/image", error.to_string()))?;
+    check_inactivity(body.inactivity_seconds)?;
+    body.name.as_deref().map(check_name).transpose()?;
+    Ok(())
+}
+
+/// The class that was asked for, if there is such a one.
+async fn class(api: &Api, asked: Option<String>) -> Result<String, Problem> {
+    let classes = api.classes().await?;
+    let name = asked.unwrap_or_else(|| api.config().default_class.clone());
+    if classes.iter().any(|class| class.name == name) {
+        return Ok(name);
+    }
+    let names: Vec<&str> = classes.iter().map(|class| class.name.as_str()).collect();
+    let detail = format!("there is no class {name:?}; there are: {}", names.join(", "));
+    Err(Problem::unprocessable("unknown_class", detail.clone()).with_error("/class", detail))
+}
+
+/// The tag it was made for.
+fn tag(reply: &ResolveContextReply) -> Option<String> {
+    reply.resolved.fetch_ref.as_deref().and_then(|name| name.strip_prefix("refs/tags/")).map(ToOwned::to_owned)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one transaction, each from another place")]
+async fn insert(
+    api: &Api,
+    right: &Authorized<OrganizationScope, SpendInOrganization>,
+    made: &mut Workspace,
+    reply: &ResolveContextReply,
+    named: bool,
+    held: Option<Held>,
+    caller: &Caller,
+    start_steps: Option<Vec<Step>>,
+) -> Result<(), Problem> {
+    let mut transaction = api.begin().await?;
+    let base = made.name.clone();
+    let mut tries = 0;
+    while !store::workspaces::insert(&mut transaction, right, made, &reply.resolved, &reply.allow_private_hosts).await?
+    {
+        tries += 1;
+        if named || tries == NAME_TRIES {
+            let conflict = store::Conflict::WorkspaceName;
+            return Err(Problem::conflict(conflict.code(), conflict.to_string()).with_error("/name", "it is taken"));
+        }
+        made.name = name::with_suffix(&base, api.entropy());
+    }
+    if let Some(held) = held {
+        store::idempotency::note_resource(&mut transaction, held.user, &held.key, made.id.as_uuid()).await?;
+    }
+    let record = Record::by(right.principal(), caller, right.action()).on("workspace", made.id.as_uuid(), &made.name);
+    let detail = serde_json::json!({
+        "context_url": made.context_url, "class": made.class, "organization_id": made.organization_id, "start": start_steps.is_some(),
+    });
+    api.audit(&mut transaction, record.detail(detail)).await?;
+    match start_steps {
+        Some(steps) => {
+            let start = Authorized::<Workspace, StartWorkspace>::check(right.principal(), made.clone())?;
+            made.instance = Some(start::insert(api, &mut transaction, &start, made.created_at, steps).await?);
+        }
+        None => api.changes().notify(&mut transaction, made.id).await?,
+    }
+    commit(transaction).await?;
+    Ok(())
+}
+
+/// The answer to a start: at once, or when it is ready or over.
+async fn finish(api: &Api, id: WorkspaceId, query: Wait) -> Result<Response, Problem> {
+    let patience = if query.wait.unwrap_or(false) { patience(api) } else { std::time::Duration::ZERO };
+    let waited = wait::until(api, id, patience, super::start::settled).await?;
+    let workspace = waited.workspace.ok_or_else(|| Problem::not_found("the workspace was deleted meanwhile"))?;
+    Ok(created(&workspace))
+}
+
+fn created(workspace: &Workspace) -> Response {
+    let mut response = answer(StatusCode::CREATED, workspace);
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/workspaces/{}", workspace.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}

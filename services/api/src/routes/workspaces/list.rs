@@ -1,0 +1,125 @@
+//! `GET /api/v1/workspaces`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use berth_api_types::public::{Page, Phase, Workspace};
+use berth_authz::{Authenticated, Authorized, Principal};
+use berth_http::{Json, PageQuery, Problem, Query};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::domain::authorize::{Installation, ListAllWorkspaces, ListOrganizationWorkspaces};
+use crate::domain::instance::parse_phase;
+use crate::http::caller::Caller;
+use crate::routes::organizations;
+use crate::routes::page::{one_more, page};
+use crate::state::Api;
+use crate::store;
+use crate::store::workspaces::{ListFilter, ListScope};
+
+/// Whose workspaces.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::routes) struct ScopeQuery {
+    /// `me` (default), or `all` for administrators.
+    #[serde(default)]
+    owner: Option<String>,
+    /// Everybody's in this organization, for its owners.
+    #[serde(default)]
+    organization: Option<String>,
+}
+
+/// Which workspaces are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::routes) struct ListQuery {
+    /// `me` (default), or `all` for administrators.
+    #[serde(default)]
+    owner: Option<String>,
+    /// Everybody's in this organization, for its owners.
+    #[serde(default)]
+    organization: Option<String>,
+    /// In one of these phases; may be given several times.
+    #[serde(default)]
+    phase: Vec<String>,
+    /// Of this class.
+    #[serde(default)]
+    class: Option<String>,
+    /// Of this repository: its web URL, or `host/owner/name`.
+    #[serde(default)]
+    repository: Option<String>,
+    /// With a name that begins so.
+    #[serde(default)]
+    name: Option<String>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// Workspaces a page, 1 to 200; 50 when left out.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+/// The right to list what the query asks for.
+pub(super) async fn scope(
+    api: &Api,
+    principal: &Arc<Principal>,
+    caller: &Caller,
+    query: &ScopeQuery,
+) -> Result<ListScope, Problem> {
+    match (query.owner.as_deref(), query.organization.as_deref()) {
+        (None | Some("me"), None) => Ok(ListScope::Own(principal.user_id)),
+        (Some("all"), None) => {
+            let right = Authorized::<Installation, ListAllWorkspaces>::check(principal, Installation)?;
+            Ok(ListScope::All(right))
+        }
+        (None, Some(organization)) => {
+            let right = organizations::load::<ListOrganizationWorkspaces>(api, principal, caller, organization).await?;
+            Ok(ListScope::Organization(right))
+        }
+        _ => Err(Problem::bad_request(
+            "invalid_query",
+            "owner is `me` or `all`, and not used together with organization",
+        )),
+    }
+}
+
+/// Workspaces, the newest first.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "list_workspaces", params(ListQuery),
+    responses((status = 200, body = Page<Workspace>), (status = "default", response = crate::openapi::ProblemResponse))
+)]
+pub(in crate::routes) async fn list(
+    State(api): State<Api>,
+    Authenticated(principal): Authenticated,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<Workspace>>, Problem> {
+    let scope_query = ScopeQuery { owner: query.owner, organization: query.organization };
+    let scope = scope(&api, &principal, &caller, &scope_query).await?;
+    let paging = PageQuery { cursor: query.cursor, limit: query.limit };
+    let limit = paging.limit()?;
+    let filter = ListFilter {
+        phases: phases(&query.phase)?,
+        class: query.class,
+        repository: query.repository,
+        name: query.name,
+    };
+    let mut conn = api.connection().await?;
+    let rows = store::workspaces::list(&mut conn, &scope, &filter, paging.position()?, one_more(limit)).await?;
+    let workspaces = rows.iter().map(crate::domain::workspace::Workspace::public).collect();
+    Ok(Json(page(workspaces, limit, |workspace: &Workspace| workspace.id)))
+}
+
+fn phases(texts: &[String]) -> Result<Option<Vec<Phase>>, Problem> {
+    let phases: Result<Vec<Phase>, Problem> = texts
+        .iter()
+        .map(|text| {
+            parse_phase(text).ok_or_else(|| {
+                let detail = "phase is one of Pending, Imagebuild, Creating, Initializing, Running, Stopping, Stopped";
+                Problem::bad_request("invalid_query", detail).with_error("phase", format!("{text:?} is no phase"))
+            })
+        })
+        .collect();
+    phases.map(|phases| (!phases.is_empty()).then_some(phases))
+}

@@ -1,0 +1,71 @@
+//! Workspaces.
+
+pub(super) mod create;
+pub(super) mod delete;
+pub(super) mod list;
+pub(super) mod receipt;
+pub(super) mod show;
+pub(super) mod start;
+pub(super) mod stop;
+pub(super) mod update;
+pub(super) mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use berth_api_types::public::AuditResult;
+use berth_authz::{Authorized, Principal};
+use berth_http::{Json, Problem};
+
+use crate::domain::authorize::WorkspaceAct;
+use crate::domain::workspace::Workspace;
+use crate::http::caller::Caller;
+use crate::http::etag::ETag;
+use crate::state::Api;
+use crate::store;
+use crate::store::audit::Record;
+use crate::store::workspaces::LoadError;
+
+/// The right to do `A` to the workspace in the path. What is refused to somebody who knows of it goes into the audit log.
+pub(in crate::routes) async fn load<A>(
+    api: &Api,
+    principal: &Arc<Principal>,
+    caller: &Caller,
+    reference: &str,
+) -> Result<Authorized<Workspace, A>, Problem>
+where
+    A: WorkspaceAct,
+{
+    let mut conn = api.connection().await?;
+    match store::workspaces::load::<A>(&mut conn, principal, reference).await {
+        Ok(right) => Ok(right),
+        Err(LoadError::Denied(denied)) => Err(denied.into()),
+        Err(LoadError::Store(error)) => Err(error.into()),
+        Err(LoadError::Refused { denied, workspace }) => {
+            let record =
+                Record::by(principal, caller, A::NAME).on("workspace", workspace.id.as_uuid(), &workspace.name);
+            api.audit(&mut conn, record.result(AuditResult::Denied)).await?;
+            Err(denied.into())
+        }
+    }
+}
+
+/// A workspace as an answer, with its version.
+fn answer(status: StatusCode, workspace: &Workspace) -> Response {
+    (status, [(header::ETAG, ETag::of_workspace(workspace).header())], Json(workspace.public())).into_response()
+}
+
+/// How long an answer may wait.
+fn patience(api: &Api) -> Duration {
+    Duration::from_secs(u64::from(api.config().wait_seconds))
+}
+
+/// What is being deleted takes no other orders.
+fn not_deleting(workspace: &Workspace) -> Result<(), Problem> {
+    if workspace.deleting {
+        return Err(Problem::conflict("being_deleted", "the workspace is being deleted"));
+    }
+    Ok(())
+}

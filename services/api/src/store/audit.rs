@@ -1,0 +1,236 @@
+//! The audit log: a row in the transaction of each change.
+
+use berth_api_types::public::{AuditEntry, AuditResult};
+use berth_authz::{Authorized, Credential, Principal};
+use berth_clock::{Clock, Entropy};
+use berth_ids::{AuditId, UserId};
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::domain::authorize::{Installation, ReadAudit};
+use crate::http::caller::Caller;
+
+/// What was done, by whom, from where.
+#[derive(Clone, Debug)]
+pub(crate) struct Record<'a> {
+    actor_id: Option<UserId>,
+    actor: String,
+    credential: String,
+    caller: Caller,
+    action: &'a str,
+    target_type: &'a str,
+    target_id: Option<Uuid>,
+    target: String,
+    result: AuditResult,
+    detail: Option<serde_json::Value>,
+}
+
+impl<'a> Record<'a> {
+    /// Somebody who is signed in did it.
+    #[must_use]
+    pub(crate) fn by(principal: &Principal, caller: &Caller, action: &'a str) -> Self {
+        let credential = match principal.credential {
+            Credential::Token { id } => format!("token:{id}"),
+            Credential::Session { id } => format!("session:{id}"),
+            Credential::Local => "local".to_owned(),
+        };
+        Self {
+            actor_id: Some(principal.user_id),
+            actor: principal.email.clone(),
+            credential,
+            caller: caller.clone(),
+            action,
+            target_type: "",
+            target_id: None,
+            target: String::new(),
+            result: AuditResult::Done,
+            detail: None,
+        }
+    }
+
+    /// Nobody was signed in: logins, the set-up. `actor` is whom they claimed to be.
+    #[must_use]
+    pub(crate) fn anonymous(actor: &str, caller: &Caller, action: &'a str) -> Self {
+        Self {
+            actor_id: None,
+            actor: actor.chars().take(254).collect(),
+            credential: "none".to_owned(),
+            caller: caller.clone(),
+            action,
+            target_type: "",
+            target_id: None,
+            target: String::new(),
+            result: AuditResult::Done,
+            detail: None,
+        }
+    }
+
+    /// The service did it by itself.
+    #[must_use]
+    pub(crate) fn system(job: &str, action: &'a str) -> Self {
+        let mut record = Self::anonymous(job, &Caller::default(), action);
+        record.credential = "system".to_owned();
+        record
+    }
+
+    /// What it was done to.
+    #[must_use]
+    pub(crate) fn on(mut self, kind: &'a str, id: Uuid, name: impl Into<String>) -> Self {
+        self.target_type = kind;
+        self.target_id = Some(id);
+        self.target = name.into();
+        self
+    }
+
+    /// The account that an anonymous act turned out to be of.
+    #[must_use]
+    pub(crate) const fn actor_is(mut self, user: UserId) -> Self {
+        self.actor_id = Some(user);
+        self
+    }
+
+    /// What changed; never a secret.
+    #[must_use]
+    pub(crate) fn detail(mut self, detail: serde_json::Value) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+
+    /// How it ended, when not well.
+    #[must_use]
+    pub(crate) const fn result(mut self, result: AuditResult) -> Self {
+        self.result = result;
+        self
+    }
+}
+
+const fn result_name(result: AuditResult) -> &'static str {
+    match result {
+        AuditResult::Done => "done",
+        AuditResult::Denied => "denied",
+        AuditResult::Failed => "failed",
+    }
+}
+
+/// Writes a row.
+///
+/// # Errors
+/// The database refuses; the change that it is about must then not happen either.
+pub(crate) async fn write(
+    conn: &mut PgConnection,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+    record: Record<'_>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO api.audit (id, at, actor_id, actor, credential, action, target_type, target_id, target, address, user_agent, result, detail)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(AuditId::new(clock, entropy))
+    .bind(clock.now())
+    .bind(record.actor_id)
+    .bind(record.actor)
+    .bind(record.credential)
+    .bind(record.action)
+    .bind(record.target_type)
+    .bind(record.target_id)
+    .bind(record.target)
+    .bind(record.caller.address)
+    .bind(record.caller.user_agent)
+    .bind(result_name(record.result))
+    .bind(record.detail)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Which rows are wanted; absent fields do not choose.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// Exactly this action.
+    pub action: Option<String>,
+    /// By this user.
+    pub actor_id: Option<UserId>,
+    /// On this thing.
+    pub target_id: Option<Uuid>,
+    /// Not before.
+    pub since: Option<DateTime<Utc>>,
+    /// Before.
+    pub until: Option<DateTime<Utc>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: AuditId,
+    at: DateTime<Utc>,
+    actor_id: Option<UserId>,
+    actor: String,
+    credential: String,
+    action: String,
+    target_type: String,
+    target_id: Option<Uuid>,
+    target: String,
+    address: String,
+    user_agent: String,
+    result: String,
+    detail: Option<serde_json::Value>,
+}
+
+/// Rows from the newest on, older than `before`.
+///
+/// # Errors
+/// The database, or a corrupt row.
+pub(crate) async fn list(
+    conn: &mut PgConnection,
+    _right: &Authorized<Installation, ReadAudit>,
+    filter: &Filter,
+    before: Option<AuditId>,
+    limit: i64,
+) -> Result<Vec<AuditEntry>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, at, actor_id, actor, credential, action, target_type, target_id, target, address, user_agent, result, detail
+         FROM api.audit
+         WHERE ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR action = $2) AND ($3::uuid IS NULL OR actor_id = $3)
+           AND ($4::uuid IS NULL OR target_id = $4) AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)
+         ORDER BY id DESC LIMIT $7",
+    )
+    .bind(before)
+    .bind(&filter.action)
+    .bind(filter.actor_id)
+    .bind(filter.target_id)
+    .bind(filter.since)
+    .bind(filter.until)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(entry).collect()
+}
+
+fn entry(row: Row) -> Result<AuditEntry, StoreError> {
+    let result = match row.result.as_str() {
+        "done" => AuditResult::Done,
+        "denied" => AuditResult::Denied,
+        "failed" => AuditResult::Failed,
+        _ => {
+            let id = row.id.to_string();
+            return Err(StoreError::Corrupt { table: "api.audit", column: "result", id, value: row.result });
+        }
+    };
+    Ok(AuditEntry {
+        id: row.id,
+        at: row.at,
+        actor_id: row.actor_id,
+        actor: row.actor,
+        credential: row.credential,
+        action: row.action,
+        target_type: row.target_type,
+        target_id: row.target_id.map(|id| id.to_string()),
+        target: row.target,
+        address: row.address,
+        user_agent: row.user_agent,
+        result,
+        detail: row.detail,
+    })
+}

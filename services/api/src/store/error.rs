@@ -1,0 +1,86 @@
+//! What can go wrong in the database, and what of it is the client's to know.
+
+use berth_http::Problem;
+
+/// A uniqueness rule that a change would break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Conflict {
+    /// `workspaces_owner_name_key`.
+    #[error("you have another workspace with this name")]
+    WorkspaceName,
+    /// `users_email_key`.
+    #[error("there is an account with this address already")]
+    Email,
+    /// `members_pkey`.
+    #[error("they are a member already: change their role instead")]
+    Member,
+    /// `instances_live_key`.
+    #[error("the workspace is running already")]
+    Running,
+}
+
+impl Conflict {
+    /// The one place that knows constraint names.
+    fn of_constraint(name: &str) -> Option<Self> {
+        match name {
+            "workspaces_owner_name_key" => Some(Self::WorkspaceName),
+            "users_email_key" => Some(Self::Email),
+            "members_pkey" => Some(Self::Member),
+            "instances_live_key" => Some(Self::Running),
+            _ => None,
+        }
+    }
+
+    /// Stable code of the problem.
+    #[must_use]
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::WorkspaceName => "name_taken",
+            Self::Email => "email_taken",
+            Self::Member => "already_member",
+            Self::Running => "already_running",
+        }
+    }
+}
+
+/// Why a store function did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// A rule of the data forbids it.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// A row holds what no code of ours writes.
+    #[error("the row {id} of {table} has a wrong value in {column}: {value:?}")]
+    Corrupt {
+        /// Table.
+        table: &'static str,
+        /// Column.
+        column: &'static str,
+        /// Its key.
+        id: String,
+        /// What is there.
+        value: String,
+    },
+    /// The database failed or refused.
+    #[error("the database could not do it")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let conflict = error.as_database_error().and_then(|error| error.constraint()).and_then(Conflict::of_constraint);
+        conflict.map_or(Self::Database(error), Self::Conflict)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(conflict) => Self::conflict(conflict.code(), conflict.to_string()),
+            StoreError::Database(
+                sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed,
+            ) => Self::unavailable("the database cannot be reached; try again").with_source(error),
+            StoreError::Corrupt { .. } | StoreError::Database(_) => Self::internal(error),
+        }
+    }
+}

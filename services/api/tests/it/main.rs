@@ -1,0 +1,1 @@
+//! Tests of the api service against a real Postgres.
