@@ -1,11 +1,18 @@
 //! An OCI runtime: create, start, enter and delete containers.
 
 pub mod cgroup;
+pub mod cli;
+pub mod container;
 mod error;
 mod files;
+mod hooks;
+mod log;
+mod process;
 mod rootfs;
 pub mod seccomp;
 pub mod spec;
+mod socket;
 mod time;
+mod timeline;
 
 pub use error::{Code, Error, Phase, Result};

@@ -95,11 +95,14 @@ pub fn ignore_signals(signals: &[Signal]) {
     }
 }
 
-/// Signals every process this one can see and may signal, but for itself (and process 1).
+/// Signals every other process of the pid namespace. Only its process 1 may: for anyone else, "everyone" is a whole machine.
 ///
 /// # Errors
-/// What kill(2) reports; `ESRCH` when there is no other process.
+/// `EPERM` when this is not process 1; otherwise what kill(2) reports, `ESRCH` when there is no other process.
 pub fn signal_everyone(signal: Signal) -> Result<(), Errno> {
+    if !rustix::process::getpid().is_init() {
+        return Err(Errno::PERM);
+    }
     // SAFETY: kill has no memory effects.
     check_int(unsafe { libc::kill(-1, signal.as_raw()) }).map(drop)
 }
@@ -151,6 +154,11 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| assert_eq!(fork(|| 0), Err(Errno::BUSY)));
         });
+    }
+
+    #[test]
+    fn only_process_one_signals_everyone() {
+        assert_eq!(signal_everyone(Signal::URG), Err(Errno::PERM));
     }
 
     #[test]

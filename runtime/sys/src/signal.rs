@@ -1,10 +1,10 @@
 //! Signal masks, dispositions and signalfd.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::raw::{check_int, owned};
+use crate::raw::{check, check_int, owned};
 
 /// Number of the last signal.
 pub const LAST: i32 = 64;
@@ -53,4 +53,19 @@ pub fn reset(signal: i32) {
 pub fn number_of(record: &[u8; 128]) -> i32 {
     let [a, b, c, d, ..] = *record;
     i32::from_ne_bytes([a, b, c, d])
+}
+
+/// Sends a signal by number (0 only asks whether the process is there).
+pub fn send(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: integers only.
+    check_int(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Sends a signal by number to the process behind a pidfd.
+pub fn send_by_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: a null siginfo makes it an ordinary kill.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    check(ret).map(drop)
 }

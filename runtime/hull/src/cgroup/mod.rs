@@ -6,6 +6,7 @@
 pub(crate) mod devices;
 pub(crate) mod freeze;
 pub(crate) mod layout;
+pub(crate) mod systemd;
 mod v1;
 pub(crate) mod v2;
 
@@ -335,6 +336,21 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Goes to a sub-group that `exec --cgroup` names; without a controller in all hierarchies.
+    pub(crate) fn descend(&mut self, controller: &str, path: &str) -> Result<()> {
+        let wanted = |name: &str| controller.is_empty() || name.split(',').any(|c| c == controller);
+        let mut any = false;
+        for directory in self.v1.iter_mut().filter(|d| wanted(&d.name)) {
+            directory.descend(path)?;
+            any = true;
+        }
+        if let Some(directory) = self.v2.as_mut().filter(|_| controller.is_empty()) {
+            directory.descend(path)?;
+            any = true;
+        }
+        if any { Ok(()) } else { Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {controller:?}"))) }
+    }
+
     /// Descriptors of the version 1 `tasks` files, by which a process with one thread moves itself without the lock
     /// that moving others takes.
     pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>> {
@@ -414,11 +430,8 @@ impl Cgroup {
         let frozen = self.freeze().is_ok();
         let result = self.processes().map(|pids| {
             for pid in pids {
-                let (Some(pid), Some(signal)) = (rustix::process::Pid::from_raw(pid), rustix::process::Signal::from_named_raw(signal)) else {
-                    continue;
-                };
                 // A process that ended meanwhile needs no signal.
-                let _ = rustix::process::kill_process(pid, signal);
+                let _ = hull_sys::signal::send(pid, signal);
             }
         });
         if frozen {
@@ -435,13 +448,69 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Removes the directories, and the unit they belong to.
+    pub(crate) fn remove_all(&self) -> Result<()> {
+        if self.driver == Driver::Systemd
+            && let Some(unit) = &self.unit
+        {
+            systemd::stop(unit)?;
+        }
+        self.remove()
+    }
+
+    /// Whether the kernel killed something inside for lack of memory.
+    pub(crate) fn had_oom_kill(&self) -> bool {
+        let counted = |text: &str, key: &str| {
+            text.lines().any(|l| l.strip_prefix(key).is_some_and(|n| n.trim().parse::<u64>().is_ok_and(|n| n > 0)))
+        };
+        if let Some(directory) = self.with_controller("memory") {
+            return files::read_text_at(&directory.fd, "memory.oom_control", 4096).is_ok_and(|t| counted(&t, "oom_kill "));
+        }
+        self.v2
+            .as_ref()
+            .and_then(|d| files::read_text_at(&d.fd, "memory.events", 4096).ok())
+            .is_some_and(|t| counted(&t, "oom_kill "))
+    }
+
     /// Waits until no process is left inside, at most that long.
     pub(crate) fn wait_empty(&self, milliseconds: u32) -> Result<bool> {
         freeze::wait_event(self.v2.as_ref(), "populated 0", milliseconds, &|| self.processes().is_ok_and(|p| p.is_empty()))
     }
 }
 
+/// Moves a process into a version 2 directory, or where the first process inside it is.
+pub(crate) fn join_near(dir: BorrowedFd<'_>, path: &str, pid: i32) -> Result<()> {
+    let text = pid.to_string();
+    match files::write_at(dir, "cgroup.procs", text.as_bytes()) {
+        Ok(()) => return Ok(()),
+        Err(Errno::BUSY | Errno::OPNOTSUPP) => {}
+        Err(e) => return Err(Error::os(Code::CgroupJoin, path, e)),
+    }
+    let mut joined = false;
+    for_each_child(dir, &mut |_, child| {
+        if !joined && files::write_at(&child, "cgroup.procs", text.as_bytes()).is_ok() {
+            joined = true;
+        }
+        Ok(())
+    })
+    .context(Code::CgroupJoin, path)?;
+    if joined { Ok(()) } else { Err(Error::os(Code::CgroupJoin, path, Errno::BUSY)) }
+}
+
 impl Directory {
+    /// Goes to a sub-group, part by part and never upwards (a prefix of the path's text is no proof).
+    fn descend(&mut self, path: &str) -> Result<()> {
+        for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
+            if part == ".." {
+                return Err(Error::new(Code::Usage, format!("--cgroup {path}: it must be below the container's cgroup")));
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            self.fd = rustix::fs::openat(&self.fd, part, flags, Mode::empty()).with(Code::CgroupJoin, || format!("{}/{part}", self.path))?;
+            self.path = format!("{}/{part}", self.path);
+        }
+        Ok(())
+    }
+
     fn must_be_empty(&self) -> Result<()> {
         let mut pids = Vec::new();
         collect_processes(self.fd.as_fd(), &mut pids).with(Code::CgroupRead, || self.path.clone())?;

@@ -1,0 +1,139 @@
+//! `hull exec`.
+
+use super::super::Global;
+use super::super::parse::Parsed;
+use crate::container::exec::{self, ExecOptions};
+use crate::container::foreground::{self, Signals};
+use crate::container::store::Entry;
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::process::caps;
+use crate::spec::{Capabilities, Process};
+use crate::timeline;
+
+pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
+    let detach = parsed.is("detach");
+    let options = ExecOptions {
+        root: global.root.clone(),
+        id: parsed.arg(0).to_owned(),
+        process: process(global, parsed)?,
+        console_socket: parsed.owned("console-socket"),
+        pid_file: parsed.owned("pid-file"),
+        pidfd_socket: parsed.owned("pidfd-socket"),
+        preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),
+        ignore_paused: parsed.is("ignore-paused"),
+        cgroups: parsed.all("cgroup").map(cgroup).collect(),
+        foreground: !detach,
+    };
+    let signals = if detach { None } else { Some(Signals::catch()?) };
+    let executed = exec::exec(&options)?;
+    timeline::mark("started");
+    match signals {
+        Some(signals) => foreground::attend(&executed.pidfd, &signals, executed.terminal.as_ref()),
+        None => Ok(0),
+    }
+}
+
+/// `controller:path`, or a path for all of them.
+fn cgroup(text: &str) -> (String, String) {
+    match text.split_once(':') {
+        Some((controller, path)) => (controller.to_owned(), path.to_owned()),
+        None => (String::new(), text.to_owned()),
+    }
+}
+
+/// The process from a file, or the container's own with what the flags change.
+fn process(global: &Global, parsed: &Parsed) -> Result<Process> {
+    if let Some(path) = parsed.owned("process") {
+        let bytes = files::read_at(rustix::fs::CWD, &path, 16 << 20).context(Code::InputFile, &path)?;
+        return serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")));
+    }
+    if parsed.args.len() < 2 {
+        return Err(Error::new(Code::Usage, "process args cannot be empty"));
+    }
+    let spec = Entry::open(&global.root, parsed.arg(0))?.config()?;
+    let mut process = spec.process.unwrap_or_default();
+    process.args = parsed.args.get(1..).unwrap_or(&[]).to_vec();
+    // As runc: an adjusted process is the container's own but for what is said here.
+    if let Some(cwd) = parsed.owned("cwd") {
+        process.cwd = cwd;
+    }
+    if let Some(profile) = parsed.owned("apparmor") {
+        process.apparmor_profile = Some(profile);
+    }
+    if let Some(label) = parsed.owned("process-label") {
+        process.selinux_label = Some(label);
+    }
+    let added: Vec<String> = parsed.all("cap").map(str::to_owned).collect();
+    if !added.is_empty() {
+        add_capabilities(process.capabilities.get_or_insert_default(), &added)?;
+    }
+    process.env.extend(parsed.all("env").map(str::to_owned));
+    process.terminal = parsed.is("tty");
+    if let Some(value) = parsed.get("no-new-privs") {
+        process.no_new_privileges = value == "true";
+    }
+    if let Some(user) = parsed.owned("user") {
+        let (uid, gid) = parse_user(&user)?;
+        process.user.uid = uid;
+        if let Some(gid) = gid {
+            process.user.gid = gid;
+        }
+    }
+    let groups: Vec<&str> = parsed.all("additional-gids").collect();
+    for group in groups {
+        let gid = files::parse_unsigned(group).ok_or_else(|| id_error("additional-gids", group))?;
+        process.user.additional_gids.push(gid);
+    }
+    Ok(process)
+}
+
+/// Adds to the sets in force, never to the inheritable one (CVE-2022-29162).
+fn add_capabilities(capabilities: &mut Capabilities, added: &[String]) -> Result<()> {
+    for name in added {
+        if caps::bit(name).is_none() {
+            return Err(Error::new(Code::Usage, format!("--cap {name:?} is not a capability")));
+        }
+        let sets = [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted];
+        for set in sets {
+            set.push(name.clone());
+        }
+    }
+    Ok(())
+}
+
+fn id_error(flag: &str, text: &str) -> Error {
+    Error::new(Code::Usage, format!("--{flag} {text:?} is not a number from 0 to 4294967295"))
+}
+
+/// Numbers only: the container's /etc/passwd decides nothing (CVE-2016-3697, CVE-2026-30892).
+fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid)),
+        None => (text, None),
+    };
+    let number = |n: &str| files::parse_unsigned::<u32>(n).filter(|n| *n != u32::MAX).ok_or_else(|| id_error("user", n));
+    Ok((number(uid)?, gid.map(number).transpose()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_strict_numbers() {
+        assert_eq!(parse_user("1").unwrap(), (1, None));
+        assert_eq!(parse_user("1:2").unwrap(), (1, Some(2)));
+        for bad in ["", " 1", "1x", "4294967295", "4294967296", "-1", "root", "1:", ":1"] {
+            assert!(parse_user(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn added_capabilities_are_not_inheritable() {
+        let mut c = Capabilities::default();
+        add_capabilities(&mut c, &["CAP_NET_RAW".into()]).unwrap();
+        assert_eq!(c.permitted, ["CAP_NET_RAW"]);
+        assert!(c.inheritable.is_empty() && c.ambient.is_empty());
+    }
+}

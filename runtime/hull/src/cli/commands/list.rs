@@ -1,0 +1,46 @@
+//! `hull list`.
+
+use std::fmt::Write as _;
+
+use super::super::parse::Parsed;
+use super::super::{Global, print, print_json};
+use crate::container::{self, Report, store::Entry};
+use crate::error::{Code, Error, Result};
+
+pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
+    let ids = Entry::list(&global.root)?;
+    if parsed.is("quiet") {
+        return print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>());
+    }
+    // One that is being made or deleted right now is left out.
+    let reports: Vec<Report> = ids.iter().filter_map(|id| container::report(&global.root, id).ok()).collect();
+    match parsed.get("format").unwrap_or("table") {
+        "json" => print_json(&reports),
+        "table" | "" => print(&table(&reports)),
+        other => Err(Error::new(Code::Usage, format!("invalid format option: {other}"))),
+    }
+}
+
+fn table(reports: &[Report]) -> String {
+    let rows: Vec<[String; 6]> = std::iter::once(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned))
+        .chain(reports.iter().map(|r| {
+            [r.id.clone(), r.pid.to_string(), r.status.to_owned(), r.bundle.clone(), r.created.clone(), r.owner.clone()]
+        }))
+        .collect();
+    let mut widths = [12usize; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len().saturating_add(3));
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(out, "{cell:width$}");
+        }
+        let trimmed = out.trim_end_matches(' ').len();
+        out.truncate(trimmed);
+        out.push('\n');
+    }
+    out
+}

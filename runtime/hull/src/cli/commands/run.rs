@@ -1,0 +1,38 @@
+//! `hull run`.
+
+use super::super::Global;
+use super::super::parse::Parsed;
+use crate::container::create::{self, release};
+use crate::container::foreground::{self, Signals};
+use crate::container::{delete, start};
+use crate::error::Result;
+use crate::timeline;
+
+pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
+    let mut options = super::create::options(global, parsed, parsed.arg(0))?;
+    let detach = parsed.is("detach");
+    options.run = true;
+    options.foreground = !detach;
+    let signals = if detach { None } else { Some(Signals::catch()?) };
+    let created = create::create(&options)?;
+    let undo = |error| {
+        let _ = delete::delete(&global.root, &options.id, true);
+        error
+    };
+    // The lock is for other commands of this container; deleting below takes it again by another handle.
+    created.entry.unlock();
+    release(&created.sync).map_err(undo)?;
+    timeline::mark("started");
+    start::poststart(&created.bundle.spec, &options.id, &created.bundle.path, created.state.pid).map_err(undo)?;
+    let Some(signals) = signals else { return Ok(0) };
+    let status = foreground::attend(&created.pidfd, &signals, created.terminal.as_ref())?;
+    timeline::mark("ended");
+    if parsed.is("keep") {
+        created.entry.save_exit(status)?;
+    } else {
+        created.entry.lock()?;
+        delete::clean(&created.entry, &created.state, true)?;
+    }
+    timeline::mark("deleted");
+    Ok(status)
+}

@@ -1,0 +1,158 @@
+//! The command line.
+
+mod commands;
+mod help;
+mod parse;
+mod signals;
+mod table;
+
+use crate::cgroup::Driver;
+use crate::error::{Code, Error, Result};
+use crate::log::{self, Level};
+use crate::{files, timeline};
+use parse::Parsed;
+
+/// Version of the program.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Version of the specification that is followed.
+pub(crate) const SPEC_VERSION: &str = "1.3.0";
+
+/// What the flags before the command say.
+#[derive(Debug)]
+pub(crate) struct Global {
+    /// Directory of the records.
+    pub(crate) root: String,
+    pub(crate) driver: Driver,
+}
+
+/// Runs the command line of the program and ends it with the command's exit status.
+pub fn main() -> ! {
+    let status = match crate::process::launch::fill_stdio() {
+        Ok(()) => run(),
+        Err(_) => 1,
+    };
+    std::process::exit(status)
+}
+
+fn run() -> i32 {
+    let words: Vec<String> = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
+        Ok(words) => words,
+        Err(word) => {
+            log::fatal(&Error::new(Code::Usage, format!("{} is not UTF-8", word.display())));
+            return 1;
+        }
+    };
+    match dispatch(&words) {
+        Ok(status) => status,
+        Err((error, status)) => {
+            log::fatal(&error);
+            status
+        }
+    }
+}
+
+fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
+    let fail = |e| (e, 1);
+    let (global, used) = parse::parse(words, table::GLOBAL, true).map_err(fail)?;
+    let Some(name) = global.args.first() else {
+        if global.is("version") {
+            return commands::info::print_version().map_err(fail);
+        }
+        return print(&help::overview()).map_err(fail);
+    };
+    let level = if global.is("debug") {
+        Level::Debug
+    } else {
+        let name = global.get("log-level").unwrap_or("warn");
+        Level::parse(name).ok_or_else(|| fail(Error::new(Code::Usage, format!("--log-level {name:?} is not known"))))?
+    };
+    let json = match global.get("log-format").unwrap_or("text") {
+        "text" | "" => false,
+        "json" => true,
+        other => return Err(fail(Error::new(Code::Usage, format!("invalid log-format: {other}")))),
+    };
+    log::setup(global.get("log"), json, level).map_err(fail)?;
+    if name == "help" {
+        return help_for(words.get(used)).map_err(fail);
+    }
+    let Some(command) = table::COMMANDS.iter().find(|c| c.name == name) else {
+        return Err(fail(Error::new(Code::Usage, format!("No help topic for '{name}'"))));
+    };
+    if let Some(path) = global.get("timeline") {
+        timeline::open(path).map_err(fail)?;
+    }
+    let rest = words.get(used..).unwrap_or(&[]);
+    if rest.iter().take_while(|w| *w != "--").any(|w| w == "--help" || w == "-h") && !command.trailing {
+        return print(&help::command(command)).map_err(fail);
+    }
+    let failure = if command.name == "exec" { 255 } else { 1 };
+    let context = Global { root: root(&global), driver: driver(&global).map_err(fail)? };
+    let parsed = parse_command(command, rest).map_err(|e| (e, failure))?;
+    (command.run)(&context, &parsed).map_err(|e| (e, failure))
+}
+
+fn parse_command(command: &table::Command, rest: &[String]) -> Result<Parsed> {
+    let (mut parsed, used) = parse::parse(rest, command.flags, command.trailing)?;
+    if command.trailing {
+        let mut trailing = rest.get(used..).unwrap_or(&[]);
+        if trailing.first().is_some_and(|w| w == "--") {
+            trailing = trailing.get(1..).unwrap_or(&[]);
+        }
+        parsed.args.extend(trailing.iter().cloned());
+    }
+    let (fewest, most) = command.args;
+    if parsed.args.len() < fewest || parsed.args.len() > most {
+        let wants = if fewest == most { format!("exactly {fewest}") } else { format!("at least {fewest}") };
+        return Err(Error::new(Code::Usage, format!("hull {}: requires {wants} argument(s): hull {} [options] {}", command.name, command.name, command.usage)));
+    }
+    Ok(parsed)
+}
+
+fn help_for(name: Option<&String>) -> Result<i32> {
+    match name.and_then(|n| table::COMMANDS.iter().find(|c| c.name == n)) {
+        Some(command) => print(&help::command(command)),
+        None => print(&help::overview()),
+    }
+}
+
+/// Where the records are: root has /run, others what their login session gave them.
+fn root(global: &Parsed) -> String {
+    if let Some(root) = global.owned("root") {
+        return crate::container::bundle::absolute(&root).unwrap_or(root);
+    }
+    if rustix::process::geteuid().is_root() {
+        return "/run/hull".to_owned();
+    }
+    match std::env::var("XDG_RUNTIME_DIR") {
+        Ok(dir) if dir.starts_with('/') => format!("{dir}/hull"),
+        _ => format!("/tmp/hull-{}", rustix::process::geteuid().as_raw()),
+    }
+}
+
+fn driver(global: &Parsed) -> Result<Driver> {
+    if global.is("systemd-cgroup") {
+        return Ok(Driver::Systemd);
+    }
+    match global.get("cgroup-manager").unwrap_or("cgroupfs") {
+        "cgroupfs" | "" => Ok(Driver::Cgroupfs),
+        "systemd" => Ok(Driver::Systemd),
+        "disabled" => Ok(Driver::Disabled),
+        other => Err(Error::new(Code::Usage, format!("--cgroup-manager {other:?}: cgroupfs, systemd or disabled"))),
+    }
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> Result<i32> {
+    match files::write_all(rustix::stdio::stdout(), text.as_bytes()) {
+        // Nobody reads any more: what was wanted has been read.
+        Ok(()) | Err(rustix::io::Errno::PIPE) => Ok(0),
+        Err(e) => Err(Error::os(Code::Output, "", e)),
+    }
+}
+
+/// Prints a value as indented JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<i32> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+    print(&(text + "\n"))
+}

@@ -1,0 +1,206 @@
+//! Reading a bundle and checking everything that can be checked before anything is made.
+
+use rustix::fs::CWD;
+
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::hooks;
+use crate::process::limits;
+use crate::rootfs::options;
+use crate::spec::{Linux, NamespaceType, Process, Spec};
+
+/// Largest `config.json` that is read.
+const CONFIG_LIMIT: usize = 64 << 20;
+
+/// A bundle.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// Absolute path.
+    pub(crate) path: String,
+    pub(crate) spec: Spec,
+    /// The configuration as it was read.
+    pub(crate) json: Vec<u8>,
+}
+
+impl Bundle {
+    /// Reads `config.json` of a bundle.
+    pub(crate) fn load(path: &str) -> Result<Self> {
+        let path = absolute(path)?;
+        let file = format!("{path}/config.json");
+        let json = files::read_at(CWD, &file, CONFIG_LIMIT).context(Code::ConfigRead, &file)?;
+        let spec: Spec = serde_json::from_slice(&json).map_err(|e| Error::new(Code::ConfigInvalid, format!("{file}: {e}")))?;
+        let bundle = Self { path, spec, json };
+        check(&bundle.spec)?;
+        Ok(bundle)
+    }
+
+    /// The Linux part; absent means empty.
+    pub(crate) fn linux(&self) -> &Linux {
+        static EMPTY: std::sync::OnceLock<Linux> = std::sync::OnceLock::new();
+        self.spec.linux.as_ref().unwrap_or_else(|| EMPTY.get_or_init(Linux::default))
+    }
+
+    /// Absolute path of the root directory.
+    pub(crate) fn rootfs(&self) -> Result<String> {
+        let root = self.spec.root.as_ref().filter(|r| !r.path.is_empty());
+        let root = root.ok_or_else(|| Error::new(Code::ConfigInvalid, "root.path is missing"))?;
+        Ok(if root.path.starts_with('/') { root.path.clone() } else { format!("{}/{}", self.path, root.path) })
+    }
+}
+
+/// A path as seen from the root directory.
+pub(crate) fn absolute(path: &str) -> Result<String> {
+    if path.starts_with('/') {
+        return Ok(path.trim_end_matches('/').to_owned());
+    }
+    let cwd = rustix::process::getcwd(Vec::new()).context(Code::ConfigRead, "working directory")?;
+    let cwd = cwd.to_string_lossy();
+    Ok(if path.is_empty() || path == "." { cwd.into_owned() } else { format!("{cwd}/{path}").trim_end_matches('/').to_owned() })
+}
+
+fn invalid(what: impl Into<String>) -> Error {
+    Error::new(Code::ConfigInvalid, what)
+}
+
+/// Checks a configuration.
+pub(crate) fn check(spec: &Spec) -> Result<()> {
+    check_version(&spec.oci_version)?;
+    let platforms = [
+        ("windows", spec.windows.is_some()),
+        ("solaris", spec.solaris.is_some()),
+        ("vm", spec.vm.is_some()),
+        ("zos", spec.zos.is_some()),
+        ("freebsd", spec.freebsd.is_some()),
+    ];
+    if let Some((name, _)) = platforms.iter().find(|(_, there)| *there) {
+        return Err(Error::new(Code::Unsupported, format!("{name}: this runtime makes Linux containers")));
+    }
+    if let Some(hooks) = &spec.hooks {
+        hooks::check("prestart", &hooks.prestart)?;
+        hooks::check("createRuntime", &hooks.create_runtime)?;
+        hooks::check("createContainer", &hooks.create_container)?;
+        hooks::check("startContainer", &hooks.start_container)?;
+        hooks::check("poststart", &hooks.poststart)?;
+        hooks::check("poststop", &hooks.poststop)?;
+    }
+    if let Some(process) = &spec.process {
+        check_process(process)?;
+    }
+    if let Some(linux) = &spec.linux {
+        check_linux(spec, linux)?;
+    }
+    let has = |kind| spec.linux.as_ref().is_some_and(|l| l.namespaces.iter().any(|n| n.r#type == kind));
+    for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+        if value.as_ref().is_some_and(|v| !v.is_empty()) && !has(NamespaceType::Uts) {
+            return Err(invalid(format!("{name} needs a uts namespace: it would change the host's")));
+        }
+    }
+    Ok(())
+}
+
+/// Version 1 of the specification, of any minor release.
+fn check_version(version: &str) -> Result<()> {
+    let core = version.split(['-', '+']).next().unwrap_or("");
+    let parts: Vec<Option<u32>> = core.split('.').map(files::parse_unsigned).collect();
+    match parts.as_slice() {
+        [Some(1), Some(_), Some(_)] => Ok(()),
+        _ => Err(invalid(format!("ociVersion {version:?}: this runtime follows 1.x.y"))),
+    }
+}
+
+/// Checks `process`, also when `exec` brings one.
+pub(crate) fn check_process(process: &Process) -> Result<()> {
+    if process.command_line.as_ref().is_some_and(|c| !c.is_empty()) {
+        return Err(Error::new(Code::Unsupported, "process.commandLine: it is for Windows, use process.args"));
+    }
+    if !process.cwd.starts_with('/') {
+        return Err(invalid(format!("process.cwd {:?} must be an absolute path", process.cwd)));
+    }
+    if process.args.is_empty() {
+        return Err(invalid("process.args is empty"));
+    }
+    if let Some(variable) = process.env.iter().find(|v| v.contains('\0') || v.starts_with('=') || v.is_empty()) {
+        return Err(invalid(format!("process.env: {variable:?} is not NAME=value")));
+    }
+    if let Some(umask) = process.user.umask.filter(|u| *u > 0o777) {
+        return Err(invalid(format!("process.user.umask {umask:#o} is above 0777")));
+    }
+    if process.oom_score_adj.is_some_and(|s| !(-1000..=1000).contains(&s)) {
+        return Err(invalid("process.oomScoreAdj must be from -1000 to 1000"));
+    }
+    limits::check_rlimits(&process.rlimits)
+}
+
+fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
+    let has = |kind| linux.namespaces.iter().any(|n| n.r#type == kind);
+    let makes = |kind| linux.namespaces.iter().any(|n| n.r#type == kind && n.path.as_ref().is_none_or(String::is_empty));
+    for (index, namespace) in linux.namespaces.iter().enumerate() {
+        if linux.namespaces.iter().take(index).any(|other| other.r#type == namespace.r#type) {
+            return Err(invalid(format!("linux.namespaces: {:?} is given twice", namespace.r#type)));
+        }
+        if let Some(path) = namespace.path.as_ref().filter(|p| !p.is_empty() && !p.starts_with('/')) {
+            return Err(invalid(format!("linux.namespaces: path {path:?} must be absolute")));
+        }
+    }
+    if makes(NamespaceType::User) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
+        return Err(invalid("a new user namespace needs linux.uidMappings and linux.gidMappings"));
+    }
+    if !has(NamespaceType::User) && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty()) {
+        return Err(invalid("linux.uidMappings and gidMappings need a user namespace"));
+    }
+    if !linux.time_offsets.is_empty() && !makes(NamespaceType::Time) {
+        return Err(invalid("linux.timeOffsets need a new time namespace"));
+    }
+    for clock in linux.time_offsets.keys() {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(invalid(format!("linux.timeOffsets: {clock:?} has no offset; monotonic and boottime have")));
+        }
+    }
+    if !linux.net_devices.is_empty() && !has(NamespaceType::Network) {
+        return Err(invalid("linux.netDevices need a network namespace"));
+    }
+    if let Some(name) = linux.rootfs_propagation.as_deref().filter(|p| !p.is_empty())
+        && options::propagation(name).is_none()
+    {
+        return Err(invalid(format!("linux.rootfsPropagation {name:?} is not a propagation")));
+    }
+    if !has(NamespaceType::Mount) {
+        let masks = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
+        if !spec.mounts.is_empty() || masks {
+            return Err(invalid("mounts, maskedPaths and readonlyPaths need a mount namespace: they would change the host's mounts"));
+        }
+        if spec.root.as_ref().is_some_and(|r| r.readonly) {
+            return Err(invalid("root.readonly needs a mount namespace"));
+        }
+    }
+    for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
+        if !path.starts_with('/') {
+            return Err(invalid(format!("linux.maskedPaths and readonlyPaths: {path:?} must be absolute")));
+        }
+    }
+    for key in linux.sysctl.keys() {
+        super::sysctl::check(key, &has)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_the_first_major_are_followed() {
+        for good in ["1.0.0", "1.3.0", "1.0.2-dev", "1.9.9+x"] {
+            assert!(check_version(good).is_ok(), "{good}");
+        }
+        for bad in ["", "2.0.0", "1.0", "x"] {
+            assert!(check_version(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts_without_a_mount_namespace_are_refused() {
+        let spec: Spec = serde_json::from_str(r#"{"ociVersion":"1.0.0","mounts":[{"destination":"/x"}],"linux":{}}"#).unwrap();
+        assert!(check(&spec).unwrap_err().to_string().contains("mount namespace"));
+    }
+}

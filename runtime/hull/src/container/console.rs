@@ -1,0 +1,89 @@
+//! Terminals: made in the container's devpts, the master handed out by descriptor.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, Uid};
+use rustix::mount::OpenTreeFlags;
+use rustix::pty::OpenptFlags;
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::init::TerminalTo;
+use super::sync::{self, Message};
+use crate::error::{Code, Context, Error, Result};
+use crate::process::launch::take_terminal;
+use crate::rootfs::mounts::move_onto;
+use crate::rootfs::resolve::Root;
+use crate::socket;
+use crate::spec::Process;
+
+/// Both ends of a terminal.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    pub(crate) master: OwnedFd,
+    slave: OwnedFd,
+}
+
+fn from_master(master: OwnedFd, process: &Process) -> Result<Terminal> {
+    rustix::pty::unlockpt(&master).context(Code::Console, "unlock")?;
+    // By descriptor, never by the name the pty has in some mount (CVE-2025-52565).
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).context(Code::Console, "other end")?;
+    if let Some(size) = &process.console_size {
+        let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&slave, size).context(Code::Console, "size")?;
+    }
+    let _ = rustix::fs::fchown(&slave, Some(Uid::from_raw(process.user.uid)), None);
+    Ok(Terminal { master, slave })
+}
+
+/// Makes a terminal in the container's devpts, and /dev/console of it.
+pub(crate) fn open_inside(devpts: Option<&OwnedFd>, root: &Root, process: &Process) -> Result<Terminal> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = match devpts {
+        Some(devpts) => rustix::fs::openat(devpts, "ptmx", flags, Mode::empty()),
+        None => rustix::fs::open("/dev/ptmx", flags, Mode::empty()),
+    }
+    .context(Code::Console, "ptmx")?;
+    let terminal = from_master(master, process)?;
+    if let Ok(dev) = root.open_no_symlinks("/dev") {
+        let make = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Never through a link of the image (CVE-2026-88264).
+        let target = match rustix::fs::openat(&dev, "console", path, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(_) => rustix::fs::openat(&dev, "console", make, Mode::from_raw_mode(0o600)).context(Code::Console, "/dev/console")?,
+        };
+        let stat = rustix::fs::fstat(&target).context(Code::Console, "/dev/console")?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
+            return Err(Error::new(Code::Console, "/dev/console is a symlink"));
+        }
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = rustix::mount::open_tree(&terminal.slave, "", clone).context(Code::Console, "/dev/console")?;
+        move_onto(&tree, &target, "/dev/console")?;
+    }
+    Ok(terminal)
+}
+
+/// Makes a terminal in the devpts of the caller's mount namespace.
+pub(crate) fn open_on_host(process: &Process) -> Result<Terminal> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::open("/dev/ptmx", flags, Mode::empty()).context(Code::Console, "/dev/ptmx")?;
+    from_master(master, process)
+}
+
+/// Hands the master out.
+pub(crate) fn send(to: &TerminalTo, master: &OwnedFd, sync: impl AsFd) -> Result<()> {
+    match to {
+        TerminalTo::Socket(socket) => socket::send_with_fd(socket, b"/dev/ptmx", master).context(Code::Console, "console socket"),
+        TerminalTo::Runtime => {
+            let copy = rustix::io::fcntl_dupfd_cloexec(master, 3).context(Code::Console, "master")?;
+            sync::send(sync, &Message::Terminal(copy)).context(Code::Console, "runtime")
+        }
+    }
+}
+
+/// Makes the terminal the caller's; the master is closed.
+pub(crate) fn attach(terminal: Terminal) -> Result<()> {
+    drop(terminal.master);
+    take_terminal(&terminal.slave)
+}

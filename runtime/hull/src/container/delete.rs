@@ -1,0 +1,163 @@
+//! Deleting containers and sending them signals.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::store::{Entry, State, Status};
+use crate::cgroup::Cgroup;
+use crate::error::{Code, Error, Result};
+use crate::hooks;
+use crate::time::Deadline;
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+/// How long a killed container may take to end.
+const KILL_MS: u32 = 10_000;
+
+/// Deletes a container; with `force`, kills it first and takes a container that is not there as deleted.
+pub fn delete(root: &str, id: &str, force: bool) -> Result<()> {
+    let entry = match Entry::open(root, id) {
+        Ok(entry) => entry,
+        Err(error) if force && error.code() == Code::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    entry.lock()?;
+    let state = match entry.state() {
+        Ok(state) => state,
+        // Killed between the directory and its first file: nothing else was made yet.
+        Err(error) if force && error.errno() == Some(Errno::NOENT) => return entry.remove(),
+        Err(error) => return Err(error),
+    };
+    match state.status(&entry) {
+        Status::Stopped => {}
+        _ if force => kill_and_wait(&state)?,
+        Status::Created => kill_and_wait(&state)?,
+        status => {
+            return Err(Error::new(Code::WrongState, format!("cannot delete container {id} that is not stopped: {}", status.as_str()))
+                .hint("stop it, or use --force"));
+        }
+    }
+    clean(&entry, &state, force)
+}
+
+/// Undoes what the journal says was made.
+pub(crate) fn clean(entry: &Entry, state: &State, force: bool) -> Result<()> {
+    let cgroup = Cgroup::open(&state.cgroup);
+    // Without a PID namespace of its own, the first process' end leaves others behind.
+    let left = !cgroup.processes().unwrap_or_default().is_empty();
+    if left {
+        cgroup.kill_all()?;
+        cgroup.thaw().ok();
+        if !cgroup.wait_empty(KILL_MS)? {
+            let pids: Vec<String> = cgroup.processes()?.iter().map(ToString::to_string).collect();
+            return Err(Error::new(Code::Timeout, format!("processes {} of {} do not end", pids.join(", "), entry.id)));
+        }
+    }
+    cgroup.remove_all()?;
+    if let Some(path) = &state.intel_rdt {
+        super::intel_rdt::remove(path);
+    }
+    let spec = entry.config();
+    entry.remove()?;
+    if let Ok(spec) = spec
+        && let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststop.is_empty())
+    {
+        let json = super::state::json_for_hooks(&spec, &entry.id, &state.bundle, "stopped", 0);
+        // The container is gone: hooks that fail are told about, none keeps the others from running.
+        let mut first = None;
+        for hook in &h.poststop {
+            if let Err(e) = hooks::run("poststop", std::slice::from_ref(hook), &json, Some(&state.bundle), &[]) {
+                first = first.or(Some(e));
+            }
+        }
+        if let Some(error) = first.filter(|_| !force) {
+            crate::log::warn(&error.to_string());
+        }
+    }
+    Ok(())
+}
+
+fn kill_and_wait(state: &State) -> Result<()> {
+    let cgroup = Cgroup::open(&state.cgroup);
+    let pidfd = state.running().then(|| open(state)).transpose()?;
+    if let Some(pidfd) = &pidfd {
+        signal_fd(pidfd, KILL)?;
+    }
+    // A stopped first process takes its PID namespace along; a shared one needs all of the cgroup killed.
+    cgroup.kill_all().or_else(|e| if pidfd.is_some() { Ok(()) } else { Err(e) })?;
+    // A frozen process does not die in version 1.
+    let _ = cgroup.thaw();
+    if let Some(pidfd) = pidfd {
+        let deadline = Deadline::after_ms(KILL_MS);
+        loop {
+            let Some(left) = deadline.left() else {
+                return Err(Error::new(Code::Timeout, format!("process {} does not end after SIGKILL", state.pid))
+                    .hint("it is in an uninterruptible system call: look at /proc/<pid>/stack"));
+            };
+            match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => break,
+                Err(e) => return Err(Error::os(Code::Signal, "pidfd", e)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A pidfd of the container's process, checked to be that process.
+pub(crate) fn open(state: &State) -> Result<OwnedFd> {
+    let gone = || Error::new(Code::WrongState, "container not running");
+    let pid = Pid::from_raw(state.pid).ok_or_else(gone)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+    // Looked at after opening: if it is still the same process, the handle is of that one.
+    if state.running() { Ok(pidfd) } else { Err(gone()) }
+}
+
+fn signal_fd(pidfd: &OwnedFd, signal: i32) -> Result<()> {
+    match hull_sys::signal::send_by_pidfd(pidfd.as_fd(), signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(e) => Err(Error::os(Code::Signal, "the container's process", e)),
+    }
+}
+
+/// Sends a signal to the container's process, or to all of them.
+pub fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
+    let entry = Entry::open(root, id)?;
+    let state = entry.state()?;
+    if all {
+        let cgroup = Cgroup::open(&state.cgroup);
+        if signal == KILL {
+            cgroup.kill_all()?;
+            return cgroup.thaw().or(Ok(()));
+        }
+        return cgroup.signal_all(signal);
+    }
+    let status = state.status(&entry);
+    if matches!(status, Status::Stopped | Status::Creating) {
+        return Err(Error::new(Code::WrongState, "container not running"));
+    }
+    let pidfd = open(&state)?;
+    match hull_sys::signal::send_by_pidfd(pidfd.as_fd(), signal) {
+        Ok(()) => {}
+        Err(Errno::SRCH) => return Err(Error::new(Code::WrongState, "container not running")),
+        Err(e) => return Err(Error::os(Code::Signal, id, e)),
+    }
+    if signal == KILL {
+        let cgroup = Cgroup::open(&state.cgroup);
+        let spec = entry.config()?;
+        let own_pids = spec.linux.as_ref().is_some_and(|l| {
+            l.namespaces.iter().any(|n| n.r#type == crate::spec::NamespaceType::Pid && n.path.as_ref().is_none_or(String::is_empty))
+        });
+        if !own_pids {
+            cgroup.kill_all()?;
+        }
+        if status == Status::Paused {
+            cgroup.thaw()?;
+        }
+    }
+    Ok(())
+}

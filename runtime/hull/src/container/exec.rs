@@ -1,0 +1,316 @@
+//! Running a further process in a container.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_sys::namespace as ns;
+use hull_sys::process::{CloneOptions, Cloned, clone_process, exit};
+use hull_sys::{prctl, sched};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::create::{set_outside, write_pid_file};
+use super::init::TerminalTo;
+use super::namespaces::flag;
+use super::store::{Entry, State, Status};
+use super::sync::{self, Message};
+use super::{bundle, console, prepare_launch};
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Code, Context, Error, Result};
+use crate::process::labels::Labels;
+use crate::process::launch::Launch;
+use crate::process::limits;
+use crate::spec::{NamespaceType, Process, Spec};
+use crate::{files, socket, timeline};
+
+/// What `exec` is asked for.
+#[derive(Debug, Default, Clone)]
+pub struct ExecOptions {
+    /// Directory of the runtime's records.
+    pub root: String,
+    /// Container id.
+    pub id: String,
+    /// The process.
+    pub process: Process,
+    /// Unix socket that gets the terminal's master.
+    pub console_socket: Option<String>,
+    /// File that gets the process id.
+    pub pid_file: Option<String>,
+    /// Unix socket that gets a pidfd of the process.
+    pub pidfd_socket: Option<String>,
+    /// How many descriptors from 3 on go to the program.
+    pub preserve_fds: u32,
+    /// Start although the container is paused.
+    pub ignore_paused: bool,
+    /// Sub-cgroups below the container's: one for all (empty controller), or by controller.
+    pub cgroups: Vec<(String, String)>,
+    /// The caller stays in the foreground and may copy a terminal.
+    pub foreground: bool,
+}
+
+/// A process that was started in a container.
+#[derive(Debug)]
+pub(crate) struct Executed {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Starts a process in a container; when this returns, the program runs.
+pub(crate) fn exec(options: &ExecOptions) -> Result<Executed> {
+    let entry = Entry::open(&options.root, &options.id)?;
+    let state = entry.state()?;
+    let cgroup = Cgroup::open(&state.cgroup);
+    check_state(&state, &entry, &cgroup, options)?;
+    let spec = entry.config()?;
+    bundle::check_process(&options.process)?;
+    timeline::mark("config");
+    let target = super::delete::open(&state)?;
+    let namespaces = shared_namespaces(&spec, state.pid)?;
+    let own_user = namespaces & ns::USER != 0;
+    let mut launch = prepare_launch(&spec, &options.process, own_user)?;
+    launch.preserve_fds = options.preserve_fds;
+    launch.keyring = Some(CString::new(format!("_ses.{}", options.id)).map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?);
+    launch.set_groups = files::read_text(&format!("/proc/{}/setgroups", state.pid), 16).map_or(true, |t| t.trim() != "deny");
+    let labels = labels(&options.process)?;
+    let place = Place::find(cgroup, &options.cgroups)?;
+    let terminal = terminal_target(options)?;
+    let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
+    let affinity = options.process.exec_cpu_affinity.clone().unwrap_or_default();
+    let before = affinity.initial.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
+    let after = affinity.r#final.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
+    // Not traceable from its first moment on: the container's processes see it as soon as it is cloned.
+    let root_rights = rustix::process::geteuid().is_root();
+    prctl::set_dumpable(!root_rights).context(Code::Internal, "dumpable")?;
+    if namespaces & ns::PID != 0 {
+        // Takes effect for children of this process: one clone is enough.
+        ns::setns(target.as_fd(), ns::PID).or_else(|e| if own_user && e == Errno::PERM { Ok(()) } else { Err(e) }).context(Code::NamespaceJoin, "pid")?;
+    }
+    let cloned = clone_into(&place)?;
+    timeline::mark("clone");
+    match cloned {
+        Cloned::Child => {
+            drop(ours);
+            let child = Child { namespaces, target, entrances: place.entrances, own_user, terminal, before, after };
+            child.run(&mut launch, &labels, theirs)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(theirs);
+            drop(terminal);
+            match parent(options, pid, &ours) {
+                Ok(terminal) => Ok(Executed { pid, pidfd, terminal }),
+                Err(error) => {
+                    let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
+                    let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+fn check_state(state: &State, entry: &Entry, cgroup: &Cgroup, options: &ExecOptions) -> Result<()> {
+    if state.stage != super::store::Stage::Created || !state.running() {
+        return Err(Error::new(Code::WrongState, "cannot exec in a stopped container"));
+    }
+    let _ = (entry, Status::Paused);
+    if !options.ignore_paused && cgroup.frozen() {
+        return Err(Error::new(Code::WrongState, "cannot exec in a paused container (use --ignore-paused to override)"));
+    }
+    Ok(())
+}
+
+fn terminal_target(options: &ExecOptions) -> Result<Option<TerminalTo>> {
+    match (options.process.terminal, &options.console_socket) {
+        (true, Some(path)) => Ok(Some(TerminalTo::Socket(socket::connect(path).context(Code::Socket, path)?))),
+        (true, None) if options.foreground => Ok(Some(TerminalTo::Runtime)),
+        (true, None) => Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket")),
+        (false, Some(_)) => Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty")),
+        (false, None) => Ok(None),
+    }
+}
+
+fn labels(process: &Process) -> Result<Labels> {
+    Labels::open(process.apparmor_profile.as_deref(), process.selinux_label.as_deref())
+}
+
+/// Namespaces of the container that are not the caller's own.
+fn shared_namespaces(spec: &Spec, pid: i32) -> Result<u64> {
+    let mut flags = 0;
+    let Some(linux) = &spec.linux else { return Ok(0) };
+    for namespace in &linux.namespaces {
+        if namespace.r#type == NamespaceType::User {
+            let theirs = rustix::fs::stat(format!("/proc/{pid}/ns/user")).context(Code::NamespaceJoin, "user")?;
+            let ours = rustix::fs::stat("/proc/self/ns/user").context(Code::NamespaceJoin, "user")?;
+            if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
+                continue;
+            }
+        }
+        flags |= flag(namespace.r#type);
+    }
+    Ok(flags)
+}
+
+/// Where the new process goes.
+struct Place {
+    v2: Option<OwnedFd>,
+    v2_path: String,
+    entrances: Vec<OwnedFd>,
+}
+
+impl Place {
+    fn find(mut cgroup: Cgroup, wanted: &[(String, String)]) -> Result<Self> {
+        for (controller, path) in wanted {
+            cgroup.descend(controller, path)?;
+        }
+        let entrances = cgroup.entrances()?;
+        let (v2, v2_path) = cgroup.v2.take().map(|d| (d.fd, d.path)).unzip();
+        Ok(Self { v2, v2_path: v2_path.unwrap_or_default(), entrances })
+    }
+}
+
+fn clone_into(place: &Place) -> Result<Cloned> {
+    let target = place.v2.as_ref().map(AsFd::as_fd);
+    match clone_process(&CloneOptions { flags: 0, cgroup: target }) {
+        Err(Errno::BUSY | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT | Errno::NODEV) if target.is_some() => {}
+        other => return other.context(Code::Clone, ""),
+    }
+    // The container may have moved its processes below (systemd inside does): the first process shows where they are.
+    let cloned = clone_process(&CloneOptions::default()).context(Code::Clone, "")?;
+    if let (Cloned::Parent { pid, .. }, Some(dir)) = (&cloned, &place.v2) {
+        cgroup::join_near(dir.as_fd(), &place.v2_path, *pid)?;
+    }
+    Ok(cloned)
+}
+
+fn parent(options: &ExecOptions, pid: i32, sync: &OwnedFd) -> Result<Option<OwnedFd>> {
+    let mut terminal = None;
+    loop {
+        match sync::receive(sync)? {
+            Message::WantsMaps => {
+                // Its turn to set what it cannot set itself.
+                set_outside(pid, &options.process)?;
+                sync::send(sync, &Message::Go { pid, set_groups: true }).context(Code::Internal, "sync")?;
+            }
+            Message::Terminal(master) => terminal = Some(master),
+            Message::Ready => {
+                if let Some(path) = &options.pidfd_socket {
+                    let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
+                    let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(Code::Socket, path)?;
+                    let socket = socket::connect(path).context(Code::Socket, path)?;
+                    socket::send_with_fd(&socket, b"pidfd", &pidfd).context(Code::Socket, path)?;
+                }
+                if let Some(path) = &options.pid_file {
+                    write_pid_file(path, pid)?;
+                }
+                sync::send(sync, &Message::Start).context(Code::Internal, "sync")?;
+            }
+            Message::Failed(error) => return Err(error),
+            Message::End => return Ok(terminal),
+            _ => return Err(Error::new(Code::Internal, "unexpected message")),
+        }
+    }
+}
+
+/// The new process.
+struct Child {
+    namespaces: u64,
+    target: OwnedFd,
+    entrances: Vec<OwnedFd>,
+    own_user: bool,
+    terminal: Option<TerminalTo>,
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+}
+
+impl Child {
+    fn run(self, launch: &mut Launch<'_>, labels: &Labels, sync: OwnedFd) -> ! {
+        let error = match self.setup(launch, labels, &sync) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        let _ = sync::send(&sync, &Message::Failed(error));
+        exit(255)
+    }
+
+    fn setup(self, launch: &mut Launch<'_>, labels: &Labels, sync: &OwnedFd) -> Result<std::convert::Infallible> {
+        if let Some(mask) = &self.before {
+            sched::set_affinity(mask).context(Code::Scheduling, "initial CPU affinity")?;
+        }
+        for entrance in &self.entrances {
+            files::write_once(entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
+        }
+        drop(self.entrances);
+        if let Some(mask) = &self.after {
+            sched::set_affinity(mask).context(Code::Scheduling, "final CPU affinity")?;
+        }
+        let process = launch.process;
+        let needs_parent = !process.rlimits.is_empty() || process.oom_score_adj.is_some();
+        if needs_parent {
+            sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
+            sync::await_go(sync)?;
+        }
+        join(&self.target, self.namespaces)?;
+        drop(self.target);
+        if self.own_user {
+            // The user's own ids come later; until then root's of the namespace, if it has one.
+            let root = (rustix::fs::Gid::ROOT, rustix::fs::Uid::ROOT);
+            let _ = rustix::thread::set_thread_res_gid(root.0, root.0, root.0);
+            let _ = rustix::thread::set_thread_res_uid(root.1, root.1, root.1);
+        }
+        match rustix::process::setsid() {
+            Ok(_) | Err(Errno::PERM) => {}
+            Err(e) => return Err(Error::os(Code::Identity, "session", e)),
+        }
+        if let Some(to) = &self.terminal {
+            let terminal = console::open_on_host(process)?;
+            console::send(to, &terminal.master, sync)?;
+            console::attach(terminal)?;
+        }
+        launch.settle()?;
+        let armed = if launch.filters_early() {
+            await_start(sync)?;
+            launch.prepare(labels)?
+        } else {
+            let armed = launch.prepare(labels)?;
+            await_start(sync)?;
+            armed
+        };
+        Err(launch.execute(&armed))
+    }
+}
+
+fn await_start(sync: &OwnedFd) -> Result<()> {
+    sync::send(sync, &Message::Ready).context(Code::Internal, "sync")?;
+    match sync::receive(sync)? {
+        Message::Start => Ok(()),
+        _ => exit(255),
+    }
+}
+
+/// Joins all namespaces at once; where one belongs to another user namespace, one after the other.
+fn join(target: &OwnedFd, flags: u64) -> Result<()> {
+    let flags = flags & !ns::PID;
+    if flags == 0 {
+        return Ok(());
+    }
+    match ns::setns(target.as_fd(), flags) {
+        Ok(()) => return Ok(()),
+        Err(Errno::PERM) => {}
+        Err(e) => return Err(Error::os(Code::NamespaceJoin, "of the container", e)),
+    }
+    // The mount namespace last: joining it changes the root.
+    let kinds = [ns::IPC, ns::UTS, ns::NETWORK, ns::CGROUP, ns::TIME];
+    let mut refused = 0;
+    for kind in kinds.into_iter().filter(|k| flags & k != 0) {
+        match ns::setns(target.as_fd(), kind) {
+            Ok(()) => {}
+            Err(Errno::PERM) => refused |= kind,
+            Err(e) => return Err(Error::os(Code::NamespaceJoin, "of the container", e)),
+        }
+    }
+    for kind in [flags & ns::USER, refused, flags & ns::MOUNT].into_iter().filter(|k| *k != 0) {
+        ns::setns(target.as_fd(), kind).context(Code::NamespaceJoin, "of the container")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! The container's first process, from the clone to the execve.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_sys::namespace as ns;
+use hull_sys::process::{CLONE_PARENT, CloneOptions, Cloned, clone_process};
+use hull_sys::{prctl, process};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use super::bundle::Bundle;
+use super::console;
+use super::namespaces::Namespaces;
+use super::sync::{self, Message};
+use crate::error::{Code, Context, Error, Result};
+use crate::process::labels::{Labels, host_proc};
+use crate::process::launch::{Launch, find_program};
+use crate::rootfs::devices::Node;
+use crate::rootfs::mask::{self, Masker};
+use crate::rootfs::mounts::{self, MountContext, Prepared};
+use crate::rootfs::resolve::Root;
+use crate::rootfs::{self, RootSource, cgroupfs, options};
+use crate::spec::{Hooks, NamespaceType, TimeOffset};
+use crate::{files, hooks, timeline};
+
+/// How the process learns that it may run the program.
+#[derive(Debug)]
+pub(crate) enum Gate {
+    /// By a message of the runtime that made it.
+    Message,
+    /// By a connection of `start`.
+    Socket(OwnedFd),
+}
+
+/// Where the other end of a terminal goes.
+#[derive(Debug)]
+pub(crate) enum TerminalTo {
+    /// A console socket.
+    Socket(OwnedFd),
+    /// The runtime, which copies.
+    Runtime,
+}
+
+/// Everything the process needs, made before it exists.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) root: RootSource,
+    pub(crate) mounts: Vec<Prepared>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) make_devices: bool,
+    pub(crate) view: cgroupfs::View,
+    pub(crate) entrances: Vec<OwnedFd>,
+    pub(crate) launch: Launch<'a>,
+    pub(crate) terminal: Option<TerminalTo>,
+    pub(crate) gate: Gate,
+    pub(crate) no_pivot: bool,
+    /// Whether the runtime has a part between the namespaces and the mounts.
+    pub(crate) wait_for_runtime: bool,
+    /// Whether the process must not be traceable from the beginning.
+    pub(crate) undumpable: bool,
+}
+
+/// What the process learns on its way.
+#[derive(Debug, Default)]
+struct Learned {
+    /// Its id outside.
+    pid: i32,
+}
+
+/// Runs as the in-between process: enters what exists, then makes the container's process as the runtime's child.
+pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
+    match stage(&mut plan, &sync) {
+        Ok(Some(Cloned::Parent { pid, pidfd })) => {
+            let sent = sync::send(&sync, &Message::Init { pid, pidfd });
+            process::exit(i32::from(sent.is_err()))
+        }
+        Ok(Some(Cloned::Child) | None) => init_main(plan, sync),
+        Err(error) => {
+            let _ = sync::send(&sync, &Message::Failed(error));
+            process::exit(1)
+        }
+    }
+}
+
+fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
+    begin(plan)?;
+    plan.namespaces.enter()?;
+    if plan.namespaces.makes(NamespaceType::User) {
+        ns::unshare(ns::USER).context(Code::NamespaceCreate, "user")?;
+        sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
+        (_, plan.launch.set_groups) = sync::await_go(sync)?;
+    }
+    if plan.namespaces.user() {
+        become_root(plan.launch.set_groups)?;
+    }
+    if plan.namespaces.makes(NamespaceType::Time) {
+        ns::unshare(ns::TIME).context(Code::NamespaceCreate, "time")?;
+        set_time_offsets(&plan.bundle.linux().time_offsets)?;
+    }
+    let flags = plan.namespaces.new & !(ns::USER | ns::TIME | ns::CGROUP);
+    // Done here; what follows in the container's process must not do it again.
+    plan.namespaces.join.clear();
+    plan.namespaces.new &= !(ns::USER | ns::TIME);
+    let cloned = clone_process(&CloneOptions { flags: flags | CLONE_PARENT, cgroup: None }).context(Code::Clone, "")?;
+    Ok(Some(cloned))
+}
+
+fn set_time_offsets(offsets: &std::collections::BTreeMap<String, TimeOffset>) -> Result<()> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let proc = host_proc().context(Code::TimeOffsets, "/proc")?;
+    for (clock, offset) in offsets {
+        let line = format!("{clock} {} {}", offset.secs, offset.nanosecs);
+        files::write_at(&proc, "self/timens_offsets", line.as_bytes()).with(Code::TimeOffsets, || line.clone())?;
+    }
+    Ok(())
+}
+
+/// First steps of whichever process comes first.
+fn begin(plan: &mut Plan<'_>) -> Result<()> {
+    if plan.undumpable {
+        prctl::set_dumpable(false).context(Code::Internal, "dumpable")?;
+    }
+    for entrance in plan.entrances.drain(..) {
+        // "0" is the writer itself: needs none of the locks that moving another process takes.
+        files::write_once(&entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
+    }
+    Ok(())
+}
+
+/// Takes root's ids of the user namespace; where it has none, the ids stay unmapped and the capabilities do the work.
+fn become_root(set_groups: bool) -> Result<()> {
+    let ignore_unmapped = |result: Result<(), Errno>| match result {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(e) => Err(e),
+    };
+    if set_groups {
+        ignore_unmapped(rustix::thread::set_thread_groups(&[])).context(Code::Identity, "groups")?;
+    }
+    let (gid, uid) = (Gid::ROOT, Uid::ROOT);
+    ignore_unmapped(rustix::thread::set_thread_res_gid(gid, gid, gid)).context(Code::Identity, "group 0")?;
+    ignore_unmapped(rustix::thread::set_thread_res_uid(uid, uid, uid)).context(Code::Identity, "user 0")
+}
+
+/// Runs as the container's first process.
+pub(crate) fn init_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
+    let mut report = Some(sync);
+    let error = init(&mut plan, &mut report);
+    if let Some(socket) = report {
+        let _ = sync::send(&socket, &Message::Failed(error));
+    }
+    process::exit(1)
+}
+
+fn init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Error {
+    match try_init(plan, report) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::convert::Infallible> {
+    let gone = || Error::new(Code::Internal, "no channel to the runtime");
+    let sync = report.as_ref().ok_or_else(gone)?;
+    let learned = enter(plan, sync)?;
+    let labels = labels(plan)?;
+    let labels = labels.as_ref();
+    build_root(plan, sync, &learned)?;
+    timeline::mark("rootfs");
+    plan.launch.settle()?;
+    complete_listener(plan, &learned);
+    let none = Labels::default();
+    let labels = labels.unwrap_or(&none);
+    let armed = if plan.launch.filters_early() {
+        // Everything after the filter must be allowed by it, so the wait comes first; the program is looked up before.
+        find_program(plan.launch.process, &plan.launch.process.env)?;
+        pass_gate(plan, report)?;
+        plan.launch.prepare(labels)?
+    } else {
+        let armed = plan.launch.prepare(labels)?;
+        pass_gate(plan, report)?;
+        armed
+    };
+    if let Some(hooks) = plan.bundle.spec.hooks.as_ref().filter(|h| !h.start_container.is_empty()) {
+        let state = state_json(plan, &learned, "created");
+        hooks::run("startContainer", &hooks.start_container, &state, None, armed.environment())?;
+    }
+    Err(plan.launch.execute(&armed))
+}
+
+/// Namespaces, ids, names; ends with the runtime's part done.
+fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
+    let mut learned = Learned::default();
+    begin(plan)?;
+    let user = plan.namespaces.makes(NamespaceType::User);
+    if user {
+        sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
+        (learned.pid, plan.launch.set_groups) = sync::await_go(sync)?;
+        become_root(plan.launch.set_groups)?;
+    }
+    plan.namespaces.enter()?;
+    if plan.namespaces.makes(NamespaceType::Cgroup) {
+        // Its root is where the process is now.
+        ns::unshare(ns::CGROUP).context(Code::NamespaceCreate, "cgroup")?;
+    }
+    match rustix::process::setsid() {
+        // Already leads one: the in-between process made it.
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(e) => return Err(Error::os(Code::Identity, "session", e)),
+    }
+    let spec = &plan.bundle.spec;
+    if let Some(name) = spec.hostname.as_deref().filter(|n| !n.is_empty()) {
+        rustix::system::sethostname(name.as_bytes()).with(Code::HostName, || format!("hostname {name}"))?;
+    }
+    if let Some(name) = spec.domainname.as_deref().filter(|n| !n.is_empty()) {
+        rustix::system::setdomainname(name.as_bytes()).with(Code::HostName, || format!("domainname {name}"))?;
+    }
+    if plan.namespaces.makes(NamespaceType::Network) {
+        hull_sys::net::interface_up("lo").context(Code::Network, "lo")?;
+    }
+    if plan.wait_for_runtime {
+        sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
+        (learned.pid, _) = sync::await_go(sync)?;
+    }
+    timeline::mark("namespaces");
+    super::sysctl::apply(plan.bundle.linux())?;
+    Ok(learned)
+}
+
+fn labels(plan: &Plan<'_>) -> Result<Option<Labels>> {
+    let process = plan.launch.process;
+    if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
+        return Ok(None);
+    }
+    Labels::open(process.apparmor_profile.as_deref(), process.selinux_label.as_deref()).map(Some)
+}
+
+fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<()> {
+    let linux = plan.bundle.linux();
+    let spec = &plan.bundle.spec;
+    let has_mount = plan.namespaces.makes(NamespaceType::Mount) || linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Mount);
+    if !has_mount {
+        return plain_root(plan);
+    }
+    let propagation = linux.rootfs_propagation.as_deref().and_then(options::propagation);
+    // The root itself is private until everything is mounted: nothing made here shows up anywhere else.
+    let root = Root::new(rootfs::attach_root(&plan.root, hull_sys::mount::PRIVATE, true)?);
+    let mut cx = MountContext {
+        root: &root,
+        label: linux.mount_label.as_deref(),
+        cgroup: &plan.view,
+        read_only_later: Vec::new(),
+        devpts: None,
+    };
+    rustix::process::umask(Mode::empty());
+    for mount in &plan.mounts {
+        mounts::attach(&mut cx, mount)?;
+    }
+    if plan.make_devices {
+        rootfs::devices::make_all(&root, &plan.nodes)?;
+    } else {
+        for node in plan.nodes.iter().filter(|n| !n.path.starts_with("/dev/")) {
+            rootfs::devices::make(&root, node)?;
+        }
+    }
+    let terminal = match &plan.terminal {
+        Some(to) => {
+            let terminal = console::open_inside(cx.devpts.as_ref(), &root, plan.launch.process)?;
+            console::send(to, &terminal.master, sync)?;
+            Some(terminal)
+        }
+        None => None,
+    };
+    if let Some(hooks) = spec.hooks.as_ref().filter(|h: &&Hooks| !h.create_container.is_empty()) {
+        let state = state_json(plan, learned, "creating");
+        hooks::run("createContainer", &hooks.create_container, &state, Some(&plan.bundle.path), &[])?;
+    }
+    make_cwd(&root, &plan.launch.process.cwd)?;
+    protect(plan, &root, &cx.read_only_later)?;
+    let fd = rustix::fs::openat(root.fd(), ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(Code::Pivot, "root")?;
+    if plan.no_pivot { rootfs::move_root(&fd)? } else { rootfs::pivot(&fd)? }
+    if let Some((bit, recursive)) = propagation {
+        let change = hull_sys::mount::MountAttr { propagation: bit, recursive, ..Default::default() };
+        hull_sys::mount::mount_setattr(rustix::fs::CWD, c"/", &change).context(Code::MountAttr, "rootfsPropagation")?;
+    }
+    if let Some(terminal) = terminal {
+        console::attach(terminal)?;
+    }
+    Ok(())
+}
+
+/// Read-only and masked paths, and what was to become read-only at the end.
+fn protect(plan: &Plan<'_>, root: &Root, later: &[OwnedFd]) -> Result<()> {
+    let linux = plan.bundle.linux();
+    for mount in later {
+        rootfs::make_read_only(mount, "tmpfs")?;
+    }
+    for path in &linux.readonly_paths {
+        mask::read_only(root, path)?;
+    }
+    let mut masker = Masker::default();
+    for path in &linux.masked_paths {
+        masker.mask(root, path)?;
+    }
+    if plan.bundle.spec.root.as_ref().is_some_and(|r| r.readonly) {
+        rootfs::make_read_only(root.fd(), "/")?;
+    }
+    Ok(())
+}
+
+/// The working directory is made if it is missing, inside the root.
+fn make_cwd(root: &Root, cwd: &str) -> Result<()> {
+    match root.open_flags(cwd, OFlags::PATH) {
+        Ok(_) => Ok(()),
+        Err(Errno::NOENT) => root.make_dirs(cwd, Mode::from_raw_mode(0o755)).map(drop).context(Code::Cwd, cwd),
+        // Let the change of directory itself say what is wrong.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Without a mount namespace: only the root directory changes.
+fn plain_root(plan: &Plan<'_>) -> Result<()> {
+    let path = match &plan.root {
+        RootSource::Path(path) => path.clone(),
+        RootSource::Tree(_) => plan.bundle.rootfs()?,
+    };
+    let fd = rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(Code::RootOpen, &path)?;
+    let root = Root::new(fd);
+    let terminal = match &plan.terminal {
+        Some(to) => {
+            let terminal = console::open_on_host(plan.launch.process)?;
+            let TerminalTo::Socket(_) = to else {
+                return Err(Error::new(Code::Unsupported, "process.terminal without a mount namespace needs a console socket"));
+            };
+            console::send(to, &terminal.master, rustix::stdio::stdin())?;
+            Some(terminal)
+        }
+        None => None,
+    };
+    make_cwd(&root, &plan.launch.process.cwd)?;
+    rootfs::move_root(&rustix::io::fcntl_dupfd_cloexec(root.fd(), 3).context(Code::Pivot, "root")?)?;
+    match terminal {
+        Some(terminal) => console::attach(terminal),
+        None => Ok(()),
+    }
+}
+
+fn state_json(plan: &Plan<'_>, learned: &Learned, status: &str) -> Vec<u8> {
+    super::state::json_for_hooks(&plan.bundle.spec, plan.id, &plan.bundle.path, status, learned.pid)
+}
+
+/// The listener's message holds the process' id outside, known only now.
+fn complete_listener(plan: &mut Plan<'_>, learned: &Learned) {
+    let state = state_json(plan, learned, "created");
+    let metadata = plan.bundle.linux().seccomp.as_ref().and_then(|s| s.listener_metadata.clone());
+    if let Some(listener) = &mut plan.launch.listener {
+        listener.set_message(super::state::seccomp_message(&state, learned.pid, metadata.as_deref()));
+    }
+}
+
+/// Tells that everything is ready and waits for the word to start.
+fn pass_gate(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
+    let gone = || Error::new(Code::Internal, "no channel to the runtime");
+    let sync = report.as_ref().ok_or_else(gone)?;
+    sync::send(sync, &Message::Ready).context(Code::Internal, "sync")?;
+    match &plan.gate {
+        Gate::Message => match sync::receive(sync)? {
+            Message::Start => Ok(()),
+            _ => process::exit(1),
+        },
+        Gate::Socket(listener) => {
+            *report = None;
+            loop {
+                let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+                    Ok(connection) => connection,
+                    Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                    Err(e) => return Err(Error::os(Code::Internal, "start socket", e)),
+                };
+                if matches!(sync::receive(connection.as_fd()), Ok(Message::Start)) {
+                    *report = Some(connection);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

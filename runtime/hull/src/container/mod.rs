@@ -1,0 +1,71 @@
+//! Containers: their life cycle and records.
+
+pub(crate) mod bundle;
+pub(crate) mod console;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod exec;
+pub(crate) mod foreground;
+mod idmap;
+pub(crate) mod init;
+pub(crate) mod intel_rdt;
+mod maps;
+pub(crate) mod namespaces;
+mod netdev;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod store;
+pub(crate) mod sync;
+mod sysctl;
+
+pub use create::CreateOptions;
+pub use state::{Report, report};
+pub use store::Status;
+
+use crate::error::{Code, Error, Result};
+use crate::process::launch::Launch;
+use crate::process::limits::{self, Scheduling};
+use crate::process::{caps, landlock, notify};
+use crate::spec::{Process, Spec};
+
+/// Checks and computes everything about a process of this container.
+pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bool) -> Result<Launch<'a>> {
+    let linux = spec.linux.as_ref();
+    let capabilities = caps::resolve(process.capabilities.as_ref())?;
+    let scheduling = Scheduling {
+        scheduler: process.scheduler.as_ref().map(limits::scheduler).transpose()?,
+        io_priority: process.io_priority.as_ref().map(limits::io_priority).transpose()?,
+        memory_policy: linux.and_then(|l| l.memory_policy.as_ref()).map(limits::memory_policy).transpose()?,
+        personality: linux.and_then(|l| l.personality.as_ref()).map(limits::personality).transpose()?,
+    };
+    let mut filter = None;
+    let mut listener = None;
+    if let Some(seccomp) = linux.and_then(|l| l.seccomp.as_ref()) {
+        let program = crate::seccomp::compile(seccomp).map_err(|e| Error::new(Code::Seccomp, e.to_string()))?;
+        if program.notifies {
+            let path = seccomp.listener_path.as_deref().filter(|p| !p.is_empty());
+            let path = path.ok_or_else(|| Error::new(Code::Seccomp, "a rule asks a listener, but linux.seccomp.listenerPath is missing"))?;
+            listener = Some(notify::Listener::connect(path, Vec::new())?);
+        }
+        filter = Some(program);
+    }
+    if process.user.additional_gids.len() > 65_536 {
+        return Err(Error::new(Code::ConfigInvalid, "process.user.additionalGids has more than 65536 groups"));
+    }
+    let landlock = spec.annotations.get(landlock::ANNOTATION).map(|text| landlock::Rules::parse(text)).transpose()?;
+    let _ = own_user;
+    Ok(Launch {
+        process,
+        capabilities,
+        scheduling,
+        filter,
+        listener,
+        landlock,
+        preserve_fds: 0,
+        listen_fds: None,
+        keyring: None,
+        set_groups: true,
+        extra_env: Vec::new(),
+        new_session: true,
+    })
+}

@@ -1,0 +1,37 @@
+//! Starting a created container.
+
+use super::create::release;
+use super::store::{Entry, START_SOCKET, Status};
+use crate::error::{Code, Context, Error, Result};
+use crate::spec::Spec;
+use crate::{hooks, socket};
+
+/// Starts a container that waits for it.
+pub fn start(root: &str, id: &str) -> Result<()> {
+    let entry = Entry::open(root, id)?;
+    entry.lock()?;
+    let state = entry.state()?;
+    match state.status(&entry) {
+        Status::Created => {}
+        Status::Stopped => return Err(Error::new(Code::WrongState, "cannot start a container that has stopped")),
+        Status::Creating => return Err(Error::new(Code::WrongState, "cannot start a container that is being created")),
+        Status::Running | Status::Paused => return Err(Error::new(Code::WrongState, "cannot start an already running container")),
+    }
+    let path = entry.file(START_SOCKET);
+    let connection = socket::connect(&path).context(Code::Socket, &path)?;
+    release(&connection)?;
+    entry.started()?;
+    let spec = entry.config()?;
+    poststart(&spec, id, &state.bundle, state.pid)
+}
+
+/// Runs the poststart hooks: the program runs already; one that fails stops the container.
+pub(crate) fn poststart(spec: &Spec, id: &str, bundle: &str, pid: i32) -> Result<()> {
+    let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststart.is_empty()) else { return Ok(()) };
+    let json = super::state::json_for_hooks(spec, id, bundle, "running", pid);
+    hooks::run("poststart", &h.poststart, &json, Some(bundle), &[]).inspect_err(|_| {
+        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    })
+}

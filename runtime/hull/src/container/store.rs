@@ -1,0 +1,377 @@
+//! The runtime's records: one directory a container, below the root given by `--root`.
+//!
+//! `state.json` is written before anything is made and again after each step, with where the cgroups are: it is the
+//! journal from which `delete --force` cleans up after a runtime that was killed at any point.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::spec::Spec;
+
+/// Name of the state file.
+const STATE: &str = "state.json";
+/// Copy of the bundle's configuration: later changes of the bundle do not count.
+const CONFIG: &str = "config.json";
+/// Socket whose existence says that the container was created and not started.
+pub(crate) const START_SOCKET: &str = "start.sock";
+/// Exit status, once known.
+const EXIT: &str = "exit.json";
+
+/// How far creation came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    /// Being created, or creation was interrupted.
+    #[default]
+    Creating,
+    /// Created; what runs is another matter.
+    Created,
+}
+
+/// The state file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct State {
+    pub(crate) oci_version: String,
+    pub(crate) id: String,
+    pub(crate) stage: Stage,
+    pub(crate) bundle: String,
+    pub(crate) rootfs: String,
+    pub(crate) created: String,
+    pub(crate) owner: u32,
+    /// Boot of the machine in which the process ids below mean something.
+    pub(crate) boot_id: String,
+    /// The runtime that creates, until it is done.
+    pub(crate) creator: i32,
+    pub(crate) creator_start: u64,
+    /// The container's process, 0 before there is one.
+    pub(crate) pid: i32,
+    /// Its start time in clock ticks: with it, a reused pid is told apart.
+    pub(crate) start_time: u64,
+    pub(crate) cgroup: cgroup::Record,
+    /// Group made below resctrl.
+    pub(crate) intel_rdt: Option<String>,
+}
+
+/// Exit status file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Exit {
+    /// Exit code, or 128 plus the signal.
+    pub(crate) status: i32,
+}
+
+/// What the specification calls `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Being created.
+    Creating,
+    /// Waiting for `start`.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended.
+    Stopped,
+}
+
+impl Status {
+    /// Name in the state.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Checks a container id: it becomes a file name and part of a cgroup path.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    if id.is_empty() || id.len() > 1024 || id.starts_with('.') || !id.chars().all(fine) {
+        return Err(Error::new(Code::InvalidId, format!("{id:?}")).hint("letters, digits and _ + - . are allowed, not beginning with a dot"));
+    }
+    Ok(())
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    pub(crate) path: String,
+    dir: OwnedFd,
+}
+
+fn directory_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW
+}
+
+/// A record of somebody else is not believed.
+fn check_owner(fd: impl AsFd, path: &str) -> Result<()> {
+    let stat = rustix::fs::fstat(fd).context(Code::StateFile, path)?;
+    let me = rustix::process::geteuid().as_raw();
+    if stat.st_uid != me && stat.st_uid != 0 {
+        return Err(Error::new(Code::StateFile, path).hint(format!("it belongs to user {}", stat.st_uid)));
+    }
+    if stat.st_mode & 0o022 != 0 && rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(Error::new(Code::StateFile, path).hint("others may write to it"));
+    }
+    Ok(())
+}
+
+fn make_parents(path: &str) -> Result<(), Errno> {
+    match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NOENT) => {
+            let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
+            make_parents(parent)?;
+            match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => Ok(()),
+                Err(e) => Err(e),
+            }
+        }
+        Err(e) => Err(e),
+    }
+}
+
+impl Entry {
+    /// Makes the directory of a new container.
+    pub(crate) fn create(root: &str, id: &str) -> Result<Self> {
+        check_id(id)?;
+        let path = format!("{root}/{id}");
+        let make = || rustix::fs::mkdirat(CWD, path.as_str(), Mode::from_raw_mode(0o700));
+        match make() {
+            Err(Errno::NOENT) => {
+                make_parents(root).context(Code::StateFile, root)?;
+                make()
+            }
+            other => other,
+        }
+        .map_err(|e| {
+            if e == Errno::EXIST {
+                Error::new(Code::Exists, id).hint("delete it first, or choose another id")
+            } else {
+                Error::os(Code::StateFile, path.as_str(), e)
+            }
+        })?;
+        let dir = rustix::fs::open(path.as_str(), directory_flags(), Mode::empty()).context(Code::StateFile, &path)?;
+        Ok(Self { id: id.to_owned(), path, dir })
+    }
+
+    /// Opens the directory of a container that exists.
+    pub(crate) fn open(root: &str, id: &str) -> Result<Self> {
+        check_id(id)?;
+        let path = format!("{root}/{id}");
+        let dir = rustix::fs::open(path.as_str(), directory_flags(), Mode::empty()).map_err(|e| match e {
+            Errno::NOENT => Error::new(Code::NotFound, id),
+            e => Error::os(Code::StateFile, path.as_str(), e),
+        })?;
+        check_owner(&dir, &path)?;
+        Ok(Self { id: id.to_owned(), path, dir })
+    }
+
+    /// Ids of all containers below a root.
+    pub(crate) fn list(root: &str) -> Result<Vec<String>> {
+        let dir = match rustix::fs::open(root, directory_flags(), Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(e) => return Err(Error::os(Code::StateFile, root, e)),
+        };
+        let mut ids = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir).context(Code::StateFile, root)? {
+            let entry = entry.context(Code::StateFile, root)?;
+            if let Ok(name) = entry.file_name().to_str()
+                && check_id(name).is_ok()
+            {
+                ids.push(name.to_owned());
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Path of a file of the container.
+    pub(crate) fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    pub(crate) fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Waits for, and holds until the process ends, the right to change the container.
+    pub(crate) fn lock(&self) -> Result<()> {
+        loop {
+            match rustix::fs::flock(&self.dir, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                other => return other.context(Code::StateFile, &self.path),
+            }
+        }
+    }
+
+    /// Lets others change the container again.
+    pub(crate) fn unlock(&self) {
+        // Only a lock held by somebody else could fail, and this one is ours.
+        let _ = rustix::fs::flock(&self.dir, FlockOperation::Unlock);
+    }
+
+    pub(crate) fn save_config(&self, json: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.dir, CONFIG, flags, Mode::from_raw_mode(0o600))
+            .and_then(|fd| files::write_all(&fd, json))
+            .with(Code::StateFile, || self.file(CONFIG))
+    }
+
+    pub(crate) fn config(&self) -> Result<Spec> {
+        let bytes = self.read(CONFIG)?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(CONFIG))))
+    }
+
+    pub(crate) fn save(&self, state: &State) -> Result<()> {
+        let bytes = serde_json::to_vec(state).map_err(|e| Error::new(Code::StateFile, e.to_string()))?;
+        files::replace_at(&self.dir, STATE, &bytes).with(Code::StateFile, || self.file(STATE))
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.file(name);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = rustix::fs::openat(&self.dir, name, flags, Mode::empty()).context(Code::StateFile, &path)?;
+        check_owner(&fd, &path)?;
+        files::read_all(&fd, 64 << 20).context(Code::StateFile, &path)
+    }
+
+    pub(crate) fn state(&self) -> Result<State> {
+        let bytes = self.read(STATE)?;
+        let state: State =
+            serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(STATE))))?;
+        if state.id != self.id {
+            return Err(Error::new(Code::StateFile, self.file(STATE)).hint("it is another container's"));
+        }
+        Ok(state)
+    }
+
+    /// Whether `start` is still to come.
+    pub(crate) fn waits_for_start(&self) -> bool {
+        files::exists_at(&self.dir, START_SOCKET)
+    }
+
+    pub(crate) fn started(&self) -> Result<()> {
+        match rustix::fs::unlinkat(&self.dir, START_SOCKET, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(Error::os(Code::StateFile, self.file(START_SOCKET), e)),
+        }
+    }
+
+    pub(crate) fn save_exit(&self, status: i32) -> Result<()> {
+        let bytes = serde_json::to_vec(&Exit { status }).map_err(|e| Error::new(Code::StateFile, e.to_string()))?;
+        files::replace_at(&self.dir, EXIT, &bytes).with(Code::StateFile, || self.file(EXIT))
+    }
+
+    pub(crate) fn exit(&self) -> Option<i32> {
+        let bytes = self.read(EXIT).ok()?;
+        serde_json::from_slice::<Exit>(&bytes).ok().map(|e| e.status)
+    }
+
+    /// Removes the directory and what is in it.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let gone = |result: Result<(), Errno>| match result {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e),
+        };
+        // The known names first: usually that is all there is.
+        for name in [START_SOCKET, CONFIG, STATE] {
+            gone(rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())).with(Code::StateFile, || self.file(name))?;
+        }
+        let remove = || rustix::fs::unlinkat(CWD, self.path.as_str(), AtFlags::REMOVEDIR);
+        match remove() {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(e) => return Err(Error::os(Code::StateFile, self.path.as_str(), e)),
+        }
+        for entry in rustix::fs::Dir::read_from(&self.dir).context(Code::StateFile, &self.path)? {
+            let entry = entry.context(Code::StateFile, &self.path)?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                gone(rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())).context(Code::StateFile, &self.path)?;
+            }
+        }
+        gone(remove()).context(Code::StateFile, &self.path)
+    }
+}
+
+/// Start time of a process in clock ticks after boot, and whether it is a zombie.
+pub(crate) fn process_stat(pid: i32) -> Option<(u64, bool)> {
+    let text = files::read_text(&format!("/proc/{pid}/stat"), 8192).ok()?;
+    // The name, in parentheses, may hold anything; what follows its last ")" may not.
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    Some((start, matches!(state, "Z" | "X")))
+}
+
+/// Identity of this boot.
+pub(crate) fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    files::read_text(PATH, 128).map(|t| t.trim().to_owned()).context(Code::StateFile, PATH)
+}
+
+/// Whether a process of this state file's is alive.
+pub(crate) fn alive(boot: &str, pid: i32, start: u64) -> bool {
+    pid > 0 && matches!(process_stat(pid), Some((now, false)) if now == start) && boot_id().is_ok_and(|b| b == boot)
+}
+
+impl State {
+    /// Whether the container's process is alive.
+    pub(crate) fn running(&self) -> bool {
+        alive(&self.boot_id, self.pid, self.start_time)
+    }
+
+    /// The container's status.
+    pub(crate) fn status(&self, entry: &Entry) -> Status {
+        if self.stage == Stage::Creating {
+            return if alive(&self.boot_id, self.creator, self.creator_start) { Status::Creating } else { Status::Stopped };
+        }
+        if !self.running() {
+            return Status::Stopped;
+        }
+        if entry.waits_for_start() {
+            return Status::Created;
+        }
+        if cgroup::Cgroup::open(&self.cgroup).frozen() { Status::Paused } else { Status::Running }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_could_leave_the_directory_are_refused() {
+        for bad in ["", ".", "..", "a/b", "../x", ".hidden", "a b", "ü"] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "a-b_c.d+1", "0"] {
+            assert!(check_id(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_found_by_its_start_time() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let (start, zombie) = process_stat(pid).unwrap();
+        assert!(!zombie);
+        assert!(alive(&boot_id().unwrap(), pid, start));
+        assert!(!alive(&boot_id().unwrap(), pid, start + 1));
+    }
+}

@@ -1,0 +1,94 @@
+//! Messages between the runtime and the processes it makes.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::error::{Code, Context, Error, Result};
+use crate::socket;
+
+/// What one side tells the other; the first byte of a message.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The in-between process made the container's process.
+    Init { pid: i32, pidfd: OwnedFd },
+    /// A new user namespace waits for its id maps.
+    WantsMaps,
+    /// The namespaces are there; the runtime's part (hooks, devices, mapped mounts) is due.
+    NamespacesReady,
+    /// The terminal's other end.
+    Terminal(OwnedFd),
+    /// Everything is set up.
+    Ready,
+    /// It failed.
+    Failed(Error),
+    /// Go on (from the runtime): the process' id outside, and whether groups may be set.
+    Go { pid: i32, set_groups: bool },
+    /// Run the program (from the runtime).
+    Start,
+    /// The other side is gone.
+    End,
+}
+
+const INIT: u8 = b'I';
+const WANTS_MAPS: u8 = b'M';
+const NAMESPACES: u8 = b'N';
+const TERMINAL: u8 = b'T';
+const READY: u8 = b'R';
+const FAILED: u8 = b'E';
+const GO: u8 = b'G';
+const START: u8 = b'S';
+
+/// Sends a message.
+pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
+    match message {
+        Message::Init { pid, pidfd } => {
+            let [a, b, c, d] = pid.to_ne_bytes();
+            socket::send_with_fd(socket, &[INIT, a, b, c, d], pidfd)
+        }
+        Message::WantsMaps => socket::send(socket, &[WANTS_MAPS]),
+        Message::NamespacesReady => socket::send(socket, &[NAMESPACES]),
+        Message::Terminal(fd) => socket::send_with_fd(socket, &[TERMINAL], fd),
+        Message::Ready => socket::send(socket, &[READY]),
+        Message::Failed(error) => {
+            let mut bytes = vec![FAILED];
+            bytes.extend(error.to_wire());
+            socket::send(socket, &bytes)
+        }
+        Message::Go { pid, set_groups } => {
+            let [a, b, c, d] = pid.to_ne_bytes();
+            socket::send(socket, &[GO, a, b, c, d, u8::from(*set_groups)])
+        }
+        Message::Start => socket::send(socket, &[START]),
+        Message::End => Ok(()),
+    }
+}
+
+/// Receives a message.
+pub(crate) fn receive(socket: impl AsFd) -> Result<Message> {
+    let (bytes, fd) = socket::receive(socket).context(Code::Internal, "message of the container's process")?;
+    let pid = |bytes: &[u8]| match bytes {
+        [_, a, b, c, d, ..] => i32::from_ne_bytes([*a, *b, *c, *d]),
+        _ => 0,
+    };
+    Ok(match (bytes.first().copied(), fd) {
+        (None, _) => Message::End,
+        (Some(INIT), Some(pidfd)) => Message::Init { pid: pid(&bytes), pidfd },
+        (Some(WANTS_MAPS), _) => Message::WantsMaps,
+        (Some(NAMESPACES), _) => Message::NamespacesReady,
+        (Some(TERMINAL), Some(fd)) => Message::Terminal(fd),
+        (Some(READY), _) => Message::Ready,
+        (Some(FAILED), _) => Message::Failed(Error::from_wire(bytes.get(1..).unwrap_or(&[]))),
+        (Some(GO), _) => Message::Go { pid: pid(&bytes), set_groups: bytes.get(5) == Some(&1) },
+        (Some(START), _) => Message::Start,
+        (Some(other), _) => return Err(Error::new(Code::Internal, format!("unknown message {other}"))),
+    })
+}
+
+/// The container's side: waits for the go-ahead.
+pub(crate) fn await_go(socket: &OwnedFd) -> Result<(i32, bool)> {
+    match receive(socket)? {
+        Message::Go { pid, set_groups } => Ok((pid, set_groups)),
+        _ => Err(Error::new(Code::Internal, "the runtime ended during set-up")),
+    }
+}

@@ -1,0 +1,92 @@
+//! Kernel parameters of the container's namespaces.
+//!
+//! They are written through the host's procfs, opened before any mount of the container exists; what a key names there
+//! depends on the namespaces of the writer.
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::process::labels::host_proc;
+use crate::spec::{Linux, NamespaceType};
+
+/// Keys of the IPC namespace.
+const IPC: &[&str] = &[
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// A key with dots between its parts, however it was written: when its first separator is a slash, dots belong to names.
+fn parts(key: &str) -> Vec<String> {
+    let slash_first = key.find('/').is_some_and(|s| key.find('.').is_none_or(|d| s < d));
+    if slash_first {
+        key.split('/').map(str::to_owned).collect()
+    } else {
+        key.split('.').map(|p| p.replace('/', ".")).collect()
+    }
+}
+
+/// Refuses keys that are not the container's own.
+pub(crate) fn check(key: &str, has: &dyn Fn(NamespaceType) -> bool) -> Result<()> {
+    let parts = parts(key);
+    if parts.iter().any(|p| p.is_empty() || p == "..") {
+        return Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl: {key:?} is not a key")));
+    }
+    let dotted = parts.join(".");
+    let needs = |kind, name: &str| {
+        if has(kind) { Ok(()) } else { Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl {key} needs its own {name} namespace"))) }
+    };
+    if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+        needs(NamespaceType::Ipc, "ipc")
+    } else if dotted.starts_with("net.") {
+        needs(NamespaceType::Network, "network")
+    } else if dotted.starts_with("user.") {
+        needs(NamespaceType::User, "user")
+    } else if matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname") {
+        needs(NamespaceType::Uts, "uts")
+    } else {
+        Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl {key} is not kept apart by any namespace: it would change the host's")))
+    }
+}
+
+/// Writes the configured parameters.
+pub(crate) fn apply(linux: &Linux) -> Result<()> {
+    if linux.sysctl.is_empty() {
+        return Ok(());
+    }
+    let proc = host_proc().context(Code::Sysctl, "/proc")?;
+    for (key, value) in &linux.sysctl {
+        let path = format!("sys/{}", parts(key).join("/"));
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(&proc, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+            .and_then(|fd| files::write_once(&fd, value.as_bytes()))
+            .with(Code::Sysctl, || format!("{key}={value}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_swap_after_a_leading_slash() {
+        assert_eq!(parts("net.ipv4.conf.eth0/1.forwarding"), ["net", "ipv4", "conf", "eth0.1", "forwarding"]);
+        assert_eq!(parts("net/ipv4/conf/eth0.1/forwarding"), ["net", "ipv4", "conf", "eth0.1", "forwarding"]);
+    }
+
+    #[test]
+    fn host_wide_keys_are_refused() {
+        let all = |_| true;
+        assert!(check("kernel.core_pattern", &all).is_err());
+        assert!(check("net.ipv4.ip_forward", &all).is_ok());
+        assert!(check("net.ipv4.ip_forward", &|_| false).is_err());
+        assert!(check("net/../kernel/core_pattern", &all).is_err());
+    }
+}

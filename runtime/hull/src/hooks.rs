@@ -1,0 +1,136 @@
+//! Running hooks.
+//!
+//! A hook gets its configured environment and nothing else, the state on its standard input, and the bundle as its
+//! working directory; what it writes becomes part of the error when it fails.
+
+use std::io::Write as _;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::error::{Code, Error, Result};
+use crate::spec::Hook;
+use crate::time::Deadline;
+
+/// How much of a hook's output is kept for the error.
+const OUTPUT_KEPT: usize = 2000;
+
+/// Runs hooks in their order; the first that fails ends it.
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>, default_env: &[String]) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run_one(kind, hook, state, cwd, default_env))
+}
+
+/// Checks what the specification demands of a hook.
+pub(crate) fn check(kind: &str, hooks: &[Hook]) -> Result<()> {
+    for hook in hooks {
+        let invalid = |what: &str| Err(Error::new(Code::ConfigInvalid, format!("hooks.{kind} {}: {what}", hook.path)));
+        if !hook.path.starts_with('/') {
+            return invalid("the path must be absolute");
+        }
+        if hook.timeout.is_some_and(|t| t <= 0) {
+            return invalid("the timeout must be above zero");
+        }
+    }
+    Ok(())
+}
+
+fn run_one(kind: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env: &[String]) -> Result<()> {
+    let fail = |what: String| Error::new(Code::Hook, format!("{kind} {}: {what}", hook.path));
+    let io = |what: &str, e: &std::io::Error| fail(format!("{what}: {e}"));
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| Error::os(Code::Hook, format!("{kind} {}: pipe", hook.path), e))?;
+    let mut command = Command::new(&hook.path);
+    if let Some((first, rest)) = hook.args.split_first() {
+        command.arg0(first).args(rest);
+    }
+    command.env_clear();
+    let environment = if hook.env.is_empty() { default_env } else { &hook.env };
+    for variable in environment {
+        if let Some((key, value)) = variable.split_once('=') {
+            command.env(key, value);
+        }
+    }
+    if let Some(cwd) = cwd {
+        command.current_dir(cwd);
+    }
+    let second = writer.try_clone().map_err(|e| io("pipe", &e))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::from(writer)).stderr(Stdio::from(second));
+    let mut child = command.spawn().map_err(|e| io("cannot be started", &e))?;
+    // The command holds the pipe's writing end too: without it, the end of the output would never come.
+    drop(command);
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook need not read its input.
+        let _ = stdin.write_all(state);
+    }
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| fail("no process id".to_owned()))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::os(Code::Hook, format!("{kind} {}", hook.path), e))?;
+    let deadline = hook.timeout.and_then(|t| u32::try_from(t).ok()).map(|t| Deadline::after_ms(t.saturating_mul(1000)));
+    let mut output = Vec::new();
+    let finished = follow(reader.as_fd(), pidfd.as_fd(), deadline, &mut output)
+        .map_err(|e| Error::os(Code::Hook, format!("{kind} {}", hook.path), e))?;
+    if !finished {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        let _ = child.wait();
+        return Err(fail(format!("timed out after {} seconds", hook.timeout.unwrap_or(0))));
+    }
+    let status = child.wait().map_err(|e| io("cannot be waited for", &e))?;
+    if status.success() {
+        return Ok(());
+    }
+    let kept = output.get(output.len().saturating_sub(OUTPUT_KEPT)..).unwrap_or(&[]);
+    let text = String::from_utf8_lossy(kept);
+    let text = text.trim();
+    Err(fail(if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }))
+}
+
+/// Reads the output until the process ends; false when the deadline came first.
+fn follow(
+    reader: std::os::fd::BorrowedFd<'_>,
+    pidfd: std::os::fd::BorrowedFd<'_>,
+    deadline: Option<Deadline>,
+    output: &mut Vec<u8>,
+) -> Result<bool, Errno> {
+    rustix::io::ioctl_fionbio(reader, true)?;
+    let mut open = true;
+    loop {
+        let timeout = match deadline {
+            Some(deadline) => match deadline.left() {
+                Some(left) => Some(left),
+                None => return Ok(false),
+            },
+            None => None,
+        };
+        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        if open {
+            fds.push(PollFd::new(&reader, PollFlags::IN));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+        let ended = fds.first().is_some_and(|f| !f.revents().is_empty());
+        let mut chunk = [0u8; 4096];
+        loop {
+            match rustix::io::read(reader, &mut chunk) {
+                Ok(0) => {
+                    open = false;
+                    break;
+                }
+                Ok(n) => {
+                    output.extend_from_slice(chunk.get(..n).unwrap_or(&[]));
+                    if output.len() > OUTPUT_KEPT.saturating_mul(16) {
+                        output.drain(..output.len().saturating_sub(OUTPUT_KEPT));
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        if ended {
+            return Ok(true);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The runtime as a program.
+
+fn main() {
+    hull::cli::main()
+}

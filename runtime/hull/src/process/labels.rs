@@ -1,0 +1,82 @@
+//! AppArmor profiles and SELinux contexts of the process.
+//!
+//! The attribute files are opened on the host's procfs before the container's mounts exist, so nothing inside can
+//! redirect the write.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::rootfs::mounts::is_procfs;
+
+/// Labels to write, with the files they go to.
+#[derive(Debug, Default)]
+pub(crate) struct Labels {
+    exec: Option<(OwnedFd, Vec<u8>)>,
+}
+
+/// Whether AppArmor is on.
+pub(crate) fn apparmor_enabled() -> bool {
+    files::read_text("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y'))
+        && rustix::fs::access("/sys/kernel/security/apparmor", rustix::fs::Access::EXISTS).is_ok()
+}
+
+/// Whether SELinux is on.
+pub(crate) fn selinux_enabled() -> bool {
+    rustix::fs::access("/sys/fs/selinux/enforce", rustix::fs::Access::EXISTS).is_ok()
+}
+
+impl Labels {
+    /// Opens what will be written. A label for a module that is off is an error: without it, the container would run
+    /// with more rights than asked for.
+    pub(crate) fn open(apparmor: Option<&str>, selinux: Option<&str>) -> Result<Self> {
+        let apparmor = apparmor.filter(|p| !p.is_empty());
+        let selinux = selinux.filter(|l| !l.is_empty());
+        match (apparmor, selinux) {
+            (None, None) => Ok(Self::default()),
+            (Some(_), Some(_)) => Err(Error::new(Code::Label, "AppArmor and SELinux at once")),
+            (Some("unconfined"), None) if !apparmor_enabled() => Ok(Self::default()),
+            (Some(profile), None) => {
+                if !apparmor_enabled() {
+                    return Err(Error::new(Code::Label, format!("apparmor failed to apply profile {profile}: AppArmor is not enabled here")));
+                }
+                let file = open_attribute("thread-self/attr/apparmor/exec").or_else(|_| open_attribute("thread-self/attr/exec"))?;
+                Ok(Self { exec: Some((file, format!("exec {profile}").into_bytes())) })
+            }
+            (None, Some(label)) => {
+                if !selinux_enabled() {
+                    return Err(Error::new(Code::Label, label).hint("SELinux is not enabled here: leave process.selinuxLabel out"));
+                }
+                Ok(Self { exec: Some((open_attribute("thread-self/attr/exec")?, label.as_bytes().to_vec())) })
+            }
+        }
+    }
+
+    /// Sets the label of the next execve.
+    pub(crate) fn apply_exec(&self) -> Result<()> {
+        match &self.exec {
+            Some((file, text)) => {
+                files::write_once(file, text).with(Code::Label, || String::from_utf8_lossy(text).into_owned())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The host's procfs, checked to be one.
+pub(crate) fn host_proc() -> Result<OwnedFd, Errno> {
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
+    if is_procfs(&proc) { Ok(proc) } else { Err(Errno::NODEV) }
+}
+
+fn open_attribute(path: &str) -> Result<OwnedFd> {
+    host_proc()
+        .and_then(|proc| {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+            rustix::fs::openat2(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+        })
+        .with(Code::Label, || format!("/proc/{path}"))
+}

@@ -1,0 +1,258 @@
+//! Resource limits, scheduling, memory policy, personality.
+
+use hull_sys::{prctl, sched};
+use rustix::process::{Pid, Resource, Rlimit};
+
+use crate::error::{Code, Context, Error, Result};
+use crate::spec::process::{IoPriority, Rlimit as RlimitSpec, Scheduler};
+use crate::spec::{MemoryPolicy, Personality};
+
+/// Limits by name.
+pub(crate) fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "RLIMIT_AS" => Resource::As,
+        "RLIMIT_CORE" => Resource::Core,
+        "RLIMIT_CPU" => Resource::Cpu,
+        "RLIMIT_DATA" => Resource::Data,
+        "RLIMIT_FSIZE" => Resource::Fsize,
+        "RLIMIT_LOCKS" => Resource::Locks,
+        "RLIMIT_MEMLOCK" => Resource::Memlock,
+        "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+        "RLIMIT_NICE" => Resource::Nice,
+        "RLIMIT_NOFILE" => Resource::Nofile,
+        "RLIMIT_NPROC" => Resource::Nproc,
+        "RLIMIT_RSS" => Resource::Rss,
+        "RLIMIT_RTPRIO" => Resource::Rtprio,
+        "RLIMIT_RTTIME" => Resource::Rttime,
+        "RLIMIT_SIGPENDING" => Resource::Sigpending,
+        "RLIMIT_STACK" => Resource::Stack,
+        _ => return None,
+    })
+}
+
+/// Checks names and doubles.
+pub(crate) fn check_rlimits(limits: &[RlimitSpec]) -> Result<()> {
+    for (index, limit) in limits.iter().enumerate() {
+        let invalid = |what: &str| Error::new(Code::ConfigInvalid, format!("process.rlimits {}: {what}", limit.r#type));
+        if resource(&limit.r#type).is_none() {
+            return Err(invalid("not a resource limit"));
+        }
+        if limits.iter().take(index).any(|other| other.r#type == limit.r#type) {
+            return Err(invalid("given twice"));
+        }
+        if limit.soft > limit.hard {
+            return Err(invalid("the soft limit is above the hard one"));
+        }
+    }
+    Ok(())
+}
+
+/// Sets the limits of a process from outside, with the runtime's rights in the initial user namespace.
+pub(crate) fn set_rlimits(pid: Pid, limits: &[RlimitSpec]) -> Result<()> {
+    let value = |n: u64| (n != u64::MAX).then_some(n);
+    for limit in limits {
+        let Some(resource) = resource(&limit.r#type) else { continue };
+        let new = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+        rustix::process::prlimit(Some(pid), resource, new).map_err(|e| {
+            let error = Error::os(Code::Rlimit, format!("{} to {}:{}", limit.r#type, limit.soft, limit.hard), e);
+            if e == rustix::io::Errno::PERM {
+                error.hint("raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace")
+            } else {
+                error
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// The kernel's form of `process.scheduler`.
+pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
+    let invalid = |what: String| Error::new(Code::ConfigInvalid, format!("process.scheduler: {what}"));
+    let policy = match spec.policy.as_str() {
+        "SCHED_OTHER" => 0,
+        "SCHED_FIFO" => 1,
+        "SCHED_RR" => 2,
+        "SCHED_BATCH" => 3,
+        "SCHED_ISO" => 4,
+        "SCHED_IDLE" => 5,
+        "SCHED_DEADLINE" => 6,
+        other => return Err(invalid(format!("policy {other:?} is not known"))),
+    };
+    let mut flags = 0;
+    for flag in &spec.flags {
+        flags |= match flag.as_str() {
+            "SCHED_FLAG_RESET_ON_FORK" => 1,
+            "SCHED_FLAG_RECLAIM" => 2,
+            "SCHED_FLAG_DL_OVERRUN" => 4,
+            "SCHED_FLAG_KEEP_POLICY" => 8,
+            "SCHED_FLAG_KEEP_PARAMS" => 16,
+            "SCHED_FLAG_UTIL_CLAMP_MIN" => 32,
+            "SCHED_FLAG_UTIL_CLAMP_MAX" => 64,
+            other => return Err(invalid(format!("flag {other:?} is not known"))),
+        };
+    }
+    let priority = spec.priority.unwrap_or(0);
+    if priority != 0 && !matches!(policy, 1 | 2) {
+        return Err(invalid(format!("priority is for SCHED_FIFO and SCHED_RR, not {}", spec.policy)));
+    }
+    let deadline = [spec.runtime, spec.deadline, spec.period];
+    if deadline.iter().any(|v| v.is_some_and(|v| v != 0)) && policy != 6 {
+        return Err(invalid(format!("runtime, deadline and period are for SCHED_DEADLINE, not {}", spec.policy)));
+    }
+    Ok(sched::SchedAttr {
+        policy,
+        flags,
+        nice: spec.nice.unwrap_or(0),
+        priority: u32::try_from(priority).map_err(|_| invalid(format!("priority {priority} is negative")))?,
+        runtime: spec.runtime.unwrap_or(0),
+        deadline: spec.deadline.unwrap_or(0),
+        period: spec.period.unwrap_or(0),
+    })
+}
+
+/// Class and priority of `process.ioPriority`.
+pub(crate) fn io_priority(spec: &IoPriority) -> Result<(u16, u16)> {
+    let invalid = |what: String| Error::new(Code::ConfigInvalid, format!("process.ioPriority: {what}"));
+    let class = match spec.class.as_str() {
+        "IOPRIO_CLASS_RT" => 1,
+        "IOPRIO_CLASS_BE" => 2,
+        "IOPRIO_CLASS_IDLE" => 3,
+        other => return Err(invalid(format!("class {other:?} is not known"))),
+    };
+    match u16::try_from(spec.priority) {
+        Ok(priority) if priority <= 7 => Ok((class, priority)),
+        _ => Err(invalid(format!("priority {} must be from 0 to 7", spec.priority))),
+    }
+}
+
+/// A list such as `0-3,7` as numbers.
+pub(crate) fn parse_list(text: &str) -> Option<Vec<u32>> {
+    let mut out = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: u32 = crate::files::parse_unsigned(first)?;
+        let last: u32 = crate::files::parse_unsigned(last)?;
+        if first > last || last > 1 << 16 {
+            return None;
+        }
+        out.extend(first..=last);
+    }
+    Some(out)
+}
+
+/// A byte mask of a CPU list.
+pub(crate) fn cpu_mask(text: &str) -> Result<Vec<u8>> {
+    let cpus = parse_list(text)
+        .filter(|list| !list.is_empty())
+        .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("process.execCPUAffinity: {text:?} is not a CPU list")))?;
+    let highest = cpus.iter().copied().max().unwrap_or(0);
+    // The kernel wants whole longs.
+    let bytes = usize::try_from(highest / 64 + 1).unwrap_or(1).saturating_mul(8);
+    let mut mask = vec![0u8; bytes];
+    for cpu in cpus {
+        if let Some(byte) = usize::try_from(cpu / 8).ok().and_then(|i| mask.get_mut(i)) {
+            *byte |= 1 << (cpu % 8);
+        }
+    }
+    Ok(mask)
+}
+
+/// A mask of so many ones that every machine's CPUs are in it.
+pub(crate) fn all_cpus() -> Vec<u8> {
+    vec![0xff; 1024]
+}
+
+/// Mode with flags, and node mask, of `linux.memoryPolicy`.
+pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
+    let invalid = |what: String| Error::new(Code::ConfigInvalid, format!("linux.memoryPolicy: {what}"));
+    let mut mode = match spec.mode.as_str() {
+        "MPOL_DEFAULT" => 0,
+        "MPOL_PREFERRED" => 1,
+        "MPOL_BIND" => 2,
+        "MPOL_INTERLEAVE" => 3,
+        "MPOL_LOCAL" => 4,
+        "MPOL_PREFERRED_MANY" => 5,
+        "MPOL_WEIGHTED_INTERLEAVE" => 6,
+        other => return Err(invalid(format!("mode {other:?} is not known"))),
+    };
+    for flag in &spec.flags {
+        mode |= match flag.as_str() {
+            "MPOL_F_STATIC_NODES" => 1 << 15,
+            "MPOL_F_RELATIVE_NODES" => 1 << 14,
+            "MPOL_F_NUMA_BALANCING" => 1 << 13,
+            other => return Err(invalid(format!("flag {other:?} is not known"))),
+        };
+    }
+    let nodes = parse_list(spec.nodes.as_deref().unwrap_or("")).ok_or_else(|| invalid("nodes is not a list".to_owned()))?;
+    let highest = nodes.iter().copied().max();
+    let words = highest.map_or(0, |h| usize::try_from(h / 64 + 1).unwrap_or(1));
+    let mut mask = vec![0u64; words];
+    for node in nodes {
+        if let Some(word) = usize::try_from(node / 64).ok().and_then(|i| mask.get_mut(i)) {
+            *word |= 1 << (node % 64);
+        }
+    }
+    Ok((mode, mask))
+}
+
+/// The number of `linux.personality`.
+pub(crate) fn personality(spec: &Personality) -> Result<u32> {
+    if let Some(flag) = spec.flags.first() {
+        return Err(Error::new(Code::ConfigInvalid, format!("linux.personality.flags: {flag:?}: no flag is defined")));
+    }
+    match spec.domain.as_str() {
+        "LINUX" => Ok(0),
+        "LINUX32" => Ok(8),
+        other => Err(Error::new(Code::ConfigInvalid, format!("linux.personality.domain {other:?}: LINUX or LINUX32"))),
+    }
+}
+
+/// Scheduling properties computed before the process exists.
+#[derive(Debug, Default)]
+pub(crate) struct Scheduling {
+    pub(crate) scheduler: Option<sched::SchedAttr>,
+    pub(crate) io_priority: Option<(u16, u16)>,
+    pub(crate) memory_policy: Option<(u32, Vec<u64>)>,
+    pub(crate) personality: Option<u32>,
+}
+
+impl Scheduling {
+    /// Applies all of them to the caller.
+    pub(crate) fn apply(&self) -> Result<()> {
+        if let Some(persona) = self.personality {
+            prctl::set_personality(persona).context(Code::Scheduling, "personality")?;
+        }
+        if let Some(attr) = &self.scheduler {
+            sched::set_scheduler(attr).context(Code::Scheduling, "scheduler")?;
+        }
+        if let Some((class, priority)) = self.io_priority {
+            sched::set_io_priority(class, priority).context(Code::Scheduling, "I/O priority")?;
+        }
+        if let Some((mode, nodes)) = &self.memory_policy {
+            sched::set_memory_policy(*mode, nodes).context(Code::Scheduling, "memory policy")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_become_masks() {
+        assert_eq!(parse_list("0-2,5").unwrap(), [0, 1, 2, 5]);
+        assert_eq!(parse_list(""), Some(vec![]));
+        assert_eq!(parse_list("3-1"), None);
+        assert_eq!(cpu_mask("0,9").unwrap(), [1, 2, 0, 0, 0, 0, 0, 0]);
+        assert!(cpu_mask("x").is_err());
+    }
+
+    #[test]
+    fn unfitting_scheduler_values_are_refused() {
+        let spec = Scheduler { policy: "SCHED_OTHER".into(), priority: Some(3), ..Scheduler::default() };
+        assert!(scheduler(&spec).is_err());
+        let spec = Scheduler { policy: "SCHED_FIFO".into(), priority: Some(3), ..Scheduler::default() };
+        assert_eq!(scheduler(&spec).unwrap().policy, 1);
+    }
+}

@@ -1,0 +1,40 @@
+//! Handing the notify descriptor of a seccomp filter to its listener.
+//!
+//! Once the filter is on, any call this process makes may itself be stopped for the listener. So the descriptor is
+//! sent by a helper that shares the descriptor table and was made before; it learns the number from shared memory.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use crate::error::{Code, Context, Result};
+use crate::seccomp::Program;
+
+/// A connection to the listener and the message it gets with the descriptor.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: OwnedFd,
+    message: Vec<u8>,
+}
+
+impl Listener {
+    /// Connects to the listener's socket.
+    pub(crate) fn connect(path: &str, message: Vec<u8>) -> Result<Self> {
+        let socket = crate::socket::connect(path).context(Code::Socket, path)?;
+        Ok(Self { socket, message })
+    }
+
+    /// Replaces the message, when it is complete only later.
+    pub(crate) fn set_message(&mut self, message: Vec<u8>) {
+        self.message = message;
+    }
+
+    /// Installs the filter and sends its descriptor.
+    pub(crate) fn install(self, filter: &Program) -> Result<()> {
+        let notify = hull_sys::seccomp::install(&filter.instructions, filter.flags)
+            .context(Code::Seccomp, "installing the filter")?
+            .ok_or(Errno::INVAL)
+            .context(Code::Seccomp, "the filter has no notify action")?;
+        crate::socket::send_with_fd(&self.socket, &self.message, &notify).context(Code::Seccomp, "sending the notify descriptor")
+    }
+}
