@@ -4,6 +4,7 @@ pub mod client;
 pub mod outbound;
 pub mod page;
 pub mod problem;
+pub mod proxy;
 pub mod serve;
 pub mod service_auth;
 pub mod sse;

@@ -116,3 +116,18 @@ async fn a_unix_socket_tells_who_calls_and_is_not_taken_twice() {
 fn rustix_uid() -> String {
     rustix::process::getuid().as_raw().to_string()
 }
+
+#[tokio::test]
+async fn a_proxy_passes_requests_events_and_upgrades() {
+    let listen = async |router: Router| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(Listener::Tcp(listener), router, ServeOptions::default(), tokio_util::sync::CancellationToken::new()));
+        format!("http://{address}")
+    };
+    let behind = listen(router()).await;
+    let front = listen(berth_http::proxy::to(&behind).unwrap()).await;
+    let proxied = InternalClient::in_process("test", berth_http::proxy::to(&front).unwrap());
+    exercise(&proxied).await;
+    assert!(berth_http::proxy::to("ftp://x").is_err());
+}
