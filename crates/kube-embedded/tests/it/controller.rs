@@ -132,7 +132,8 @@ async fn streaming_lists_and_metadata_watches_work() {
         }
     }
     assert_eq!(seen, ["a", "b"]);
-    let mut metadata = std::pin::pin!(kube::runtime::metadata_watcher(workspaces, watcher::Config::default()));
+    let partial: Api<kube::core::PartialObjectMeta<Workspace>> = Api::default_namespaced(client);
+    let mut metadata = std::pin::pin!(watcher(partial, watcher::Config::default()));
     let mut names = Vec::new();
     while let Some(event) = metadata.next().await {
         match event.unwrap() {

@@ -2,4 +2,5 @@
 
 mod controller;
 mod conventions;
+mod durable;
 mod support;

@@ -98,3 +98,11 @@ pub(crate) async fn apply(server: &ApiServer, path: &str, manager: &str, body: &
 pub(crate) fn workspace(name: &str) -> Value {
     json!({"apiVersion": "berth.dev/v1", "kind": "Workspace", "metadata": {"name": name}, "spec": {"owner": "ann"}})
 }
+
+/// The first line of a watch.
+pub(crate) async fn first_line(server: &ApiServer, path: &str) -> Value {
+    let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+    let mut body = server.router().oneshot(request).await.unwrap().into_body();
+    let frame = body.frame().await.unwrap().unwrap();
+    serde_json::from_slice(frame.data_ref().unwrap()).unwrap()
+}
