@@ -76,3 +76,11 @@ bench: build ## Measure starts, stops, the API and memory; writes docs/performan
 .PHONY: bench-runtime
 bench-runtime: build ## Measure hull beside crun and runc
 	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-bench -- --hull $(BIN)/hull $(if $(PEERS),--peers $(PEERS))
+
+.PHONY: services
+services: ## Build the services as processes of their own
+	@$(CARGO) build --release --locked -p berth-api -p berth-scm -p berth-automations -p berth-billing -p berth-ws-manager -p berth-gateway -p berth-node
+
+.PHONY: images
+images: build services ## Build the images of docker-compose.yml from Debian packages and our binaries
+	@deploy/images/build $(BIN)
