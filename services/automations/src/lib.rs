@@ -1,1 +1,3 @@
-//! berth-automations
+//! Tasks and services of `automations.yaml`.
+
+pub mod domain;

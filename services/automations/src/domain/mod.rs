@@ -1,0 +1,4 @@
+//! Pure rules: no axum, no SQL.
+
+pub mod file;
+pub mod plan;
