@@ -15,7 +15,12 @@ pub(crate) struct Options {
     pub(crate) cwd: Option<String>,
     /// Added to the environment of everything that is started.
     pub(crate) env: BTreeMap<String, String>,
+    /// Where PID 1 keeps its own files inside the workspace; [`RUN_DIR`] when absent.
+    pub(crate) run_dir: Option<String>,
 }
+
+/// Where PID 1 keeps its own files inside the workspace: a tmpfs where the host gives one.
+pub(crate) const RUN_DIR: &str = "/.berth/run";
 
 /// The command line is not understood.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,7 @@ impl Options {
                         .ok_or(OptionsError::Invalid { option: "--listen-fd", value })?;
                 }
                 "--user" => options.user = Some(value()?).filter(|user| !user.is_empty()),
+                "--run-dir" => options.run_dir = Some(value()?),
                 "--cwd" => options.cwd = Some(value()?).filter(|cwd| !cwd.is_empty()),
                 "--env" => {
                     let value = value()?;

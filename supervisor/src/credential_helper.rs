@@ -3,18 +3,19 @@
 //!
 //! Configured as `credential.helper = /.berth/bin/berth-init git-credential`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use berth_supervisor_protocol::{CredentialRequest, Frame, FrameReader, Secret, encode_json};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::complain;
+use crate::cli::{RUN_DIR, complain};
 
-/// Where PID 1 listens inside the workspace.
-pub(crate) const SOCKET: &str = "/.berth/run/credentials.sock";
+/// Name of the socket in PID 1's directory.
+pub(crate) const SOCKET_NAME: &str = "credentials.sock";
 
 /// Longest question.
 const MAX_QUESTION: u64 = 64 * 1024;
@@ -38,8 +39,14 @@ pub(crate) enum Answer {
 }
 
 /// Runs the role. Returns the exit status.
-pub(crate) fn main(action: Option<&OsStr>) -> i32 {
-    match action.and_then(OsStr::to_str) {
+pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> i32 {
+    let mut run_dir = OsString::from(RUN_DIR);
+    let mut action = arguments.next();
+    if action.as_deref() == Some(OsStr::new("--run-dir")) {
+        run_dir = arguments.next().unwrap_or_default();
+        action = arguments.next();
+    }
+    match action.as_deref().and_then(OsStr::to_str) {
         Some("get") => {}
         Some("store" | "erase") => return 0,
         _ => {
@@ -52,7 +59,7 @@ pub(crate) fn main(action: Option<&OsStr>) -> i32 {
         // ssh, ftp and whatever else git may ask for are not ours.
         None => return 0,
     };
-    match ask(&question) {
+    match ask(&Path::new(&run_dir).join(SOCKET_NAME), &question) {
         Ok(Answer::Credential { username, password }) => {
             let lines = format!("username={username}\npassword={}\n", password.expose());
             i32::from(std::io::stdout().write_all(lines.as_bytes()).is_err())
@@ -87,13 +94,14 @@ fn question(input: impl BufRead) -> Option<CredentialRequest> {
     ours.then_some(question)
 }
 
-fn ask(question: &CredentialRequest) -> std::io::Result<Answer> {
-    let mut stream = UnixStream::connect(SOCKET)?;
+fn ask(socket: &Path, question: &CredentialRequest) -> std::io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
     // PID 1 answers within 25 seconds whatever happens; this is for a PID 1 that does not.
     stream.set_read_timeout(Some(Duration::from_secs(40)))?;
     let mut out = Vec::new();
     encode_json(question, &mut out).map_err(std::io::Error::other)?;
-    stream.write_all(&out)?;
+    // A refusal may come, and the connection end, before the question is out: it is still there to be read.
+    let _ = stream.write_all(&out);
     let mut reader = FrameReader::new();
     let mut buffer = [0u8; 4096];
     loop {

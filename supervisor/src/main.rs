@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             Err(error) => usage(&error.to_string()),
         },
         Some("worker") => worker::main(),
-        Some("git-credential") => credential_helper::main(arguments.next().as_deref()),
+        Some("git-credential") => credential_helper::main(arguments),
         Some("rootfs") => berth_sandbox::rootfs::main(),
         Some("monitor") => berth_sandbox::monitor::main(),
         Some("--version" | "version") => {
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> i32 {
     cli::complain(&format!(
-        "{problem}\nusage: berth-init init --listen-fd N [--user NAME] [--cwd DIR] [--env KEY=VALUE]...\n       \
-         berth-init git-credential get\n       berth-init version"
+        "{problem}\nusage: berth-init init --listen-fd N [--user NAME] [--cwd DIR] [--env KEY=VALUE]... [--run-dir DIR]\n       \
+         berth-init git-credential [--run-dir DIR] get\n       berth-init version"
     ));
     2
 }

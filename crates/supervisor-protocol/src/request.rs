@@ -108,8 +108,8 @@ pub enum Request {
         /// The checkout.
         path: String,
     },
-    /// End the workspace: stop commands of services, SIGTERM and SIGHUP to all, SIGKILL after the grace period. Answered at
-    /// once; the connection ends with the workspace.
+    /// End the workspace: stop commands of services, SIGTERM to all, SIGHUP to shells and to who does not follow, SIGKILL after the
+    /// grace period. Answered at once; the connection ends with the workspace.
     Shutdown {
         /// How long processes have to end by themselves.
         grace_ms: u64,

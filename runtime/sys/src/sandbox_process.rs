@@ -78,8 +78,8 @@ pub fn signal_numbers(read: &[u8]) -> impl Iterator<Item = i32> + '_ {
 /// # Errors
 /// What sigprocmask(2) reports.
 pub fn reset_signals() -> Result<(), Errno> {
-    for number in 1..=64 {
-        // SAFETY: the default action runs no code of ours. SIGKILL, SIGSTOP and glibc's own two refuse, which is right.
+    for number in 1..=31 {
+        // SAFETY: the default action runs no code of ours. SIGKILL and SIGSTOP refuse, which is right.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     let set = set_of(&[])?;
@@ -119,6 +119,13 @@ pub fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
     check_int(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     // SAFETY: it is open, and by this function's contract nobody in this process owns it yet.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor from `first` on that this process was started with. Call it first thing in `main`, before this process has opened
+/// any itself.
+pub fn close_inherited_from(first: u32) {
+    // SAFETY: by this function's contract nobody in this process owns one of them yet. Before Linux 5.9 there is no such call: then they stay.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) };
 }
 
 /// Duplicates `fd` to exactly `number`, without close-on-exec, for a program about to be executed. Whatever was at `number` is closed,

@@ -2,7 +2,7 @@
 
 use berth_supervisor_protocol::{ErrorCode, ExitStatus};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 
 use super::poller::Watched;
 use super::timers::Timer;
@@ -89,7 +89,7 @@ impl Init {
     /// Takes in everyone who has ended.
     pub(super) fn reap(&mut self) {
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     let status = match (status.exit_status(), status.terminating_signal()) {
                         (Some(code), _) => ExitStatus::Code(code),

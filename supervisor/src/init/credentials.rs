@@ -8,12 +8,12 @@ use std::time::Duration;
 use berth_supervisor_protocol::{Control, CredentialRequest, Event, Frame, FrameReader, Kind, encode_json};
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
+use super::Init;
 use super::connection::Mode;
 use super::poller::{Poller, Token, Watched};
 use super::timers::Timer;
-use super::{Init, RUN_DIR};
 use crate::cli::complain;
-use crate::credential_helper::{Answer, SOCKET};
+use crate::credential_helper::{Answer, SOCKET_NAME};
 use crate::launch::user;
 
 /// Most questions at once.
@@ -45,18 +45,19 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// Listens. A workspace in which that cannot be done has no credentials, and everything else.
-    pub(super) fn listen(poller: &Poller, default_user: Option<&str>) -> Self {
+    pub(super) fn listen(poller: &Poller, default_user: Option<&str>, run_dir: &str) -> Self {
+        let path = format!("{run_dir}/{SOCKET_NAME}");
         let uid = user::resolve(default_user).ok().map(|user| user.uid.as_raw());
-        let _ = std::fs::remove_file(SOCKET);
-        let listener = std::fs::create_dir_all(RUN_DIR)
-            .and_then(|()| UnixListener::bind(SOCKET))
+        let _ = std::fs::remove_file(&path);
+        let listener = std::fs::create_dir_all(run_dir)
+            .and_then(|()| UnixListener::bind(&path))
             .and_then(|listener| {
                 listener.set_nonblocking(true)?;
                 // Whoever connects is checked by the kernel's word on who it is.
-                std::fs::set_permissions(SOCKET, std::fs::Permissions::from_mode(0o666))?;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
                 Ok(listener)
             })
-            .inspect_err(|error| complain(&format!("git credentials are not available: {SOCKET}: {error}")))
+            .inspect_err(|error| complain(&format!("git credentials are not available: {path}: {error}")))
             .ok()
             .map(|listener| {
                 let mut listener = poller.watch(listener.into(), Token::CredentialListener);

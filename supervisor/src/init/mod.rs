@@ -17,6 +17,7 @@ mod shutdown;
 mod socket_diag;
 mod socket_owner;
 mod terminal;
+mod terminate;
 mod timers;
 mod tunnel;
 mod unit;
@@ -27,11 +28,13 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use berth_supervisor_protocol::{BootInfo, Kind, SignalName};
-use hull_sys::sandbox_process::{ignore_signals, signal_descriptor, signal_numbers, take_inherited};
+use hull_sys::sandbox_process::{
+    close_inherited_from, ignore_signals, signal_descriptor, signal_numbers, take_inherited,
+};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::cli::{Options, complain};
+use crate::cli::{Options, RUN_DIR, complain};
 use crate::clock::unix_ms;
 use crate::launch::{Defaults, Launch, LaunchError, Launched, launch};
 use children::{Child, Role};
@@ -46,9 +49,6 @@ use timers::{Timer, Timers};
 use tunnel::Tunnel;
 use unit::Units;
 
-/// Where PID 1 keeps its own files inside the workspace: a tmpfs where the host gives one.
-pub(crate) const RUN_DIR: &str = "/.berth/run";
-
 /// Everything PID 1 knows.
 #[derive(Debug)]
 struct Init {
@@ -57,6 +57,7 @@ struct Init {
     signals: Watched,
     defaults: Defaults,
     boot: BootInfo,
+    run_dir: String,
     next_id: u64,
     connections: BTreeMap<u64, Connection>,
     /// Connections to be flushed, pumped and listened to anew before the next wait.
@@ -92,6 +93,9 @@ pub(crate) fn main(options: &Options, started: Instant) -> i32 {
 impl Init {
     fn new(options: &Options, started: Instant) -> Result<Self, (&'static str, Errno)> {
         let listener = take_inherited(options.listen_fd).map_err(|errno| ("the listening socket", errno))?;
+        if let Ok(next) = u32::try_from(options.listen_fd + 1) {
+            close_inherited_from(next);
+        }
         rustix::io::ioctl_fionbio(&listener, true).map_err(|errno| ("the listening socket", errno))?;
         ignore_signals(&[Signal::PIPE]);
         let watched = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
@@ -104,7 +108,8 @@ impl Init {
         listener.interest(true, false);
         let mut signals = poller.watch(signals, Token::Signals);
         signals.interest(true, false);
-        let credentials = Credentials::listen(&poller, options.user.as_deref());
+        let run_dir = options.run_dir.clone().unwrap_or_else(|| RUN_DIR.to_owned());
+        let credentials = Credentials::listen(&poller, options.user.as_deref(), &run_dir);
         let boot = BootInfo {
             started_at_ms: unix_ms(),
             startup_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -117,6 +122,7 @@ impl Init {
             signals,
             defaults: Defaults { user: options.user.clone(), cwd: options.cwd.clone(), env: options.env.clone() },
             boot,
+            run_dir,
             next_id: 0,
             connections: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -188,6 +194,7 @@ impl Init {
             Timer::KillChild(pid) => self.kill_child(pid),
             Timer::UnitProbe { id, run } => self.unit_probe_due(&id, run),
             Timer::UnitReadyBy { id, run } => self.unit_ready_deadline(&id, run),
+            Timer::UnitHangUp { id, run } => self.unit_hang_up(&id, run),
             Timer::UnitStopBy { id, run } => self.unit_stop_deadline(&id, run),
             Timer::Ports => self.ports_due(),
             Timer::Activity(id) => self.activity_due(id),

@@ -1,4 +1,4 @@
-//! The end: stop commands of services, then SIGTERM and SIGHUP to everyone, then SIGKILL.
+//! The end: stop commands of services; SIGTERM to everyone, and SIGHUP to terminals and to who ignores SIGTERM; SIGHUP to everyone; SIGKILL.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,15 @@ use hull_sys::sandbox_process::signal_everyone;
 use rustix::process::Signal;
 
 use super::Init;
+use super::terminate::hang_up_on_the_deaf;
 use super::timers::Timer;
 
 /// Longest grace period that is granted.
 const MAX_GRACE: Duration = Duration::from_secs(3600);
 /// Grace period of a plain SIGTERM.
 pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// Who has not followed SIGTERM by then gets SIGHUP too.
+const HANG_UP_AFTER: Duration = Duration::from_secs(2);
 /// After SIGKILL, how long the kernel may take before PID 1 leaves the rest to the end of the pid namespace.
 const REAP: Duration = Duration::from_secs(2);
 
@@ -22,6 +25,8 @@ enum Phase {
     StopCommands,
     /// Everyone has been asked to end.
     Asked,
+    /// Everyone has been hung up on.
+    HungUp,
     /// Everyone has been killed.
     Killed,
 }
@@ -55,10 +60,15 @@ impl Init {
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.phase = Phase::Asked;
         }
-        // HUP for interactive shells, which ignore TERM; CONT because a stopped process gets neither.
-        for signal in [Signal::TERM, Signal::HUP, Signal::CONT] {
-            let _ = signal_everyone(signal);
-        }
+        hang_up_on_the_deaf();
+        let _ = signal_everyone(Signal::TERM);
+        self.terminals_hang_up();
+        // A stopped process takes no signal but this one.
+        let _ = signal_everyone(Signal::CONT);
+        let left = self
+            .shutdown
+            .map_or(Duration::ZERO, |shutdown| shutdown.deadline.saturating_duration_since(Instant::now()));
+        self.timers.after(HANG_UP_AFTER.min(left / 2), Timer::Shutdown);
     }
 
     /// A timer of the shutdown fired, or a stop command ended.
@@ -66,7 +76,7 @@ impl Init {
         let Some(Shutdown { phase, deadline }) = self.shutdown else { return };
         let over = deadline <= Instant::now();
         match phase {
-            Phase::StopCommands | Phase::Asked if over => {
+            Phase::StopCommands | Phase::Asked | Phase::HungUp if over => {
                 if let Some(shutdown) = &mut self.shutdown {
                     *shutdown = Shutdown { phase: Phase::Killed, deadline: Instant::now() + REAP };
                 }
@@ -75,8 +85,13 @@ impl Init {
             }
             // Half time, or all of them have ended.
             Phase::StopCommands => self.shutdown_ask(),
-            Phase::Asked => {}
-            Phase::Killed => {}
+            Phase::Asked => {
+                if let Some(shutdown) = &mut self.shutdown {
+                    shutdown.phase = Phase::HungUp;
+                }
+                let _ = signal_everyone(Signal::HUP);
+            }
+            Phase::HungUp | Phase::Killed => {}
         }
     }
 

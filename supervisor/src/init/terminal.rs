@@ -258,6 +258,13 @@ impl Init {
         self.terminal_finish(id);
     }
 
+    /// Hangs up on the shells of all terminals, for the shutdown.
+    pub(super) fn terminals_hang_up(&self) {
+        for terminal in self.terminals.values().filter(|terminal| terminal.exit.is_none()) {
+            let _ = kill_process_group(terminal.pid, rustix::process::Signal::HUP);
+        }
+    }
+
     pub(super) fn terminal_resize(&mut self, name: &str, size: TtySize) -> Result<Reply, LaunchError> {
         let id = self.terminal_id(name)?;
         self.resize(id, size, None);

@@ -28,6 +28,13 @@ pub(super) enum Timer {
         /// As above.
         run: u64,
     },
+    /// A unit that was asked to stop and has not is hung up on.
+    UnitHangUp {
+        /// The unit.
+        id: String,
+        /// As above.
+        run: u64,
+    },
     /// A unit must have stopped by now.
     UnitStopBy {
         /// The unit.

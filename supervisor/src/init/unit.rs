@@ -2,8 +2,8 @@
 //!
 //! * the command's exit 0 is success for a task and a plain end for a service, anything else is failure; nothing is started again by itself;
 //! * a service with a readiness command is starting until that exits 0, and fails when it takes too long;
-//! * stopping runs the stop command and then kills, or sends SIGTERM and SIGHUP (an interactive bash ignores SIGTERM) and kills after the
-//!   grace period.
+//! * stopping runs the stop command and then kills, or sends SIGTERM (and SIGHUP to who ignores that, as an interactive bash
+//!   does, or does not follow) and kills after the grace period.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::connection::{HIGH_WATER, Mode, PIECE};
 use super::poller::{Token, Watched};
+use super::terminate::ask_group;
 use super::timers::Timer;
 use super::unit_output::OutputFile;
 use super::{Init, Role};
@@ -29,6 +30,8 @@ const LOG: usize = 1024 * 1024;
 const MAX_UNITS: usize = 256;
 /// First pause between two runs of a readiness command.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Who has not followed SIGTERM by then gets SIGHUP too.
+const HANG_UP_AFTER: Duration = Duration::from_secs(2);
 /// Longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -102,7 +105,7 @@ impl Init {
         if self.shutdown.is_some() {
             return Err(LaunchError { code: ErrorCode::Conflict, message: "the workspace is stopping".to_owned() });
         }
-        let output_file = OutputFile::make(&spec.id, run);
+        let output_file = OutputFile::make(&self.run_dir, &spec.id, run);
         let launched = self.launch_for(&spec, &spec.command, output_file.as_ref(), Streams::Merged)?;
         let pid = launched.pid;
         let status = UnitStatus {
@@ -365,12 +368,20 @@ impl Init {
                 }
             }
         } else if let Some(main) = main {
-            for signal in [Signal::TERM, Signal::HUP, Signal::CONT] {
-                let _ = kill_process_group(main, signal);
-            }
+            ask_group(main);
+            self.timers.after(HANG_UP_AFTER.min(grace / 2), Timer::UnitHangUp { id: id.to_owned(), run });
         }
         self.timers.after(grace, Timer::UnitStopBy { id: id.to_owned(), run });
         self.unit_changed(id);
+    }
+
+    /// SIGTERM alone has not helped.
+    pub(super) fn unit_hang_up(&mut self, id: &str, run: u64) {
+        if self.unit_in_state(id, run, UnitState::Stopping)
+            && let Some(main) = self.units.by_id.get(id).and_then(|unit| unit.main)
+        {
+            let _ = kill_process_group(main, Signal::HUP);
+        }
     }
 
     /// Stopping has taken long enough.

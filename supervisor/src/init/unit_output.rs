@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 
-use super::RUN_DIR;
-
 /// Most bytes, keys and bytes of a value that are taken.
 const MAX_FILE: usize = 64 * 1024;
 const MAX_KEYS: usize = 64;
@@ -21,8 +19,8 @@ pub(super) struct OutputFile {
 
 impl OutputFile {
     /// Makes it; without one, the unit just has no outputs.
-    pub(super) fn make(id: &str, run: u64) -> Option<Self> {
-        let path = format!("{RUN_DIR}/output-{id}.{run}");
+    pub(super) fn make(run_dir: &str, id: &str, run: u64) -> Option<Self> {
+        let path = format!("{run_dir}/output-{id}.{run}");
         let _ = std::fs::remove_file(&path);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).ok()?;
         // Whoever the unit runs as.

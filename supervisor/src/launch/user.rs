@@ -41,7 +41,7 @@ pub(crate) fn resolve(wanted: Option<&str>) -> Result<User, UserError> {
 /// Never waits: a pipe or device at that place reads as empty.
 fn read(path: &str) -> String {
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(16 * 1024);
     let file = File::options().read(true).custom_flags(nonblocking).open(path);
     if let Ok(file) = file
         && file.metadata().is_ok_and(|metadata| metadata.is_file())

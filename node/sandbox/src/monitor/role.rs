@@ -5,11 +5,11 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use hull_sys::sandbox_process::{ignore_signals, signal_descriptor};
+use hull_sys::sandbox_process::{close_inherited_from, ignore_signals, signal_descriptor};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_child_subreaper, setsid, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_child_subreaper, setsid, wait};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::container::{self, OomCounter};
@@ -20,6 +20,7 @@ use crate::{Identity, message, persist};
 
 /// Runs the role until the container has ended. Returns the exit status.
 pub fn main() -> i32 {
+    close_inherited_from(3);
     let agent = match std::io::stdin().as_fd().try_clone_to_owned() {
         Ok(agent) => agent,
         Err(_) => return 2,
@@ -158,7 +159,7 @@ fn watch(container: Pid, signals: &OwnedFd, output: &OwnedFd, log: &mut OutputLo
 fn reap(container: Pid) -> Result<Option<WaitStatus>, Failure> {
     let mut found = None;
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == container => found = Some(status),
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Ok(None) => return Ok(found),

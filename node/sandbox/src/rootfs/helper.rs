@@ -10,14 +10,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use hull_sys::sandbox_mount::idmap_detached;
-use hull_sys::sandbox_process::{fork, unshare_namespaces};
+use hull_sys::sandbox_process::{close_inherited_from, fork, unshare_namespaces};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
 };
-use rustix::process::{WaitOptions, waitpid};
+use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_keep_capabilities, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
@@ -50,6 +50,7 @@ impl<T> Step<T> for io::Result<T> {
 
 /// Runs the role: one request from standard input, one answer, end. Returns the exit status.
 pub fn main() -> i32 {
+    close_inherited_from(3);
     let socket = std::io::stdin();
     let request: Request = match message::receive(socket.as_fd()) {
         Ok((request, _)) => request,
@@ -77,7 +78,10 @@ fn build(request: &Request) -> Result<(OwnedFd, OwnedFd), Failure> {
 
     let (ours, theirs) =
         message::pair().map_err(|_| Failure { step: "make a socket pair".to_owned(), errno: Errno::MFILE })?;
+    let mut ours = Some(ours);
     let owner = fork(|| {
+        // With a copy of the other end here, the mapper's death would not be noticed.
+        drop(ours.take());
         let failed = match own(request, &theirs) {
             Ok(()) => return 0,
             Err(Failure { step, errno }) => Response::Failed { step, errno: errno.raw_os_error() },
@@ -87,7 +91,13 @@ fn build(request: &Request) -> Result<(OwnedFd, OwnedFd), Failure> {
     .step(|| "fork the helper".to_owned())?;
     // The fork has its own copy; with this one open its death would not be noticed.
     drop(theirs);
-    let built = map(request, owner.as_raw_nonzero().get(), ours);
+    let built = match ours {
+        Some(ours) => map(request, owner.as_raw_nonzero().get(), ours),
+        None => Err(Failure { step: "make a socket pair".to_owned(), errno: Errno::BADF }),
+    };
+    if built.is_err() {
+        let _ = kill_process(owner, Signal::KILL);
+    }
     let _ = waitpid(Some(owner), WaitOptions::empty());
     built
 }

@@ -1,0 +1,287 @@
+//! The monitor, with a real OCI runtime.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use berth_sandbox::monitor::{MonitorError, MonitorHandle, Outcome, Spec, adopt, spawn};
+use berth_supervisor_protocol::client::Client;
+use berth_supervisor_protocol::{Reply, Request};
+use serde_json::{Value, json};
+
+use crate::harness::{BERTH_INIT, eventually, skip_unless_root};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The runtime to test with: `BERTH_TEST_RUNTIME`, else runc.
+fn runtime() -> Option<PathBuf> {
+    let named = std::env::var_os("BERTH_TEST_RUNTIME").map(PathBuf::from);
+    let found = named.into_iter().chain(["/usr/sbin/runc".into(), "/usr/bin/runc".into()]).find(|path| path.exists());
+    if found.is_none() {
+        println!("skipped: no OCI runtime (set BERTH_TEST_RUNTIME)");
+    }
+    found
+}
+
+/// A bundle whose root is the host's own files, read-only, in a pid namespace.
+struct Bundle {
+    dir: tempfile::TempDir,
+    runtime: PathBuf,
+    id: String,
+}
+
+impl Bundle {
+    fn new(name: &str, args: &[&str]) -> Option<Self> {
+        let runtime = runtime().filter(|_| !skip_unless_root())?;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let id = format!("berth-test-{name}-{}", std::process::id());
+        let bundle = Self { dir, runtime, id };
+        std::fs::create_dir_all(bundle.path("rootfs")).unwrap();
+        std::fs::create_dir_all(bundle.path("state")).unwrap();
+        std::fs::write(bundle.path("config.json"), serde_json::to_vec(&bundle.config(args)).unwrap()).unwrap();
+        Some(bundle)
+    }
+
+    fn config(&self, args: &[&str]) -> Value {
+        let mounts: Vec<Value> = ["bin", "lib", "lib64", "usr", "etc"]
+            .into_iter()
+            .filter(|name| Path::new("/").join(name).exists())
+            .map(|name| json!({"destination": format!("/{name}"), "source": format!("/{name}"), "type": "bind", "options": ["rbind", "ro"]}))
+            .chain([
+                json!({"destination": "/proc", "type": "proc", "source": "proc"}),
+                json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}),
+                json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666", "mode=0620"]}),
+                json!({"destination": "/berth-init", "source": BERTH_INIT, "type": "bind", "options": ["bind", "ro"]}),
+            ])
+            .collect();
+        json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": false, "user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/",
+                "env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"],
+                "capabilities": {"bounding": ["CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN"]},
+            },
+            "root": {"path": "rootfs", "readonly": false},
+            "hostname": "test",
+            "mounts": mounts,
+            "linux": {"cgroupsPath": format!("/berth-test/{}", self.id), "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]},
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn spec(&self) -> Spec {
+        let mut spec = Spec::new(self.dir.path(), &self.id, &self.runtime);
+        spec.runtime_args = vec!["--root".to_owned(), self.path("state").to_str().unwrap().to_owned()];
+        spec
+    }
+
+    fn listener(&self) -> UnixListener {
+        UnixListener::bind(self.path("supervisor.sock")).unwrap()
+    }
+
+    fn start(&self, listener: &UnixListener) -> MonitorHandle {
+        spawn(BERTH_INIT.as_ref(), &self.spec(), listener.as_fd()).unwrap()
+    }
+
+    fn output(&self) -> String {
+        std::fs::read_to_string(self.path("output.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let _ = Command::new(&self.runtime)
+            .arg("--root")
+            .arg(self.path("state"))
+            .args(["delete", "--force", &self.id])
+            .output();
+    }
+}
+
+#[test]
+fn exit_status_and_output_are_kept() {
+    let Some(bundle) = Bundle::new("exit", &["sh", "-c", "echo to the log; exit 42"]) else { return };
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    let mut created = None;
+    let started = handle.wait_started(TIMEOUT, |pid| created = Some(pid)).unwrap();
+    assert_eq!(created, Some(started.container_pid));
+    let exit = handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap();
+    assert_eq!((exit.outcome, exit.oom_killed), (Outcome::Code(42), false));
+    assert!(bundle.output().contains("to the log"), "{}", bundle.output());
+    assert!(adopt(bundle.dir.path()).unwrap().is_none());
+    assert_eq!(MonitorHandle::exit_in(bundle.dir.path(), 1).unwrap().outcome, Outcome::Code(42));
+    assert!(
+        !Path::new(&format!("/proc/{}/stat", handle.info().unwrap().unwrap().monitor.pid)).exists(),
+        "the monitor is reaped"
+    );
+}
+
+#[test]
+fn the_supervisor_answers_on_the_inherited_socket_and_is_adopted() {
+    let Some(bundle) = Bundle::new("adopt", &["/berth-init", "init", "--listen-fd", "3"]) else { return };
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    // Connecting works from the first moment; the answer means ready.
+    let mut client = Client::new(UnixStream::connect(bundle.path("supervisor.sock")).unwrap());
+    assert!(matches!(client.request(&Request::Hello).unwrap(), Reply::Hello(_)));
+    handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    let info = handle.info().unwrap().unwrap();
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", info.monitor.pid)).unwrap().count();
+    assert!(fds <= 8, "the monitor holds {fds} descriptors: it keeps something of its parent's");
+    // As after a restart of the agent: nothing but the directory is known.
+    drop(handle);
+    let mut adopted = adopt(bundle.dir.path()).unwrap().unwrap();
+    assert_eq!(adopted.info().unwrap().unwrap(), info);
+    assert!(adopted.try_exit(1).unwrap().is_none());
+    drop(listener);
+    let memory: u64 = [info.monitor.pid, info.container_pid.unwrap()].into_iter().map(resident_kib).sum();
+    println!("resident: supervisor + monitor {memory} KiB");
+    assert!(matches!(client.request(&Request::Shutdown { grace_ms: 5000 }).unwrap(), Reply::Done));
+    let exit = adopted.wait_exit(TIMEOUT, || 1).unwrap().unwrap();
+    assert_eq!(exit.outcome, Outcome::Code(0));
+    assert!(exit.finished_at_ms > 1);
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().trim_end_matches(" kB").parse().ok()).unwrap()
+}
+
+#[test]
+fn a_killed_container_and_a_killed_monitor_are_told_apart() {
+    let Some(bundle) = Bundle::new("killed", &["sleep", "1000"]) else { return };
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    let started = handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(started.container_pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap().outcome, Outcome::Signal(9));
+    drop(bundle);
+
+    let Some(bundle) = Bundle::new("unknown", &["sleep", "1000"]) else { return };
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    let started = handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    handle.kill_monitor().unwrap();
+    let exit = handle.wait_exit(TIMEOUT, || 77).unwrap().unwrap();
+    assert_eq!((exit.outcome, exit.finished_at_ms), (Outcome::Unknown, 77));
+    assert!(Path::new(&format!("/proc/{}", started.container_pid)).exists(), "the container itself lives");
+}
+
+#[test]
+fn signals_for_the_agent_do_not_reach_the_monitor() {
+    let Some(bundle) = Bundle::new("signals", &["sleep", "1000"]) else { return };
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    let monitor = handle.info().unwrap().unwrap().monitor.pid;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(monitor).unwrap()).unwrap();
+    assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid, "it has a session of its own");
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+    assert!(handle.try_exit(1).unwrap().is_none());
+}
+
+#[test]
+fn the_runtimes_own_error_is_passed_on() {
+    let Some(bundle) = Bundle::new("wrong", &["/no/such/program"]) else { return };
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    let Err(MonitorError::NotStarted { failure, .. }) = handle.wait_started(TIMEOUT, |_| {}) else {
+        panic!("it started")
+    };
+    assert!(failure.message.contains("/no/such/program"), "{failure}");
+    assert!(matches!(handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap().outcome, Outcome::NotStarted(_)));
+    let listed =
+        Command::new(&bundle.runtime).arg("--root").arg(bundle.path("state")).args(["list", "-q"]).output().unwrap();
+    assert!(listed.stdout.is_empty(), "nothing is left: {listed:?}");
+    drop(bundle);
+
+    let Some(bundle) = Bundle::new("noruntime", &["true"]) else { return };
+    let listener = bundle.listener();
+    let spec = Spec { runtime: "/no/such/runtime".into(), ..bundle.spec() };
+    let mut handle = spawn(BERTH_INIT.as_ref(), &spec, listener.as_fd()).unwrap();
+    let Err(MonitorError::NotStarted { failure, .. }) = handle.wait_started(TIMEOUT, |_| {}) else {
+        panic!("it started")
+    };
+    assert!(failure.message.contains("/no/such/runtime does not exist"), "{failure}");
+}
+
+#[test]
+fn a_loud_container_is_bounded_on_disk() {
+    let Some(bundle) = Bundle::new("loud", &["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo end"]) else {
+        return;
+    };
+    let listener = bundle.listener();
+    let spec = Spec { log_max_bytes: 1_000_000, ..bundle.spec() };
+    let mut handle = spawn(BERTH_INIT.as_ref(), &spec, listener.as_fd()).unwrap();
+    handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap();
+    let old = std::fs::metadata(bundle.path("output.log.1")).unwrap().len();
+    assert!(bundle.output().len() <= 1_000_000 && old <= 1_000_000);
+    assert!(bundle.output().ends_with("xend\n"));
+}
+
+#[test]
+fn the_container_lives_in_the_namespace_that_mounted_its_root() {
+    let Some(bundle) =
+        Bundle::new("userns", &["sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; stat -c %u /made"])
+    else {
+        return;
+    };
+    let ground = bundle.path("ground");
+    std::fs::create_dir(&ground).unwrap();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&ground).status().unwrap().success());
+    let layer = ground.join("layer");
+    for name in ["bin", "lib", "lib64", "usr", "etc", "proc", "dev"] {
+        std::fs::create_dir_all(layer.join(name)).unwrap();
+    }
+    std::fs::write(layer.join("berth-init"), "").unwrap();
+    berth_sandbox::rootfs::Request::prepare_disk(&ground).unwrap();
+    let request = berth_sandbox::rootfs::Request {
+        uid_base: 2_000_000,
+        gid_base: 2_000_000,
+        id_count: 65536,
+        layers: vec![layer],
+        disk: ground.clone(),
+        upper: "upper".to_owned(),
+        work: "work".to_owned(),
+    };
+    let rootfs = berth_sandbox::rootfs::build(BERTH_INIT.as_ref(), &request).unwrap();
+    println!("root file system built in {:?}", rootfs.elapsed);
+    rootfs.attach(&bundle.path("rootfs")).unwrap();
+    let mut config = bundle.config(&["sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; stat -c %u /made"]);
+    let path = format!("/proc/{}/fd/{}", std::process::id(), rootfs.userns.as_raw_fd());
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user", "path": path}));
+    if bundle.runtime.ends_with("runc") {
+        // It wants the map of a namespace that is there already.
+        let map = json!([{"containerID": 0, "hostID": 2_000_000, "size": 65536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    }
+    std::fs::write(bundle.path("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    let result = handle.wait_started(TIMEOUT, |_| {}).and_then(|_| handle.wait_exit(TIMEOUT, || 1));
+    let output = bundle.output();
+    let on_disk =
+        std::fs::metadata(ground.join("upper/made")).map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
+    for path in [bundle.path("rootfs"), ground] {
+        let _ = Command::new("umount").arg("-l").arg(path).status();
+    }
+    assert_eq!(result.unwrap().unwrap().outcome, Outcome::Code(0), "{output}");
+    assert_eq!(output.split_whitespace().collect::<Vec<_>>(), ["0", "0", "2000000", "65536", "0"]);
+    assert_eq!(on_disk.unwrap(), 0);
+    eventually("nothing is mounted", || {
+        !std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(bundle.dir.path().to_str().unwrap())
+    });
+}
