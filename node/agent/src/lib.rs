@@ -1,10 +1,19 @@
 //! The node agent: everything a machine does for its workspaces.
+//!
+//! Three layers. The stores ([`image`], [`disk`], [`network`]) know nothing of instances; [`instance`] starts, watches and stops them and
+//! knows nothing of Kubernetes; the agent on top reconciles pods.
 
-mod error_text;
 pub mod checkout;
+pub mod config;
 pub mod container;
+pub mod credentials;
 pub mod disk;
+mod error_text;
 pub mod home;
 pub mod image;
+pub mod instance;
 pub mod network;
 mod supervisor;
+
+pub use config::{Config, ConfigError};
+pub use credentials::{Credential, CredentialQuery, CredentialSource, NoCredentials};

@@ -195,3 +195,22 @@ pub async fn devcontainer(folder: &Path, checkout: &Checkout, tell: &(dyn Fn(Str
     }
     Ok(None)
 }
+
+/// Moves what is at `path` out of the way of a checkout, to a name with the time in it. Nothing happens when nothing is there.
+///
+/// # Errors
+/// When it cannot be moved.
+pub async fn set_aside(folder: &Path, path: &str, unix_seconds: i64) -> Result<(), CheckoutError> {
+    let mut client = supervisor::client(folder).await?;
+    match client.stat(path).await {
+        Ok(_) => {}
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let output = as_root(folder, &["mv", "--", path, &format!("{path}.interrupted-{unix_seconds}")]).await?;
+    if output.status == ExitStatus::Code(0) {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).trim().chars().take(500).collect();
+    Err(CheckoutError::Folder { path: path.to_owned(), complaint })
+}

@@ -309,6 +309,16 @@ impl Layout {
         Ok(index.manifests.iter().find(|entry| entry.annotations.get(REF_NAME) == Some(&name)).map(|entry| entry.digest))
     }
 
+    /// The names on the node, each with the digest of its manifest.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn list(&self) -> Result<Vec<(String, String)>, LayoutError> {
+        let index = self.read_index()?;
+        let named = |entry: &Descriptor| Some((entry.annotations.get(REF_NAME)?.clone(), entry.digest.to_string()));
+        Ok(index.manifests.iter().filter_map(named).collect())
+    }
+
     /// The image of a manifest, its layers unpacked where they were not. Blocks; long for a new image.
     ///
     /// # Errors

@@ -1,0 +1,19 @@
+//! Instances on the node, without Kubernetes: started, watched, stopped, and found again after a crash.
+
+pub mod leftovers;
+mod node;
+mod programs;
+mod record;
+mod runtime;
+mod start;
+mod steps;
+mod stop;
+
+pub use leftovers::{Census, census};
+pub use node::{Instance, Node, NodeError};
+pub use programs::{ProgramError, Programs};
+pub use record::{Ended, Record, StartRequest};
+pub use runtime::{Runtime, RuntimeError};
+pub use start::{Ready, StartError};
+pub use steps::{StepGuard, Steps};
+pub use stop::explain;
