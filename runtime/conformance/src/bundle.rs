@@ -14,11 +14,72 @@ use crate::context::{Cgroups, Context};
 
 /// Applets that the tests use.
 const APPLETS: &[&str] = &[
-    "[", "awk", "base64", "cat", "chmod", "chown", "chroot", "chrt", "cut", "date", "dd", "dmesg", "echo", "env",
-    "expr", "false", "find", "grep", "head", "hexdump", "hostname", "id", "ifconfig", "ionice", "ip", "kill", "ln", "ls",
-    "mkdir", "mkfifo", "mknod", "mount", "mountpoint", "mv", "od", "printf", "ps", "pwd", "readlink", "rm", "rmdir",
-    "sed", "setsid", "sh", "sleep", "sort", "stat", "stty", "sysctl", "tail", "taskset", "tee", "test", "timeout",
-    "touch", "tr", "true", "tty", "umount", "uname", "unshare", "usleep", "wc", "whoami", "xargs", "yes",
+    "[",
+    "awk",
+    "base64",
+    "cat",
+    "chmod",
+    "chown",
+    "chroot",
+    "chrt",
+    "cut",
+    "date",
+    "dd",
+    "dmesg",
+    "echo",
+    "env",
+    "expr",
+    "false",
+    "find",
+    "grep",
+    "head",
+    "hexdump",
+    "hostname",
+    "id",
+    "ifconfig",
+    "ionice",
+    "ip",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mount",
+    "mountpoint",
+    "mv",
+    "od",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+    "setsid",
+    "sh",
+    "sleep",
+    "sort",
+    "stat",
+    "stty",
+    "sysctl",
+    "tail",
+    "taskset",
+    "tee",
+    "test",
+    "timeout",
+    "touch",
+    "tr",
+    "true",
+    "tty",
+    "umount",
+    "uname",
+    "unshare",
+    "usleep",
+    "wc",
+    "whoami",
+    "xargs",
+    "yes",
 ];
 
 /// A bundle folder and the container of the same name, if there is one.
@@ -103,10 +164,7 @@ impl<'a> Bundle<'a> {
 
     /// Adds a mount.
     pub(crate) fn mount(&mut self, kind: &str, source: &str, destination: &str, options: &[&str]) -> &mut Self {
-        self.push(
-            "/mounts",
-            json!({"destination": destination, "type": kind, "source": source, "options": options}),
-        )
+        self.push("/mounts", json!({"destination": destination, "type": kind, "source": source, "options": options}))
     }
 
     /// Takes the mount of a destination out.
@@ -318,8 +376,7 @@ impl Drop for Bundle<'_> {
             let _ = command::run_within(delete, None, Duration::from_secs(10));
             crate::cleanup::cgroups(&id);
         }
-        crate::cleanup::mounts(&self.path);
-        let _ = fs::remove_dir_all(&self.path);
+        crate::cleanup::bundle(&self.path);
     }
 }
 

@@ -36,7 +36,12 @@ pub(crate) struct Context {
 const BUSYBOX: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/usr/local/bin/busybox"];
 
 impl Context {
-    pub(crate) fn new(runtime: &Path, options: Vec<String>, busybox: Option<PathBuf>, work: PathBuf) -> Result<Context> {
+    pub(crate) fn new(
+        runtime: &Path,
+        options: Vec<String>,
+        busybox: Option<PathBuf>,
+        work: PathBuf,
+    ) -> Result<Context> {
         let busybox = match busybox {
             Some(path) => path,
             None => BUSYBOX
@@ -47,8 +52,7 @@ impl Context {
         };
         check_static(&busybox)?;
         let version = run(Command::new(runtime).arg("--version"), None)?.ok()?;
-        let cgroups =
-            if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Cgroups::V2 } else { Cgroups::V1 };
+        let cgroups = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Cgroups::V2 } else { Cgroups::V1 };
         Ok(Context {
             runtime: runtime.to_owned(),
             options,

@@ -89,7 +89,8 @@ fn real_main(args: &Args) -> Result<bool> {
     }
     let runtime = find(&args.runtime)?;
     leave_hybrid_cgroups(&runtime)?;
-    let work = tempfile::Builder::new().prefix("hull-conformance-").tempdir()?;
+    // Kept on disk if a mount is left below it, see `cleanup::bundle`.
+    let work = tempfile::Builder::new().prefix("hull-conformance-").disable_cleanup(true).tempdir()?;
     // Containers with mapped ids must be able to pass through.
     std::fs::set_permissions(work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let context = Context::new(&runtime, args.option.clone(), args.busybox.clone(), work.path().to_owned())?;
@@ -109,10 +110,7 @@ fn real_main(args: &Args) -> Result<bool> {
         }
     };
     let reports = suite::run(&context, topics::ALL, &args.filter, args.jobs, &tell);
-    cleanup::mounts(work.path());
-    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-        cleanup::remove_tree(&Path::new(root).join("berth-test"), false);
-    }
+    cleanup::bundle(work.path());
     let count = |outcome| reports.iter().filter(|report| report.outcome == outcome).count();
     let (passed, failed, skipped) = (count(Outcome::Passed), count(Outcome::Failed), count(Outcome::Skipped));
     let document = json!({
@@ -142,7 +140,8 @@ fn real_main(args: &Args) -> Result<bool> {
 /// Compares the failures with a file of names, one a line.
 fn as_known(path: &Path, reports: &[Report]) -> Result<bool> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let known: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let known: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let mut as_expected = true;
     let mut out = std::io::stdout().lock();
     for report in reports {

@@ -154,7 +154,8 @@ pub(crate) fn run(
         }
     });
     let mut reports = reports.into_inner().unwrap_or_default();
-    let order = |report: &Report| chosen.iter().position(|(topic, test)| report.test == format!("{topic}.{}", test.name));
+    let order =
+        |report: &Report| chosen.iter().position(|(topic, test)| report.test == format!("{topic}.{}", test.name));
     reports.sort_by_key(order);
     reports
 }

@@ -9,14 +9,37 @@ use crate::context::{Cgroups, Context};
 use crate::suite::{Test, case, skip, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test("path-absolute", "cgroupsPath: an absolute path is taken to be relative to the cgroups mount point", path_absolute),
-    test("path-relative", "cgroupsPath: a relative path MAY be interpreted relative to a runtime-determined location", path_relative),
+    test(
+        "path-absolute",
+        "cgroupsPath: an absolute path is taken to be relative to the cgroups mount point",
+        path_absolute,
+    ),
+    test(
+        "path-relative",
+        "cgroupsPath: a relative path MAY be interpreted relative to a runtime-determined location",
+        path_relative,
+    ),
     test("path-absent", "cgroupsPath: if not specified, the runtime MAY define the default", path_absent),
     test("all-controllers", "the process is in a cgroup of its own in each hierarchy", all_controllers),
     test("members-before-start", "the process is in its cgroup before the program runs", members_before_start),
-    case("memory-limit", "memory.limit", value, "memory|/memory/limit|67108864|memory.limit_in_bytes|memory.max|67108864"),
-    case("memory-unlimited", "memory.limit -1: unlimited", value, "memory|/memory/limit|-1|memory.limit_in_bytes|memory.max|9223372036854771712/max"),
-    case("memory-reservation", "memory.reservation", value, "memory|/memory/reservation|33554432|memory.soft_limit_in_bytes|memory.low|33554432"),
+    case(
+        "memory-limit",
+        "memory.limit",
+        value,
+        "memory|/memory/limit|67108864|memory.limit_in_bytes|memory.max|67108864",
+    ),
+    case(
+        "memory-unlimited",
+        "memory.limit -1: unlimited",
+        value,
+        "memory|/memory/limit|-1|memory.limit_in_bytes|memory.max|9223372036854771712/max",
+    ),
+    case(
+        "memory-reservation",
+        "memory.reservation",
+        value,
+        "memory|/memory/reservation|33554432|memory.soft_limit_in_bytes|memory.low|33554432",
+    ),
     case("cpu-shares", "cpu.shares", value, "cpu|/cpu/shares|512|cpu.shares|cpu.weight|512/59/20"),
     case("cpu-quota", "cpu.quota", value, "cpu|/cpu/quota|50000|cpu.cfs_quota_us|cpu.max|50000/50000 100000"),
     case("cpu-period", "cpu.period", value, "cpu|/cpu/period|200000|cpu.cfs_period_us|cpu.max|200000/max 200000"),
@@ -26,12 +49,25 @@ pub(crate) const TESTS: &[Test] = &[
     case("cpuset-mems", "cpu.mems", value, "cpuset|/cpu/mems|\"0\"|cpuset.mems|cpuset.mems|0"),
     case("pids-limit", "pids.limit", value, "pids|/pids/limit|50|pids.max|pids.max|50"),
     case("pids-unlimited", "pids.limit -1: unlimited", value, "pids|/pids/limit|-1|pids.max|pids.max|max"),
-    case("blkio-weight", "blockIO.weight", value, "blkio|/blockIO/weight|500|blkio.bfq.weight/blkio.weight|io.bfq.weight|500/default 500"),
+    case(
+        "blkio-weight",
+        "blockIO.weight",
+        value,
+        "blkio|/blockIO/weight|500|blkio.bfq.weight/blkio.weight|io.bfq.weight|500/default 500",
+    ),
     test("memory-enforced", "a process over the memory limit is killed", memory_enforced),
     test("pids-enforced", "a fork over the pids limit fails", pids_enforced),
-    test("memory-tiny", "a container starts under a limit of 4 MiB: the runtime's own memory is not charged (runc#1980)", memory_tiny),
+    test(
+        "memory-tiny",
+        "a container starts under a limit of 4 MiB: the runtime's own memory is not charged (runc#1980)",
+        memory_tiny,
+    ),
     test("cpu-quota-invalid", "a value that the kernel refuses is an error that names it", quota_invalid),
-    test("unified", "unified: the runtime MUST generate an error when the file does not exist, or when cgroup v2 is not there", unified),
+    test(
+        "unified",
+        "unified: the runtime MUST generate an error when the file does not exist, or when cgroup v2 is not there",
+        unified,
+    ),
     test("block-throttle", "blockIO.throttleReadBpsDevice", throttle),
     test("network-class", "network.classID on v1", network_class),
     test("hugepage-limit", "hugepageLimits", hugepages),
@@ -39,7 +75,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("update-from-file", "update -r reads the specification's resources", update_from_file),
     test("stats", "events --stats prints memory, cpu and pids", stats),
     test("removed", "the cgroup is removed with the container", removed),
-    test("removed-with-children", "cgroups that the container made below its own are removed too", removed_with_children),
+    test(
+        "removed-with-children",
+        "cgroups that the container made below its own are removed too",
+        removed_with_children,
+    ),
     test("frozen-delete", "delete --force of a paused container works", frozen_delete),
     test("frozen-exec", "exec into a paused container is an error, not a hang (runc#2753)", frozen_exec),
 ];
@@ -203,12 +243,18 @@ fn throttle(context: &Context) -> Result<()> {
     needs(context, "blkio")?;
     let text = fs::read_to_string("/proc/partitions")?;
     let disk = text.lines().skip(2).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let Some(disk) = disk.into_iter().find(|fields| fields.len() == 4 && (fields[3].starts_with("vd") || fields[3].starts_with("sd"))) else {
+    let Some(disk) = disk
+        .into_iter()
+        .find(|fields| fields.len() == 4 && (fields[3].starts_with("vd") || fields[3].starts_with("sd")))
+    else {
         return Err(skip("no disk"));
     };
     let (major, minor): (u32, u32) = (disk[0].parse()?, disk[1].parse()?);
     let mut bundle = context.bundle()?;
-    bundle.set("/linux/resources/blockIO", json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1_048_576}]}));
+    bundle.set(
+        "/linux/resources/blockIO",
+        json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1_048_576}]}),
+    );
     bundle.started()?;
     let got = bundle.cgroup_file("blkio", "blkio.throttle.read_bps_device", "io.max")?;
     ensure!(got.starts_with(&format!("{major}:{minor} ")) && got.contains("1048576"), "{got:?}");

@@ -7,17 +7,47 @@ use serde_json::{Value, json};
 
 use crate::command::run;
 use crate::context::Context;
-use crate::suite::{Test, case, skip, test};
+use crate::suite::{Test, case, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test("version", "--version prints the version and `spec:`", version),
     test("help", "--help names the commands", help),
-    case("help-create", "create --help", command_help, "create --bundle --console-socket --pid-file --no-pivot --preserve-fds"),
-    case("help-run", "run --help", command_help, "run --bundle --detach --keep --console-socket --pid-file --no-new-keyring --preserve-fds"),
-    case("help-exec", "exec --help", command_help, "exec --console-socket --cwd --env --tty --user --additional-gids --process --detach --pid-file --process-label --apparmor --no-new-privs --cap --preserve-fds --cgroup --ignore-paused"),
-    case("help-update", "update --help", command_help, "update --resources --memory --cpu-quota --pids-limit --cpu-share --cpuset-cpus --memory-swap --blkio-weight"),
-    case("help-checkpoint", "checkpoint --help", command_help, "checkpoint --image-path --work-path --leave-running --tcp-established --ext-unix-sk --shell-job --file-locks --pre-dump --parent-path --manage-cgroups-mode"),
-    case("help-restore", "restore --help", command_help, "restore --image-path --work-path --bundle --detach --pid-file --tcp-established --ext-unix-sk --shell-job --file-locks --console-socket"),
+    case(
+        "help-create",
+        "create --help",
+        command_help,
+        "create --bundle --console-socket --pid-file --no-pivot --preserve-fds",
+    ),
+    case(
+        "help-run",
+        "run --help",
+        command_help,
+        "run --bundle --detach --keep --console-socket --pid-file --no-new-keyring --preserve-fds",
+    ),
+    case(
+        "help-exec",
+        "exec --help",
+        command_help,
+        "exec --console-socket --cwd --env --tty --user --additional-gids --process --detach --pid-file --process-label --apparmor --no-new-privs --cap --preserve-fds --cgroup --ignore-paused",
+    ),
+    case(
+        "help-update",
+        "update --help",
+        command_help,
+        "update --resources --memory --cpu-quota --pids-limit --cpu-share --cpuset-cpus --memory-swap --blkio-weight",
+    ),
+    case(
+        "help-checkpoint",
+        "checkpoint --help",
+        command_help,
+        "checkpoint --image-path --work-path --leave-running --tcp-established --ext-unix-sk --shell-job --file-locks --pre-dump --parent-path --manage-cgroups-mode",
+    ),
+    case(
+        "help-restore",
+        "restore --help",
+        command_help,
+        "restore --image-path --work-path --bundle --detach --pid-file --tcp-established --ext-unix-sk --shell-job --file-locks --console-socket",
+    ),
     test("unknown-flag", "an unknown flag is an error", unknown_flag),
     test("unknown-command", "an unknown command is an error", unknown_command),
     test("flags-after-id", "flags after the id are read where runc reads them: delete ID --force", flags_after),
@@ -40,7 +70,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("spec-keeps", "spec never overwrites a config.json", spec_keeps),
     test("kill-all", "kill --all signals all processes of the container", kill_all),
     test("preserve-fds", "run --preserve-fds passes descriptors from 3 on", preserve_fds),
-    test("listen-fds", "LISTEN_FDS: descriptors of socket activation reach the process with their variables", listen_fds),
+    test(
+        "listen-fds",
+        "LISTEN_FDS: descriptors of socket activation reach the process with their variables",
+        listen_fds,
+    ),
     test("notify-socket", "NOTIFY_SOCKET: the process's READY=1 reaches the caller's socket", notify_socket),
     test("checkpoint-unknown", "checkpoint of an unknown container is an error", checkpoint_unknown),
     test("long-paths", "a bundle path longer than a socket address", long_paths),
@@ -57,8 +91,23 @@ fn version(context: &Context) -> Result<()> {
 fn help(context: &Context) -> Result<()> {
     let output = run(context.command().arg("--help"), None)?.ok()?;
     let commands = [
-        "checkpoint", "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "restore", "resume",
-        "run", "spec", "start", "state", "update",
+        "checkpoint",
+        "create",
+        "delete",
+        "events",
+        "exec",
+        "features",
+        "kill",
+        "list",
+        "pause",
+        "ps",
+        "restore",
+        "resume",
+        "run",
+        "spec",
+        "start",
+        "state",
+        "update",
     ];
     for command in commands {
         ensure!(output.stdout.contains(command), "no {command} in {}", output.stdout);
@@ -191,7 +240,11 @@ fn list(context: &Context) -> Result<()> {
     bundle.created()?;
     let output = bundle.runtime(&["list"])?.ok()?;
     let header = output.stdout.lines().next().unwrap_or_default();
-    for word in if context.is("crun") { &["NAME", "PID", "STATUS"][..] } else { &["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"][..] } {
+    for word in if context.is("crun") {
+        &["NAME", "PID", "STATUS"][..]
+    } else {
+        &["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"][..]
+    } {
         ensure!(header.contains(word), "{header}");
     }
     let line = output.stdout.lines().find(|line| line.contains(&bundle.id)).context("not listed")?;
@@ -288,7 +341,11 @@ fn kill_all(context: &Context) -> Result<()> {
 }
 
 /// Runs the command with a file open at descriptor 3 and variables set.
-fn with_descriptor(runtime: &std::process::Command, file: &std::path::Path, set: &str) -> Result<crate::command::Output> {
+fn with_descriptor(
+    runtime: &std::process::Command,
+    file: &std::path::Path,
+    set: &str,
+) -> Result<crate::command::Output> {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &format!("file=$1; shift; {set} exec \"$@\" 3< \"$file\""), "sh"]).arg(file);
     command.arg(runtime.get_program()).args(runtime.get_args());
@@ -319,22 +376,46 @@ fn listen_fds(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn notify_socket(context: &Context) -> Result<()> {
+/// Runs a container with a notify socket, sends READY=1 as its process would, and returns the socket's path inside.
+pub(super) fn notified(bundle: &mut crate::bundle::Bundle<'_>, script: &str) -> Result<String> {
     let folder = tempfile::Builder::new().prefix("hc").tempdir_in("/tmp")?;
     let path = folder.path().join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path)?;
     socket.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
-    let mut bundle = context.bundle()?;
-    // busybox cannot send datagrams to unix sockets; the variable and the socket are what can be seen.
-    bundle.script("test -S $NOTIFY_SOCKET && echo there; sleep 1").save()?;
+    bundle
+        .script(&format!("{script}; echo $NOTIFY_SOCKET > /told; while ! test -e /done; do usleep 20000; done"))
+        .save()?;
     let bundle_path = bundle.path.to_string_lossy().into_owned();
     let mut command = bundle.command(&["run", "--bundle", &bundle_path, &bundle.id]);
-    let output = run(command.env("NOTIFY_SOCKET", &path), None)?;
-    if !output.success() && output.stderr.contains("not supported") {
-        return Err(skip("the runtime says that it does not support it"));
-    }
-    ensure!(output.text() == "there", "{output:?}");
-    Ok(())
+    command.env("NOTIFY_SOCKET", &path);
+    std::thread::scope(|scope| {
+        let run = scope.spawn(move || run(&mut command, None));
+        // busybox cannot send datagrams to unix sockets; through /proc this process can.
+        let sent = (|| {
+            let inside =
+                bundle.wait_for_file(&bundle.rootfs().join("told"), |text| text.ends_with('\n'))?.trim().to_owned();
+            ensure!(!inside.is_empty(), "the process has no NOTIFY_SOCKET");
+            let sender = std::os::unix::net::UnixDatagram::unbound()?;
+            let through = format!("/proc/{}/root{inside}", bundle.pid()?);
+            sender.send_to(b"READY=1\n", &through).with_context(|| format!("cannot send to {inside}"))?;
+            let mut bytes = [0; 256];
+            let length = socket.recv(&mut bytes).context("the caller's socket got nothing")?;
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            ensure!(text.contains("READY=1"), "the caller's socket got {text:?}");
+            Ok(inside)
+        })();
+        fs::write(bundle.rootfs().join("done"), "")?;
+        if sent.is_err() {
+            let _ = bundle.kill("KILL");
+        }
+        let _ = run.join();
+        sent
+    })
+}
+
+fn notify_socket(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    notified(&mut bundle, "true").map(drop)
 }
 
 fn checkpoint_unknown(context: &Context) -> Result<()> {

@@ -12,7 +12,11 @@ use crate::suite::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test("socket", "a terminal's other end is sent over --console-socket", socket),
-    test("controlling", "the terminal is the controlling terminal and stdin, stdout, stderr of the process", controlling),
+    test(
+        "controlling",
+        "the terminal is the controlling terminal and stdin, stdout, stderr of the process",
+        controlling,
+    ),
     test("size", "consoleSize: width and height", size),
     test("dev-console", "/dev/console is set up if terminal is enabled, by bind-mounting the terminal", dev_console),
     test("owner", "the terminal belongs to the user of the process", owner),
@@ -55,7 +59,11 @@ fn socket(context: &Context) -> Result<()> {
 }
 
 fn controlling(context: &Context) -> Result<()> {
-    let text = shown(context, |_| Ok(()), "tty; for n in 0 1 2; do readlink /proc/self/fd/$n; done; : < /dev/tty && echo tty-opens")?;
+    let text = shown(
+        context,
+        |_| Ok(()),
+        "tty; for n in 0 1 2; do readlink /proc/self/fd/$n; done; : < /dev/tty && echo tty-opens",
+    )?;
     ensure!(text.matches("/dev/pts/0").count() == 4 && text.contains("tty-opens"), "{text:?}");
     Ok(())
 }
@@ -109,7 +117,17 @@ fn exec_tty(context: &Context) -> Result<()> {
     bundle.started()?;
     let socket = receiver.path().to_string_lossy().into_owned();
     bundle
-        .runtime(&["exec", "--tty", "--detach", "--console-socket", &socket, &bundle.id, "sh", "-c", "tty; echo the-end"])?
+        .runtime(&[
+            "exec",
+            "--tty",
+            "--detach",
+            "--console-socket",
+            &socket,
+            &bundle.id,
+            "sh",
+            "-c",
+            "tty; echo the-end",
+        ])?
         .ok()?;
     let (_, descriptors) = receiver.receive()?;
     let text = read_until(descriptors.first().context("no descriptor")?, "the-end")?;

@@ -100,7 +100,10 @@ fn same_path(context: &Context) -> Result<()> {
 
 fn default_again(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
-    bundle.set("/linux/devices", json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}]));
+    bundle.set(
+        "/linux/devices",
+        json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}]),
+    );
     let said = bundle.run_script("stat -c '%t:%T %a' /dev/null")?;
     ensure!(said == "1:3 666", "{said}");
     Ok(())
@@ -116,7 +119,7 @@ fn device_bundle(context: &Context) -> Result<crate::bundle::Bundle<'_>> {
     Ok(bundle)
 }
 
-const OPEN: &str = "{ : < /dev/mine && echo r; } 2>&1; { : 3>> /dev/mine && echo w; } 2>&1; true";
+const OPEN: &str = "( : < /dev/mine && echo r ) 2>&1; ( : 3>> /dev/mine && echo w ) 2>&1; true";
 
 fn deny_all(context: &Context) -> Result<()> {
     let mut bundle = device_bundle(context)?;
@@ -131,7 +134,9 @@ pub(super) fn deny_empty(context: &Context) -> Result<()> {
         may_mknod(&mut bundle);
         bundle.set("/linux/resources", resources);
         // Making the node may be allowed, it is harmless; opening it is not.
-        let said = bundle.run_script("mknod /tmp/disk b 8 0; mknod /tmp/mem c 1 1; { : < /tmp/disk; } 2>&1; { : < /tmp/mem; } 2>&1; true")?;
+        let said = bundle.run_script(
+            "mknod /tmp/disk b 8 0; mknod /tmp/mem c 1 1; ( : < /tmp/disk ) 2>&1; ( : < /tmp/mem ) 2>&1; true",
+        )?;
         ensure!(said.matches("not permitted").count() == 2, "{said}");
     }
     Ok(())
@@ -139,7 +144,10 @@ pub(super) fn deny_empty(context: &Context) -> Result<()> {
 
 fn allow(context: &Context) -> Result<()> {
     let mut bundle = device_bundle(context)?;
-    bundle.push("/linux/resources/devices", json!({"allow": true, "type": "c", "major": 10, "minor": 237, "access": "rw"}));
+    bundle.push(
+        "/linux/resources/devices",
+        json!({"allow": true, "type": "c", "major": 10, "minor": 237, "access": "rw"}),
+    );
     let said = bundle.run_script(OPEN)?;
     ensure!(said == "r\nw", "{said}");
     Ok(())
@@ -147,7 +155,10 @@ fn allow(context: &Context) -> Result<()> {
 
 fn allow_read_only(context: &Context) -> Result<()> {
     let mut bundle = device_bundle(context)?;
-    bundle.push("/linux/resources/devices", json!({"allow": true, "type": "c", "major": 10, "minor": 237, "access": "r"}));
+    bundle.push(
+        "/linux/resources/devices",
+        json!({"allow": true, "type": "c", "major": 10, "minor": 237, "access": "r"}),
+    );
     let said = bundle.run_script(OPEN)?;
     ensure!(said.starts_with("r\n") && said.contains("not permitted"), "{said}");
     Ok(())
@@ -163,8 +174,14 @@ fn wildcard(context: &Context) -> Result<()> {
 
 fn order(context: &Context) -> Result<()> {
     let mut bundle = device_bundle(context)?;
-    bundle.push("/linux/resources/devices", json!({"allow": true, "type": "c", "major": 10, "minor": 237, "access": "rwm"}));
-    bundle.push("/linux/resources/devices", json!({"allow": false, "type": "c", "major": 10, "minor": 237, "access": "rwm"}));
+    bundle.push(
+        "/linux/resources/devices",
+        json!({"allow": true, "type": "c", "major": 10, "minor": 237, "access": "rwm"}),
+    );
+    bundle.push(
+        "/linux/resources/devices",
+        json!({"allow": false, "type": "c", "major": 10, "minor": 237, "access": "rwm"}),
+    );
     let said = bundle.run_script(OPEN)?;
     ensure!(said.contains("not permitted"), "{said}");
     Ok(())

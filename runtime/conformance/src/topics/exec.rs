@@ -73,7 +73,8 @@ fn namespaces(context: &Context) -> Result<()> {
     bundle.user_namespace()?;
     bundle.started()?;
     let pid = bundle.pid()?;
-    let said = bundle.exec(&[], "for n in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$n; done")?.ok()?;
+    let said =
+        bundle.exec(&[], "for n in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$n; done")?.ok()?;
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
         let want = fs::read_link(format!("/proc/{pid}/ns/{name}"))?;
         ensure!(said.stdout.contains(want.to_string_lossy().as_ref()), "{} lacks {}", said.stdout, want.display());
@@ -99,7 +100,7 @@ fn env(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.set("/process/env", json!(["PATH=/bin", "FROM=config", "KEPT=yes"]));
     bundle.started()?;
-    let said = bundle.exec(&["--env", "FROM=exec", "-e", "MORE=1"], "echo $FROM $KEPT $MORE")?.ok()?;
+    let said = bundle.exec(&["--env", "FROM=exec", "--env", "MORE=1"], "echo $FROM $KEPT $MORE")?.ok()?;
     ensure!(said.text() == "exec yes 1", "{}", said.text());
     Ok(())
 }
@@ -115,7 +116,8 @@ fn cwd(context: &Context) -> Result<()> {
 fn user(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.started()?;
-    let said = bundle.exec(&["--user", "1000:1001"], "id -u; id -g; awk '/^CapEff/ {print $2}' /proc/self/status")?.ok()?;
+    let said =
+        bundle.exec(&["--user", "1000:1001"], "id -u; id -g; awk '/^CapEff/ {print $2}' /proc/self/status")?.ok()?;
     ensure!(said.text() == "1000\n1001\n0000000000000000", "{}", said.text());
     Ok(())
 }
@@ -247,7 +249,7 @@ fn with_descriptor(runtime: &std::process::Command, file: &std::path::Path) -> R
 fn descriptors(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.started()?;
-    let runtime = bundle.command(&["exec", &bundle.id, "sh", "-c", "ls /proc/$$/fd"]);
+    let runtime = bundle.command(&["exec", &bundle.id, "sh", "-c", "ls /proc/$$/fd; true"]);
     let said = with_descriptor(&runtime, std::path::Path::new("/"))?.ok()?;
     ensure!(said.text().split_whitespace().eq(["0", "1", "2"]), "{}", said.text());
     Ok(())
@@ -283,12 +285,14 @@ fn parallel(context: &Context) -> Result<()> {
     bundle.started()?;
     let failures: Vec<String> = std::thread::scope(|scope| {
         let bundle = &bundle;
-        let one = |number: usize| move || {
-            let output = bundle.exec(&[], &format!("echo {number}"));
-            match output {
-                Ok(output) if output.text() == number.to_string() && output.success() => None,
-                Ok(output) => Some(format!("{number}: {output:?}")),
-                Err(error) => Some(format!("{number}: {error:#}")),
+        let one = |number: usize| {
+            move || {
+                let output = bundle.exec(&[], &format!("echo {number}"));
+                match output {
+                    Ok(output) if output.text() == number.to_string() && output.success() => None,
+                    Ok(output) => Some(format!("{number}: {output:?}")),
+                    Err(error) => Some(format!("{number}: {error:#}")),
+                }
             }
         };
         let threads: Vec<_> = (0..16).map(|number| scope.spawn(one(number))).collect();

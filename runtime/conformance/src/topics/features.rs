@@ -48,14 +48,32 @@ fn hooks(context: &Context) -> Result<()> {
 
 fn mount_options(context: &Context) -> Result<()> {
     let wanted = [
-        "bind", "rbind", "ro", "rro", "nosuid", "rnosuid", "nodev", "noexec", "noatime", "relatime", "strictatime", "rshared",
-        "rslave", "rprivate", "runbindable", "tmpcopyup", "nosymfollow",
+        "bind",
+        "rbind",
+        "ro",
+        "rro",
+        "nosuid",
+        "rnosuid",
+        "nodev",
+        "noexec",
+        "noatime",
+        "relatime",
+        "strictatime",
+        "rshared",
+        "rslave",
+        "rprivate",
+        "runbindable",
+        "tmpcopyup",
+        "nosymfollow",
     ];
     all_in(&features(context)?["mountOptions"], &wanted)
 }
 
 fn namespaces(context: &Context) -> Result<()> {
-    all_in(&features(context)?["linux"]["namespaces"], &["cgroup", "ipc", "mount", "network", "pid", "user", "uts", "time"])
+    all_in(
+        &features(context)?["linux"]["namespaces"],
+        &["cgroup", "ipc", "mount", "network", "pid", "user", "uts", "time"],
+    )
 }
 
 fn capabilities(context: &Context) -> Result<()> {
@@ -103,6 +121,10 @@ fn extensions(context: &Context) -> Result<()> {
 
 fn annotations(context: &Context) -> Result<()> {
     let features = features(context)?;
-    ensure!(features["potentiallyUnsafeConfigAnnotations"].is_array(), "{}", features["potentiallyUnsafeConfigAnnotations"]);
+    ensure!(
+        features["potentiallyUnsafeConfigAnnotations"].is_array(),
+        "{}",
+        features["potentiallyUnsafeConfigAnnotations"]
+    );
     Ok(())
 }

@@ -12,32 +12,105 @@ use crate::suite::{Test, case, test};
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 pub(crate) const TESTS: &[Test] = &[
-    test("order", "runtime.md lifecycle: prestart, createRuntime, createContainer with create; startContainer, process, poststart with start; poststop with delete", order),
+    test(
+        "order",
+        "runtime.md lifecycle: prestart, createRuntime, createContainer with create; startContainer, process, poststart with start; poststop with delete",
+        order,
+    ),
     test("listed-order", "hooks MUST be called in the listed order", listed_order),
     test("create-hooks-before-start", "startContainer and poststart MUST NOT run before start", create_hooks_only),
-    test("poststart-after-process", "poststart: after the user-specified process is executed (runc#4347, crun#406)", poststart_after_process),
+    test(
+        "poststart-after-process",
+        "poststart: after the user-specified process is executed (runc#4347, crun#406)",
+        poststart_after_process,
+    ),
     case("state-prestart", "the state of the container MUST be passed to hooks over stdin", state_on_stdin, "prestart"),
-    case("state-createRuntime", "the state of the container MUST be passed to hooks over stdin", state_on_stdin, "createRuntime"),
-    case("state-createContainer", "the state of the container MUST be passed to hooks over stdin", state_on_stdin, "createContainer"),
-    case("state-startContainer", "the state of the container MUST be passed to hooks over stdin", state_on_stdin, "startContainer"),
-    case("state-poststart", "the state of the container MUST be passed to hooks over stdin", state_on_stdin, "poststart"),
+    case(
+        "state-createRuntime",
+        "the state of the container MUST be passed to hooks over stdin",
+        state_on_stdin,
+        "createRuntime",
+    ),
+    case(
+        "state-createContainer",
+        "the state of the container MUST be passed to hooks over stdin",
+        state_on_stdin,
+        "createContainer",
+    ),
+    case(
+        "state-startContainer",
+        "the state of the container MUST be passed to hooks over stdin",
+        state_on_stdin,
+        "startContainer",
+    ),
+    case(
+        "state-poststart",
+        "the state of the container MUST be passed to hooks over stdin",
+        state_on_stdin,
+        "poststart",
+    ),
     case("state-poststop", "the state of the container MUST be passed to hooks over stdin", state_on_stdin, "poststop"),
-    case("failing-prestart", "if any prestart hook fails, the runtime MUST generate an error, stop the container", failing, "prestart"),
-    case("failing-createRuntime", "if any createRuntime hook fails, the runtime MUST generate an error, stop the container", failing, "createRuntime"),
-    case("failing-createContainer", "if any createContainer hook fails, the runtime MUST generate an error, stop the container", failing, "createContainer"),
-    case("failing-startContainer", "if any startContainer hook fails, the runtime MUST generate an error, stop the container", failing, "startContainer"),
-    case("failing-poststart", "1.3: if any poststart hook fails, the runtime MUST generate an error, stop the container", failing, "poststart"),
-    test("failing-poststop", "if any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue", failing_poststop),
+    case(
+        "failing-prestart",
+        "if any prestart hook fails, the runtime MUST generate an error, stop the container",
+        failing,
+        "prestart",
+    ),
+    case(
+        "failing-createRuntime",
+        "if any createRuntime hook fails, the runtime MUST generate an error, stop the container",
+        failing,
+        "createRuntime",
+    ),
+    case(
+        "failing-createContainer",
+        "if any createContainer hook fails, the runtime MUST generate an error, stop the container",
+        failing,
+        "createContainer",
+    ),
+    case(
+        "failing-startContainer",
+        "if any startContainer hook fails, the runtime MUST generate an error, stop the container",
+        failing,
+        "startContainer",
+    ),
+    case(
+        "failing-poststart",
+        "1.3: if any poststart hook fails, the runtime MUST generate an error, stop the container",
+        failing,
+        "poststart",
+    ),
+    test(
+        "failing-poststop",
+        "if any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue",
+        failing_poststop,
+    ),
     test("error-shows-output", "the error of a failing hook tells what it wrote to standard error", error_shows_output),
     test("arguments-and-environment", "args and env have the semantics of execve", arguments),
-    test("environment-only-its-own", "CVE-2025-23266: a hook has the environment of hook.env and nothing else", environment),
+    test(
+        "environment-only-its-own",
+        "CVE-2025-23266: a hook has the environment of hook.env and nothing else",
+        environment,
+    ),
     test("timeout", "timeout: the number of seconds before aborting the hook", timeout),
     test("timeout-zero", "timeout: if set, timeout MUST be greater than zero", timeout_zero),
     test("path-relative", "path: an absolute path", relative_path),
     test("runtime-namespace", "createRuntime hooks run in the runtime namespace", runtime_namespace),
-    test("container-namespace", "createContainer hooks run in the container namespace, their path resolves in the runtime's", container_namespace),
-    test("container-sees-mounts", "createContainer hooks run after the mounts are made and before pivot_root (crun#2167)", container_sees_mounts),
-    test("start-container-inside", "startContainer: path and process resolve in the container namespace", start_container_inside),
+    test(
+        "container-namespace",
+        "createContainer hooks run in the container namespace, their path resolves in the runtime's",
+        container_namespace,
+    ),
+    test(
+        "container-sees-mounts",
+        "createContainer hooks run after the mounts are made and before pivot_root (crun#2167)",
+        container_sees_mounts,
+    ),
+    test(
+        "start-container-inside",
+        "startContainer: path and process resolve in the container namespace",
+        start_container_inside,
+    ),
 ];
 
 fn log(bundle: &Bundle<'_>) -> String {
@@ -210,7 +283,10 @@ pub(super) fn environment(context: &Context) -> Result<()> {
     bundle.set("/process/env", json!(["PATH=/bin", "LD_PRELOAD=/evil.so"]));
     for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
         let text = format!("tr '\\0' '\\n' < /proc/self/environ >> {log}");
-        bundle.push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/bin:/usr/bin", "ONLY=this"]}));
+        bundle.push(
+            &format!("/hooks/{kind}"),
+            json!({"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/bin:/usr/bin", "ONLY=this"]}),
+        );
     }
     bundle.script("usleep 100000");
     bundle.save()?;
@@ -279,7 +355,10 @@ fn container_sees_mounts(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     let (log, rootfs) = (log(&bundle), bundle.rootfs().to_string_lossy().into_owned());
     bundle.mount("tmpfs", "seen", "/mnt", &[]);
-    bundle.push("/hooks/createContainer", script(&format!("grep -c '{rootfs}/mnt\\|{rootfs}/proc ' /proc/self/mountinfo > {log}")));
+    bundle.push(
+        "/hooks/createContainer",
+        script(&format!("grep -c '{rootfs}/mnt\\|{rootfs}/proc ' /proc/self/mountinfo > {log}")),
+    );
     bundle.output()?;
     let said = fs::read_to_string(&log)?;
     ensure!(said.trim() == "2", "{} of the mounts of /mnt and /proc were there", said.trim());
@@ -288,7 +367,10 @@ fn container_sees_mounts(context: &Context) -> Result<()> {
 
 fn start_container_inside(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
-    bundle.program("inside", b"#!/bin/sh\necho $$ > /tmp/hook; mountpoint -q /proc && echo proc >> /tmp/hook\n")?;
+    bundle.program(
+        "inside",
+        b"#!/bin/sh\necho $$ > /tmp/hook; grep -q ' /proc ' /proc/self/mountinfo && echo proc >> /tmp/hook\n",
+    )?;
     bundle.push("/hooks/startContainer", json!({"path": "/inside", "args": ["inside"], "env": ["PATH=/bin"]}));
     let said = bundle.run_script("cat /tmp/hook")?;
     ensure!(said.ends_with("proc"), "{said:?}");

@@ -14,9 +14,21 @@ pub(crate) const TESTS: &[Test] = &[
     test("personality-unknown", "an unknown execution domain is an error", personality_unknown),
     test("memory-policy", "1.3 memoryPolicy: mode and nodes of the process", memory_policy),
     test("memory-policy-unknown", "1.3 memoryPolicy: an unknown mode is an error", memory_policy_unknown),
-    test("net-device", "1.3 netDevices: the device is moved to the container's network namespace, with its new name", net_device),
-    test("net-device-missing", "1.3 netDevices: the runtime MUST generate an error if the device does not exist", net_device_missing),
-    test("net-device-without-namespace", "1.3 netDevices: an error without a network namespace of the container", net_device_no_namespace),
+    test(
+        "net-device",
+        "1.3 netDevices: the device is moved to the container's network namespace, with its new name",
+        net_device,
+    ),
+    test(
+        "net-device-missing",
+        "1.3 netDevices: the runtime MUST generate an error if the device does not exist",
+        net_device_missing,
+    ),
+    test(
+        "net-device-without-namespace",
+        "1.3 netDevices: an error without a network namespace of the container",
+        net_device_no_namespace,
+    ),
     test("intel-rdt-missing", "intelRdt: an error where the kernel does not have it", intel_rdt),
     test("unknown-fields", "runtime.md extensibility: unknown properties MUST be ignored", unknown_fields),
     test("null-lists", "null stands for an absent list, as engines written in Go say it", null_lists),
@@ -61,7 +73,10 @@ struct Veth(String);
 impl Veth {
     fn new(context: &Context) -> Result<Veth> {
         let name = format!("hc{}x{}", std::process::id() % 100_000, context.unique() % 1000);
-        let made = run(Command::new("ip").args(["link", "add", &name, "type", "veth", "peer", "name", &format!("{name}p")]), None);
+        let made = run(
+            Command::new("ip").args(["link", "add", &name, "type", "veth", "peer", "name", &format!("{name}p")]),
+            None,
+        );
         match made {
             Ok(output) if output.success() => Ok(Veth(name)),
             Ok(output) => Err(skip(format!("cannot make a veth device: {}", output.stderr.trim()))),
@@ -118,7 +133,15 @@ fn unknown_fields(context: &Context) -> Result<()> {
 
 fn null_lists(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
-    for pointer in ["/hooks", "/annotations", "/process/rlimits", "/linux/devices", "/linux/maskedPaths", "/linux/readonlyPaths", "/linux/sysctl"] {
+    for pointer in [
+        "/hooks",
+        "/annotations",
+        "/process/rlimits",
+        "/linux/devices",
+        "/linux/maskedPaths",
+        "/linux/readonlyPaths",
+        "/linux/sysctl",
+    ] {
         bundle.set(pointer, json!(null));
     }
     bundle.run_script("true").map(drop)

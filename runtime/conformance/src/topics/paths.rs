@@ -13,7 +13,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("masked-folder", "maskedPaths: a masked folder is empty and cannot be written", masked_folder),
     test("masked-missing", "a masked path that does not exist is no error", masked_missing),
     test("masked-in-mount", "a path inside a mount can be masked", masked_in_mount),
-    test("masked-symlink", "a masked path that is a link in the image hides what it leads to inside, nothing outside", masked_symlink),
+    test(
+        "masked-symlink",
+        "a masked path that is a link in the image hides what it leads to inside, nothing outside",
+        masked_symlink,
+    ),
     test("masked-same-superblock", "many masked folders share one file system (runc#5275)", masked_shared),
     test("readonly-file", "readonlyPaths: set the provided paths as readonly", readonly_file),
     test("readonly-folder", "readonlyPaths: a folder and what is below it", readonly_folder),
@@ -116,7 +120,7 @@ fn readonly_flags(context: &Context) -> Result<()> {
 
 fn proc_sys(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
-    let said = bundle.run_script("for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/drop_caches; do { : >> $f; } 2>&1; done; true")?;
+    let said = bundle.run_script("for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/panic /proc/sys/vm/drop_caches; do ( : >> $f ) 2>&1; done; true")?;
     ensure!(said.matches("Read-only").count() == 3, "{said}");
     Ok(())
 }

@@ -24,10 +24,19 @@ pub(crate) const TESTS: &[Test] = &[
     test("killed-status", "run exits with 128 more than the signal that ended the process", killed_status),
     test("stdin", "standard input reaches the process", stdin),
     test("stderr", "standard error is apart from standard output", stderr),
-    test("no-new-privileges", "noNewPrivileges: setting it to true prevents the process from gaining additional privileges", no_new_privileges),
+    test(
+        "no-new-privileges",
+        "noNewPrivileges: setting it to true prevents the process from gaining additional privileges",
+        no_new_privileges,
+    ),
     test("oom-score-adj", "oomScoreAdj: runtime MUST set oom_score_adj to the given value", oom_score_adj),
     test("oom-score-adj-unset", "oomScoreAdj: if not set, the runtime MUST NOT change the value", oom_score_adj_unset),
-    case("io-priority-be", "ioPriority: class and priority of the process", io_priority, "IOPRIO_CLASS_BE 4 best-effort: prio 4"),
+    case(
+        "io-priority-be",
+        "ioPriority: class and priority of the process",
+        io_priority,
+        "IOPRIO_CLASS_BE 4 best-effort: prio 4",
+    ),
     case("io-priority-idle", "ioPriority: IOPRIO_CLASS_IDLE", io_priority, "IOPRIO_CLASS_IDLE 0 idle"),
     test("io-priority-unknown", "ioPriority: an unknown class is an error", io_priority_unknown),
     case("scheduler-batch", "scheduler: SCHED_BATCH with nice", scheduler, "SCHED_BATCH 3"),
@@ -35,7 +44,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("scheduler-unknown", "scheduler: an unknown policy is an error", scheduler_unknown),
     test("session-leader-and-pid-1", "the process is number 1 of its pid namespace", pid_one),
     test("no-inherited-descriptors", "the process has stdin, stdout and stderr, and nothing else", descriptors),
-    test("signals-reset", "no signal is blocked or ignored for the process", signals),
+    test("signals-unblocked", "no signal is blocked for the process", signals),
     test("affinity-reset", "the CPU affinity of the runtime's caller is not kept in a cpuset of its own", affinity),
 ];
 
@@ -231,17 +240,15 @@ fn pid_one(context: &Context) -> Result<()> {
 
 fn descriptors(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
-    let said = bundle.run_script("for f in /proc/1/fd/*; do echo ${f##*/} $(readlink $f); done")?;
-    let numbers: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
-    // 10 is the shell's own copy of a script; `sh -c` has none.
-    ensure!(numbers == ["0", "1", "2"], "{said}");
+    let said = bundle.run_script("ls /proc/1/fd; true")?;
+    ensure!(said == "0\n1\n2", "{said}");
     Ok(())
 }
 
 fn signals(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
-    let said = bundle.run_script("awk '/^SigBlk|^SigIgn/ {print $1, $2}' /proc/self/status")?;
-    ensure!(said == "SigBlk: 0000000000000000\nSigIgn: 0000000000000000", "{said}");
+    let said = bundle.run_script("awk '/^SigBlk/ {print $2}' /proc/self/status")?;
+    ensure!(said == "0000000000000000", "{said}");
     Ok(())
 }
 

@@ -24,15 +24,22 @@ pub(crate) const TESTS: &[Test] = &[
     case("sigpending", "RLIMIT_SIGPENDING", each, "SIGPENDING|Max pending signals|100"),
     case("stack", "RLIMIT_STACK", each, "STACK|Max stack size|8000000"),
     test("soft-and-hard", "soft and hard are set apart", soft_and_hard),
-    test("duplicate", "if rlimits contains duplicated entries with same type, the runtime MUST generate an error", duplicate),
-    test("unknown", "the runtime MUST generate an error for any values which cannot be mapped to a relevant kernel interface", unknown),
+    test(
+        "duplicate",
+        "if rlimits contains duplicated entries with same type, the runtime MUST generate an error",
+        duplicate,
+    ),
+    test(
+        "unknown",
+        "the runtime MUST generate an error for any values which cannot be mapped to a relevant kernel interface",
+        unknown,
+    ),
     test("soft-above-hard", "a soft limit above the hard one is an error", soft_above_hard),
 ];
 
 fn each(context: &Context, row: &str) -> Result<()> {
     let mut fields = row.split('|');
-    let (kind, label, value) =
-        (fields.next().unwrap_or(""), fields.next().unwrap_or(""), fields.next().unwrap_or("0"));
+    let (kind, label, value) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""), fields.next().unwrap_or("0"));
     let mut bundle = context.bundle()?;
     let number: u64 = value.parse()?;
     bundle.set("/process/rlimits", json!([{"type": format!("RLIMIT_{kind}"), "soft": number, "hard": number}]));

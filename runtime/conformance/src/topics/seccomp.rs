@@ -27,8 +27,16 @@ pub(crate) const TESTS: &[Test] = &[
     test("architectures", "architectures: rules are for each of them, also 32-bit ones", architectures),
     test("architecture-absent", "a call of an architecture that is not listed ends the thread", architecture_absent),
     test("unknown-name", "a system call name that the machine does not have is skipped", unknown_name),
-    test("newer-call", "a call newer than the profile fails with ENOSYS (as in runc), so that programs fall back", newer_call),
-    test("errno-ret-unsupported", "when the action does not support an errno, the runtime MUST print and error and fail", errno_unsupported),
+    test(
+        "newer-call",
+        "a call newer than the profile fails with ENOSYS (as in runc), so that programs fall back",
+        newer_call,
+    ),
+    test(
+        "errno-ret-unsupported",
+        "when the action does not support an errno, the runtime MUST print and error and fail",
+        errno_unsupported,
+    ),
     test("unknown-action", "an unknown action is an error", unknown_action),
     test("flags", "flags: of seccomp(2)", flags),
     test("no-new-privileges-false", "a filter works without noNewPrivileges too", without_nnp),
@@ -178,7 +186,8 @@ fn masked_equal(context: &Context) -> Result<()> {
 
 fn several_conditions(context: &Context) -> Result<()> {
     for (second, want) in [(7, EPERM), (8, 0)] {
-        let args = json!([{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 2, "value": second, "op": "SCMP_CMP_EQ"}]);
+        let args =
+            json!([{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 2, "value": second, "op": "SCMP_CMP_EQ"}]);
         let code = with_args(context, args, &umask_call(1))?;
         ensure!(code == want, "{second}: {code}");
     }
@@ -322,15 +331,16 @@ fn notify(context: &Context) -> Result<()> {
     bundle.start()?.ok()?;
     let (message, descriptors) = receiver.receive()?;
     let state: Value = serde_json::from_str(&message).with_context(|| format!("the message is {message:?}"))?;
-    ensure!(state["fds"] == json!(["seccompFd"]) && descriptors.len() == 1, "{} descriptors, {state}", descriptors.len());
+    ensure!(
+        state["fds"] == json!(["seccompFd"]) && descriptors.len() == 1,
+        "{} descriptors, {state}",
+        descriptors.len()
+    );
     ensure!(state["metadata"] == "some metadata", "metadata: {state}");
     ensure!(state["pid"].as_u64().is_some_and(|pid| pid > 0), "pid: {state}");
     ensure!(state["state"]["id"] == bundle.id.as_str(), "state: {state}");
     ensure!(state["ociVersion"].is_string(), "ociVersion: {state}");
-    let link = std::fs::read_link(format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&descriptors[0])
-    ))?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&descriptors[0])))?;
     ensure!(link == Path::new("anon_inode:seccomp notify"), "{}", link.display());
     Ok(())
 }

@@ -12,7 +12,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("network", "sysctl: kernel parameters of the network namespace", network),
     test("slashes", "sysctl: a key with a slash first has dots as part of names", slashes),
     test("ipc", "sysctl: kernel parameters of the ipc namespace", ipc),
-    test("needs-namespace", "a parameter of a namespace that the container shares with the host is refused", needs_namespace),
+    test(
+        "needs-namespace",
+        "a parameter of a namespace that the container shares with the host is refused",
+        needs_namespace,
+    ),
     test("not-namespaced", "a parameter of the whole machine is refused", not_namespaced),
     test("unknown", "a parameter that does not exist is an error", unknown),
     test("traversal", "a key cannot leave /proc/sys", traversal),

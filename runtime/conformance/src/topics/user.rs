@@ -9,9 +9,17 @@ use crate::suite::{Test, test};
 pub(crate) const TESTS: &[Test] = &[
     test("uid-gid", "uid and gid: the ids in the container namespace", uid_gid),
     test("additional-gids", "additionalGids: added to the process", additional_gids),
-    test("no-additional-gids", "without additionalGids the process has no groups of the runtime's caller", no_additional_gids),
+    test(
+        "no-additional-gids",
+        "without additionalGids the process has no groups of the runtime's caller",
+        no_additional_gids,
+    ),
     test("umask", "umask: the umask of the user", umask),
-    test("umask-unset", "umask: if unspecified, the umask should not be changed from the calling process' umask", umask_unset),
+    test(
+        "umask-unset",
+        "umask: if unspecified, the umask should not be changed from the calling process' umask",
+        umask_unset,
+    ),
     test("home", "HOME, when it is not configured, is the home of the uid in the container's passwd file", home),
     test("stdio-owner", "a process of another user can reopen its standard output", stdio_owner),
     test("unmapped", "a uid that is not mapped in the user namespace is an error", unmapped),

@@ -13,7 +13,7 @@ pub(super) fn release_agent(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     let said = bundle.run_script(
         "awk '/ - cgroup/ {print $5, $6}' /proc/self/mountinfo; \
-         for f in $(find /sys/fs/cgroup -name release_agent -o -name cgroup.procs -maxdepth 2); do { : >> $f && echo writable $f; } 2>/dev/null; done; true",
+         for f in $(find /sys/fs/cgroup -name release_agent -o -name cgroup.procs -maxdepth 2); do ( : >> $f && echo writable $f ) 2>/dev/null; done; true",
     )?;
     ensure!(!said.contains("writable"), "{said}");
     for line in said.lines() {
@@ -63,12 +63,17 @@ pub(super) fn host_propagation(context: &Context) -> Result<()> {
     bundle.without_namespace("mount").unset("/linux/maskedPaths").unset("/linux/readonlyPaths");
     bundle.set("/mounts", serde_json::json!([])).script("true").save()?;
     let path = bundle.path.to_string_lossy().into_owned();
-    let runtime = bundle.command(&["run", "--no-pivot", "--bundle", &path, &bundle.id]);
+    let runtime = bundle.command(&["run", "--bundle", &path, &bundle.id]);
     // In a mount namespace of its own, so that a runtime with the fault does not change this machine.
     let mut command = Command::new("unshare");
     command.args([
-        "--mount", "--propagation", "shared", "sh", "-c",
-        "\"$@\" >&2; awk '$5 == \"/\"' /proc/self/mountinfo", "sh",
+        "--mount",
+        "--propagation",
+        "shared",
+        "sh",
+        "-c",
+        "\"$@\" >&2; awk '$5 == \"/\"' /proc/self/mountinfo",
+        "sh",
     ]);
     command.arg(runtime.get_program()).args(runtime.get_args()).current_dir(&bundle.path);
     let output = run(&mut command, None)?;
@@ -77,20 +82,13 @@ pub(super) fn host_propagation(context: &Context) -> Result<()> {
 }
 
 pub(super) fn notify_mount(context: &Context) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("hc").tempdir_in("/tmp")?;
-    let path = folder.path().join("notify");
-    let _socket = std::os::unix::net::UnixDatagram::bind(&path)?;
     let mut bundle = context.bundle()?;
-    bundle.script("awk '$5 ~ /notify/ {print}' /proc/self/mountinfo").save()?;
-    let bundle_path = bundle.path.to_string_lossy().into_owned();
-    let mut command = bundle.command(&["run", "--bundle", &bundle_path, &bundle.id]);
-    let output = run(command.env("NOTIFY_SOCKET", &path), None)?.ok()?;
-    if output.text().is_empty() {
-        return Err(skip("the runtime mounts no notify socket"));
-    }
-    ensure!(!output.text().contains("shared:"), "{}", output.text());
-    let host = fs::read_to_string("/proc/self/mountinfo")?;
-    ensure!(!host.contains(&format!("{}/notify", bundle.id)), "the mount is visible on the host");
+    let inside = crate::topics::cli::notified(&mut bundle, "cat /proc/self/mountinfo > /mounts")?;
+    let text = fs::read_to_string(bundle.rootfs().join("mounts"))?;
+    let folder = std::path::Path::new(&inside).parent().context("socket path")?.to_string_lossy().into_owned();
+    let line = text.lines().find(|line| line.split(' ').nth(4).is_some_and(|point| point == folder || point == inside));
+    let Some(line) = line else { return Err(skip("the runtime mounts no notify socket")) };
+    ensure!(!line.contains(" shared:"), "{line}");
     Ok(())
 }
 

@@ -34,7 +34,12 @@ fn watched<'a>(context: &'a Context, entries: u32) -> Result<(Bundle<'a>, String
 
 pub(super) fn entering_process(context: &Context) -> Result<()> {
     let (_bundle, seen) = watched(context, 60)?;
-    ensure!(seen.is_empty(), "the container saw into {} entering processes: {}", seen.lines().count(), seen.lines().next().unwrap_or(""));
+    ensure!(
+        seen.is_empty(),
+        "the container saw into {} entering processes: {}",
+        seen.lines().count(),
+        seen.lines().next().unwrap_or("")
+    );
     Ok(())
 }
 
@@ -91,7 +96,12 @@ pub(super) fn own_binary(context: &Context) -> Result<()> {
 pub(super) fn abstract_sockets(context: &Context) -> Result<()> {
     let names = || -> Result<BTreeSet<String>> {
         let text = fs::read_to_string("/proc/net/unix")?;
-        Ok(text.lines().filter_map(|line| line.split_whitespace().nth(7)).filter(|name| name.starts_with('@')).map(str::to_owned).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(7))
+            .filter(|name| name.starts_with('@'))
+            .map(str::to_owned)
+            .collect())
     };
     let before = names()?;
     let mut bundles = Vec::new();
@@ -134,7 +144,10 @@ pub(super) fn exec_cwd_by_descriptor(context: &Context) -> Result<()> {
 /// Runs the command with descriptors 7 and 9 open on folders of the host.
 fn with_open_root(runtime: &Command) -> Result<Output> {
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 7< / 9< /sys/fs/cgroup", "sh"]).arg(runtime.get_program()).args(runtime.get_args());
+    command
+        .args(["-c", "exec \"$@\" 7< / 9< /sys/fs/cgroup", "sh"])
+        .arg(runtime.get_program())
+        .args(runtime.get_args());
     run(&mut command, None)
 }
 
@@ -151,7 +164,11 @@ pub(super) fn caller_descriptors(context: &Context) -> Result<()> {
         let number = entry.file_name().to_string_lossy().into_owned();
         let target = fs::metadata(entry.path()).with_context(|| format!("descriptor {number}"))?;
         ensure!((target.dev(), target.ino()) != (host.dev(), host.ino()), "descriptor {number} is the host's root");
-        ensure!(["0", "1", "2"].contains(&number.as_str()), "descriptor {number} is open: {:?}", fs::read_link(entry.path()));
+        ensure!(
+            ["0", "1", "2"].contains(&number.as_str()),
+            "descriptor {number} is open: {:?}",
+            fs::read_link(entry.path())
+        );
     }
     Ok(())
 }
