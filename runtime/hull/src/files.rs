@@ -82,6 +82,11 @@ pub(crate) fn replace_at(dir: impl AsFd, name: &str, bytes: &[u8]) -> Result<(),
     rustix::fs::renameat(dir, temporary.as_str(), dir, name)
 }
 
+/// Moves a descriptor to a high number, so that it cannot be taken for one that the caller passed by number.
+pub(crate) fn move_high(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 200)
+}
+
 /// Whether a name exists below `dir` (symlinks are not followed).
 pub(crate) fn exists_at(dir: impl AsFd, name: &str) -> bool {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()

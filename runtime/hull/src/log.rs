@@ -75,7 +75,8 @@ pub(crate) fn setup(path: Option<&str>, json: bool, level: Level) -> Result<()> 
     let file = match path.filter(|p| !p.is_empty() && *p != "/dev/stderr") {
         Some(path) => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
-            Some(rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).context(Code::Output, path)?)
+            let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).context(Code::Output, path)?;
+            Some(files::move_high(&file).context(Code::Output, path)?)
         }
         None => None,
     };
@@ -135,4 +136,9 @@ pub(crate) fn warn(message: &str) {
 /// Writes what only helps to find faults.
 pub(crate) fn debug(message: &str) {
     write(Level::Debug, message, None);
+}
+
+/// A process of the container has no log of its own: what fails there is told to the runtime.
+pub(crate) fn forget_file() {
+    LOG.with(|l| std::mem::forget(l.borrow_mut().file.take()));
 }

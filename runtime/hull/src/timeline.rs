@@ -25,6 +25,7 @@ thread_local! {
 pub(crate) fn open(path: &str) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).context(Code::Output, path)?;
+    let file = files::move_high(&file).context(Code::Output, path)?;
     CURRENT.with(|c| *c.borrow_mut() = Some(Timeline { file, begin: monotonic() }));
     Ok(())
 }
@@ -39,4 +40,10 @@ pub(crate) fn mark(phase: &str) {
             let _ = files::write_all(&timeline.file, line.as_bytes());
         }
     });
+}
+
+/// The file's descriptor, for the processes that go on recording.
+pub(crate) fn raw_fd() -> Option<i32> {
+    use std::os::fd::AsRawFd as _;
+    CURRENT.with(|c| c.borrow().as_ref().map(|t| t.file.as_raw_fd()))
 }

@@ -46,3 +46,25 @@ pub fn place(from: BorrowedFd<'_>, to: RawFd) -> Result<(), Errno> {
     // SAFETY: dup2 is atomic; the caller is about to execute another program and owns all numbers.
     check_int(unsafe { libc::dup2(from.as_raw_fd(), to) }).map(drop)
 }
+
+/// Closes every descriptor from 3 on that is not in `keep`.
+///
+/// For a process that was just cloned and never returns to the frames that own the others: locks and directories of
+/// its creator must not live on in it.
+pub fn close_except(keep: &mut Vec<RawFd>) -> Result<(), Errno> {
+    keep.sort_unstable();
+    let mut first = 3u32;
+    for fd in keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= 3) {
+        if fd > first {
+            close_range(first, fd.saturating_sub(1))?;
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: only descriptors change; who calls this owns the process' whole table (see above).
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, libc::c_ulong::from(first), libc::c_ulong::from(last), 0) };
+    check(ret).map(drop)
+}

@@ -1,7 +1,7 @@
 //! Running a further process in a container.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use hull_sys::namespace as ns;
 use hull_sys::process::{CloneOptions, Cloned, clone_process, exit};
@@ -225,12 +225,25 @@ struct Child {
 
 impl Child {
     fn run(self, launch: &mut Launch<'_>, labels: &Labels, sync: OwnedFd) -> ! {
-        let error = match self.setup(launch, labels, &sync) {
+        crate::log::forget_file();
+        let error = match self.keep_only_own(launch, labels, &sync).and_then(|()| self.setup(launch, labels, &sync)) {
             Ok(never) => match never {},
             Err(error) => error,
         };
         let _ = sync::send(&sync, &Message::Failed(error));
         exit(255)
+    }
+
+    fn keep_only_own(&self, launch: &Launch<'_>, labels: &Labels, sync: &OwnedFd) -> Result<()> {
+        let mut keep = vec![sync.as_raw_fd(), self.target.as_raw_fd()];
+        keep.extend(self.entrances.iter().map(AsRawFd::as_raw_fd));
+        if let Some(TerminalTo::Socket(socket)) = &self.terminal {
+            keep.push(socket.as_raw_fd());
+        }
+        keep.extend(launch.raw_fds());
+        keep.extend(labels.raw_fd());
+        keep.extend(timeline::raw_fd());
+        hull_sys::fd::close_except(&mut keep).context(Code::Descriptors, "close_range")
     }
 
     fn setup(self, launch: &mut Launch<'_>, labels: &Labels, sync: &OwnedFd) -> Result<std::convert::Infallible> {

@@ -1,6 +1,6 @@
 //! The container's first process, from the clone to the execve.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use hull_sys::namespace as ns;
 use hull_sys::process::{CLONE_PARENT, CloneOptions, Cloned, clone_process};
@@ -71,14 +71,40 @@ struct Learned {
     pid: i32,
 }
 
+/// Lets go of every descriptor of the runtime that the process has no use for: its lock, its directories, whatever the
+/// caller left open.
+fn keep_only_own(plan: &Plan<'_>, sync: &OwnedFd) -> Result<()> {
+    let mut keep = vec![sync.as_raw_fd()];
+    keep.extend(plan.namespaces.join.iter().map(super::namespaces::Join::raw_fd));
+    if let RootSource::Tree(tree) = &plan.root {
+        keep.push(tree.as_raw_fd());
+    }
+    keep.extend(plan.mounts.iter().filter_map(|m| match &m.source {
+        mounts::Source::Tree(tree) => Some(tree.as_raw_fd()),
+        _ => None,
+    }));
+    keep.extend(plan.nodes.iter().filter_map(Node::raw_fd));
+    keep.extend(plan.entrances.iter().map(AsRawFd::as_raw_fd));
+    if let Some(TerminalTo::Socket(socket)) = &plan.terminal {
+        keep.push(socket.as_raw_fd());
+    }
+    if let Gate::Socket(listener) = &plan.gate {
+        keep.push(listener.as_raw_fd());
+    }
+    keep.extend(plan.launch.raw_fds());
+    keep.extend(timeline::raw_fd());
+    hull_sys::fd::close_except(&mut keep).context(Code::Descriptors, "close_range")
+}
+
 /// Runs as the in-between process: enters what exists, then makes the container's process as the runtime's child.
 pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
-    match stage(&mut plan, &sync) {
+    crate::log::forget_file();
+    match keep_only_own(&plan, &sync).and_then(|()| stage(&mut plan, &sync)) {
         Ok(Some(Cloned::Parent { pid, pidfd })) => {
             let sent = sync::send(&sync, &Message::Init { pid, pidfd });
             process::exit(i32::from(sent.is_err()))
         }
-        Ok(Some(Cloned::Child) | None) => init_main(plan, sync),
+        Ok(Some(Cloned::Child) | None) => init_body(plan, sync),
         Err(error) => {
             let _ = sync::send(&sync, &Message::Failed(error));
             process::exit(1)
@@ -148,7 +174,16 @@ fn become_root(set_groups: bool) -> Result<()> {
 }
 
 /// Runs as the container's first process.
-pub(crate) fn init_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
+pub(crate) fn init_main(plan: Plan<'_>, sync: OwnedFd) -> ! {
+    crate::log::forget_file();
+    if let Err(error) = keep_only_own(&plan, &sync) {
+        let _ = sync::send(&sync, &Message::Failed(error));
+        process::exit(1)
+    }
+    init_body(plan, sync)
+}
+
+fn init_body(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
     let mut report = Some(sync);
     let error = init(&mut plan, &mut report);
     if let Some(socket) = report {

@@ -45,6 +45,13 @@ pub(crate) struct Join {
     fd: OwnedFd,
 }
 
+impl Join {
+    pub(crate) fn raw_fd(&self) -> i32 {
+        use std::os::fd::AsRawFd as _;
+        self.fd.as_raw_fd()
+    }
+}
+
 /// All namespaces of a container.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {

@@ -55,6 +55,11 @@ impl Labels {
         }
     }
 
+    pub(crate) fn raw_fd(&self) -> Option<i32> {
+        use std::os::fd::AsRawFd as _;
+        self.exec.as_ref().map(|(file, _)| file.as_raw_fd())
+    }
+
     /// Sets the label of the next execve.
     pub(crate) fn apply_exec(&self) -> Result<()> {
         match &self.exec {

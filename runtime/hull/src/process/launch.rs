@@ -5,7 +5,7 @@
 //! program is looked up; no_new_privs; descriptors; with no_new_privs the filter, last of all; execve.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hull_sys::process::StringVector;
 use hull_sys::{fd as sysfd, keyring, prctl, process, signal};
@@ -61,6 +61,14 @@ impl Armed {
 }
 
 impl Launch<'_> {
+    /// Descriptors the process needs until execve, and those it passes on.
+    pub(crate) fn raw_fds(&self) -> Vec<i32> {
+        let passed = self.preserve_fds.saturating_add(3);
+        let mut out: Vec<i32> = (3..passed).filter_map(|fd| i32::try_from(fd).ok()).collect();
+        out.extend(self.listener.as_ref().map(super::notify::Listener::raw_fd));
+        out
+    }
+
     /// Whether the filter goes on before the capabilities are dropped.
     pub(crate) fn filters_early(&self) -> bool {
         self.filter.is_some() && !self.process.no_new_privileges
@@ -316,9 +324,6 @@ pub(crate) fn take_terminal(terminal: &OwnedFd) -> Result<()> {
     rustix::process::ioctl_tiocsctty(terminal).context(Code::Console, "controlling terminal")?;
     for number in 0..3 {
         on(terminal.as_fd(), number)?;
-    }
-    if terminal.as_raw_fd() < 3 {
-        return Err(Error::new(Code::Console, "the terminal took a standard stream's number"));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Handing the notify descriptor of a seccomp filter to its listener.
 //!
-//! Once the filter is on, any call this process makes may itself be stopped for the listener. So the descriptor is
-//! sent by a helper that shares the descriptor table and was made before; it learns the number from shared memory.
+//! The message is sent right after the filter is on; a filter that stops `sendmsg` itself for the listener is refused
+//! when the profile is compiled.
 
 use std::os::fd::OwnedFd;
 
@@ -22,6 +22,11 @@ impl Listener {
     pub(crate) fn connect(path: &str, message: Vec<u8>) -> Result<Self> {
         let socket = crate::socket::connect(path).context(Code::Socket, path)?;
         Ok(Self { socket, message })
+    }
+
+    pub(crate) fn raw_fd(&self) -> i32 {
+        use std::os::fd::AsRawFd as _;
+        self.socket.as_raw_fd()
     }
 
     /// Replaces the message, when it is complete only later.

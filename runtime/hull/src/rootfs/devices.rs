@@ -33,6 +33,13 @@ pub(crate) struct Node {
     host: Option<OwnedFd>,
 }
 
+impl Node {
+    pub(crate) fn raw_fd(&self) -> Option<i32> {
+        use std::os::fd::AsRawFd as _;
+        self.host.as_ref().map(|fd| fd.as_raw_fd())
+    }
+}
+
 /// Sorts out all nodes; with `bind`, takes hold of the host's.
 pub(crate) fn prepare(configured: &[Device], bind: bool) -> Result<Vec<Node>> {
     let mut nodes: Vec<Node> = Vec::with_capacity(DEFAULTS.len().saturating_add(configured.len()));

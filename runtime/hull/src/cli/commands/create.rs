@@ -4,10 +4,12 @@ use super::super::Global;
 use super::super::parse::Parsed;
 use crate::container::CreateOptions;
 use crate::container::create;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// Options that `create` and `run` share.
 pub(super) fn options(global: &Global, parsed: &Parsed, id: &str) -> Result<CreateOptions> {
+    let (preserve_fds, listen_fds) = (preserve_fds(parsed)?, listen_fds());
+    check_passed(preserve_fds.saturating_add(listen_fds.unwrap_or(0)))?;
     Ok(CreateOptions {
         root: global.root.clone(),
         id: id.to_owned(),
@@ -17,12 +19,29 @@ pub(super) fn options(global: &Global, parsed: &Parsed, id: &str) -> Result<Crea
         pidfd_socket: parsed.owned("pidfd-socket"),
         no_pivot: parsed.is("no-pivot"),
         no_new_keyring: parsed.is("no-new-keyring"),
-        preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),
-        listen_fds: listen_fds(),
+        preserve_fds,
+        listen_fds,
         driver: global.driver,
         run: false,
         foreground: false,
     })
+}
+
+/// The number of descriptors to pass on.
+pub(super) fn preserve_fds(parsed: &Parsed) -> Result<u32> {
+    let count: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
+    check_passed(count)?;
+    Ok(count)
+}
+
+/// All descriptors to pass on must be the caller's: a number that is not open would be given to a file of the runtime.
+fn check_passed(count: u32) -> Result<()> {
+    for fd in 3..count.saturating_add(3) {
+        if !i32::try_from(fd).is_ok_and(hull_sys::fd::is_open) {
+            return Err(Error::new(Code::Usage, format!("--preserve-fds {count}: descriptor {fd} is not open")));
+        }
+    }
+    Ok(())
 }
 
 /// Descriptors of socket activation, if they are for this process.

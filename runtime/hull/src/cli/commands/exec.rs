@@ -13,6 +13,7 @@ use crate::timeline;
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let detach = parsed.is("detach");
+    let preserve_fds = super::create::preserve_fds(parsed)?;
     let options = ExecOptions {
         root: global.root.clone(),
         id: parsed.arg(0).to_owned(),
@@ -20,7 +21,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         console_socket: parsed.owned("console-socket"),
         pid_file: parsed.owned("pid-file"),
         pidfd_socket: parsed.owned("pidfd-socket"),
-        preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),
+        preserve_fds,
         ignore_paused: parsed.is("ignore-paused"),
         cgroups: parsed.all("cgroup").map(cgroup).collect(),
         foreground: !detach,
