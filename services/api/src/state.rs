@@ -59,16 +59,10 @@ struct Classes {
     classes: Arc<Vec<Class>>,
 }
 
-/// Why there is no set-up link.
+/// The set-up link could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupLinkError {
-    /// The database.
-    #[error("the set-up link could not be made")]
-    Store(#[source] StoreError),
-    /// No connection.
-    #[error("the set-up link could not be made: no connection to the database")]
-    Connect(#[source] sqlx::Error),
-}
+#[error("the set-up link could not be made: the database refused")]
+pub struct SetupLinkError(#[source] StoreError);
 
 impl Api {
     /// The service on a migrated database.
@@ -140,17 +134,16 @@ impl Api {
     /// # Errors
     /// The database.
     pub async fn setup_link(&self) -> Result<Option<String>, SetupLinkError> {
-        let secret = self.new_setup_secret().await?;
+        let secret = self.new_setup_secret().await.map_err(SetupLinkError)?;
         // Behind a #, so that it is in no log of a server or proxy and in no Referer.
         Ok(secret.map(|secret| format!("{}/setup#{}", self.config().public_url, secret.expose_secret())))
     }
 
-    async fn new_setup_secret(&self) -> Result<Option<SecretString>, SetupLinkError> {
-        let mut conn = self.inner.pool.acquire().await.map_err(SetupLinkError::Connect)?;
+    async fn new_setup_secret(&self) -> Result<Option<SecretString>, StoreError> {
+        let mut conn = self.connection().await?;
         let secret = secret::new_opaque(self.entropy());
-        let replaced = store::setup::replace(&mut conn, &secret::hash(secret.expose_secret()), self.now())
-            .await
-            .map_err(SetupLinkError::Store)?;
+        let hash = secret::hash(secret.expose_secret());
+        let replaced = store::setup::replace(&mut conn, &hash, self.now()).await?;
         Ok(replaced.then_some(secret))
     }
 

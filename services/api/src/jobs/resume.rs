@@ -53,10 +53,7 @@ async fn round(api: &Api, leave_alone: TimeDelta) -> Result<(), Problem> {
         stop::send(api, id, &reason, abort).await?;
     }
     for id in starts {
-        // Refused is an answer too: the run is over with the reason, and the row says so.
-        if let Err(problem) = start::send(api, id, None).await {
-            tracing::info!(instance = %id, %problem, "a start that was carried on was refused");
-        }
+        start::send(api, id, None).await?;
     }
     for id in deletions {
         delete::advance(api, id, PATIENCE).await?;

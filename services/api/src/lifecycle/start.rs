@@ -32,8 +32,9 @@ pub(crate) async fn insert(
 }
 
 /// Hands the run to ws-manager. When ws-manager refuses, the run is over with its reason; when it cannot be reached, a job tries again.
+/// Either way the row says what happened, so neither is an error here.
 ///
-/// `create_began` is when the step `create` began; a job that sends it again knows of none.
+/// `measured` is when the step `create` began, with the steps before it; a job that sends a run again knows of none.
 pub(crate) async fn send(
     api: &Api,
     id: InstanceId,
@@ -59,7 +60,7 @@ pub(crate) async fn send(
         Err(CallError::Problem(body)) if (400..500).contains(&body.status) && body.status != 429 => {
             tracing::info!(instance = %id, code = %body.code, detail = %body.detail, "ws-manager refused a start");
             end::end(api, id, &body.detail, true).await?;
-            Err(Problem::from_body(*body))
+            Ok(())
         }
         Err(error) => {
             tracing::warn!(instance = %id, %error, "a start was not handed over; it will be tried again");

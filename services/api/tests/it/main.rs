@@ -1,1 +1,17 @@
-//! Tests of the api service against a real Postgres.
+//! Tests of the api service: the real service on a real Postgres, with scm and ws-manager faked at their HTTP edge.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod audit;
+mod authorization;
+mod idempotency;
+mod internal;
+mod lifecycle;
+mod openapi;
+mod organizations;
+mod sessions;
+mod support;
+mod sync;
+mod tokens;
+mod users;
+mod watch;
+mod workspaces;
