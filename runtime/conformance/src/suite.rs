@@ -115,7 +115,8 @@ fn tidy(context: &Context, text: &str) -> String {
     // runc and docker stamp their lines.
     let mut kept = String::new();
     for word in text.split_inclusive(' ') {
-        if !word.starts_with("time=\"") && !(word.len() > 20 && word.ends_with("Z ") && word.contains('T')) {
+        let stamp = word.starts_with("time=\"") || (word.len() > 20 && word.ends_with("Z ") && word.contains('T'));
+        if !stamp {
             kept.push_str(word);
         }
     }

@@ -153,12 +153,15 @@ fn with_open_root(runtime: &Command) -> Result<Output> {
 
 pub(super) fn caller_descriptors(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
-    bundle.script("ls /proc/1/fd; sleep 2").save()?;
+    bundle.script("touch /up; sleep 5").save()?;
     let path = bundle.path.to_string_lossy().into_owned();
     let host = fs::metadata("/")?;
     for args in [vec!["create", "--bundle", &path, &bundle.id], vec!["start", &bundle.id]] {
         with_open_root(&bundle.command(&args))?.ok()?;
     }
+    // Until its program runs, init has descriptors of its own open for a moment.
+    let up = bundle.rootfs().join("up");
+    bundle.wait_for_file(&up, |_| up.exists())?;
     let pid = bundle.pid()?;
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let number = entry.file_name().to_string_lossy().into_owned();
