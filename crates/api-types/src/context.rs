@@ -88,13 +88,14 @@ impl Context {
         }
     }
 
-    /// Folder of the checkout inside a workspace: `/workspace/<name>`, when the repository's name is one for a folder.
+    /// Folder of the checkout inside a workspace: `/workspace/<name>`. The name comes from a URL: it stays one plain folder, and is never one
+    /// that git or a shell would take for something else.
     #[must_use]
     pub fn checkout_path(&self) -> String {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let name = self.name.as_str();
-        let plain = !name.is_empty() && name.len() <= 100 && name.chars().all(allowed) && !name.starts_with(['.', '-']);
-        format!("/workspace/{}", if plain { name } else { "repository" })
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+        let folder: String = self.name.chars().take(100).map(plain).collect();
+        let odd = folder.trim_matches('.').is_empty() || folder.starts_with('-') || folder.eq_ignore_ascii_case(".git");
+        format!("/workspace/{}", if odd { "repository" } else { folder.as_str() })
     }
 }
 
@@ -138,9 +139,17 @@ mod tests {
         };
         assert_eq!(context.checkout_path(), "/workspace/hello");
         assert_eq!(context.repository_key(), "git.example.com/a/b/hello");
-        for odd in ["..", ".git", "-x", "a b", "a/b", ""] {
-            context.name = odd.into();
-            assert_eq!(context.checkout_path(), "/workspace/repository", "{odd}");
+        for (name, folder) in [
+            ("..", "repository"),
+            (".git", "repository"),
+            ("-x", "repository"),
+            ("", "repository"),
+            (".github", ".github"),
+        ] {
+            context.name = name.into();
+            assert_eq!(context.checkout_path(), format!("/workspace/{folder}"), "{name}");
         }
+        context.name = "a b/c".into();
+        assert_eq!(context.checkout_path(), "/workspace/a-b-c");
     }
 }

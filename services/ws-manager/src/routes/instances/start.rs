@@ -70,14 +70,7 @@ fn other_instance(app: &App, start: &StartInstance) -> Option<berth_ids::Instanc
 fn object(start: StartInstance) -> Workspace {
     let resolved = start.context;
     let context = resolved.context;
-    // The name comes from a URL: it must stay one folder below /workspace.
-    let folder: String = context
-        .name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
-        .collect();
-    let folder = if folder.trim_matches('.').is_empty() { "repository" } else { folder.as_str() };
-    let path = format!("/workspace/{folder}");
+    let path = context.checkout_path();
     let spec = WorkspaceSpec {
         workspace_id: start.workspace_id.to_string(),
         workspace_name: start.workspace_name,
