@@ -10,6 +10,7 @@ mod controller;
 mod directory;
 pub mod domain;
 mod leader;
+pub mod manifests;
 mod routes;
 mod setup;
 

@@ -36,6 +36,7 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Gate {
     router: Router,
+    token: Option<&'static str>,
     state: Arc<State>,
 }
 
@@ -48,7 +49,12 @@ impl Gate {
             struck: watch::Sender::new(false),
             away: watch::Sender::new(false),
         };
-        Self { router, state: Arc::new(state) }
+        Self { router, token: None, state: Arc::new(state) }
+    }
+
+    /// Shows a token with each request.
+    pub fn with_token(router: Router, token: &'static str) -> Self {
+        Self { token: Some(token), ..Self::new(router) }
     }
 
     pub fn client(&self) -> kube::Client {
@@ -90,8 +96,11 @@ impl Service<Request<kube::client::Body>> for Gate {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
-        let Self { router, state } = self.clone();
+    fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
+        let Self { router, state, token } = self.clone();
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
         Box::pin(async move {
             let is_write = request.method() != Method::GET && !request.uri().path().contains("/leases");
             let mut death = None;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, unreachable_pub, reason = "helpers of tests, and figures")]
 
 mod api;
+mod definitions;
 mod figures;
 mod gate;
 mod kill;
