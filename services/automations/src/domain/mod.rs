@@ -1,4 +1,6 @@
 //! Pure rules: no axum, no SQL.
 
+pub(crate) mod definition;
 pub mod file;
 pub mod plan;
+pub(crate) mod progress;

@@ -4,15 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::file::AutomationsFile;
 
+/// Something with keys that depend on each other.
+pub trait Graph {
+    /// What a key depends on; none when there is no such key.
+    fn depends_on(&self, key: &str) -> Option<&[String]>;
+}
+
+impl Graph for AutomationsFile {
+    fn depends_on(&self, key: &str) -> Option<&[String]> {
+        Self::depends_on(self, key)
+    }
+}
+
 /// Groups of keys, in order; each key's dependencies are in earlier groups.
 pub type Groups = Vec<Vec<String>>;
 
 /// What starting these keys means: the keys and all that they depend on. Keys that do not exist, and circles, are left out; a file that was
 /// parsed has neither.
 #[must_use]
-pub fn plan<'a>(file: &AutomationsFile, keys: impl IntoIterator<Item = &'a str>) -> Groups {
+pub fn plan<'a>(file: &'a impl Graph, keys: impl IntoIterator<Item = &'a str>) -> Groups {
     let mut wanted = BTreeSet::new();
-    let mut open: Vec<&str> = keys.into_iter().collect();
+    let mut open: Vec<&'a str> = keys.into_iter().collect();
     while let Some(key) = open.pop() {
         if let Some(depends_on) = file.depends_on(key)
             && wanted.insert(key.to_owned())

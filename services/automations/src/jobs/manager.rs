@@ -1,0 +1,93 @@
+//! One worker for each running instance that has something to do. Of several processes one leads at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_ids::InstanceId;
+use sqlx::PgConnection;
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::Jobs;
+use crate::store::{CHANNEL, workspaces};
+
+/// Advisory lock of the one that leads.
+const LEADER_LOCK: i64 = 0x6265_7274_6861;
+/// A look without being woken: a notice that was lost costs this much.
+const LOOK: Duration = Duration::from_secs(5);
+
+struct Worker {
+    nudge: Arc<Notify>,
+    task: AbortHandle,
+}
+
+impl Jobs {
+    /// Leads, or waits to lead, until `shutdown`.
+    pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        loop {
+            let led = tokio::select! {
+                led = self.lead() => led,
+                () = shutdown.cancelled() => return,
+            };
+            if let Err(error) = led {
+                tracing::warn!(%error, "automations: the database is away; will try again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn lead(&self) -> Result<(), sqlx::Error> {
+        // The lock lives as long as this connection, which leaves the pool: dropped, it is closed, and the lock with it.
+        let mut leader: PgConnection = self.pool.acquire().await?.detach();
+        loop {
+            let led: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+                .bind(LEADER_LOCK)
+                .fetch_one(&mut leader)
+                .await?;
+            if led {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        let mut workers: HashMap<InstanceId, Worker> = HashMap::new();
+        // Dropped, it ends all workers.
+        let mut tasks: JoinSet<InstanceId> = JoinSet::new();
+        loop {
+            let busy = workspaces::busy(&mut leader).await?;
+            workers.retain(|instance, worker| {
+                let stays = busy.iter().any(|busy| busy.instance_id == *instance);
+                if !stays {
+                    worker.task.abort();
+                }
+                stays && !worker.task.is_finished()
+            });
+            for busy in busy {
+                if let Some(worker) = workers.get(&busy.instance_id) {
+                    worker.nudge.notify_one();
+                    continue;
+                }
+                let (jobs, nudge) = (self.clone(), Arc::new(Notify::new()));
+                let nudged = Arc::clone(&nudge);
+                let instance = busy.instance_id;
+                let task = tasks.spawn(async move {
+                    jobs.attend(&busy, &nudged).await;
+                    instance
+                });
+                workers.insert(instance, Worker { nudge, task });
+            }
+            tokio::select! {
+                notice = listener.recv() => drop(notice?),
+                Some(_) = tasks.join_next() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+}

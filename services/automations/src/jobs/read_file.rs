@@ -1,0 +1,137 @@
+//! Reads the automations file of a workspace and starts what its triggers say.
+
+use berth_http::Upgraded;
+use berth_ids::ExecutionId;
+use berth_supervisor_client::protocol::ErrorCode;
+use berth_supervisor_client::{ClientError, SupervisorClient};
+
+use super::{Jobs, WorkError};
+use crate::domain::definition::Definitions;
+use crate::domain::file::{MAX_FILE_BYTES, PATHS, Trigger, parse};
+use crate::domain::plan::plan;
+use crate::store::workspaces::{Busy, FileStatus};
+use crate::store::{executions, workspaces};
+
+impl Jobs {
+    /// Reads the file of an instance when that is due, and makes the runs that the start of the workspace triggers, all in one transaction.
+    pub(super) async fn read_file(&self, busy: &Busy) -> Result<(), WorkError> {
+        let mut conn = self.pool.acquire().await?;
+        if workspaces::wants_read(&mut conn, busy.workspace_id, busy.instance_id).await?.is_none() {
+            return Ok(());
+        }
+        drop(conn);
+        let (status, definitions) = self.look(busy).await?;
+        let mut transaction = self.pool.begin().await?;
+        // Asked again, under a lock: the instance may have stopped meanwhile.
+        let Some(fire) = workspaces::wants_read(&mut transaction, busy.workspace_id, busy.instance_id).await? else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        workspaces::was_read(&mut transaction, busy.workspace_id, busy.instance_id, &status, definitions.as_ref(), now)
+            .await?;
+        if let (Some(first_start), Some(definitions)) = (fire, &definitions) {
+            let mut triggers = vec![Trigger::PostEnvironmentStart];
+            if first_start {
+                triggers.insert(0, Trigger::PostDevcontainerStart);
+            }
+            let trigger_of = |key: &str| {
+                let triggered_by = &definitions.0.get(key)?.triggered_by;
+                triggers.iter().find(|trigger| triggered_by.contains(trigger)).copied()
+            };
+            let triggered: Vec<&str> =
+                definitions.0.keys().map(String::as_str).filter(|key| trigger_of(key).is_some()).collect();
+            for key in plan(definitions, triggered).into_iter().flatten() {
+                let Some(definition) = definitions.0.get(&key) else { continue };
+                let id = ExecutionId::new(self.clock.as_ref(), self.entropy.as_ref());
+                let started_by = trigger_of(&key).map_or("dependency", Trigger::name);
+                executions::create(
+                    &mut transaction,
+                    id,
+                    busy.workspace_id,
+                    busy.instance_id,
+                    &key,
+                    definition,
+                    started_by,
+                    now,
+                )
+                .await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Looks for the file in the workspace. Definitions are given when they replace what was known.
+    async fn look(&self, busy: &Busy) -> Result<(FileStatus, Option<Definitions>), WorkError> {
+        let mut supervisor = self.supervisors.connect(busy.instance_id).await?;
+        // The default folder of a workspace is the checkout; a workspace whose default folder is another one has it here.
+        let checkout = checkout_path(&busy.repository);
+        let candidates = PATHS
+            .iter()
+            .map(|path| ((*path).to_owned(), *path))
+            .chain(PATHS.iter().map(|path| (format!("{checkout}/{path}"), *path)));
+        for (full, shown) in candidates {
+            match read(&mut supervisor, &full).await? {
+                Content::Missing => {}
+                Content::Unreadable(reason) => {
+                    let finding = crate::domain::file::Finding { line: 1, column: 1, message: reason };
+                    let status = FileStatus {
+                        state: "unreadable",
+                        path: shown.to_owned(),
+                        errors: vec![finding],
+                        warnings: vec![],
+                    };
+                    return Ok((status, None));
+                }
+                Content::Text(text) => return Ok(understood(shown, &text)),
+            }
+        }
+        let status = FileStatus { state: "absent", ..FileStatus::default() };
+        Ok((status, Some(Definitions::default())))
+    }
+}
+
+fn understood(path: &str, text: &str) -> (FileStatus, Option<Definitions>) {
+    match parse(text) {
+        Ok(file) => {
+            let definitions = Definitions::from(&file);
+            let status =
+                FileStatus { state: "applied", path: path.to_owned(), errors: vec![], warnings: file.warnings };
+            (status, Some(definitions))
+        }
+        Err(refused) => {
+            let status = FileStatus { state: "refused", path: path.to_owned(), errors: refused.0, warnings: vec![] };
+            (status, None)
+        }
+    }
+}
+
+enum Content {
+    Missing,
+    Unreadable(String),
+    Text(String),
+}
+
+async fn read(supervisor: &mut SupervisorClient<Upgraded>, path: &str) -> Result<Content, ClientError> {
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    match supervisor.read_file(path, limit).await {
+        Ok((info, _)) if info.truncated => {
+            Ok(Content::Unreadable(format!("the file is larger than {} KiB", MAX_FILE_BYTES / 1024)))
+        }
+        Ok((_, bytes)) => Ok(String::from_utf8(bytes)
+            .map_or_else(|_| Content::Unreadable("the file is not UTF-8 text".to_owned()), Content::Text)),
+        Err(ClientError::Refused { code: ErrorCode::NotFound, .. }) => Ok(Content::Missing),
+        Err(ClientError::Refused { message, .. }) => {
+            Ok(Content::Unreadable(format!("the file cannot be read: {}", super::worker::clean(&message))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Folder of the checkout of `host/owner/name`.
+fn checkout_path(repository: &str) -> String {
+    let name = repository.rsplit('/').next().unwrap_or_default();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let plain = !name.is_empty() && name.len() <= 100 && name.chars().all(allowed) && !name.starts_with(['.', '-']);
+    format!("/workspace/{}", if plain { name } else { "repository" })
+}

@@ -1,0 +1,75 @@
+//! `GET /api/v1/workspaces/{workspace}/tasks` and `/services`.
+
+use axum::extract::State;
+use berth_api_types::automations::{AutomationKind, AutomationList, AutomationsFileStatus, FileFinding};
+use berth_api_types::internal::WorkspaceAction;
+use berth_http::{Json, Path, Problem, ProblemBody};
+
+use crate::State as Service;
+use crate::domain::file::Finding;
+use crate::routes::access::Caller;
+use crate::store::workspaces;
+
+/// List the tasks of a workspace, each with its newest run, and what the automations file said.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/tasks", operation_id = "listTasks", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name.")),
+    responses(
+        (status = 200, description = "Tasks.", body = AutomationList),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 404, description = "No such workspace.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn tasks(
+    State(state): State<Service>,
+    caller: Caller,
+    Path(workspace): Path<String>,
+) -> Result<Json<AutomationList>, Problem> {
+    list(&state, caller, &workspace, AutomationKind::Task).await
+}
+
+/// List the services of a workspace, each with its newest run, and what the automations file said.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/services", operation_id = "listServices", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name.")),
+    responses(
+        (status = 200, description = "Services.", body = AutomationList),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 404, description = "No such workspace.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn services(
+    State(state): State<Service>,
+    caller: Caller,
+    Path(workspace): Path<String>,
+) -> Result<Json<AutomationList>, Problem> {
+    list(&state, caller, &workspace, AutomationKind::Service).await
+}
+
+async fn list(
+    state: &Service,
+    caller: Caller,
+    workspace: &str,
+    kind: AutomationKind,
+) -> Result<Json<AutomationList>, Problem> {
+    let authorized = caller.may(state, workspace, WorkspaceAction::Read).await?;
+    let mut conn = state.jobs.pool.acquire().await.map_err(Problem::internal)?;
+    let row = workspaces::find(&mut conn, authorized.workspace_id).await.map_err(Problem::internal)?;
+    let items = super::all(&mut conn, authorized.workspace_id, kind).await.map_err(Problem::internal)?;
+    let findings = |findings: Vec<Finding>| {
+        findings
+            .into_iter()
+            .map(|Finding { line, column, message }| FileFinding { line, column, message })
+            .collect()
+    };
+    let file = match row {
+        Some(row) => AutomationsFileStatus {
+            state: row.file_state,
+            path: row.file_path,
+            errors: findings(row.errors.0),
+            warnings: findings(row.warnings.0),
+        },
+        None => AutomationsFileStatus { state: "unread".to_owned(), path: String::new(), errors: vec![], warnings: vec![] },
+    };
+    Ok(Json(AutomationList { items: items.into_values().collect(), file }))
+}

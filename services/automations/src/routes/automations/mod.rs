@@ -1,0 +1,91 @@
+//! `/api/v1/workspaces/{workspace}/tasks` and `/services`: one code for both, two paths.
+
+pub(super) mod list;
+pub(super) mod logs;
+pub(super) mod reload;
+pub(super) mod show;
+pub(super) mod start;
+pub(super) mod stop;
+
+use std::collections::BTreeMap;
+
+use berth_api_types::automations::{Automation, AutomationKind, AutomationPhase};
+use berth_http::Problem;
+use berth_ids::WorkspaceId;
+use sqlx::PgConnection;
+
+use crate::domain::definition::Definition;
+use crate::domain::file::{Role, Trigger};
+use crate::store::executions::{self, Newest};
+use crate::store::workspaces;
+
+const fn noun(kind: AutomationKind) -> &'static str {
+    match kind {
+        AutomationKind::Task => "task",
+        AutomationKind::Service => "service",
+    }
+}
+
+fn missing(kind: AutomationKind, reference: &str) -> Problem {
+    let noun = noun(kind);
+    let shown: String = reference.chars().filter(|c| !c.is_control()).take(128).collect();
+    Problem::not_found(format!("the workspace has no {noun} {shown:?}: `berth {noun} list` shows what it has"))
+}
+
+/// A definition and its newest run, as the API shows them.
+fn shown(reference: String, definition: Definition, newest: Option<Newest>) -> Automation {
+    let role = match (definition.kind, definition.role) {
+        (AutomationKind::Task, _) => None,
+        (AutomationKind::Service, Role::Default) => Some("default"),
+        (AutomationKind::Service, Role::Editor) => Some("editor"),
+        (AutomationKind::Service, Role::AiAgent) => Some("ai-agent"),
+    };
+    let names = |triggers: &mut dyn Iterator<Item = &Trigger>| triggers.map(|trigger| trigger.name().to_owned()).collect();
+    let (phase, reason, execution) = match newest {
+        Some(newest) => (newest.phase, newest.reason, Some(newest.execution)),
+        None => (AutomationPhase::Idle, String::new(), None),
+    };
+    Automation {
+        reference,
+        kind: definition.kind,
+        name: definition.name,
+        description: definition.description,
+        role: role.map(str::to_owned),
+        phase,
+        reason,
+        triggered_by: names(&mut definition.triggered_by.iter()),
+        not_fired_yet: names(&mut definition.triggered_by.iter().filter(|trigger| !trigger.fires())),
+        depends_on: definition.depends_on,
+        execution,
+    }
+}
+
+/// All tasks, or all services, of a workspace.
+async fn all(
+    conn: &mut PgConnection,
+    workspace: WorkspaceId,
+    kind: AutomationKind,
+) -> Result<BTreeMap<String, Automation>, sqlx::Error> {
+    let definitions = workspaces::definitions(conn, workspace).await?;
+    let mut newest = executions::newest(conn, workspace).await?;
+    Ok(definitions
+        .0
+        .into_iter()
+        .filter(|(_, definition)| definition.kind == kind)
+        .map(|(key, definition)| {
+            let run = newest.remove(&key);
+            (key.clone(), shown(key, definition, run))
+        })
+        .collect())
+}
+
+/// One task or service.
+async fn one(
+    conn: &mut PgConnection,
+    workspace: WorkspaceId,
+    kind: AutomationKind,
+    reference: &str,
+) -> Result<Automation, Problem> {
+    let mut all = all(conn, workspace, kind).await.map_err(Problem::internal)?;
+    all.remove(reference).ok_or_else(|| missing(kind, reference))
+}

@@ -1,0 +1,90 @@
+//! `POST /api/v1/workspaces/{workspace}/tasks/{reference}/start` and the same for services.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use berth_api_types::automations::{Automation, AutomationKind};
+use berth_api_types::internal::WorkspaceAction;
+use berth_http::{Json, Path, Problem, ProblemBody};
+use berth_ids::ExecutionId;
+
+use crate::State as Service;
+use crate::domain::plan::plan;
+use crate::domain::progress::to_run;
+use crate::routes::access::Caller;
+use crate::store::{executions, workspaces};
+
+/// Run a task, and before it what it depends on and is not done yet. Nothing happens when it is under way.
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/start", operation_id = "startTask", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
+    responses(
+        (status = 202, description = "It will run.", body = Automation),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 404, description = "No such workspace or task.", body = ProblemBody),
+        (status = 409, description = "The workspace does not run.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn task(
+    State(state): State<Service>,
+    caller: Caller,
+    Path((workspace, reference)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Automation>), Problem> {
+    start(&state, caller, &workspace, AutomationKind::Task, &reference).await
+}
+
+/// Start a service, and before it what it depends on and is not done yet. Nothing happens when it is under way.
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{workspace}/services/{reference}/start", operation_id = "startService", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
+    responses(
+        (status = 202, description = "It will start.", body = Automation),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 404, description = "No such workspace or service.", body = ProblemBody),
+        (status = 409, description = "The workspace does not run.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn service(
+    State(state): State<Service>,
+    caller: Caller,
+    Path((workspace, reference)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Automation>), Problem> {
+    start(&state, caller, &workspace, AutomationKind::Service, &reference).await
+}
+
+async fn start(
+    state: &Service,
+    caller: Caller,
+    workspace: &str,
+    kind: AutomationKind,
+    reference: &str,
+) -> Result<(StatusCode, Json<Automation>), Problem> {
+    let authorized = caller.may(state, workspace, WorkspaceAction::Exec).await?;
+    let id = authorized.workspace_id;
+    let mut transaction = state.jobs.pool.begin().await.map_err(Problem::internal)?;
+    let row = workspaces::lock(&mut transaction, id).await.map_err(Problem::internal)?;
+    let definitions = workspaces::definitions(&mut transaction, id).await.map_err(Problem::internal)?;
+    if definitions.0.get(reference).is_none_or(|definition| definition.kind != kind) {
+        return Err(super::missing(kind, reference));
+    }
+    let Some(row) = row.filter(|row| row.running) else {
+        return Err(Problem::conflict("workspace_not_running", format!("workspace {workspace} does not run: start it first")));
+    };
+    let runs = executions::of_instance(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
+    let current: BTreeMap<_, _> = runs.into_iter().map(|run| (run.reference, run.phase)).collect();
+    let groups = plan(&definitions, [reference]);
+    let now = state.jobs.clock.now();
+    for key in to_run(&groups, &BTreeSet::from([reference]), &current) {
+        let Some(definition) = definitions.0.get(&key) else { continue };
+        let execution = ExecutionId::new(state.jobs.clock.as_ref(), state.jobs.entropy.as_ref());
+        let started_by = if key == reference { "manual" } else { "dependency" };
+        executions::create(&mut transaction, execution, id, row.instance_id, &key, definition, started_by, now)
+            .await
+            .map_err(Problem::internal)?;
+    }
+    workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
+    let automation = super::one(&mut transaction, id, kind, reference).await?;
+    transaction.commit().await.map_err(Problem::internal)?;
+    Ok((StatusCode::ACCEPTED, Json(automation)))
+}

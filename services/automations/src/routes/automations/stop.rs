@@ -1,0 +1,69 @@
+//! `POST /api/v1/workspaces/{workspace}/tasks/{reference}/stop` and the same for services.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use berth_api_types::automations::{Automation, AutomationKind};
+use berth_api_types::internal::WorkspaceAction;
+use berth_http::{Json, Path, Problem, ProblemBody};
+
+use crate::State as Service;
+use crate::routes::access::Caller;
+use crate::store::{executions, workspaces};
+
+/// Stop a task. Nothing happens when it does not run.
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/stop", operation_id = "stopTask", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
+    responses(
+        (status = 202, description = "It will stop.", body = Automation),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 404, description = "No such workspace or task.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn task(
+    State(state): State<Service>,
+    caller: Caller,
+    Path((workspace, reference)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Automation>), Problem> {
+    stop(&state, caller, &workspace, AutomationKind::Task, &reference).await
+}
+
+/// Stop a service. Nothing happens when it does not run.
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{workspace}/services/{reference}/stop", operation_id = "stopService", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
+    responses(
+        (status = 202, description = "It will stop.", body = Automation),
+        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 404, description = "No such workspace or service.", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn service(
+    State(state): State<Service>,
+    caller: Caller,
+    Path((workspace, reference)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Automation>), Problem> {
+    stop(&state, caller, &workspace, AutomationKind::Service, &reference).await
+}
+
+async fn stop(
+    state: &Service,
+    caller: Caller,
+    workspace: &str,
+    kind: AutomationKind,
+    reference: &str,
+) -> Result<(StatusCode, Json<Automation>), Problem> {
+    let authorized = caller.may(state, workspace, WorkspaceAction::Exec).await?;
+    let id = authorized.workspace_id;
+    let mut transaction = state.jobs.pool.begin().await.map_err(Problem::internal)?;
+    let automation = super::one(&mut transaction, id, kind, reference).await?;
+    let row = workspaces::find(&mut transaction, id).await.map_err(Problem::internal)?;
+    if let Some(row) = row.filter(|row| row.running) {
+        let asked = executions::request_stop(&mut transaction, row.instance_id, reference).await.map_err(Problem::internal)?;
+        if asked {
+            workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
+        }
+    }
+    transaction.commit().await.map_err(Problem::internal)?;
+    Ok((StatusCode::ACCEPTED, Json(automation)))
+}

@@ -1,0 +1,59 @@
+//! What `berth automations validate <file>` calls: no network, no workspace.
+
+use serde::Serialize;
+
+use crate::domain::file::{Finding, parse};
+use crate::domain::plan::{Groups, plan};
+
+/// What is to say about an automations file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Validation {
+    /// Nothing is wrong with it.
+    pub valid: bool,
+    /// What is wrong, by line.
+    pub errors: Vec<Finding>,
+    /// What is accepted and does nothing yet.
+    pub warnings: Vec<Finding>,
+    /// Keys of its tasks.
+    pub tasks: Vec<String>,
+    /// Keys of its services.
+    pub services: Vec<String>,
+    /// In which groups everything would start, each after the ones before.
+    pub order: Groups,
+}
+
+/// Validates the text of an automations file, YAML or JSON.
+#[must_use]
+pub fn validate(text: &str) -> Validation {
+    match parse(text) {
+        Ok(file) => {
+            let tasks: Vec<String> = file.tasks.keys().cloned().collect();
+            let services: Vec<String> = file.services.keys().cloned().collect();
+            let order = plan(&file, tasks.iter().chain(&services).map(String::as_str));
+            Validation { valid: true, errors: vec![], warnings: file.warnings.clone(), tasks, services, order }
+        }
+        Err(refused) => Validation {
+            valid: false,
+            errors: refused.0,
+            warnings: vec![],
+            tasks: vec![],
+            services: vec![],
+            order: vec![],
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_and_its_order() {
+        let validation = validate("tasks:\n  b: {command: x, dependsOn: [a]}\n  a: {command: x}\n");
+        assert!(validation.valid);
+        assert_eq!(validation.order, [["a"], ["b"]]);
+        let validation = validate("tasks:\n  a: {cmd: x}\n");
+        assert!(!validation.valid);
+        assert_eq!((validation.errors[0].line, validation.errors[0].column), (2, 3));
+    }
+}
