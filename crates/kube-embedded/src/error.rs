@@ -24,7 +24,7 @@ impl Cause {
     }
 
     pub(crate) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
-        Self::new("FieldValueInvalid", field, format!("Invalid value: {}: {detail}", quote(value)))
+        Self::new("FieldValueInvalid", field, format!("Invalid value: {}: {detail}", value))
     }
 
     pub(crate) fn forbidden(field: impl Into<String>, detail: &str) -> Self {
@@ -32,15 +32,7 @@ impl Cause {
     }
 
     pub(crate) fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        Self::new("FieldValueDuplicate", field, format!("Duplicate value: {}", quote(value)))
-    }
-}
-
-/// The value as Go's `field.Error` prints it: strings quoted, objects and lists as JSON.
-fn quote(value: &Value) -> String {
-    match value {
-        Value::Object(_) | Value::Array(_) => value.to_string(),
-        other => other.to_string(),
+        Self::new("FieldValueDuplicate", field, format!("Duplicate value: {}", value))
     }
 }
 
@@ -79,7 +71,9 @@ impl Subject<'_> {
 
     fn details(&self, name: &str, kind: &str) -> Value {
         let mut details = Map::new();
-        details.insert("name".into(), json!(name));
+        if !name.is_empty() {
+            details.insert("name".into(), json!(name));
+        }
         if !self.group.is_empty() {
             details.insert("group".into(), json!(self.group));
         }
@@ -160,27 +154,33 @@ impl ApiError {
     }
 
     pub(crate) fn apply_conflict(causes: &[Cause]) -> Self {
-        let list: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
-        let message = match list.as_slice() {
-            [one] => format!("Apply failed with 1 conflict: {one}"),
-            many => format!("Apply failed with {} conflicts: conflicts {}", many.len(), many.join("\n")),
+        let message = match causes {
+            [one] => format!("Apply failed with 1 conflict: {}: {}", one.message, one.field),
+            many => {
+                let mut text = format!("Apply failed with {} conflicts: ", many.len());
+                let mut last = "";
+                for cause in many {
+                    if cause.message != last {
+                        if !last.is_empty() {
+                            text.push('\n');
+                        }
+                        text.push_str(&cause.message.replacen("conflict", "conflicts", 1));
+                        text.push(':');
+                        last = &cause.message;
+                    }
+                    text.push_str("\n- ");
+                    text.push_str(&cause.field);
+                }
+                text
+            }
         };
         Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(json!({ "causes": cause_list(causes) }))
     }
 
     pub(crate) fn forbidden(subject: Subject<'_>, name: &str, why: &str) -> Self {
         let what = if name.is_empty() { subject.qualified() } else { format!("{} \"{name}\"", subject.qualified()) };
-        Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("{what} is forbidden: {why}")).with_details(
-            if name.is_empty() {
-                let mut details = subject.details("", subject.plural);
-                if let Some(map) = details.as_object_mut() {
-                    map.remove("name");
-                }
-                details
-            } else {
-                subject.details(name, subject.plural)
-            },
-        )
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("{what} is forbidden: {why}"))
+            .with_details(subject.details(name, subject.plural))
     }
 
     pub(crate) fn forbidden_path(user: &str, verb: &str, path: &str) -> Self {
@@ -233,7 +233,6 @@ impl ApiError {
                 accepted.join(", ")
             ),
         )
-        .with_details(json!({}))
     }
 
     /// 422 on an object: `details.kind` is the Kind, not the plural.

@@ -204,10 +204,10 @@ pub(crate) fn problems(object: &Value, rule: NameRule) -> Vec<Cause> {
 
 fn owner_problems(metadata: &Value, causes: &mut Vec<Cause>) {
     let mut controllers = 0;
-    for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
+    for owner in metadata["ownerReferences"].as_array().into_iter().flatten() {
         for name in ["apiVersion", "kind", "name", "uid"] {
             if owner[name].as_str().unwrap_or_default().is_empty() {
-                let field = format!("metadata.ownerReferences[{index}].{name}");
+                let field = format!("metadata.ownerReferences.{name}");
                 let detail = if name == "apiVersion" { "version must not be empty" } else { "must not be empty" };
                 causes.push(Cause::invalid(field, &json!(""), detail));
             }

@@ -155,7 +155,7 @@ fn stamp(now: DateTime<Utc>) -> String {
 pub(crate) fn record_update(old: Option<&Value>, new: &mut Value, schema: &Schema, writer: &Writer<'_>) {
     // A client may edit the record itself; on a subresource it may not.
     let given = new["metadata"].get("managedFields").cloned();
-    let is_reset = given.as_ref().is_some_and(|given| *given == json!([{}]) || *given == json!([]));
+    let is_reset = given.as_ref().is_some_and(|given| *given == json!([{}]));
     let mut managers = match (&given, old) {
         _ if is_reset => Vec::new(),
         (Some(given), _) if writer.subresource.is_empty() => {
@@ -165,7 +165,10 @@ pub(crate) fn record_update(old: Option<&Value>, new: &mut Value, schema: &Schem
         (_, None) => Vec::new(),
     };
     let (mut changed, mut removed) = (Set::default(), Set::default());
-    typed::compare(old, Some(new), schema, &mut changed, &mut removed);
+    // A new object of a builtin kind is compared with an empty one, as Go's zero value is.
+    let empty = Value::Object(Map::new());
+    let before = old.or_else(|| schema.properties.values().any(|part| part.always).then_some(&empty));
+    typed::compare(before, Some(new), schema, &mut changed, &mut removed);
     strip(&mut changed);
     strip(&mut removed);
     if !changed.is_empty() || !removed.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::Set;
-use crate::schema::{ListKind, Schema};
+use crate::schema::{Kind, ListKind, Schema};
 
 /// How a value takes part in merging.
 enum Shape<'a> {
@@ -130,11 +130,11 @@ pub(crate) fn compare(old: Option<&Value>, new: Option<&Value>, schema: &Schema,
     };
     for (element, value) in &after {
         let previous = find(&before, element);
-        step(previous.as_ref(), Some(value), element, schema, changed, removed);
+        step(previous.as_ref(), Some(value), element, schema, old.is_some(), changed, removed);
     }
     for (element, value) in &before {
         if find(&after, element).is_none() {
-            step(Some(value), None, element, schema, changed, removed);
+            step(Some(value), None, element, schema, true, changed, removed);
         }
     }
     if old.is_none() {
@@ -149,11 +149,14 @@ fn step(
     new: Option<&Value>,
     element: &str,
     schema: &Schema,
+    in_object: bool,
     changed: &mut Set,
     removed: &mut Set,
 ) {
     let schema = below(schema, element);
     let (mut more, mut less) = (Set::default(), Set::default());
+    let empty = if schema.kind == Kind::Array { Value::Array(Vec::new()) } else { Value::Object(Map::new()) };
+    let old = if old.is_none() && in_object && schema.always && element.starts_with("f:") { Some(&empty) } else { old };
     compare(old, new, schema, &mut more, &mut less);
     if !more.is_empty() {
         changed.child(element.to_owned()).union(&more);

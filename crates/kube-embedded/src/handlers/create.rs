@@ -31,6 +31,9 @@ pub(super) async fn create(mut call: Call, body: Body) -> ApiResult<Response> {
     if !meta::text(&object, "resourceVersion").is_empty() {
         return Err(ApiError::reasonless("resourceVersion should not be set on objects to be created"));
     }
+    for finalizer in meta::finalizers(&object).into_iter().filter(|name| !name.contains('/')) {
+        call.warnings.push(format!("metadata.finalizers: \"{finalizer}\": prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers"));
+    }
     let prefix = meta::text(&object, "generateName").to_owned();
     let generated = meta::text(&object, "name").is_empty() && !prefix.is_empty();
     for attempt in 1.. {

@@ -122,7 +122,16 @@ pub(super) async fn delete(call: Call, body: Body) -> ApiResult<Response> {
     let options = Options::read(&call, &media, &bytes)?;
     let current = call.current()?;
     let (object, gone) = match remove(&call, current, &options).await? {
-        Outcome::Gone(object) => (view::value(&call.resource, &object), true),
+        Outcome::Gone(object) => {
+            let mut object = view::value(&call.resource, &object);
+            // A pod says that its time to end was none.
+            if call.resource.builtin == Some(Builtin::Pod) && !meta::is_deleting(&object) {
+                let stamp = call.now.to_rfc3339_opts(SecondsFormat::Secs, true);
+                meta::set(&mut object, "deletionTimestamp", json!(stamp));
+                meta::set(&mut object, "deletionGracePeriodSeconds", json!(0));
+            }
+            (object, true)
+        }
         Outcome::Waiting(object) => return call.object(StatusCode::OK, &object),
         Outcome::Would(object, gone) => (object, gone),
     };
@@ -205,8 +214,13 @@ fn mark(call: &Call, object: &mut Value, options: &Options) -> bool {
         return true;
     }
     meta::set(object, "deletionTimestamp", json!(stamp));
-    meta::set(object, "deletionGracePeriodSeconds", json!(grace));
-    if let Some(generation) = object["metadata"]["generation"].as_i64() {
+    // Namespaces and CRDs have deletions of their own, which say less.
+    if !matches!(resource.builtin, Some(Builtin::Namespace | Builtin::CustomResourceDefinition)) {
+        meta::set(object, "deletionGracePeriodSeconds", json!(grace));
+    }
+    if resource.builtin != Some(Builtin::CustomResourceDefinition)
+        && let Some(generation) = object["metadata"]["generation"].as_i64()
+    {
         meta::set(object, "generation", json!(generation + 1));
     }
     if resource.builtin == Some(Builtin::Namespace) {

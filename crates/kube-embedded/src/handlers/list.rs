@@ -94,7 +94,7 @@ fn revision(call: &Call, limit: usize) -> ApiResult<Revision> {
         "" => None,
         text => Some(text.parse::<u64>().map_err(|_| {
             ApiError::bad_request(format!(
-                "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
             ))
         })?),
     };
@@ -223,10 +223,13 @@ fn cut<'a>(
     Page { revision, objects, next, remaining }
 }
 
-fn metadata(page: &Page) -> Value {
+fn metadata(page: &Page, custom: bool) -> Value {
     let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
-    if let Some(token) = &page.next {
-        metadata["continue"] = json!(token);
+    // Lists of custom resources have the member even when it is empty.
+    match &page.next {
+        Some(token) => metadata["continue"] = json!(token),
+        None if custom => metadata["continue"] = json!(""),
+        None => {}
     }
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = json!(remaining);
@@ -251,8 +254,11 @@ pub(super) fn respond(call: &Call, page: &Page) -> ApiResult<Response> {
             let kind = json!(resource.list_kind);
             let version = json!(resource.api_version());
             bytes.extend_from_slice(
-                format!("{{\"kind\":{kind},\"apiVersion\":{version},\"metadata\":{},\"items\":[", metadata(page))
-                    .as_bytes(),
+                format!(
+                    "{{\"kind\":{kind},\"apiVersion\":{version},\"metadata\":{},\"items\":[",
+                    metadata(page, resource.is_custom())
+                )
+                .as_bytes(),
             );
             for (index, object) in page.objects.iter().enumerate() {
                 if index > 0 {
@@ -266,17 +272,17 @@ pub(super) fn respond(call: &Call, page: &Page) -> ApiResult<Response> {
         shape => {
             let objects: Vec<Value> = page.objects.iter().map(|object| view::value(resource, object)).collect();
             let value = match shape {
-                Shape::Table => table::table(resource, &objects, metadata(page), call.include(), true, call.now),
+                Shape::Table => table::table(resource, &objects, metadata(page, false), call.include(), true, call.now),
                 Shape::PartialList => json!({
                     "kind": "PartialObjectMetadataList",
                     "apiVersion": "meta.k8s.io/v1",
-                    "metadata": metadata(page),
+                    "metadata": metadata(page, false),
                     "items": objects.iter().map(table::partial).collect::<Vec<_>>(),
                 }),
                 Shape::Plain | Shape::Partial => json!({
                     "kind": resource.list_kind,
                     "apiVersion": resource.api_version(),
-                    "metadata": metadata(page),
+                    "metadata": metadata(page, resource.is_custom()),
                     "items": objects,
                 }),
             };
@@ -323,7 +329,7 @@ pub(super) fn watch(call: &Call) -> ApiResult<Response> {
         "" => 0,
         text => text.parse::<u64>().map_err(|_| {
             ApiError::reasonless(format!(
-                "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
             ))
         })?,
     };

@@ -54,6 +54,11 @@ pub(crate) async fn handle(api: Arc<Api>, user: User, request: Request<Body>) ->
 
 async fn route(api: Arc<Api>, user: User, request: Request<Body>) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
+    // Also what is refused is read to its end: a connection that is closed on an unread body shows the client no answer.
+    let body = match parts.method {
+        Method::GET | Method::HEAD => body,
+        _ => Body::from(body::read(body).await?),
+    };
     let path = parts.uri.path();
     if let Some(answer) = fixed::answer(&api, &user, &parts) {
         return answer;
@@ -124,6 +129,7 @@ async fn subresource(call: Call, verb: &str, body: Body) -> ApiResult<Response> 
             "create" => pod_binding::bind(call, body).await,
             _ => Err(ApiError::method_not_allowed()),
         },
+        _ if call.resource.is_custom() => Err(ApiError::not_found(call.resource.subject(), &call.target.name)),
         _ => Err(ApiError::path_not_found()),
     }
 }

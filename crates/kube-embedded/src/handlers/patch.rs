@@ -121,7 +121,10 @@ fn patched(
         Kind::Apply => {}
     }
     if !new["metadata"].is_object() {
-        return Err(ApiError::bad_request("the patch removes the object's metadata"));
+        let name = &call.target.name;
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
     }
     identity(call, &old, &new)?;
     let name = call.target.name.clone();
@@ -154,7 +157,8 @@ fn identity(call: &Call, old: &Value, new: &Value) -> ApiResult<()> {
     }
     if new["kind"] != old["kind"] {
         let cause = Cause::invalid("kind", &new["kind"], &format!("must be {}", call.resource.kind));
-        return Err(ApiError::invalid(subject, name, &[cause]));
+        let kind = new["kind"].as_str().unwrap_or_default();
+        return Err(ApiError::invalid(crate::error::Subject { kind, ..subject }, name, &[cause]));
     }
     if new["apiVersion"] != old["apiVersion"] {
         let cause =
@@ -199,6 +203,7 @@ fn configuration(call: &Call, bytes: &Bytes, subresource: &str) -> ApiResult<Val
             call.target.name
         )));
     }
+    let written = meta::text(&config, "namespace").to_owned();
     write::check_namespace(call, &mut config)?;
     // Nulls of metadata are absent: templates write `creationTimestamp: null`.
     schema::drop_nulls(&mut config["metadata"], None);
@@ -206,13 +211,9 @@ fn configuration(call: &Call, bytes: &Bytes, subresource: &str) -> ApiResult<Val
         schema::drop_nulls(&mut config, Some(&resource.schema));
     }
     if let Some(path) = typed::undeclared(&config, &resource.schema, "") {
-        let object = if resource.namespaced {
-            format!("{}/{}", call.target.namespace, call.target.name)
-        } else {
-            format!("/{}", call.target.name)
-        };
         return Err(ApiError::reasonless(format!(
-            "failed to create typed patch object ({object}; {}, Kind={}): {path}: field not declared in schema",
+            "failed to create typed patch object ({written}/{}; {}, Kind={}): {path}: field not declared in schema",
+            call.target.name,
             resource.api_version(),
             resource.kind
         )));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::write::{self, Attempt, RETRIES};
 use super::{Call, read};
 use crate::body;
-use crate::error::{ApiError, ApiResult, Cause};
+use crate::error::{ApiError, ApiResult};
 use crate::meta;
 use crate::patch;
 use crate::registry::Scale;
@@ -90,10 +90,6 @@ async fn store(call: &Call, dry_run: bool, change: impl Fn(&Value) -> ApiResult<
             return Err(ApiError::conflict(call.resource.subject(), &call.target.name));
         }
         let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
-        if replicas < 0 {
-            let cause = Cause::invalid("spec.replicas", &json!(replicas), "should be a non-negative integer");
-            return Err(ApiError::invalid(call.resource.subject(), &call.target.name, &[cause]));
-        }
         let mut new = old.clone();
         write_path(&mut new, &paths.spec_replicas, json!(replicas));
         write::finish(call, &mut new, Some(&old), "scale", true)?;

@@ -47,7 +47,8 @@ pub(super) async fn put(call: &Call, object: Value, subresource: &str, dry_run: 
         };
         if pinned.is_empty() && !resource.unconditional_update() && subresource != "scale" {
             let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-            return Err(ApiError::invalid(resource.subject(), &call.target.name, &[cause]));
+            let subject = crate::error::Subject { kind: &resource.plural, ..resource.subject() };
+            return Err(ApiError::invalid(subject, &call.target.name, &[cause]));
         }
         if !pinned.is_empty() && pinned != current.revision.to_string() {
             return Err(ApiError::conflict(resource.subject(), &call.target.name));

@@ -43,7 +43,8 @@ pub(super) fn check_kind(resource: &Resource, value: &mut Value) -> ApiResult<()
         if resource.is_custom() && !kind.is_empty() {
             let name = members.get("metadata").and_then(|metadata| metadata["name"].as_str()).unwrap_or_default();
             let cause = Cause::invalid("kind", &json!(kind), &format!("must be {}", resource.kind));
-            return Err(ApiError::invalid(resource.subject(), name, &[cause]));
+            let subject = crate::error::Subject { kind: &kind, ..resource.subject() };
+            return Err(ApiError::invalid(subject, name, &[cause]));
         }
         return Err(ApiError::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: no kind {kind:?} is registered",
@@ -71,13 +72,15 @@ pub(super) fn drop_unknown(resource: &Resource, value: &mut Value) -> ApiResult<
         schema::drop_nulls(value, Some(&resource.schema));
     }
     schema::prune(value, &resource.schema, "", &mut unknown);
+    unknown.sort();
     if let Some(kind) = resource.builtin {
         let wrong = schema::validate(value, &resource.schema, None)
             .into_iter()
             .find(|cause| cause.reason == "FieldValueTypeInvalid");
         let problem = wrong
             .map(|cause| format!("{}: {}", cause.field, cause.message))
-            .or_else(|| builtin::bad_micro_time(kind, value));
+            .or_else(|| builtin::bad_micro_time(kind, value))
+            .or_else(|| builtin::bad_base64(kind, value));
         if let Some(problem) = problem {
             return Err(ApiError::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: {problem}",
@@ -167,6 +170,17 @@ pub(super) fn finish(
     if let Some(kind) = resource.builtin
         && subresource.is_empty()
     {
+        builtin::fill_in(kind, new);
+    }
+    // Owners are recorded of what the client and the defaults say, not of what the kind's own rules add after.
+    if record {
+        let manager = call.manager();
+        let version = resource.api_version();
+        manage::record_update(old, new, &resource.schema, &writer(call, &manager, subresource, &version));
+    }
+    if let Some(kind) = resource.builtin
+        && subresource.is_empty()
+    {
         builtin::prepare(kind, new, old);
     }
     if resource.generation
@@ -175,11 +189,6 @@ pub(super) fn finish(
     {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         meta::set(new, "generation", json!(generation));
-    }
-    if record {
-        let manager = call.manager();
-        let version = resource.api_version();
-        manage::record_update(old, new, &resource.schema, &writer(call, &manager, subresource, &version));
     }
     check(resource, new, old, subresource)
 }
@@ -242,7 +251,14 @@ fn check(resource: &Resource, new: &Value, old: Option<&Value>, subresource: &st
             causes.extend(meta::new_finalizers(old, new));
         }
     }
-    causes.extend(schema::validate(new, &resource.schema, old));
+    if let Some(scale) = &resource.scale {
+        let replicas = scale.spec_replicas.split('.').fold(new, |at, name| &at[name]);
+        if replicas.as_i64().is_some_and(|count| count < 0) {
+            let field = format!(".{}", scale.spec_replicas);
+            causes.push(Cause::invalid(field, replicas, "should be a non-negative integer"));
+        }
+    }
+    schema::validate_object(new, &resource.schema, old, &mut causes);
     if let Some(kind) = resource.builtin
         && (subresource.is_empty() || kind == Builtin::Lease)
     {
@@ -272,8 +288,16 @@ pub(crate) async fn commit_update(call: &Call, old: &Arc<Object>, old_view: &Val
         return Ok(Attempt::Done(old.clone()));
     }
     let gone = is_finished(&call.resource, &new);
-    let write = if gone { Write::Delete } else { Write::Put(draft(call, new)?) };
-    propose(call, old.key.name.as_ref(), Expect::Revision(old.revision), write).await
+    let draft = draft(call, new)?;
+    if !gone {
+        return propose(call, &old.key.name, Expect::Revision(old.revision), Write::Put(draft)).await;
+    }
+    // Watchers see the last stored state go; the writer is answered with the state it asked for.
+    let key = old.key.clone();
+    Ok(match propose(call, &key.name, Expect::Revision(old.revision), Write::Delete).await? {
+        Attempt::Done(last) => Attempt::Done(Arc::new(draft.commit(key, last.revision))),
+        Attempt::Changed => Attempt::Changed,
+    })
 }
 
 /// Whether deletion has nothing to wait for.

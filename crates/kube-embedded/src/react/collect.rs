@@ -119,7 +119,9 @@ async fn dependent(api: &Arc<Api>, address: &Address, object: Arc<Object>) {
 }
 
 fn drop_references(object: &mut Value, uids: &[Value]) -> bool {
-    let Some(references) = object["metadata"]["ownerReferences"].as_array_mut() else { return false };
+    let Some(references) = object["metadata"].get_mut("ownerReferences").and_then(Value::as_array_mut) else {
+        return false;
+    };
     let before = references.len();
     references.retain(|reference| !uids.contains(&reference["uid"]));
     let (after, empty) = (references.len(), references.is_empty());

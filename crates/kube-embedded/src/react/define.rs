@@ -68,7 +68,14 @@ impl Definitions {
                     "CustomResource deletion is in progress",
                 );
             }
-            before != crd["status"]
+            // Names are freed only when the objects are gone.
+            let mut finalizers: Vec<String> = meta::finalizers(crd).into_iter().map(str::to_owned).collect();
+            let unheld = !deleting && !finalizers.iter().any(|name| name == CLEANUP);
+            if unheld {
+                finalizers.push(CLEANUP.to_owned());
+                meta::set(crd, "finalizers", json!(finalizers));
+            }
+            unheld || before != crd["status"]
         })
         .await;
         if deleting {

@@ -253,25 +253,16 @@ fn default(object: &mut Value, name: &str, value: Value) {
     }
 }
 
-/// Fills in what the kind fills in, on create (`old` is none) and update.
-pub(crate) fn prepare(kind: Builtin, object: &mut Value, old: Option<&Value>) {
+/// Fills in the kind's defaults, which count as the writer's own fields.
+pub(crate) fn fill_in(kind: Builtin, object: &mut Value) {
     match kind {
         Builtin::Namespace => {
             let name = object["metadata"]["name"].clone();
             if name.is_string() {
                 object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
             }
-            if old.is_none() {
-                default(object, "spec", json!({}));
-                object["spec"]["finalizers"] = json!(["kubernetes"]);
-                object["status"] = json!({ "phase": "Active" });
-            }
         }
-        Builtin::Pod => pods::prepare(object, old),
-        Builtin::Node => {
-            default(object, "spec", json!({}));
-            default(object, "status", json!({}));
-        }
+        Builtin::Pod => pods::fill_in(object),
         Builtin::Secret => {
             use base64::Engine as _;
             default(object, "type", json!("Opaque"));
@@ -280,6 +271,29 @@ pub(crate) fn prepare(kind: Builtin, object: &mut Value, old: Option<&Value>) {
                 let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
                 object["data"][key.as_str()] = json!(encoded);
             }
+        }
+        Builtin::CustomResourceDefinition => super::custom_definition::fill_in(object),
+        Builtin::Node
+        | Builtin::Event
+        | Builtin::NewEvent
+        | Builtin::ConfigMap
+        | Builtin::ServiceAccount
+        | Builtin::Lease => {}
+    }
+}
+
+/// Adds what the kind has of itself, on create (`old` is none) and update.
+pub(crate) fn prepare(kind: Builtin, object: &mut Value, old: Option<&Value>) {
+    match kind {
+        Builtin::Namespace if old.is_none() => {
+            default(object, "spec", json!({}));
+            object["spec"]["finalizers"] = json!(["kubernetes"]);
+            object["status"] = json!({ "phase": "Active" });
+        }
+        Builtin::Pod if old.is_none() => pods::prepare(object),
+        Builtin::Node => {
+            default(object, "spec", json!({}));
+            default(object, "status", json!({}));
         }
         Builtin::CustomResourceDefinition => super::custom_definition::prepare(object, old),
         Builtin::Event => {
@@ -290,7 +304,13 @@ pub(crate) fn prepare(kind: Builtin, object: &mut Value, old: Option<&Value>) {
                 default(object, name, json!(""));
             }
         }
-        Builtin::NewEvent | Builtin::ConfigMap | Builtin::ServiceAccount | Builtin::Lease => {}
+        Builtin::Lease => default(object, "spec", json!({})),
+        Builtin::Namespace
+        | Builtin::Pod
+        | Builtin::Secret
+        | Builtin::NewEvent
+        | Builtin::ConfigMap
+        | Builtin::ServiceAccount => {}
     }
 }
 
@@ -350,6 +370,26 @@ pub(crate) fn bad_micro_time(kind: Builtin, object: &Value) -> Option<String> {
         }
     }
     None
+}
+
+/// The decoder reads a Secret's data as bytes, so what is no base64 does not get as far as validation.
+pub(crate) fn bad_base64(kind: Builtin, object: &Value) -> Option<String> {
+    use base64::Engine as _;
+    let encoded = match kind {
+        Builtin::Secret => &object["data"],
+        Builtin::ConfigMap => &object["binaryData"],
+        _ => return None,
+    };
+    encoded.as_object().into_iter().flatten().find_map(|(_, value)| {
+        let error = base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap_or_default()).err()?;
+        let at = match error {
+            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+            base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
+                value.as_str().unwrap_or_default().len()
+            }
+        };
+        Some(format!("illegal base64 data at input byte {at}"))
+    })
 }
 
 fn data(kind: Builtin, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {

@@ -14,7 +14,7 @@ fn default(object: &mut Value, name: &str, value: Value) {
     }
 }
 
-pub(super) fn prepare(crd: &mut Value, old: Option<&Value>) {
+pub(super) fn fill_in(crd: &mut Value) {
     default(crd, "spec", json!({}));
     let spec = &mut crd["spec"];
     default(spec, "names", json!({}));
@@ -24,6 +24,9 @@ pub(super) fn prepare(crd: &mut Value, old: Option<&Value>) {
         default(&mut spec["names"], "singular", json!(kind.to_lowercase()));
         default(&mut spec["names"], "listKind", json!(format!("{kind}List")));
     }
+}
+
+pub(super) fn prepare(crd: &mut Value, old: Option<&Value>) {
     match old {
         None => {
             let stored: Vec<&Value> = crd["spec"]["versions"]
@@ -56,12 +59,6 @@ pub(super) fn prepare(crd: &mut Value, old: Option<&Value>) {
                 }
             }
         }
-    }
-    // Names are freed only when the objects are gone.
-    let mut finalizers: Vec<Value> = crd["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-    if old.is_none() && !finalizers.iter().any(|finalizer| finalizer == CLEANUP) {
-        finalizers.push(json!(CLEANUP));
-        meta::set(crd, "finalizers", Value::Array(finalizers));
     }
 }
 
@@ -152,7 +149,9 @@ fn versions(spec: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::required(format!("{at}.schema.openAPIV3Schema"), "schemas are required"));
             continue;
         }
-        structural::check(schema, &format!("{at}.schema.openAPIV3Schema"), causes);
+        // Where all versions agree on their schema it is named without one.
+        let place = if versions.len() == 1 { "spec.validation".to_owned() } else { format!("{at}.schema") };
+        structural::check(schema, &format!("{place}.openAPIV3Schema"), causes);
         for (index, field) in version["selectableFields"].as_array().into_iter().flatten().enumerate() {
             let path = field["jsonPath"].as_str().unwrap_or_default();
             let known = path.trim_start_matches('.').split('.').try_fold(schema, |at, name| at["properties"].get(name));

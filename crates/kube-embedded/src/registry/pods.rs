@@ -10,7 +10,12 @@ fn default(object: &mut Value, name: &str, value: Value) {
     }
 }
 
-pub(super) fn prepare(pod: &mut Value, old: Option<&Value>) {
+/// The items of a list, none if it is absent. (Indexing a mutable value would insert null.)
+fn list_mut<'a>(object: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> {
+    object.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+pub(super) fn fill_in(pod: &mut Value) {
     default(pod, "spec", json!({}));
     let spec = &mut pod["spec"];
     default(spec, "restartPolicy", json!("Always"));
@@ -20,7 +25,7 @@ pub(super) fn prepare(pod: &mut Value, old: Option<&Value>) {
     default(spec, "securityContext", json!({}));
     default(spec, "enableServiceLinks", json!(true));
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten().filter(|container| container.is_object()) {
+        for container in list_mut(spec, list).filter(|container| container.is_object()) {
             default(container, "resources", json!({}));
             default(container, "terminationMessagePath", json!("/dev/termination-log"));
             default(container, "terminationMessagePolicy", json!("File"));
@@ -28,12 +33,12 @@ pub(super) fn prepare(pod: &mut Value, old: Option<&Value>) {
             let name = image.rsplit('/').next().unwrap_or_default();
             let floating = !image.contains('@') && (!name.contains(':') || name.ends_with(":latest"));
             default(container, "imagePullPolicy", json!(if floating { "Always" } else { "IfNotPresent" }));
-            for port in container["ports"].as_array_mut().into_iter().flatten().filter(|port| port.is_object()) {
+            for port in list_mut(container, "ports").filter(|port| port.is_object()) {
                 default(port, "protocol", json!("TCP"));
             }
         }
     }
-    for volume in spec["volumes"].as_array_mut().into_iter().flatten().filter(|volume| volume.is_object()) {
+    for volume in list_mut(spec, "volumes").filter(|volume| volume.is_object()) {
         if let Some(secret) = volume.get_mut("secret").filter(|secret| secret.is_object()) {
             default(secret, "defaultMode", json!(420));
         }
@@ -44,10 +49,12 @@ pub(super) fn prepare(pod: &mut Value, old: Option<&Value>) {
             default(host, "type", json!(""));
         }
     }
-    if old.is_none() {
-        let class = quality(&pod["spec"]);
-        pod["status"] = json!({ "phase": "Pending", "qosClass": class });
-    }
+}
+
+/// A pod is born pending, of a class that follows from its resources.
+pub(super) fn prepare(pod: &mut Value) {
+    let class = quality(&pod["spec"]);
+    pod["status"] = json!({ "phase": "Pending", "qosClass": class });
 }
 
 /// Guaranteed: every container limits cpu and memory and asks for as much. BestEffort: none says anything.
@@ -80,7 +87,8 @@ fn quality(spec: &Value) -> &'static str {
 pub(super) fn problems(pod: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = &pod["spec"];
     let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if containers.is_empty() {
+    // One that is absent is missed by the schema.
+    if containers.is_empty() && spec["containers"].is_array() {
         causes.push(Cause::required("spec.containers", ""));
     }
     let mut names: Vec<&str> = Vec::new();
@@ -130,15 +138,10 @@ fn frozen(pod: &Value) -> Value {
         }
     }
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in list_mut(&mut spec, list) {
             if let Some(container) = container.as_object_mut() {
                 container.remove("image");
             }
-        }
-        if spec[list].is_null()
-            && let Some(spec) = spec.as_object_mut()
-        {
-            spec.remove(list);
         }
     }
     spec

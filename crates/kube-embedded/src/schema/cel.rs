@@ -132,7 +132,11 @@ impl Rule {
             Ok(other) => {
                 Some(broken(format!("rule evaluates to {:?}, not to a boolean: {}", other.type_of(), self.text)))
             }
-            Err(error) => Some(broken(format!("rule cannot be evaluated: {error}: {}", self.text))),
+            Err(error) => {
+                let rule = self.message.as_ref().unwrap_or(&self.text);
+                let shown = Value::from(schema.kind.name());
+                Some(Cause::invalid(field.as_str(), &shown, &format!("{error} evaluating rule: {rule}")))
+            }
         }
     }
 
@@ -142,12 +146,11 @@ impl Rule {
             "FieldValueRequired" => Cause::required(field, detail),
             "FieldValueDuplicate" => Cause::duplicate(field, value),
             _ => {
-                let shown = match value {
-                    Value::Object(_) => Value::from("object"),
-                    Value::Array(_) => Value::from("array"),
-                    other => other.clone(),
-                };
-                Cause::invalid(field, &shown, detail)
+                // Objects and lists are not shown.
+                if value.is_object() || value.is_array() {
+                    return Cause::new("FieldValueInvalid", field, format!("Invalid value: {detail}"));
+                }
+                Cause::invalid(field, value, detail)
             }
         }
     }
@@ -286,7 +289,7 @@ mod tests {
         assert!(validate(&json!({"replicas": 1}), &schema, None).is_empty());
         let causes = validate(&json!({"replicas": 1, "names": ["b"]}), &schema, Some(&old));
         let messages: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
-        assert_eq!(messages, ["Invalid value: \"object\": bad: b", "Forbidden: must not shrink"]);
+        assert_eq!(messages, ["Invalid value: bad: b", "Forbidden: must not shrink"]);
         assert_eq!(causes[1].field, "replicas");
     }
 

@@ -60,6 +60,10 @@ impl Compiler<'_> {
         schema
     }
 
+    fn is_always(&self, json: &Value) -> bool {
+        self.definitions.is_some() && json["default"].as_object().is_some_and(Map::is_empty)
+    }
+
     fn node(&mut self, json: &Value, path: &str) -> Schema {
         if let Some(name) = json["$ref"].as_str() {
             let name = name.to_owned();
@@ -72,12 +76,14 @@ impl Compiler<'_> {
         {
             let mut schema = self.node(only, path);
             Self::extensions(json, &mut schema);
+            schema.always = self.is_always(json);
             return schema;
         }
         let flag = |name: &str| json[name].as_bool().unwrap_or(false);
         let mut schema = Schema {
             kind: kind_of(json),
-            nullable: flag("nullable"),
+            // A builtin kind's decoder reads null as absent everywhere, and its encoder writes some.
+            nullable: self.definitions.is_some() || flag("nullable"),
             preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
             ..Schema::default()
@@ -85,8 +91,13 @@ impl Compiler<'_> {
         if let Some(properties) = json["properties"].as_object() {
             let below = join(path, "properties");
             let mut map = BTreeMap::new();
+            let required = strings(&json["required"]);
             for (name, property) in properties {
-                map.insert(name.clone(), Arc::new(self.node(property, &format!("{below}[{name}]"))));
+                let mut compiled = self.node(property, &format!("{below}[{name}]"));
+                // A required list of a Go struct is written even when it is nil.
+                compiled.always |=
+                    self.definitions.is_some() && compiled.kind == Kind::Array && required.contains(name);
+                map.insert(name.clone(), Arc::new(compiled));
             }
             schema.properties = map;
         }
@@ -103,6 +114,7 @@ impl Compiler<'_> {
             schema.items = Some(Arc::new(self.node(&json["items"], &join(path, "items"))));
         }
         schema.required = strings(&json["required"]);
+        schema.always = self.is_always(json);
         // The documents give Go's zero values as defaults too; those say nothing.
         let zero = |default: &Value| match default {
             Value::Null => true,

@@ -18,7 +18,7 @@ use serde_json::Value;
 pub(crate) use compile::{compile, compile_document};
 pub(crate) use default::apply_defaults;
 pub(crate) use prune::{drop_nulls, prune};
-pub(crate) use validate::validate;
+pub(crate) use validate::{validate, validate_object};
 
 /// The JSON types that a schema node admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,6 +98,8 @@ pub(crate) struct Checks {
 pub(crate) struct Schema {
     pub(crate) kind: Kind,
     pub(crate) nullable: bool,
+    /// Go has a struct here, not a pointer: in an object that is there, this part always is, if empty.
+    pub(crate) always: bool,
     pub(crate) properties: BTreeMap<String, Arc<Schema>>,
     /// The schema of members that `properties` does not name.
     pub(crate) additional: Option<Arc<Schema>>,

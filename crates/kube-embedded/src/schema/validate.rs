@@ -7,15 +7,22 @@ use serde_json::Value;
 use super::{Checks, Kind, ListKind, Schema, cel, format, join};
 use crate::error::Cause;
 
-/// Checks `value`. What an update left as it was (`old`) passes even if the schema has become stricter since.
-///
-/// Rules in CEL are evaluated only when the value is otherwise fine: they may rely on the schema.
-pub(crate) fn validate(value: &Value, schema: &Schema, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    node(value, schema, "", old, &mut causes);
-    if causes.is_empty() {
-        let mut budget = cel::Budget::default();
-        rules(value, schema, "", old, &mut causes, &mut budget);
+/// Checks a whole object: its metadata is not looked at, rules in CEL are evaluated unless what `causes` already holds, or
+/// what is found here, makes the object's shape doubtful.
+pub(crate) fn validate_object(value: &Value, schema: &Schema, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    node(value, schema, "", old, causes);
+    let blocking = causes.iter().any(|cause| {
+        matches!(
+            cause.reason,
+            "FieldValueRequired"
+                | "FieldValueNotSupported"
+                | "FieldValueTypeInvalid"
+                | "FieldValueTooLong"
+                | "FieldValueTooMany"
+        )
+    });
+    if !blocking {
+        rules(value, schema, "", old, causes, &mut cel::Budget::default());
     } else if has_rules(schema) {
         causes.push(Cause::new(
             "FieldValueInvalid",
@@ -23,6 +30,12 @@ pub(crate) fn validate(value: &Value, schema: &Schema, old: Option<&Value>) -> V
             "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
         ));
     }
+}
+
+/// Checks `value`. What an update left as it was (`old`) passes even if the schema has become stricter since.
+pub(crate) fn validate(value: &Value, schema: &Schema, old: Option<&Value>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    validate_object(value, schema, old, &mut causes);
     causes
 }
 
@@ -77,6 +90,9 @@ fn node(value: &Value, schema: &Schema, path: &str, old: Option<&Value>, causes:
             path,
             format!("Invalid value: \"{found}\": {path} in body must be of type {}: \"{found}\"", schema.kind.name()),
         ));
+        if let Some(checks) = &schema.checks {
+            supported(value, checks, path, causes);
+        }
         return;
     }
     match value {
@@ -87,6 +103,10 @@ fn node(value: &Value, schema: &Schema, path: &str, old: Option<&Value>, causes:
                 }
             }
             for (name, member) in members {
+                // Metadata has its own rules, see `meta`.
+                if path.is_empty() && name == "metadata" && schema.properties.contains_key("apiVersion") {
+                    continue;
+                }
                 if let Some(schema) = schema.member(name) {
                     node(member, schema, &join(path, name), old.and_then(|old| old.get(name)), causes);
                 }
@@ -133,7 +153,7 @@ fn duplicates(items: &[Value], list: &ListKind, path: &str, causes: &mut Vec<Cau
     }
 }
 
-fn check(value: &Value, checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
+fn supported(value: &Value, checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
     if !checks.enumeration.is_empty() && !checks.enumeration.contains(value) {
         let supported: Vec<String> = checks.enumeration.iter().map(ToString::to_string).collect();
         causes.push(Cause::new(
@@ -142,6 +162,10 @@ fn check(value: &Value, checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
             format!("Unsupported value: {value}: supported values: {}", supported.join(", ")),
         ));
     }
+}
+
+fn check(value: &Value, checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
+    supported(value, checks, path, causes);
     match value {
         Value::Number(_) => numbers(value, checks, path, causes),
         Value::String(text) => strings(value, text, checks, path, causes),
@@ -262,6 +286,9 @@ fn rules(
     match value {
         Value::Object(members) => {
             for (name, member) in members {
+                if path.is_empty() && name == "metadata" && schema.properties.contains_key("apiVersion") {
+                    continue;
+                }
                 if let Some(schema) = schema.member(name) {
                     rules(member, schema, &join(path, name), old.and_then(|old| old.get(name)), causes, budget);
                 }
