@@ -6,6 +6,7 @@
 pub(crate) mod devices;
 pub(crate) mod freeze;
 pub(crate) mod layout;
+pub(crate) mod stats;
 pub(crate) mod systemd;
 mod v1;
 pub(crate) mod v2;

@@ -17,3 +17,7 @@ pub(crate) fn start(_record: &Record, _pid: i32, _resources: &Resources, _annota
 pub(crate) fn stop(_unit: &str) -> Result<()> {
     Ok(())
 }
+
+pub(crate) fn update(_unit: &str, _resources: &Resources) -> Result<()> {
+    Err(Error::new(Code::Unsupported, "the systemd cgroup driver"))
+}

@@ -114,6 +114,9 @@ pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
 
 fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     begin(plan)?;
+    // Opened with the runtime's rights: afterwards the file belongs to nobody the process may be.
+    let offsets = &plan.bundle.linux().time_offsets;
+    let offsets_file = if offsets.is_empty() { None } else { Some(open_time_offsets()?) };
     plan.namespaces.enter()?;
     if plan.namespaces.makes(NamespaceType::User) {
         ns::unshare(ns::USER).context(Code::NamespaceCreate, "user")?;
@@ -125,7 +128,9 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     }
     if plan.namespaces.makes(NamespaceType::Time) {
         ns::unshare(ns::TIME).context(Code::NamespaceCreate, "time")?;
-        set_time_offsets(&plan.bundle.linux().time_offsets)?;
+        if let Some(file) = &offsets_file {
+            set_time_offsets(file, offsets)?;
+        }
     }
     let flags = plan.namespaces.new & !(ns::USER | ns::TIME | ns::CGROUP);
     // Done here; what follows in the container's process must not do it again.
@@ -135,16 +140,16 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     Ok(Some(cloned))
 }
 
-fn set_time_offsets(offsets: &std::collections::BTreeMap<String, TimeOffset>) -> Result<()> {
-    if offsets.is_empty() {
-        return Ok(());
-    }
-    let proc = host_proc().context(Code::TimeOffsets, "/proc")?;
-    for (clock, offset) in offsets {
-        let line = format!("{clock} {} {}", offset.secs, offset.nanosecs);
-        files::write_at(&proc, "self/timens_offsets", line.as_bytes()).with(Code::TimeOffsets, || line.clone())?;
-    }
-    Ok(())
+fn open_time_offsets() -> Result<OwnedFd> {
+    host_proc()
+        .and_then(|proc| rustix::fs::openat(&proc, "self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()))
+        .context(Code::TimeOffsets, "/proc/self/timens_offsets")
+}
+
+fn set_time_offsets(file: &OwnedFd, offsets: &std::collections::BTreeMap<String, TimeOffset>) -> Result<()> {
+    // All clocks in one write: the file takes one.
+    let lines: String = offsets.iter().map(|(clock, o)| format!("{clock} {} {}\n", o.secs, o.nanosecs)).collect();
+    files::write_once(file, lines.as_bytes()).with(Code::TimeOffsets, || lines.trim().replace('\n', ", "))
 }
 
 /// First steps of whichever process comes first.

@@ -50,3 +50,8 @@ pub(super) fn remove(path: &str) {
     // Already gone is as good.
     let _ = rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR);
 }
+
+/// Changes the schemata of a container's class.
+pub(crate) fn update(rdt: &IntelRdt, id: &str, pid: i32) -> Result<()> {
+    apply(rdt, id, pid).map(drop)
+}
