@@ -80,7 +80,11 @@ fn dependencies(run: &Run, by_key: &BTreeMap<&str, &Run>) -> Dependencies {
 }
 
 /// Keys of a plan that need a run of their own: those asked for, and what they depend on unless that is done or under way in this instance.
-pub(crate) fn to_run(groups: &[Vec<String>], asked: &BTreeSet<&str>, current: &BTreeMap<String, AutomationPhase>) -> Vec<String> {
+pub(crate) fn to_run(
+    groups: &[Vec<String>],
+    asked: &BTreeSet<&str>,
+    current: &BTreeMap<String, AutomationPhase>,
+) -> Vec<String> {
     groups
         .iter()
         .flatten()
@@ -219,6 +223,9 @@ mod tests {
         assert_eq!(to_run(&groups, &asked, &BTreeMap::new()), ["install", "db", "web"]);
         assert_eq!(to_run(&groups, &asked, &current(Succeeded, Running)), ["web"]);
         assert_eq!(to_run(&groups, &asked, &current(Failed, Stopped)), ["install", "db", "web"]);
-        assert_eq!(to_run(&groups, &BTreeSet::from(["install", "web"]), &current(Succeeded, Running)), ["install", "web"]);
+        assert_eq!(
+            to_run(&groups, &BTreeSet::from(["install", "web"]), &current(Succeeded, Running)),
+            ["install", "web"]
+        );
     }
 }

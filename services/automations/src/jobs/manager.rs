@@ -45,15 +45,16 @@ impl Jobs {
     async fn lead(&self) -> Result<(), sqlx::Error> {
         // The lock lives as long as this connection, which leaves the pool: dropped, it is closed, and the lock with it.
         let mut leader: PgConnection = self.pool.acquire().await?.detach();
-        loop {
-            let led: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-                .bind(LEADER_LOCK)
-                .fetch_one(&mut leader)
-                .await?;
-            if led {
-                break;
-            }
-            tokio::time::sleep(LOOK).await;
+        // A process that was killed gives the lock up within milliseconds, so the next one asks often at first. It asks and does not wait in the
+        // database: a statement that waits for hours would hold back the clean-up of all tables.
+        let mut pause = Duration::from_millis(20);
+        while !sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
+            .bind(LEADER_LOCK)
+            .fetch_one(&mut leader)
+            .await?
+        {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK);
         }
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(CHANNEL).await?;

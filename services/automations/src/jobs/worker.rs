@@ -195,7 +195,9 @@ impl Jobs {
         let exit_code = status.exit.map(berth_supervisor_client::protocol::ExitStatus::shell_code);
         let reason = match (&status.message, exit_code) {
             (Some(message), _) => clean(message),
-            (None, Some(code)) if phase == AutomationPhase::Failed => format!("its command ended with exit code {code}"),
+            (None, Some(code)) if phase == AutomationPhase::Failed => {
+                format!("its command ended with exit code {code}")
+            }
             _ => String::new(),
         };
         let log = if phase.is_final() { self.end_of_log(busy, &run.reference).await } else { None };
@@ -212,8 +214,7 @@ impl Jobs {
 
     /// The end of a unit's output, to be kept; none when it cannot be had.
     async fn end_of_log(&self, busy: &Busy, unit: &str) -> Option<Vec<u8>> {
-        let request =
-            Request::UnitLogs { id: unit.to_owned(), follow: false, tail_bytes: Some(self.kept_log_bytes) };
+        let request = Request::UnitLogs { id: unit.to_owned(), follow: false, tail_bytes: Some(self.kept_log_bytes) };
         let read = async {
             let mut supervisor = self.supervisors.connect(busy.instance_id).await?;
             supervisor.request(&request).await?;

@@ -30,7 +30,12 @@ impl FromRequestParts<State> for Caller {
 
 impl Caller {
     /// The right to do this to a workspace, by its id or name.
-    pub(crate) async fn may(self, state: &State, workspace: &str, action: WorkspaceAction) -> Result<Authorized, Problem> {
+    pub(crate) async fn may(
+        self,
+        state: &State,
+        workspace: &str,
+        action: WorkspaceAction,
+    ) -> Result<Authorized, Problem> {
         let question = Authorize {
             authorization: self.shown.authorization,
             cookie: self.shown.cookie,

@@ -17,7 +17,9 @@ const MAX_READINESS: Duration = Duration::from_secs(86_400);
 pub fn parse(text: &str) -> Result<AutomationsFile, Refused> {
     let mut reader = Reader::default();
     if text.len() > MAX_FILE_BYTES {
-        return Err(Refused(vec![Place::default().says(format!("the file is larger than {} KiB", MAX_FILE_BYTES / 1024))]));
+        return Err(Refused(vec![
+            Place::default().says(format!("the file is larger than {} KiB", MAX_FILE_BYTES / 1024)),
+        ]));
     }
     match read(text) {
         Ok(Some(document)) => reader.file(&document),
@@ -71,9 +73,15 @@ impl Reader {
             let fits = (1..=128).contains(&name.len())
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
             if !fits {
-                self.refuse(key.place, format!("{name:?} cannot be a key of {what}: use 1 to 128 letters, digits, _ and -"));
+                self.refuse(
+                    key.place,
+                    format!("{name:?} cannot be a key of {what}: use 1 to 128 letters, digits, _ and -"),
+                );
             } else if self.places.contains_key(name) {
-                self.refuse(key.place, format!("{name:?} is a task and a service: dependsOn could not tell them apart; rename one"));
+                self.refuse(
+                    key.place,
+                    format!("{name:?} is a task and a service: dependsOn could not tell them apart; rename one"),
+                );
             } else if self.places.len() >= MAX_UNITS {
                 self.refuse(key.place, format!("there are more than {MAX_UNITS} tasks and services"));
                 return;
@@ -127,7 +135,10 @@ impl Reader {
         if let (Some(timeout), None) = (readiness_timeout, &ready)
             && !Duration::is_zero(&timeout)
         {
-            self.warn(at, format!("{of} has a readinessTimeout and no commands.ready: it is ready when it has started"));
+            self.warn(
+                at,
+                format!("{of} has a readinessTimeout and no commands.ready: it is ready when it has started"),
+            );
         }
         let (Some(name), Some(start)) = (name, start) else { return };
         let service = Service {
@@ -331,7 +342,9 @@ impl Reader {
                 if wanted == key {
                     errors.push(at.says(format!("{key:?} depends on itself")));
                 } else if !self.places.contains_key(wanted) {
-                    errors.push(at.says(format!("{key:?} depends on {wanted:?}, which is neither a task nor a service of this file")));
+                    errors.push(at.says(format!(
+                        "{key:?} depends on {wanted:?}, which is neither a task nor a service of this file"
+                    )));
                 }
             }
         }

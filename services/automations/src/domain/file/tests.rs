@@ -46,12 +46,18 @@ fn everything_in_a_file() {
     assert_eq!(database.readiness_timeout, Some(Duration::from_secs(90)));
     assert_eq!(database.triggered_by, [Trigger::PostDevcontainerStart, Trigger::PostEnvironmentStart]);
     let web = &file.services["web"];
-    assert_eq!((web.role, web.depends_on.as_slice()), (Role::Editor, &["database".to_owned(), "install".to_owned()][..]));
+    assert_eq!(
+        (web.role, web.depends_on.as_slice()),
+        (Role::Editor, &["database".to_owned(), "install".to_owned()][..])
+    );
     assert_eq!(file.tasks["all"].command, None);
     assert!(file.tasks["all"].prebuild_requires_success);
     assert_eq!(file.tasks["all"].name, "all");
     assert_eq!(file.warnings.len(), 1);
-    assert_eq!(file.warnings[0].to_string(), "line 27, column 9: the trigger prebuild of \"install\" is accepted, and not fired yet");
+    assert_eq!(
+        file.warnings[0].to_string(),
+        "line 27, column 9: the trigger prebuild of \"install\" is accepted, and not fired yet"
+    );
     assert_eq!(file.triggered(&[Trigger::PostEnvironmentStart]), ["database"]);
     assert!(file.triggered(&[]).is_empty());
 }
@@ -88,14 +94,20 @@ fn refused_with_line_and_column() {
     refused("task:\n  a: {}\n", &["line 1, column 1: \"task\" is not a key of the file: there are services, tasks"]);
     refused(
         "tasks:\n  a:\n    command: x\n    cmd: y\n    env: {}\n",
-        &["line 4, column 5: \"cmd\" is not a key of task \"a\"", "line 5, column 5: \"env\" is not a key of task \"a\""],
+        &[
+            "line 4, column 5: \"cmd\" is not a key of task \"a\"",
+            "line 5, column 5: \"env\" is not a key of task \"a\"",
+        ],
     );
     refused(
         "services:\n  s:\n    name: S\n    commands:\n      start: x\n      restart: y\n",
         &["line 6, column 7: \"restart\" is not a key of commands"],
     );
     refused("tasks:\n  a b:\n    command: x\n", &["line 2, column 3: \"a b\" cannot be a key of tasks"]);
-    refused("tasks:\n  a:\n    command: x\n  a:\n    command: y\n", &["line 4, column 3: the key \"a\" is here for the second time"]);
+    refused(
+        "tasks:\n  a:\n    command: x\n  a:\n    command: y\n",
+        &["line 4, column 3: the key \"a\" is here for the second time"],
+    );
     refused(
         "services:\n  a:\n    name: A\n    commands: {start: x}\ntasks:\n  a:\n    command: x\n",
         &["line 6, column 3: \"a\" is a task and a service"],
@@ -109,8 +121,14 @@ fn refused_with_line_and_column() {
         "services:\n  s:\n    description: d\n",
         &["line 2, column 3: service \"s\" has no commands.start", "line 2, column 3: service \"s\" has no name"],
     );
-    refused("services:\n  s:\n    name: S\n    commands:\n      ready: x\n", &["line 4, column 5: service \"s\" has no commands.start"]);
-    refused("services:\n  s:\n    name: S\n    commands: {start: x}\n    role: boss\n", &["line 5, column 11: \"boss\" is not a role"]);
+    refused(
+        "services:\n  s:\n    name: S\n    commands:\n      ready: x\n",
+        &["line 4, column 5: service \"s\" has no commands.start"],
+    );
+    refused(
+        "services:\n  s:\n    name: S\n    commands: {start: x}\n    role: boss\n",
+        &["line 5, column 11: \"boss\" is not a role"],
+    );
     refused(
         "services:\n  s:\n    name: S\n    commands: {start: x, ready: y}\n    readinessTimeout: soon\n",
         &["line 5, column 23: readinessTimeout must be a duration"],
@@ -119,10 +137,22 @@ fn refused_with_line_and_column() {
         "services:\n  s:\n    name: S\n    commands: {start: x, ready: y}\n    readinessTimeout: 25h\n",
         &["line 5, column 23: readinessTimeout must be at most 24h"],
     );
-    refused("tasks:\n  a:\n    command: x\n    triggeredBy: [onSave]\n", &["line 4, column 19: \"onSave\" is not a trigger: use one of manual, post"]);
-    refused("tasks:\n  a:\n    command: x\n    triggeredBy: manual\n", &["line 4, column 18: triggeredBy must be a list"]);
-    refused("tasks:\n  a:\n    command: x\n    dependsOn: [b, b]\n  b:\n    command: y\n", &["line 4, column 20: \"b\" is in dependsOn for the second time"]);
-    refused("tasks:\n  a:\n    command: x\n    prebuildRequiresSuccess: maybe\n", &["line 4, column 30: prebuildRequiresSuccess must be true or false"]);
+    refused(
+        "tasks:\n  a:\n    command: x\n    triggeredBy: [onSave]\n",
+        &["line 4, column 19: \"onSave\" is not a trigger: use one of manual, post"],
+    );
+    refused(
+        "tasks:\n  a:\n    command: x\n    triggeredBy: manual\n",
+        &["line 4, column 18: triggeredBy must be a list"],
+    );
+    refused(
+        "tasks:\n  a:\n    command: x\n    dependsOn: [b, b]\n  b:\n    command: y\n",
+        &["line 4, column 20: \"b\" is in dependsOn for the second time"],
+    );
+    refused(
+        "tasks:\n  a:\n    command: x\n    prebuildRequiresSuccess: maybe\n",
+        &["line 4, column 30: prebuildRequiresSuccess must be true or false"],
+    );
     refused("tasks:\n  a:\n   command: x\n  command: [\n", &["line 4, column 12: this is not YAML"]);
     refused("a: b\n---\nc: d\n", &["line 2, column 1: a second document"]);
 }
@@ -133,8 +163,14 @@ fn runs_on_is_refused_by_name() {
         "tasks:\n  a:\n    command: x\n    runsOn:\n      docker:\n        image: node\n",
         &["line 5, column 7: runsOn.docker is not there yet"],
     );
-    refused("tasks:\n  a:\n    command: x\n    runsOn: {machine: {}}\n", &["line 4, column 14: runsOn.machine is not there yet"]);
-    refused("tasks:\n  a:\n    command: x\n    runsOn: {moon: {}}\n", &["line 4, column 14: \"moon\" is not a key of runsOn"]);
+    refused(
+        "tasks:\n  a:\n    command: x\n    runsOn: {machine: {}}\n",
+        &["line 4, column 14: runsOn.machine is not there yet"],
+    );
+    refused(
+        "tasks:\n  a:\n    command: x\n    runsOn: {moon: {}}\n",
+        &["line 4, column 14: \"moon\" is not a key of runsOn"],
+    );
     refused("tasks:\n  a:\n    command: x\n    runsOn:\n", &["line 4, column 5: runsOn is not there yet"]);
 }
 

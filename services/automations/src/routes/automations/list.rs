@@ -57,10 +57,7 @@ async fn list(
     let row = workspaces::find(&mut conn, authorized.workspace_id).await.map_err(Problem::internal)?;
     let items = super::all(&mut conn, authorized.workspace_id, kind).await.map_err(Problem::internal)?;
     let findings = |findings: Vec<Finding>| {
-        findings
-            .into_iter()
-            .map(|Finding { line, column, message }| FileFinding { line, column, message })
-            .collect()
+        findings.into_iter().map(|Finding { line, column, message }| FileFinding { line, column, message }).collect()
     };
     let file = match row {
         Some(row) => AutomationsFileStatus {
@@ -69,7 +66,9 @@ async fn list(
             errors: findings(row.errors.0),
             warnings: findings(row.warnings.0),
         },
-        None => AutomationsFileStatus { state: "unread".to_owned(), path: String::new(), errors: vec![], warnings: vec![] },
+        None => {
+            AutomationsFileStatus { state: "unread".to_owned(), path: String::new(), errors: vec![], warnings: vec![] }
+        }
     };
     Ok(Json(AutomationList { items: items.into_values().collect(), file }))
 }

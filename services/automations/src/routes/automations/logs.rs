@@ -112,7 +112,8 @@ async fn source(
     }
     if phase.is_final() {
         let log = log.unwrap_or_default();
-        let skip = query.tail_bytes.map_or(0, |tail| log.len().saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX)));
+        let skip =
+            query.tail_bytes.map_or(0, |tail| log.len().saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX)));
         return Ok(Some(Source::Kept(Bytes::from(log).slice(skip..))));
     }
     live(state, instance, reference, query).await
@@ -129,8 +130,7 @@ async fn live(
         Problem::unavailable("the workspace cannot be reached: it is starting or stopping; try again")
     };
     let mut supervisor = state.jobs.supervisors.connect(instance).await.map_err(|error| unreachable(&error))?;
-    let request =
-        Request::UnitLogs { id: reference.to_owned(), follow: query.follow, tail_bytes: query.tail_bytes };
+    let request = Request::UnitLogs { id: reference.to_owned(), follow: query.follow, tail_bytes: query.tail_bytes };
     match supervisor.request(&request).await {
         Ok(_) => Ok(Some(Source::Live(Box::new(supervisor)))),
         // Noted as starting, and not begun yet.

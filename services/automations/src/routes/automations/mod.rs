@@ -40,7 +40,8 @@ fn shown(reference: String, definition: Definition, newest: Option<Newest>) -> A
         (AutomationKind::Service, Role::Editor) => Some("editor"),
         (AutomationKind::Service, Role::AiAgent) => Some("ai-agent"),
     };
-    let names = |triggers: &mut dyn Iterator<Item = &Trigger>| triggers.map(|trigger| trigger.name().to_owned()).collect();
+    let names =
+        |triggers: &mut dyn Iterator<Item = &Trigger>| triggers.map(|trigger| trigger.name().to_owned()).collect();
     let (phase, reason, execution) = match newest {
         Some(newest) => (newest.phase, newest.reason, Some(newest.execution)),
         None => (AutomationPhase::Idle, String::new(), None),

@@ -29,7 +29,10 @@ pub(crate) async fn handler(
     let mut transaction = state.jobs.pool.begin().await.map_err(Problem::internal)?;
     let row = workspaces::lock(&mut transaction, authorized.workspace_id).await.map_err(Problem::internal)?;
     let Some(row) = row.filter(|row| row.running) else {
-        return Err(Problem::conflict("workspace_not_running", format!("workspace {workspace} does not run: start it first")));
+        return Err(Problem::conflict(
+            "workspace_not_running",
+            format!("workspace {workspace} does not run: start it first"),
+        ));
     };
     workspaces::reload(&mut transaction, authorized.workspace_id).await.map_err(Problem::internal)?;
     workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;

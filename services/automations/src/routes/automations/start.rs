@@ -69,7 +69,10 @@ async fn start(
         return Err(super::missing(kind, reference));
     }
     let Some(row) = row.filter(|row| row.running) else {
-        return Err(Problem::conflict("workspace_not_running", format!("workspace {workspace} does not run: start it first")));
+        return Err(Problem::conflict(
+            "workspace_not_running",
+            format!("workspace {workspace} does not run: start it first"),
+        ));
     };
     let runs = executions::of_instance(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
     let current: BTreeMap<_, _> = runs.into_iter().map(|run| (run.reference, run.phase)).collect();

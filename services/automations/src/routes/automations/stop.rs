@@ -59,7 +59,8 @@ async fn stop(
     let automation = super::one(&mut transaction, id, kind, reference).await?;
     let row = workspaces::find(&mut transaction, id).await.map_err(Problem::internal)?;
     if let Some(row) = row.filter(|row| row.running) {
-        let asked = executions::request_stop(&mut transaction, row.instance_id, reference).await.map_err(Problem::internal)?;
+        let asked =
+            executions::request_stop(&mut transaction, row.instance_id, reference).await.map_err(Problem::internal)?;
         if asked {
             workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
         }
