@@ -67,6 +67,8 @@ pub(crate) struct Belongings {
     pub repository: String,
     /// Workspace class.
     pub class: String,
+    /// The workspace is deleted: nothing of it may be left.
+    pub deleted: bool,
 }
 
 /// What to do about a status.

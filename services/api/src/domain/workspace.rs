@@ -72,6 +72,7 @@ impl Workspace {
             organization_id: self.organization_id,
             repository: self.repository_key.clone(),
             class: self.class.clone(),
+            deleted: false,
         }
     }
 

@@ -135,12 +135,16 @@ async fn apply(api: &Api, status: &InstanceStatus) -> Result<(), SyncError> {
         Verdict::Stale => Ok(()),
         Verdict::Terminal { still_runs: false } => {
             drop(transaction);
+            if of.deleted && status.phase == Phase::Stopped {
+                // It was started while it was being deleted, and may have made a disk again.
+                api.ws_manager().delete(&format!("/internal/disks/{}", status.workspace_id)).await?;
+            }
             acknowledge(api, status).await
         }
         Verdict::Terminal { still_runs: true } => {
             drop(transaction);
             let reason = if before.reason.is_empty() { "it is over" } else { before.reason.as_str() };
-            let body = StopInstance { reason: reason.to_owned(), abort: false };
+            let body = StopInstance { reason: reason.to_owned(), abort: of.deleted };
             tracing::warn!(instance = %id, "ws-manager runs an instance that is over; stopping it");
             match api.ws_manager().post_empty(&format!("/internal/instances/{id}/stop"), &body).await {
                 Err(error) if !error.is_not_found() => Err(error.into()),

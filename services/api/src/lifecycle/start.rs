@@ -1,7 +1,7 @@
 //! Beginning a run.
 
-use berth_api_types::public::Step;
-use berth_authz::Authorized;
+use berth_api_types::public::{AuditResult, Step};
+use berth_authz::{Action as _, Authorized};
 use berth_http::{CallError, Problem};
 use berth_ids::InstanceId;
 use chrono::{DateTime, Utc};
@@ -12,6 +12,7 @@ use crate::domain::authorize::StartWorkspace;
 use crate::domain::instance::{self, Instance};
 use crate::domain::workspace::Workspace;
 use crate::state::Api;
+use crate::store::audit::Record;
 use crate::store::{self, StoreError};
 
 /// Writes a new run with its event, in the caller's transaction.
@@ -60,6 +61,11 @@ pub(crate) async fn send(
         Err(CallError::Problem(body)) if (400..500).contains(&body.status) && body.status != 429 => {
             tracing::info!(instance = %id, code = %body.code, detail = %body.detail, "ws-manager refused a start");
             end::end(api, id, &body.detail, true).await?;
+            let record = Record::system("ws-manager", StartWorkspace::NAME).result(AuditResult::Failed);
+            let record = record.on("workspace", start.workspace_id.as_uuid(), start.workspace_name);
+            let mut conn = api.connection().await?;
+            api.audit(&mut conn, record.detail(serde_json::json!({ "instance_id": id, "reason": body.detail })))
+                .await?;
             Ok(())
         }
         Err(error) => {

@@ -77,10 +77,22 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict(conflict) => Self::conflict(conflict.code(), conflict.to_string()),
-            StoreError::Database(
-                sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed,
-            ) => Self::unavailable("the database cannot be reached; try again").with_source(error),
+            StoreError::Database(ref cause) if out_of_reach(cause) => {
+                Self::unavailable("the database cannot be reached; try again").with_source(error)
+            }
             StoreError::Corrupt { .. } | StoreError::Database(_) => Self::internal(error),
         }
+    }
+}
+
+/// The database is down, starting, stopping or full of connections: nothing is wrong with the request.
+fn out_of_reach(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
+        // Classes of SQLSTATE: connection exception, insufficient resources, operator intervention.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
     }
 }

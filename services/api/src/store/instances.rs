@@ -82,6 +82,7 @@ struct Row {
     organization_id: OrganizationId,
     repository: String,
     class: String,
+    deleted: bool,
 }
 
 impl TryFrom<Row> for (Instance, Belongings) {
@@ -116,6 +117,7 @@ impl TryFrom<Row> for (Instance, Belongings) {
             organization_id: row.organization_id,
             repository: row.repository,
             class: row.class,
+            deleted: row.deleted,
         };
         Ok((instance, of))
     }
@@ -132,7 +134,8 @@ pub(crate) async fn lock(
     let row: Option<Row> = sqlx::query_as(
         "SELECT i.id, i.workspace_id, i.first_start, i.phase, i.reason, i.failed, i.version, i.node, i.image_digest, i.request_steps,
              i.steps, i.requested_at, i.total_us, i.started_at, i.stopped_at, i.last_activity, i.timeout_warning, i.accepted_at,
-             i.stop_requested_at, i.stop_reason, w.name AS workspace_name, w.owner_id, w.organization_id, w.repository_key AS repository, w.class
+             i.stop_requested_at, i.stop_reason, w.name AS workspace_name, w.owner_id, w.organization_id, w.repository_key AS repository, w.class,
+             w.deleted_at IS NOT NULL AS deleted
          FROM api.instances i JOIN api.workspaces w ON w.id = i.workspace_id WHERE i.id = $1 FOR UPDATE OF i",
     )
     .bind(id)

@@ -107,3 +107,23 @@ async fn the_last_word_is_acknowledged_after_a_restart_too() {
     .await;
     assert_eq!(ada.client.get("/api/v1/workspaces/hello").await.text("reason"), "the image does not exist");
 }
+
+#[tokio::test]
+async fn a_start_that_comes_late_to_a_deleted_workspace_leaves_no_disk() {
+    let service = service().await;
+    let ada = service.person("ada").await;
+    let (id, status) = running(&service, &ada).await;
+    ada.client.delete("/api/v1/workspaces/hello").await;
+    let stops = service.ws_manager.stops().len();
+    service.ws_manager.forget_wiping();
+    service.ws_manager.whisper(InstanceStatus { version: status.version + 100, ..status.clone() });
+    eventually("it is told to stop", || async { service.ws_manager.stops().len() > stops }).await;
+    assert!(service.ws_manager.stops().last().unwrap().1.abort);
+    service.ws_manager.whisper(InstanceStatus {
+        version: status.version + 101,
+        phase: Phase::Stopped,
+        ..status.clone()
+    });
+    eventually("the disk is wiped again", || async { service.ws_manager.wiped(status.workspace_id) }).await;
+    assert!(service.ws_manager.forgotten().contains(&id));
+}

@@ -67,7 +67,7 @@ fn refused(outcome: Use) -> Option<Problem> {
         Use::Wrong => Some(Problem::new(
             StatusCode::FORBIDDEN,
             "wrong_setup_token",
-            "this is not the set-up link of this server, or a newer one was made: `berth server status` shows it",
+            "this is not the newest set-up link of this server: `berth server setup-link` makes another",
         )),
         Use::Over => Some(Problem::conflict("already_set_up", "the first administrator was made already: sign in")),
     }

@@ -87,6 +87,11 @@ impl WsManager {
         self.inner.lock().unwrap().wiped.contains(&id)
     }
 
+    /// As if every disk were there again.
+    pub(crate) fn forget_wiping(&self) {
+        self.inner.lock().unwrap().wiped.clear();
+    }
+
     /// Instances that api told it to forget.
     pub(crate) fn forgotten(&self) -> Vec<InstanceId> {
         self.inner.lock().unwrap().deleted.clone()
@@ -256,12 +261,8 @@ async fn watch(State(fake): State<WsManager>) -> Result<Response, Problem> {
 async fn forget(State(fake): State<WsManager>, Path(id): Path<InstanceId>) -> Result<StatusCode, Problem> {
     fake.check()?;
     let mut inner = fake.inner.lock().unwrap();
-    assert_eq!(
-        inner.instances.get(&id).map(|status| status.phase),
-        Some(Phase::Stopped),
-        "only what is over is forgotten"
-    );
-    inner.instances.remove(&id);
+    let Some(status) = inner.instances.remove(&id) else { return Err(Problem::not_found("no such instance")) };
+    assert_eq!(status.phase, Phase::Stopped, "only what is over is forgotten");
     inner.deleted.push(id);
     drop(inner);
     let _ = fake.events.send(InstanceEvent::Gone { instance_id: id });
