@@ -97,6 +97,7 @@ impl Undo {
 pub(crate) fn create(options: &CreateOptions) -> Result<Created> {
     let bundle = Bundle::load(&options.bundle)?;
     let process = bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
+    crate::process::own_binary::protect(bundle.spec.linux.as_ref())?;
     timeline::mark("config");
     let entry = Entry::create(&options.root, &options.id)?;
     let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None };

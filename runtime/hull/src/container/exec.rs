@@ -64,6 +64,7 @@ pub(crate) fn exec(options: &ExecOptions) -> Result<Executed> {
     check_state(&state, &entry, &cgroup, options)?;
     let spec = entry.config()?;
     bundle::check_process(&options.process)?;
+    crate::process::own_binary::protect(spec.linux.as_ref())?;
     timeline::mark("config");
     let target = super::delete::open(&state)?;
     let namespaces = shared_namespaces(&spec, state.pid)?;

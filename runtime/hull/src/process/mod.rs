@@ -6,3 +6,4 @@ pub(crate) mod landlock;
 pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod notify;
+pub(crate) mod own_binary;
