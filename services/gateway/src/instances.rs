@@ -118,6 +118,12 @@ pub(crate) async fn stopping(mut news: watch::Receiver<Option<Known>>) -> String
     found.ok().and_then(|known| known.as_ref().map(|known| known.reason.clone())).unwrap_or_default()
 }
 
+/// Resolves when nothing of the instance runs any more.
+pub(crate) async fn stopped(mut news: watch::Receiver<Option<Known>>) {
+    // A sender that is gone is an instance that is gone.
+    news.wait_for(|known| known.as_ref().is_some_and(|known| known.phase == Phase::Stopped)).await.ok();
+}
+
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 

@@ -107,11 +107,12 @@ async fn run(
     let (mut to_workspace, from_workspace) = client.split();
     let stopped = async {
         let reason = instances::stopping(access.news.clone()).await;
-        // The supervisor's own end is the better word, if it comes soon.
-        tokio::time::sleep(LAST_WORDS).await;
+        // Until nothing runs any more the supervisor's own end is the better word, if it comes soon.
+        tokio::time::timeout(LAST_WORDS, instances::stopped(access.news.clone())).await.ok();
         stopped_because(&reason)
     };
     tokio::select! {
+        biased;
         last = outward(sink, from_workspace, access) => last,
         last = inward(&mut to_workspace, source, access, session) => last,
         last = stopped => Some(last),

@@ -1,0 +1,126 @@
+//! Who gets in, when, and for how long.
+
+use std::sync::atomic::Ordering;
+
+use berth_api_types::channel::Control;
+use berth_api_types::internal::WorkspaceAction;
+use berth_api_types::public::Phase;
+use berth_gateway::Config;
+
+use crate::peers::World;
+
+const EXEC: &str = "/exec?arg=cat";
+
+/// Every route, and the right it asks for.
+const ROUTES: &[(&str, &str, WorkspaceAction)] = &[
+    ("GET", "/terminals", WorkspaceAction::Exec),
+    ("POST", "/terminals", WorkspaceAction::Exec),
+    ("DELETE", "/terminals/t1", WorkspaceAction::Exec),
+    ("GET", "/ports", WorkspaceAction::Connect),
+    ("GET", "/ports/watch", WorkspaceAction::Connect),
+    ("GET", "/files?path=/file", WorkspaceAction::Exec),
+    ("PUT", "/files?path=/file", WorkspaceAction::Exec),
+    ("GET", "/logs", WorkspaceAction::Read),
+];
+const SOCKETS: &[(&str, WorkspaceAction)] = &[
+    (EXEC, WorkspaceAction::Exec),
+    ("/terminals/t1", WorkspaceAction::Exec),
+    ("/ports/8080/connect", WorkspaceAction::Connect),
+];
+
+#[tokio::test]
+async fn every_operation_asks_for_its_right() {
+    let world = World::new(Phase::Running).await;
+    for (method, path, action) in ROUTES {
+        let send = |token: Option<&str>| {
+            let request = world.http(method.parse().unwrap(), path).json(&serde_json::json!({}));
+            match token {
+                Some(token) => request.header("authorization", token),
+                None => request,
+            }
+        };
+        // Two tokens, or a wrong one, or none that counts.
+        assert_eq!(send(Some("Bearer other")).send().await.unwrap().status(), 400, "{path}");
+        world.peers.asked.lock().unwrap().clear();
+        let status = send(None).send().await.unwrap().status();
+        assert!(status.is_success(), "{method} {path}: {status}");
+        assert_eq!(*world.peers.asked.lock().unwrap(), [*action], "{method} {path}");
+    }
+    for (path, action) in SOCKETS {
+        world.peers.asked.lock().unwrap().clear();
+        world.socket(path, &[]).await.unwrap();
+        assert_eq!(*world.peers.asked.lock().unwrap(), [*action], "{path}");
+        let refused = world.socket(path, &[("authorization", "Bearer other")]).await.unwrap_err();
+        assert_eq!(refused, (401, "unauthorized".into()), "{path}");
+    }
+    world.peers.allowed.store(false, Ordering::SeqCst);
+    for (method, path, _) in ROUTES {
+        let request = world.http(method.parse().unwrap(), path).json(&serde_json::json!({}));
+        assert_eq!(request.send().await.unwrap().status(), 404, "{path}");
+    }
+    for (path, _) in SOCKETS {
+        assert_eq!(world.socket(path, &[]).await.unwrap_err(), (404, "not_found".into()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_refused() {
+    let config = Config { allowed_origins: vec!["https://berth.example".into()], ..Config::default() };
+    let world = World::with(Phase::Running, config).await;
+    for good in ["https://berth.example", "https://BERTH.example:443"] {
+        world.socket(EXEC, &[("origin", good)]).await.unwrap();
+    }
+    for bad in ["https://evil.example", "https://berth.example.evil.org", "http://berth.example", "null", ""] {
+        assert_eq!(world.socket(EXEC, &[("origin", bad)]).await.unwrap_err(), (403, "forbidden".into()), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_that_does_not_run_is_waited_for_only_when_asked() {
+    let world = World::new(Phase::Creating).await;
+    assert_eq!(world.socket(EXEC, &[]).await.unwrap_err(), (409, "workspace_not_running".into()));
+    let path = format!("{EXEC}&wait=true");
+    let (socket, ()) = tokio::join!(world.socket(&path, &[]), async {
+        world.set(Phase::Initializing, "");
+        world.set(Phase::Running, "");
+    });
+    assert_eq!(socket.unwrap().expect_control().await, Control::Ready);
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_start_fails() {
+    let world = World::new(Phase::Creating).await;
+    let path = format!("{EXEC}&wait=true");
+    let (refused, ()) = tokio::join!(world.socket(&path, &[]), async {
+        // Only once the client waits: its right was asked for.
+        while world.peers.asked.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.set(Phase::Stopped, "branch \"x\" does not exist");
+    });
+    assert_eq!(refused.unwrap_err(), (409, "workspace_not_running".into()));
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_its_right_does() {
+    let config = Config { recheck_seconds: 1, ..Config::default() };
+    let world = World::with(Phase::Running, config).await;
+    let mut socket = world.socket("/exec?arg=sleep", &[]).await.unwrap();
+    assert_eq!(socket.expect_control().await, Control::Ready);
+    world.peers.allowed.store(false, Ordering::SeqCst);
+    assert!(matches!(socket.expect_control().await, Control::Error { code, .. } if code == "forbidden"));
+    assert_eq!(socket.next().await, None);
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_the_workspace_stops() {
+    let world = World::new(Phase::Running).await;
+    let mut socket = world.socket("/ports/8080/connect", &[]).await.unwrap();
+    assert_eq!(socket.expect_control().await, Control::Ready);
+    world.set(Phase::Stopping, "stopped by Ada");
+    world.set(Phase::Stopped, "stopped by Ada");
+    let Control::Error { code, message } = socket.expect_control().await else { panic!("an error") };
+    assert_eq!((code.as_str(), message.as_str()), ("workspace_stopped", "the workspace stopped: stopped by Ada"));
+    assert_eq!(socket.next().await, None);
+    assert_eq!(world.socket(EXEC, &[]).await.unwrap_err().0, 409);
+}

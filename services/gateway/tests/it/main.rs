@@ -1,0 +1,7 @@
+//! The gateway between real websocket clients and a scripted supervisor, with api, ws-manager and the node agent played at the protocol's edge.
+#![expect(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "helpers of tests")]
+
+mod access;
+mod peers;
+mod sockets;
+mod transfers;

@@ -1,0 +1,42 @@
+//! Files and logs.
+
+use berth_api_types::public::Phase;
+use reqwest::Method;
+
+use crate::peers::World;
+
+#[tokio::test]
+async fn files_go_out_as_tar() {
+    let world = World::new(Phase::Running).await;
+    let answer = world.http(Method::GET, "/files?path=/file").send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/x-tar");
+    assert_eq!(answer.text().await.unwrap(), "tar of /file");
+    let missing = world.http(Method::GET, "/files?path=/nothing").send().await.unwrap();
+    assert_eq!(missing.status(), 404);
+    let problem: serde_json::Value = missing.json().await.unwrap();
+    assert_eq!(problem["detail"], "there is nothing at /nothing");
+}
+
+#[tokio::test]
+async fn files_come_in_as_cp_would_place_them() {
+    let world = World::new(Phase::Running).await;
+    for (path, place) in [("/folder", "/folder|"), ("", ".|"), ("/file", "/|file"), ("/new", "/|new"), ("/a/b", "/a|b")]
+    {
+        let body = reqwest::Body::from(path.as_bytes().repeat(100_000));
+        let answer = world.http(Method::PUT, &format!("/files?path={path}")).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 204, "{path}");
+        let files = world.peers.files.lock().unwrap();
+        assert_eq!(files.get(place).map(Vec::len), Some(path.len() * 100_000), "{path}: {:?}", files.keys());
+    }
+    let answer = world.http(Method::PUT, "/files?path=/none/").body("x").send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+}
+
+#[tokio::test]
+async fn logs_are_there_after_the_end_too() {
+    let world = World::new(Phase::Stopped).await;
+    let answer = world.http(Method::GET, "/logs?follow=true&tail=5").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let text = answer.text().await.unwrap();
+    assert_eq!(text, format!("log of /internal/instances/{}/logs?follow=true&tail=5\n", world.peers.instance));
+}
