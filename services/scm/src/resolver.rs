@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::domain::context::{ContextError, Hosts, encode, parse};
 use crate::domain::resolve::{Outcome, ResolveError, all_prefixes, decide, prefixes};
-use crate::remote::{Login, Remote, RemoteError};
+use crate::remote::{Listing, Login, Remote, RemoteError};
 
 /// Why a context URL could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ impl Resolver {
         mut context: Context,
         login: Option<&Login>,
     ) -> Result<ResolvedContext, ResolverError> {
-        let listing = self.remote.list(&context.clone_url, &prefixes(&context), login).await?;
+        let listing = self.first_listing(&context, login).await?;
         // A renamed repository answers under its new name; git in the workspace follows no redirects.
         context.clone_url = listing.url;
         match decide(&context, &listing.refs, false)? {
@@ -72,6 +72,20 @@ impl Resolver {
                     Outcome::ListAll | Outcome::AskApi { .. } => Err(missing(&context)),
                 }
             }
+        }
+    }
+
+    /// Lists what the context needs. A plain server may know the repository only by its name with `.git`, which users leave out.
+    async fn first_listing(&self, context: &Context, login: Option<&Login>) -> Result<Listing, RemoteError> {
+        let wanted = prefixes(context);
+        let listing = self.remote.list(&context.clone_url, &wanted, login).await;
+        let without_suffix = context.provider == Provider::Git && !context.clone_url.ends_with(".git");
+        match listing {
+            Err(error @ (RemoteError::NoAccess { .. } | RemoteError::NotGit { .. })) if without_suffix => {
+                let with_suffix = format!("{}.git", context.clone_url);
+                self.remote.list(&with_suffix, &wanted, login).await.map_err(|_| error)
+            }
+            listing => listing,
         }
     }
 

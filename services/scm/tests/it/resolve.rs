@@ -78,6 +78,21 @@ async fn an_empty_repository_can_be_opened() {
 }
 
 #[tokio::test]
+async fn a_host_that_sends_without_end_is_cut_off() {
+    async fn endless() -> Response {
+        let git = [(header::CONTENT_TYPE, "application/x-git-upload-pack-advertisement")];
+        let chunk = axum::body::Bytes::from(vec![b'0'; 1 << 20]);
+        let chunks = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
+        (git, axum::body::Body::from_stream(chunks)).into_response()
+    }
+    let host = serve(Router::new().fallback(endless)).await;
+    let service = service(std::slice::from_ref(&host), |_| {}).await;
+    let (code, text) = service.refused(&format!("http://{host}/huge.git")).await;
+    assert_eq!(code, "repository_too_large");
+    assert!(text.contains("more than 64 MiB"), "{text}");
+}
+
+#[tokio::test]
 async fn a_private_repository_wants_the_stored_credential() {
     let server = GitServer::start_private("anna", "s3cret-token").await.unwrap();
     let host = server.address().to_string();
@@ -197,6 +212,11 @@ async fn an_old_server_and_a_renamed_repository() {
         format!("http://{host}/new.git"),
         "git in the workspace follows no redirects"
     );
+    // A plain server that knows the repository by its whole name only.
+    let resolved = service.resolved(&format!("http://{host}/new")).await.resolved;
+    assert_eq!(resolved.context.clone_url, format!("http://{host}/new.git"));
+    let (_, text) = service.refused(&format!("http://{host}/nosuch")).await;
+    assert!(text.contains("/nosuch does not exist or is private"), "{text}");
 }
 
 #[tokio::test]
