@@ -422,11 +422,7 @@ pub(crate) enum Token {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
     /// Build the base image from Debian packages, unless it is there
-    BuildBase {
-        /// Build it anew
-        #[arg(long)]
-        force: bool,
-    },
+    BuildBase,
     /// Import an image from a tar (docker-archive or OCI) or an OCI layout folder
     Import {
         /// The tar or folder

@@ -1,14 +1,15 @@
 //! `berth class list`.
 
 use berth_api_types::internal::Class;
+use berth_api_types::public::Page;
 
 use super::Context;
 use crate::output;
 
 /// Lists the classes.
 pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
-    let classes: Vec<Class> = context.client.get("/api/v1/classes").await?;
-    output::result(context.output, &classes, |classes| {
+    let page: Page<Class> = context.client.get("/api/v1/classes").await?;
+    output::result(context.output, &page.items, |classes| {
         let rows: Vec<Vec<String>> = classes
             .iter()
             .map(|class| {

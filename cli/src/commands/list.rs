@@ -11,7 +11,7 @@ pub(crate) async fn run(context: &Context, list: List) -> anyhow::Result<()> {
     let mut workspaces: Vec<Workspace> = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let mut path = format!("/api/v1/workspaces?limit=200&all={}", list.all);
+        let mut path = format!("/api/v1/workspaces?limit=200&owner={}", if list.all { "all" } else { "me" });
         if let Some(phase) = &list.phase {
             path.push_str(&format!("&phase={}", encode(phase)));
         }

@@ -11,7 +11,7 @@ use crate::output;
 
 /// Starts it.
 pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
-    let path = format!("/api/v1/workspaces/{}/start", encode(&wait.workspace));
+    let path = format!("/api/v1/workspaces/{}/start?wait=false", encode(&wait.workspace));
     let mut workspace: Workspace = context.client.post(&path, &serde_json::json!({})).await?;
     if !wait.no_wait {
         workspace = until_running(context, &workspace).await?;

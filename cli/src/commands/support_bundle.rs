@@ -24,7 +24,7 @@ async fn collect(context: &Context, folder: &Path) -> anyhow::Result<()> {
     write("version.txt", format!("berth {}\n", env!("CARGO_PKG_VERSION")).as_bytes())?;
     let doctor = Command::new(std::env::current_exe()?).args(["doctor", "--output", "json", "--home"]).arg(context.home.path()).output()?;
     write("doctor.json", &doctor.stdout)?;
-    for (name, path) in [("server.json", "/api/v1/server"), ("workspaces.json", "/api/v1/workspaces?limit=200&all=true"), ("classes.json", "/api/v1/classes")] {
+    for (name, path) in [("server.json", "/api/v1/server"), ("workspaces.json", "/api/v1/workspaces?limit=200&owner=all"), ("classes.json", "/api/v1/classes")] {
         let text = match context.client.get::<serde_json::Value>(path).await {
             Ok(value) => serde_json::to_vec_pretty(&value)?,
             Err(error) => format!("{error:#}\n").into_bytes(),

@@ -68,7 +68,7 @@ async fn resume(context: &Context, workspace: Workspace, up: &Up) -> anyhow::Res
     }
     match workspace.phase {
         Phase::Stopped | Phase::Stopping => {
-            let path = format!("/api/v1/workspaces/{}/start", workspace.id);
+            let path = format!("/api/v1/workspaces/{}/start?wait=false", workspace.id);
             context.client.json(Method::POST, &path, Some(&serde_json::json!({})), &[]).await
         }
         _ => Ok(workspace),

@@ -40,7 +40,7 @@ pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
 
     progress.line("services");
     let stop = CancellationToken::new();
-    let parts = assemble::assemble(&home, &config, &keys, pool.clone()).await?;
+    let parts = assemble::assemble(&config, &keys, pool.clone()).await?;
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     parts.spawn(&mut tasks, &stop);
     let serving = CancellationToken::new();

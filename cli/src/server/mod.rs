@@ -6,8 +6,10 @@ pub(crate) mod kubeconfig;
 
 mod assemble;
 mod keys;
+mod late;
 mod lifecycle;
 mod listeners;
+mod metrics;
 
 use crate::args::{Global, Server, ServerCommand};
 use crate::home::Home;
