@@ -3,12 +3,13 @@
 use berth_supervisor_protocol::client::Incoming;
 use berth_supervisor_protocol::{Control, CredentialRequest, Event, Exec, Kind, Reply, Request, Secret};
 
-use crate::harness::{BERTH_INIT, Supervisor, collect, skip_unless_root};
+use crate::harness::{Supervisor, berth_init, collect, skip_unless_root};
 
 /// Starts the helper in the workspace, as git does; then: what git would get, and what the user would see.
 fn helper(supervisor: &Supervisor, user: &str) -> impl FnOnce() -> (String, String) + use<> {
     let run_dir = supervisor.run_dir().to_str().unwrap().to_owned();
-    let argv = [BERTH_INIT, "git-credential", "--run-dir", &run_dir, "get"].map(str::to_owned).to_vec();
+    let program = berth_init();
+    let argv = [program.as_str(), "git-credential", "--run-dir", &run_dir, "get"].map(str::to_owned).to_vec();
     let mut client = supervisor.client();
     let exec = Exec { argv, stdin: true, user: Some(user.to_owned()), cwd: Some("/".to_owned()), ..Exec::default() };
     client.request(&Request::Exec(exec)).unwrap();

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use berth_supervisor_protocol::client::{Client, ClientError, Incoming};
 use berth_supervisor_protocol::{ErrorCode, Event, Exec, ExitStatus, Kind, Reply, Request};
 
-/// The program under test.
-pub(crate) const BERTH_INIT: &str = env!("CARGO_BIN_EXE_berth-init");
+/// The program under test: the one that was just built, or `BERTH_TEST_INIT`, for the static one.
+pub(crate) fn berth_init() -> String {
+    std::env::var("BERTH_TEST_INIT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_berth-init").to_owned())
+}
 
 /// Says why a test does nothing, and whether it shall.
 pub(crate) fn skip_unless_root() -> bool {
@@ -40,7 +42,7 @@ impl Supervisor {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]);
         // The listening socket comes as standard input, the only way in without unsafe code here.
-        command.arg("exec 3<&0 0</dev/null; exec \"$@\"").arg("sh").arg(BERTH_INIT);
+        command.arg("exec 3<&0 0</dev/null; exec \"$@\"").arg("sh").arg(berth_init());
         command.args(["init", "--listen-fd", "3", "--run-dir"]).arg(run_dir).args(options);
         let child = command.stdin(Stdio::from(OwnedFd::from(listener))).env("LC_ALL", "C").spawn().unwrap();
         let supervisor = Self { dir, child };

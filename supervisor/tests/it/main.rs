@@ -1,6 +1,11 @@
 //! The real program, as process 1 of a pid namespace, and its host roles, as root. Tests that need what is not there say so and pass.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and say why they skip"
+)]
 
 mod credentials;
 mod exec;

@@ -12,7 +12,7 @@ use berth_supervisor_protocol::client::Client;
 use berth_supervisor_protocol::{Reply, Request};
 use serde_json::{Value, json};
 
-use crate::harness::{BERTH_INIT, eventually, skip_unless_root};
+use crate::harness::{berth_init, eventually, skip_unless_root};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -55,7 +55,7 @@ impl Bundle {
                 json!({"destination": "/proc", "type": "proc", "source": "proc"}),
                 json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}),
                 json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666", "mode=0620"]}),
-                json!({"destination": "/berth-init", "source": BERTH_INIT, "type": "bind", "options": ["bind", "ro"]}),
+                json!({"destination": "/berth-init", "source": berth_init(), "type": "bind", "options": ["bind", "ro"]}),
             ])
             .collect();
         json!({
@@ -87,7 +87,7 @@ impl Bundle {
     }
 
     fn start(&self, listener: &UnixListener) -> MonitorHandle {
-        spawn(BERTH_INIT.as_ref(), &self.spec(), listener.as_fd()).unwrap()
+        spawn(berth_init().as_ref(), &self.spec(), listener.as_fd()).unwrap()
     }
 
     fn output(&self) -> String {
@@ -209,7 +209,7 @@ fn the_runtimes_own_error_is_passed_on() {
     let Some(bundle) = Bundle::new("noruntime", &["true"]) else { return };
     let listener = bundle.listener();
     let spec = Spec { runtime: "/no/such/runtime".into(), ..bundle.spec() };
-    let mut handle = spawn(BERTH_INIT.as_ref(), &spec, listener.as_fd()).unwrap();
+    let mut handle = spawn(berth_init().as_ref(), &spec, listener.as_fd()).unwrap();
     let Err(MonitorError::NotStarted { failure, .. }) = handle.wait_started(TIMEOUT, |_| {}) else {
         panic!("it started")
     };
@@ -223,7 +223,7 @@ fn a_loud_container_is_bounded_on_disk() {
     };
     let listener = bundle.listener();
     let spec = Spec { log_max_bytes: 1_000_000, ..bundle.spec() };
-    let mut handle = spawn(BERTH_INIT.as_ref(), &spec, listener.as_fd()).unwrap();
+    let mut handle = spawn(berth_init().as_ref(), &spec, listener.as_fd()).unwrap();
     handle.wait_started(TIMEOUT, |_| {}).unwrap();
     handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap();
     let old = std::fs::metadata(bundle.path("output.log.1")).unwrap().len();
@@ -256,7 +256,7 @@ fn the_container_lives_in_the_namespace_that_mounted_its_root() {
         upper: "upper".to_owned(),
         work: "work".to_owned(),
     };
-    let rootfs = berth_sandbox::rootfs::build(BERTH_INIT.as_ref(), &request).unwrap();
+    let rootfs = berth_sandbox::rootfs::build(berth_init().as_ref(), &request).unwrap();
     println!("root file system built in {:?}", rootfs.elapsed);
     rootfs.attach(&bundle.path("rootfs")).unwrap();
     let mut config = bundle.config(&["sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; stat -c %u /made"]);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use berth_sandbox::rootfs::{Request, Rootfs, RootfsError, build};
 
-use crate::harness::{BERTH_INIT, skip_unless_root};
+use crate::harness::{berth_init, skip_unless_root};
 
 /// First uid of the range that stands for a workspace's.
 const BASE: u32 = 1_500_000;
@@ -84,7 +84,7 @@ fn owners_inside_and_on_the_disk_are_the_containers() {
     std::fs::create_dir(ground.path("bottom/home")).unwrap();
     std::os::unix::fs::chown(ground.path("bottom/home"), Some(1000), Some(1000)).unwrap();
     std::fs::write(ground.path("top/lower"), "from the top layer").unwrap();
-    let rootfs = build(BERTH_INIT.as_ref(), &ground.request()).unwrap();
+    let rootfs = build(berth_init().as_ref(), &ground.request()).unwrap();
     let mnt = ground.path("mnt");
     rootfs.attach(&mnt).unwrap();
 
@@ -125,14 +125,14 @@ fn what_a_workspace_wrote_is_there_at_its_next_start_with_other_ids() {
         return;
     }
     let ground = Ground::new();
-    let first = build(BERTH_INIT.as_ref(), &ground.request()).unwrap();
+    let first = build(berth_init().as_ref(), &ground.request()).unwrap();
     let mnt = ground.path("mnt");
     first.attach(&mnt).unwrap();
     assert!(inside(&first, &mnt, 0, "echo kept > file && chown 7:7 file").1);
     drop(first);
     assert!(Command::new("umount").arg(&mnt).status().unwrap().success());
     let second =
-        build(BERTH_INIT.as_ref(), &Request { uid_base: BASE + 65536, gid_base: BASE + 65536, ..ground.request() })
+        build(berth_init().as_ref(), &Request { uid_base: BASE + 65536, gid_base: BASE + 65536, ..ground.request() })
             .unwrap();
     second.attach(&mnt).unwrap();
     assert_eq!(inside(&second, &mnt, 0, "cat file; stat -c %u file").0, "kept\n7");
@@ -151,7 +151,7 @@ fn setuid_programs_work_inside_and_gain_nothing_outside() {
     let ground = Ground::new();
     std::fs::write(ground.path("bottom/suid-id"), program).unwrap();
     std::fs::set_permissions(ground.path("bottom/suid-id"), PermissionsExt::from_mode(0o4755)).unwrap();
-    let rootfs = build(BERTH_INIT.as_ref(), &ground.request()).unwrap();
+    let rootfs = build(berth_init().as_ref(), &ground.request()).unwrap();
     let mnt = ground.path("mnt");
     rootfs.attach(&mnt).unwrap();
     assert_eq!(inside(&rootfs, &mnt, 1000, "./suid-id -u").0, "0", "as sudo needs it");
@@ -170,7 +170,7 @@ fn the_namespace_belongs_to_the_workspaces_own_uid() {
         return;
     }
     let ground = Ground::new();
-    let rootfs = build(BERTH_INIT.as_ref(), &ground.request()).unwrap();
+    let rootfs = build(berth_init().as_ref(), &ground.request()).unwrap();
     let output = Command::new("lsns").args(["-t", "user", "-n", "-o", "NS"]).output();
     drop(output);
     // The owner is what the kernel counts inotify instances and the like for.
@@ -190,14 +190,16 @@ fn failures_name_the_step_and_leave_nothing() {
     let gone = ground.path("no-such-layer");
     let mut request = ground.request();
     request.layers.insert(0, gone.clone());
-    let Err(RootfsError::Step { step, source }) = build(BERTH_INIT.as_ref(), &request) else { panic!("it was built") };
+    let Err(RootfsError::Step { step, source }) = build(berth_init().as_ref(), &request) else {
+        panic!("it was built")
+    };
     assert!(step.contains(gone.to_str().unwrap()) && source.kind() == std::io::ErrorKind::NotFound, "{step}");
-    let Err(error) = build(BERTH_INIT.as_ref(), &Request { upper: "nothing".to_owned(), ..ground.request() }) else {
+    let Err(error) = build(berth_init().as_ref(), &Request { upper: "nothing".to_owned(), ..ground.request() }) else {
         panic!("it was built")
     };
     assert!(error.to_string().contains("overlay"), "{error}");
     assert!(matches!(
-        build(BERTH_INIT.as_ref(), &Request { layers: vec![], ..ground.request() }),
+        build(berth_init().as_ref(), &Request { layers: vec![], ..ground.request() }),
         Err(RootfsError::Layers(0))
     ));
     assert!(matches!(build("/no/such/program".as_ref(), &ground.request()), Err(RootfsError::Spawn { .. })));
@@ -219,7 +221,7 @@ fn many_layers() {
             layer
         })
         .collect();
-    let rootfs = build(BERTH_INIT.as_ref(), &request).unwrap();
+    let rootfs = build(berth_init().as_ref(), &request).unwrap();
     rootfs.attach(&ground.path("mnt")).unwrap();
     assert_eq!(std::fs::read_dir(ground.path("mnt")).unwrap().count(), 100);
 }
