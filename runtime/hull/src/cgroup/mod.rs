@@ -3,6 +3,7 @@
 //! In the hybrid layout the limits lie in version 1 directories, while a version 2 directory serves for what only it
 //! can do: start a process inside (`CLONE_INTO_CGROUP`), kill and freeze all of them, tell the pressure.
 
+mod dbus;
 pub(crate) mod devices;
 pub(crate) mod freeze;
 pub(crate) mod layout;
@@ -184,6 +185,13 @@ fn make_directory(path: &str, each: &dyn Fn(&str) -> Result<(), Errno>) -> Resul
         }
         Err(e) => Err(e),
     }
+}
+
+/// Makes a version 1 directory with its parents.
+fn make_v1(name: &str, path: &str) -> Result<()> {
+    let cpuset = name.split(',').any(|c| c == "cpuset");
+    let each: &dyn Fn(&str) -> Result<(), Errno> = if cpuset { &cpuset_from_parent } else { &|_| Ok(()) };
+    make_directory(path, each).map(drop).context(Code::CgroupCreate, path)
 }
 
 fn cpuset_from_parent(path: &str) -> Result<(), Errno> {

@@ -223,7 +223,10 @@ fn make_plan<'a>(
     let dev_is_bound = mounts.iter().any(|m| m.destination == "/dev" && m.options.bind);
     let nodes = devices::prepare(&linux.devices, bind_devices && !dev_is_bound)?;
     let cgroup_namespace = linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Cgroup);
-    let view = undo.cgroup.as_ref().map(|c| c.view(cgroup_namespace)).unwrap_or_default();
+    let view = undo.cgroup.as_ref().map_or_else(
+        || rootfs::cgroupfs::View { namespace: cgroup_namespace, ..Default::default() },
+        |c| c.view(cgroup_namespace),
+    );
     let entrances = undo.cgroup.as_ref().map_or_else(|| Ok(Vec::new()), Cgroup::entrances)?;
     let hooks = bundle.spec.hooks.as_ref();
     let any_hook = hooks.is_some_and(|h: &Hooks| {
@@ -266,6 +269,7 @@ fn make_plan<'a>(
         gate,
         no_pivot: options.no_pivot,
         wait_for_runtime,
+        moved_by_systemd: options.driver == Driver::Systemd,
         undumpable: root_rights,
     })
 }

@@ -14,6 +14,7 @@ use super::console;
 use super::namespaces::Namespaces;
 use super::sync::{self, Message};
 use crate::error::{Code, Context, Error, Result};
+use crate::cgroup::layout::{Layout, MOUNT_POINT};
 use crate::process::labels::{Labels, host_proc};
 use crate::process::launch::{Launch, find_program};
 use crate::rootfs::devices::Node;
@@ -60,6 +61,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) no_pivot: bool,
     /// Whether the runtime has a part between the namespaces and the mounts.
     pub(crate) wait_for_runtime: bool,
+    /// Whether systemd decides on the cgroup while the runtime has its part.
+    pub(crate) moved_by_systemd: bool,
     /// Whether the process must not be traceable from the beginning.
     pub(crate) undumpable: bool,
 }
@@ -244,6 +247,13 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
         become_root(plan.launch.set_groups)?;
     }
     plan.namespaces.enter()?;
+    if plan.wait_for_runtime {
+        sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
+        (learned.pid, _) = sync::await_go(sync)?;
+    }
+    if plan.moved_by_systemd {
+        plan.view = own_view(plan.view.namespace)?;
+    }
     if plan.namespaces.makes(NamespaceType::Cgroup) {
         // Its root is where the process is now.
         ns::unshare(ns::CGROUP).context(Code::NamespaceCreate, "cgroup")?;
@@ -263,13 +273,20 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
     if plan.namespaces.makes(NamespaceType::Network) {
         hull_sys::net::interface_up("lo").context(Code::Network, "lo")?;
     }
-    if plan.wait_for_runtime {
-        sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
-        (learned.pid, _) = sync::await_go(sync)?;
-    }
     timeline::mark("namespaces");
     super::sysctl::apply(plan.bundle.linux())?;
     Ok(learned)
+}
+
+/// The view of a process that systemd has just put into its unit.
+fn own_view(namespace: bool) -> Result<cgroupfs::View> {
+    let layout = Layout::detect()?;
+    let v1 = layout.v1.into_iter().map(|h| {
+        let path = format!("{MOUNT_POINT}/{}{}", h.name, h.own);
+        cgroupfs::Hierarchy { name: h.name, controllers: h.controllers, path }
+    });
+    let v2 = layout.v2.map(|mount| format!("{mount}{}", layout.own_v2));
+    Ok(cgroupfs::View { v1: v1.collect(), v2, namespace })
 }
 
 fn labels(plan: &Plan<'_>) -> Result<Option<Labels>> {
