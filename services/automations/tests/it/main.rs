@@ -1,6 +1,7 @@
 //! The service on a real Postgres, with a supervisor that speaks the real protocol and runs real commands.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod berth_init;
 mod crash;
 mod runs;
 mod supervisor;

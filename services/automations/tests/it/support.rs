@@ -24,6 +24,7 @@ pub(crate) fn id(number: u32) -> uuid::Uuid {
 pub(crate) struct Service {
     pub(crate) automations: Automations,
     pub(crate) workspace: Arc<Workspace>,
+    node: Router,
     pub(crate) database: TestDatabase,
     shutdown: CancellationToken,
     jobs: Option<tokio::task::JoinHandle<()>>,
@@ -53,12 +54,12 @@ async fn authorize(Json(question): Json<Authorize>) -> Result<Json<Authorized>, 
     }))
 }
 
-fn build(database: &TestDatabase, workspace: &Arc<Workspace>) -> Automations {
+fn build(database: &TestDatabase, node: &Router) -> Automations {
     let api = Router::new().route("/internal/authorize", post(authorize));
     let dependencies = Dependencies {
         api: InternalClient::in_process("api", api),
         ws_manager: InternalClient::in_process("ws-manager", Router::new()),
-        nodes: Nodes::Single(InternalClient::in_process("node", workspace.router())),
+        nodes: Nodes::Single(InternalClient::in_process("node", node.clone())),
     };
     Automations::new(
         &Config::default(),
@@ -78,9 +79,19 @@ pub(crate) async fn service(file: &str) -> Service {
 pub(crate) async fn service_with(files: &[(&str, &str)]) -> Service {
     let database = berth_testkit::database_with(&berth_db::MIGRATIONS).await;
     let workspace = Workspace::new(files);
-    let automations = build(&database, &workspace);
-    let mut service = Service { automations, workspace, database, shutdown: CancellationToken::new(), jobs: None };
+    let node = workspace.router();
+    let automations = build(&database, &node);
+    let mut service = Service { automations, workspace, node, database, shutdown: CancellationToken::new(), jobs: None };
     service.run();
+    service
+}
+
+/// A service whose only workspace is behind this node agent.
+pub(crate) async fn service_at(node: Router) -> Service {
+    let mut service = service_with(&[]).await;
+    service.kill().await;
+    service.node = node;
+    service.restart();
     service
 }
 
@@ -100,7 +111,7 @@ impl Service {
 
     /// A new process with the same database.
     pub(crate) fn restart(&mut self) {
-        self.automations = build(&self.database, &self.workspace);
+        self.automations = build(&self.database, &self.node);
         self.run();
     }
 
