@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::domain::actions::{Action, actions};
 use crate::domain::view::View;
 use crate::domain::{pod, status};
+use crate::metrics::InstanceMetrics;
 
 /// Reconciles at once: enough to keep a batching store busy, few enough that the first look at ten thousand objects stays small.
 const CONCURRENCY: u16 = 64;
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) config: Arc<Config>,
     pub(crate) clock: SharedClock,
+    pub(crate) metrics: InstanceMetrics,
     failures: Mutex<HashMap<String, u32>>,
 }
 
@@ -57,7 +59,7 @@ pub(crate) enum ReconcileError {
 
 impl Context {
     pub(crate) fn new(cluster: Arc<Cluster>, config: Arc<Config>, clock: SharedClock) -> Self {
-        Self { cluster, config, clock, failures: Mutex::default() }
+        Self { cluster, config, clock, metrics: InstanceMetrics::default(), failures: Mutex::default() }
     }
 }
 
@@ -225,6 +227,9 @@ impl Context {
             .patch_status(name, patch)
             .await
             .map_err(|source| ReconcileError::Status { instance: name.to_owned(), source })?;
+        if let Some(workspace) = self.cluster.workspaces.get(name) {
+            self.metrics.written(&workspace, old, new, self.clock.now());
+        }
         if old.phase != new.phase {
             tracing::info!(instance = name, attempt = new.attempt, from = ?old.phase, to = ?new.phase, reason = new.reason, "phase");
         }

@@ -11,6 +11,7 @@ mod directory;
 pub mod domain;
 mod leader;
 pub mod manifests;
+mod metrics;
 mod routes;
 mod setup;
 
@@ -39,6 +40,11 @@ impl WsManager {
     /// `/internal/instances`, `/internal/disks`, `/internal/classes`. Answers once [`WsManager::run`] has listed the cluster.
     pub fn internal_router(&self) -> axum::Router {
         routes::router(self.context.clone())
+    }
+
+    /// Adds `instance_starts`, `instance_retries`, `instance_stops` and `instance_startup_seconds`.
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.context.metrics.register(registry);
     }
 
     /// Prepares the cluster, follows it, and runs the controller whenever this replica leads, until `shutdown`. What fails is tried again:

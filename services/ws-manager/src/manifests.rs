@@ -115,11 +115,7 @@ pub fn install_role() -> ClusterRole {
         metadata: metadata("berth-ws-manager-install", None),
         rules: Some(vec![
             rule("", &["namespaces"], &["get", "create"]),
-            rule(
-                "apiextensions.k8s.io",
-                &["customresourcedefinitions"],
-                &["get", "list", "watch", "create", "patch"],
-            ),
+            rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list", "watch", "create", "patch"]),
         ]),
         ..ClusterRole::default()
     }

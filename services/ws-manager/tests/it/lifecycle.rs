@@ -36,6 +36,14 @@ async fn a_start_a_stop_and_a_start_again() {
         assert!(disks.get_opt(&first.workspace_id.to_string()).await.unwrap().is_some(), "the disk stays");
         first.instance_id = start().instance_id;
     }
+    let metrics = manager.metrics();
+    for line in [
+        "instance_starts_total{class=\"small\"} 2",
+        "instance_stops_total{class=\"small\",reason=\"requested\"} 2",
+        "instance_startup_seconds_count 2",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
     assert!(watch.phases.windows(2).all(|pair| pair[0] < pair[1] || pair[0] == Phase::Stopped), "{:?}", watch.phases);
 }
 

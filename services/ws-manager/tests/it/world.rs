@@ -79,6 +79,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut test: impl FnM
 /// A running ws-manager.
 pub struct Manager {
     pub api: InternalClient,
+    manager: WsManager,
     task: JoinHandle<()>,
     shutdown: CancellationToken,
 }
@@ -102,8 +103,18 @@ impl Manager {
         let api = InternalClient::in_process("ws-manager", manager.internal_router());
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
-        let task = tokio::spawn(async move { manager.run(token).await });
-        Self { api, task, shutdown }
+        let running = manager.clone();
+        let task = tokio::spawn(async move { running.run(token).await });
+        Self { api, manager, task, shutdown }
+    }
+
+    /// As `/metrics` shows it.
+    pub fn metrics(&self) -> String {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.manager.register_metrics(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
     }
 
     /// SIGTERM.
