@@ -3,6 +3,7 @@
 //! Three layers. The stores ([`image`], [`disk`], [`network`]) know nothing of instances; [`instance`] starts, watches and stops them and
 //! knows nothing of Kubernetes; the agent on top reconciles pods.
 
+mod agent;
 pub mod checkout;
 pub mod config;
 pub mod container;
@@ -15,5 +16,6 @@ pub mod instance;
 pub mod network;
 mod supervisor;
 
+pub use agent::{AgentError, Deps, NodeAgent, NodeStatus, DiskUsage};
 pub use config::{Config, ConfigError};
 pub use credentials::{Credential, CredentialQuery, CredentialSource, NoCredentials};

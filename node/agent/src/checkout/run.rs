@@ -6,6 +6,7 @@ use std::time::Duration;
 use berth_supervisor_client::{ClientError, Output};
 use berth_supervisor_protocol::{ErrorCode, Exec, ExitStatus, Kind};
 use berth_workspace_crd::Checkout;
+use futures::future::BoxFuture;
 
 use super::devcontainer::{self, Devcontainer};
 use super::git::{self, BadCheckout};
@@ -59,7 +60,18 @@ pub enum CheckoutError {
 ///
 /// # Errors
 /// See [`CheckoutError`].
-pub async fn run(
+pub fn run<'a>(
+    folder: &'a Path,
+    checkout: &'a Checkout,
+    user: &'a str,
+    allow_private: &'a [String],
+    limit: Duration,
+    tell: &'a (dyn Fn(String) + Send + Sync),
+) -> BoxFuture<'a, Result<(), CheckoutError>> {
+    Box::pin(bounded(folder, checkout, user, allow_private, limit, tell))
+}
+
+async fn bounded(
     folder: &Path,
     checkout: &Checkout,
     user: &str,
@@ -111,7 +123,11 @@ impl<E: Into<CheckoutError>> From<E> for Failure {
     }
 }
 
-async fn once(folder: &Path, checkout: &Checkout, user: &str, again: bool, note: &(dyn Fn(String) + Send + Sync)) -> Result<(), Failure> {
+fn once<'a>(folder: &'a Path, checkout: &'a Checkout, user: &'a str, again: bool, note: &'a (dyn Fn(String) + Send + Sync)) -> BoxFuture<'a, Result<(), Failure>> {
+    Box::pin(try_once(folder, checkout, user, again, note))
+}
+
+async fn try_once(folder: &Path, checkout: &Checkout, user: &str, again: bool, note: &(dyn Fn(String) + Send + Sync)) -> Result<(), Failure> {
     let path = &checkout.path;
     if again {
         clean(folder, path).await?;
@@ -169,14 +185,14 @@ async fn make_folder(folder: &Path, path: &str, user: &str) -> Result<(), Checko
     Err(CheckoutError::Folder { path: path.to_owned(), complaint })
 }
 
-async fn as_root(folder: &Path, argv: &[&str]) -> Result<Output, CheckoutError> {
+fn as_root<'a>(folder: &'a Path, argv: &[&str]) -> BoxFuture<'a, Result<Output, CheckoutError>> {
     let exec = Exec {
         argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         cwd: Some("/".to_owned()),
         user: Some("0:0".to_owned()),
         ..Exec::default()
     };
-    Ok(supervisor::client(folder).await?.run(exec, &[], MAX_OUTPUT).await?)
+    Box::pin(async move { Ok(supervisor::client(folder).await?.run(exec, &[], MAX_OUTPUT).await?) })
 }
 
 /// The checkout's devcontainer.json, if it has a readable one. What is wrong with it is told, not fatal: the base image is there.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hull::spec::{
-    Capabilities, Linux, Mount, Namespace, NamespaceType, Process, Resources, Rlimit, Root, Spec, User,
+    Capabilities, Linux, Mount, Namespace, NamespaceType, Process, Resources, Root, Spec, User,
     resources::{BlockIo, Cpu, DeviceRule, Memory, Pids, ThrottleDevice},
 };
 use serde::{Deserialize, Serialize};
@@ -63,8 +63,6 @@ pub struct Inputs<'a> {
     pub limits: &'a Limits,
     /// The disk's device, for `limits.io_bytes_per_second`.
     pub disk_device: Option<(u32, u32)>,
-    /// Most open files that this machine lets us give.
-    pub open_files: u64,
 }
 
 /// Enough for package managers and sudo inside; over the host each of them is nothing, being of the workspace's own user namespace.
@@ -148,7 +146,6 @@ pub fn spec(inputs: &Inputs<'_>) -> Spec {
                 permitted: capabilities,
                 ..Capabilities::default()
             }),
-            rlimits: vec![Rlimit { r#type: "RLIMIT_NOFILE".to_owned(), hard: inputs.open_files, soft: inputs.open_files.min(65_536) }],
             no_new_privileges: inputs.limits.no_new_privileges,
             ..Process::default()
         }),
@@ -230,7 +227,6 @@ mod tests {
             cwd: "/workspace/hello",
             limits,
             disk_device: Some((7, 3)),
-            open_files: 4096,
         }
     }
 

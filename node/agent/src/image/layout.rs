@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::reference::{Digest, Reference};
-use super::unpack::{self, Limits, UnpackError};
+pub use super::unpack::Limits;
+use super::unpack::{self, UnpackError};
 
 /// Largest manifest or configuration: what registries take.
 pub(crate) const MAX_DOCUMENT_BYTES: u64 = 4 << 20;

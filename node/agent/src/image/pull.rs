@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use berth_http::outbound::{Guard, Refused};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use http::{StatusCode, header};
 use serde::Deserialize;
@@ -206,17 +207,20 @@ impl Puller<'_> {
             let now = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
             (self.progress)(format!("pulling {} of {} MB", now / 1_000_000, total.div_ceil(1_000_000)));
         };
-        futures::stream::iter(layers)
-            .map(|layer| async {
-                if self.layout.blob_path(&layer.digest).exists() {
-                    tell(layer.size);
-                    return Ok(());
-                }
-                self.blob(layer, &tell).await
-            })
+        let pulls: Vec<BoxFuture<'_, Result<(), PullError>>> =
+            layers.iter().map(|layer| -> BoxFuture<'_, Result<(), PullError>> { Box::pin(self.layer(layer, &tell)) }).collect();
+        futures::stream::iter(pulls)
             .buffer_unordered(3)
             .try_collect::<()>()
             .await
+    }
+
+    async fn layer(&self, layer: &Descriptor, tell: &(dyn Fn(u64) + Send + Sync)) -> Result<(), PullError> {
+        if self.layout.blob_path(&layer.digest).exists() {
+            tell(layer.size);
+            return Ok(());
+        }
+        self.blob(layer, tell).await
     }
 
     async fn blob(&self, descriptor: &Descriptor, tell: &(dyn Fn(u64) + Send + Sync)) -> Result<(), PullError> {

@@ -11,6 +11,7 @@ mod stop;
 
 pub use leftovers::{Census, census};
 pub use node::{Instance, Node, NodeError};
+pub(crate) use node::readiness;
 pub use programs::{ProgramError, Programs};
 pub use record::{Ended, Record, StartRequest};
 pub use runtime::{Runtime, RuntimeError};

@@ -307,8 +307,7 @@ impl Node {
 
     async fn follow(&self, instance: Arc<Instance>, mut handle: MonitorHandle) {
         let exit = loop {
-            let readable = handle.pidfd().try_clone_to_owned().and_then(tokio::io::unix::AsyncFd::new);
-            match readable {
+            match handle.pidfd().try_clone_to_owned().and_then(readiness) {
                 Ok(pidfd) => {
                     // The guard says nothing more than that it ended.
                     let _ = pidfd.readable().await;
@@ -466,6 +465,12 @@ impl Node {
         self.inner.disks.close()?;
         Ok(self.inner.networks.close()?)
     }
+}
+
+/// Waits for a descriptor to become readable.
+pub(crate) fn readiness(fd: std::os::fd::OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
+    #[expect(deprecated, reason = "its successor is unsafe for types that lie about their descriptor; an OwnedFd does not")]
+    tokio::io::unix::AsyncFd::new(fd)
 }
 
 struct Found {

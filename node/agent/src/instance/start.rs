@@ -7,6 +7,9 @@ use std::time::Duration;
 use berth_sandbox::monitor::{self, MonitorError, MonitorHandle};
 use berth_sandbox::rootfs::{self, RootfsError};
 
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
 use super::leftovers;
 use super::node::{Instance, Node};
 use super::record::{Record, StartRequest};
@@ -58,6 +61,9 @@ pub enum StartError {
     /// A thread died.
     #[error("the start was broken off in the step {0}")]
     Broken(&'static str),
+    /// A stop was asked for.
+    #[error("the start was broken off, because a stop was asked for")]
+    Cancelled,
     /// It ended already.
     #[error("the instance {0} has ended and is not started a second time")]
     Over(String),
@@ -69,7 +75,7 @@ impl StartError {
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Network(_) | Self::Rootfs(_) | Self::Container(_) | Self::Broken(_) | Self::File { .. } | Self::Supervisor(_) => true,
-            Self::Image(_) | Self::Disk(_) | Self::Checkout(_) | Self::Ended(_) | Self::Over(_) => false,
+            Self::Image(_) | Self::Disk(_) | Self::Checkout(_) | Self::Ended(_) | Self::Over(_) | Self::Cancelled => false,
         }
     }
 }
@@ -89,13 +95,18 @@ const CONTAINER_TIMEOUT: Duration = Duration::from_secs(90);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// Starts an instance, or goes on with one whose start was interrupted. When it fails nothing of it is left but its disk.
+    /// Starts an instance, or goes on with one whose start was interrupted. When it fails or is cancelled nothing of it is left but its disk.
+    /// Cancel it by the token, not by dropping the future: what is being made is then cleared away.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(&self, request: StartRequest, steps: &Steps) -> Result<Ready, StartError> {
+    pub async fn start(&self, request: StartRequest, steps: &Steps, cancel: &CancellationToken) -> Result<Ready, StartError> {
         let id = request.instance_id.clone();
-        let _turn = self.inner.starting.acquire().await.map_err(|_| StartError::Broken("place"))?;
+        let turn = tokio::select! {
+            () = cancel.cancelled() => return Err(StartError::Cancelled),
+            turn = self.inner.starting.acquire() => turn,
+        };
+        let _turn = turn.map_err(|_| StartError::Broken("place"))?;
         // What is left of an earlier attempt has served its purpose.
         if self.instance(&id).is_some_and(|old| old.ended().is_some() && old.record().request.attempt != request.attempt) {
             self.forget(&id);
@@ -111,9 +122,13 @@ impl Node {
                 checkout::clean(&instance.folder, &request.checkout.path).await?;
                 instance
             }
-            None => self.container(&request, request.image.as_deref(), steps).await?,
+            None => self.container(&request, request.image.as_deref(), steps, cancel).await?,
         };
-        match self.content(instance, &request, steps).await {
+        let content = tokio::select! {
+            () = cancel.cancelled() => Err(StartError::Cancelled),
+            content = self.content(instance, &request, steps, cancel) => content,
+        };
+        match content {
             Ok(ready) => Ok(ready),
             Err(error) => {
                 let ended = self.instance(&id).and_then(|instance| instance.ended());
@@ -131,9 +146,25 @@ impl Node {
     }
 
     /// From nothing to a container that runs.
-    async fn container(&self, request: &StartRequest, image: Option<&str>, steps: &Steps) -> Result<Arc<Instance>, StartError> {
+    fn container<'s>(
+        &'s self,
+        request: &'s StartRequest,
+        image: Option<&'s str>,
+        steps: &'s Steps,
+        cancel: &'s CancellationToken,
+    ) -> BoxFuture<'s, Result<Arc<Instance>, StartError>> {
+        Box::pin(self.make_container(request, image, steps, cancel))
+    }
+
+    async fn make_container(&self, request: &StartRequest, image: Option<&str>, steps: &Steps, cancel: &CancellationToken) -> Result<Arc<Instance>, StartError> {
+        let found = async {
+            tokio::select! {
+                () = cancel.cancelled() => Err(StartError::Cancelled),
+                image = self.start_image(request, image, steps) => image,
+            }
+        };
         let (image, disk, network) =
-            tokio::join!(self.start_image(request, image, steps), self.start_disk(request, steps), self.start_network(request, steps));
+            tokio::join!(found, self.start_disk(request, steps), self.start_network(request, steps));
         // Each is looked at only when all are done: one that failed must not leave another behind.
         let prepared = match (image, disk, network) {
             (Ok(image), Ok(disk), Ok(network)) => Ok((image, disk, network)),
@@ -212,7 +243,16 @@ impl Node {
         }
     }
 
-    async fn start_image(&self, request: &StartRequest, image: Option<&str>, steps: &Steps) -> Result<Image, StartError> {
+    fn start_image<'s>(
+        &'s self,
+        request: &'s StartRequest,
+        image: Option<&'s str>,
+        steps: &'s Steps,
+    ) -> BoxFuture<'s, Result<Image, StartError>> {
+        Box::pin(self.find_image(request, image, steps))
+    }
+
+    async fn find_image(&self, request: &StartRequest, image: Option<&str>, steps: &Steps) -> Result<Image, StartError> {
         let step = steps.begin("image");
         let tell = step.teller();
         let images = &self.inner.images;
@@ -315,7 +355,6 @@ impl Node {
             cwd: &request.checkout.path,
             limits: &request.limits,
             disk_device: disk.device(),
-            open_files: open_files(),
         });
         let config_path = folder.join("config.json");
         let json = serde_json::to_vec(&spec).map_err(|error| StartError::File { path: bundle, source: error.into() })?;
@@ -335,7 +374,17 @@ impl Node {
     }
 
     /// The content, once a disk; then the supervisor's word that all is there.
-    async fn content(&self, instance: Arc<Instance>, request: &StartRequest, steps: &Steps) -> Result<Ready, StartError> {
+    fn content<'s>(
+        &'s self,
+        instance: Arc<Instance>,
+        request: &'s StartRequest,
+        steps: &'s Steps,
+        cancel: &'s CancellationToken,
+    ) -> BoxFuture<'s, Result<Ready, StartError>> {
+        Box::pin(self.make_content(instance, request, steps, cancel))
+    }
+
+    async fn make_content(&self, instance: Arc<Instance>, request: &StartRequest, steps: &Steps, cancel: &CancellationToken) -> Result<Ready, StartError> {
         let mut instance = instance;
         let (initialized, fresh) = instance.with_disk(|disk| (disk.record.initialized, disk.fresh)).unwrap_or((true, false));
         if !initialized {
@@ -348,7 +397,7 @@ impl Node {
                 match found.image {
                     Some(image) => {
                         tell(format!("devcontainer.json wants the image {image}: starting again in it"));
-                        instance = self.change_image(request, &image, steps).await?;
+                        instance = self.change_image(request, &image, steps, cancel).await?;
                         self.make_checkout(&instance, request, true, tell.as_ref()).await?;
                         tell(format!("in the image {image} of devcontainer.json"));
                     }
@@ -408,7 +457,7 @@ impl Node {
     }
 
     /// The same instance in another image, on an empty disk: nothing of a user is on it yet.
-    async fn change_image(&self, request: &StartRequest, image: &str, steps: &Steps) -> Result<Arc<Instance>, StartError> {
+    async fn change_image(&self, request: &StartRequest, image: &str, steps: &Steps, cancel: &CancellationToken) -> Result<Arc<Instance>, StartError> {
         // Looked for first: should the image not exist, nothing was stopped for it.
         let allowed = request.allow_private_hosts.iter().chain(&self.inner.config.allow_private_registries);
         let guard = berth_http::outbound::Guard::new(allowed.map(String::as_str)).unwrap_or_else(|_| self.inner.guard.clone());
@@ -422,12 +471,6 @@ impl Node {
         tokio::task::spawn_blocking(move || disks.delete(&workspace).and_then(|()| disks.take(&workspace, size).map(drop)))
             .await
             .map_err(|_| StartError::Broken("disk"))??;
-        self.container(request, Some(image), steps).await
+        self.container(request, Some(image), steps, cancel).await
     }
-}
-
-/// As many open files as this process may give: raising the limit needs rights that it may lack.
-fn open_files() -> u64 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.maximum.unwrap_or(1 << 20).min(1 << 20)
 }

@@ -14,7 +14,7 @@ async fn a_workspace_starts_stops_and_starts_again() {
     let request = request(1, &repository, "main");
     let id = request.instance_id.clone();
     let times = steps();
-    t.node.start(request.clone(), &times).await.unwrap();
+    t.node.start(request.clone(), &times, &Default::default()).await.unwrap();
     for step in times.list() {
         eprintln!("{:10} {:>8} us {}", step.name, step.duration_micros.unwrap_or(0), step.detail);
     }
@@ -31,7 +31,7 @@ async fn a_workspace_starts_stops_and_starts_again() {
     let mut again = request.clone();
     again.instance_id = id.replace("000001", "000002");
     let times = steps();
-    t.node.start(again.clone(), &times).await.unwrap();
+    t.node.start(again.clone(), &times, &Default::default()).await.unwrap();
     let id = again.instance_id;
     for step in times.list() {
         eprintln!("{:10} {:>8} us {}", step.name, step.duration_micros.unwrap_or(0), step.detail);
