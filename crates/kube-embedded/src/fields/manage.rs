@@ -305,5 +305,6 @@ fn conflicts(
             causes.push(Cause::new("FieldManagerConflict", path, message.clone()));
         }
     }
+    causes.sort_by(|a, b| (&a.message, &a.field).cmp(&(&b.message, &b.field)));
     if causes.is_empty() { Ok(()) } else { Err(ApiError::apply_conflict(&causes)) }
 }

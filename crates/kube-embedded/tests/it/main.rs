@@ -1,6 +1,8 @@
 //! Tests against the running server.
 
+mod conformance;
 mod controller;
 mod conventions;
 mod durable;
+mod kubectl;
 mod support;

@@ -1,0 +1,712 @@
+//! The same requests and the same expectations for this server and for a real kube-apiserver.
+//!
+//! The real one is named by `BERTH_TEST_KUBECONFIG`; without it only this server is asked.
+
+use std::time::Duration;
+
+use http::{Request, header};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use crate::support::workspace_crd;
+
+const MERGE: &str = "application/merge-patch+json";
+const JSON: &str = "application/json-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+const PLAIN: &str = "application/json";
+
+/// A server under test, with a namespace of its own.
+struct Subject {
+    client: Client,
+    namespace: String,
+    collection: String,
+    failures: Vec<String>,
+}
+
+impl Subject {
+    async fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> (u16, Value) {
+        let bytes = match body {
+            Value::Null => Vec::new(),
+            Value::String(text) => text.clone().into_bytes(),
+            other => other.to_string().into_bytes(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, media)
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, "tester/1")
+            .body(Body::from(bytes))
+            .unwrap();
+        let response = self.client.send(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    fn expect(&mut self, what: &str, found: &Value, wanted: &Value) {
+        if found != wanted {
+            self.failures.push(format!("{what}: found {found}, wanted {wanted}"));
+        }
+    }
+
+    /// Sends, and expects a status and members of the answer by JSON pointer.
+    async fn case(&mut self, method: &str, path: &str, media: &str, body: Value, status: u16, wanted: Value) -> Value {
+        let (found, answer) = self.send(method, path, media, &body).await;
+        let what = format!("{method} {path} {body}");
+        self.expect(&format!("{what}: status of {answer}"), &json!(found), &json!(status));
+        for (pointer, value) in wanted.as_object().into_iter().flatten() {
+            let member = answer.pointer(pointer).cloned().unwrap_or(Value::Null);
+            self.expect(&format!("{what}: {pointer}"), &member, value);
+        }
+        answer
+    }
+
+    fn object(&self, name: &str) -> Value {
+        json!({"apiVersion": "berth.dev/v1", "kind": "Workspace", "metadata": {"name": name}, "spec": {"owner": "ann"}})
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.collection)
+    }
+}
+
+async fn subjects() -> Vec<(&'static str, Subject)> {
+    let server = Box::leak(Box::new(crate::support::server().await));
+    let mut clients = vec![("this server", Client::new(server.router(), "default"))];
+    match std::env::var("BERTH_TEST_KUBECONFIG") {
+        Ok(path) => {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let kubeconfig = Kubeconfig::read_from(path).unwrap();
+            let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+            // A 504 is expected here, not to be tried again.
+            config.default_retry = false;
+            clients.push(("kube-apiserver", Client::try_from(config).unwrap()));
+        }
+        Err(_) => println!("skipped: the real kube-apiserver, because BERTH_TEST_KUBECONFIG names none"),
+    }
+    let mut subjects = Vec::new();
+    for (name, client) in clients {
+        let namespace = format!("conformance-{}", std::process::id());
+        let mut subject = Subject {
+            client,
+            collection: format!("/apis/berth.dev/v1/namespaces/{namespace}/workspaces"),
+            namespace: namespace.clone(),
+            failures: Vec::new(),
+        };
+        let crd = serde_json::to_value(workspace_crd()).unwrap();
+        subject.send("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", PLAIN, &crd).await;
+        let mut crd = crd;
+        crd["apiVersion"] = json!("apiextensions.k8s.io/v1");
+        crd["kind"] = json!("CustomResourceDefinition");
+        // Established is not served yet: ask until it is.
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while subject.send("GET", &subject.collection, PLAIN, &Value::Null).await.0 != 200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
+        .unwrap();
+        subject
+            .case(
+                "POST",
+                "/api/v1/namespaces",
+                PLAIN,
+                json!({"metadata": {"name": namespace}}),
+                201,
+                json!({
+                    "/status/phase": "Active", "/spec/finalizers/0": "kubernetes",
+                    "/metadata/managedFields/0/fieldsV1":
+                        {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}},
+                }),
+            )
+            .await;
+        subjects.push((name, subject));
+    }
+    subjects
+}
+
+async fn finish(name: &str, subject: Subject) {
+    let path = format!("/api/v1/namespaces/{}", subject.namespace);
+    subject.send("DELETE", &subject.collection, PLAIN, &json!({})).await;
+    subject.send("DELETE", &path, PLAIN, &json!({})).await;
+    assert!(subject.failures.is_empty(), "{name}:\n{}", subject.failures.join("\n"));
+}
+
+#[tokio::test]
+async fn requests_are_answered_alike() {
+    for (name, mut subject) in subjects().await {
+        creates(&mut subject).await;
+        updates(&mut subject).await;
+        applies(&mut subject).await;
+        lists(&mut subject).await;
+        builtins(&mut subject).await;
+        deletions(&mut subject).await;
+        watches(&mut subject).await;
+        finish(name, subject).await;
+    }
+}
+
+async fn creates(subject: &mut Subject) {
+    let all = subject.collection.clone();
+    let a = subject.object("a");
+    let made = subject
+        .case(
+            "POST",
+            &all,
+            PLAIN,
+            a.clone(),
+            201,
+            json!({
+                "/metadata/generation": 1, "/spec/replicas": 1,
+                "/metadata/managedFields/0/manager": "tester", "/metadata/managedFields/0/operation": "Update",
+                "/metadata/managedFields/0/fieldsV1": {"f:spec": {".": {}, "f:owner": {}, "f:replicas": {}}},
+            }),
+        )
+        .await;
+    let uid = made["metadata"]["uid"].as_str().unwrap_or_default().len();
+    subject.expect("a uid", &json!(uid), &json!(36));
+    subject
+        .case(
+            "POST",
+            &all,
+            PLAIN,
+            a.clone(),
+            409,
+            json!({
+                "/reason": "AlreadyExists", "/message": "workspaces.berth.dev \"a\" already exists",
+                "/details": {"name": "a", "group": "berth.dev", "kind": "workspaces"},
+            }),
+        )
+        .await;
+    subject
+        .case(
+            "POST",
+            &format!("{all}?dryRun=All"),
+            PLAIN,
+            subject.object("dry"),
+            201,
+            json!({"/metadata/resourceVersion": null}),
+        )
+        .await;
+    subject
+        .case(
+            "GET",
+            &subject.path("dry"),
+            PLAIN,
+            Value::Null,
+            404,
+            json!({"/message": "workspaces.berth.dev \"dry\" not found"}),
+        )
+        .await;
+    let mut bogus = subject.object("bogus");
+    bogus["spec"]["bogus"] = json!(1);
+    bogus["top"] = json!(1);
+    subject
+        .case("POST", &format!("{all}?fieldValidation=Strict"), PLAIN, bogus.clone(), 400, json!({"/message":
+            "Workspace in version \"v1\" cannot be handled as a Workspace: strict decoding error: unknown field \"spec.bogus\", unknown field \"top\""}))
+        .await;
+    subject.case("POST", &all, PLAIN, bogus, 201, json!({"/spec/bogus": null, "/top": null})).await;
+    let mut wrong = subject.object("wrong");
+    wrong["spec"] = json!({"owner": 1});
+    subject
+        .case("POST", &all, PLAIN, wrong, 422, json!({
+            "/message": "Workspace.berth.dev \"wrong\" is invalid: spec.owner: Invalid value: \"integer\": spec.owner in body must be of type string: \"integer\"",
+            "/details/causes/0/reason": "FieldValueTypeInvalid", "/details/kind": "Workspace",
+        }))
+        .await;
+    let mut missing = subject.object("missing");
+    missing["spec"] = json!({});
+    subject
+        .case("POST", &all, PLAIN, missing, 422, json!({"/details/causes": [{"reason": "FieldValueRequired", "message": "Required value", "field": "spec.owner"}]}))
+        .await;
+    subject
+        .case(
+            "POST",
+            &all,
+            PLAIN,
+            subject.object("Bad_Name"),
+            422,
+            json!({"/details/causes/0/field": "metadata.name", "/details/causes/0/reason": "FieldValueInvalid"}),
+        )
+        .await;
+    let mut elsewhere = a.clone();
+    elsewhere["metadata"]["namespace"] = json!("elsewhere");
+    subject.case("POST", &all, PLAIN, elsewhere, 400, json!({"/message": "the namespace of the provided object does not match the namespace sent on the request"})).await;
+    let mut versioned = a.clone();
+    versioned["metadata"]["resourceVersion"] = json!("5");
+    subject
+        .case(
+            "POST",
+            &all,
+            PLAIN,
+            versioned,
+            500,
+            json!({"/message": "resourceVersion should not be set on objects to be created", "/reason": null}),
+        )
+        .await;
+    let nowhere = "/apis/berth.dev/v1/namespaces/nowhere/workspaces";
+    subject.case("POST", nowhere, PLAIN, a.clone(), 404, json!({"/message": "namespaces \"nowhere\" not found"})).await;
+    subject.case("GET", nowhere, PLAIN, Value::Null, 200, json!({"/items": []})).await;
+    subject.case("GET", "/apis/nothing.dev/v1/x", PLAIN, Value::Null, 404, json!({})).await;
+    subject.case("POST", &all, "text/plain", json!("x"), 415, json!({"/reason": "UnsupportedMediaType"})).await;
+    let generated = subject.case("POST", &all, PLAIN, json!({"apiVersion": "berth.dev/v1", "kind": "Workspace", "metadata": {"generateName": "gen-"}, "spec": {"owner": "x"}}), 201, json!({})).await;
+    let length = generated["metadata"]["name"].as_str().unwrap_or_default().len();
+    subject.expect("a generated name", &json!(length), &json!(9));
+}
+
+async fn updates(subject: &mut Subject) {
+    let a = subject.path("a");
+    subject.case("PUT", &a, PLAIN, subject.object("a"), 422, json!({"/message": "workspaces.berth.dev \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"})).await;
+    let mut stale = subject.object("a");
+    stale["metadata"]["resourceVersion"] = json!("1");
+    subject
+        .case("PUT", &a, PLAIN, stale, 409, json!({"/reason": "Conflict", "/message":
+            "Operation cannot be fulfilled on workspaces.berth.dev \"a\": the object has been modified; please apply your changes to the latest version and try again"}))
+        .await;
+    let patched = subject
+        .case(
+            "PATCH",
+            &a,
+            MERGE,
+            json!({"spec": {"replicas": 3}, "status": {"phase": "No"}}),
+            200,
+            json!({"/metadata/generation": 2, "/status": null}),
+        )
+        .await;
+    subject
+        .case(
+            "PATCH",
+            &a,
+            MERGE,
+            json!({"spec": {"replicas": 3}}),
+            200,
+            json!({"/metadata/resourceVersion": patched["metadata"]["resourceVersion"]}),
+        )
+        .await;
+    subject.case("PATCH", &a, MERGE, json!({"spec": {"replicas": null}}), 200, json!({"/spec/replicas": 1})).await;
+    subject
+        .case("PATCH", &a, MERGE, json!({"metadata": {"resourceVersion": "1"}}), 409, json!({"/reason": "Conflict"}))
+        .await;
+    subject
+        .case(
+            "PATCH",
+            &a,
+            MERGE,
+            json!({"metadata": {"name": "b"}}),
+            400,
+            json!({"/message": "the name of the object (b) does not match the name on the URL (a)"}),
+        )
+        .await;
+    subject.case("PATCH", &a, JSON, json!([{"op": "test", "path": "/metadata/finalizers", "value": null}, {"op": "replace", "path": "/metadata/labels", "value": {"l": "1"}}]), 200, json!({"/metadata/labels/l": "1"})).await;
+    subject
+        .case(
+            "PATCH",
+            &a,
+            JSON,
+            json!([{"op": "remove", "path": "/spec/none"}]),
+            422,
+            json!({"/message": "the server rejected our request due to an error in our request"}),
+        )
+        .await;
+    subject.case("PATCH", &a, STRATEGIC, json!({}), 415, json!({"/reason": "UnsupportedMediaType"})).await;
+    let status = format!("{a}/status");
+    subject
+        .case("PATCH", &status, MERGE, json!({"status": {"phase": "Running"}, "spec": {"owner": "no"}, "metadata": {"labels": {"no": "no"}}}), 200, json!({
+            "/status/phase": "Running", "/spec/owner": "ann", "/metadata/labels": {"l": "1"}, "/metadata/generation": 3,
+        }))
+        .await;
+}
+
+async fn applies(subject: &mut Subject) {
+    let path = subject.path("applied");
+    let by = |manager: &str| format!("{path}?fieldManager={manager}");
+    let mut config = subject.object("applied");
+    config["spec"]["image"] = json!("x");
+    subject
+        .case("PATCH", &by("one"), APPLY, config.clone(), 201, json!({
+            "/metadata/managedFields/0/operation": "Apply", "/metadata/managedFields/0/fieldsV1": {"f:spec": {"f:image": {}, "f:owner": {}}},
+        }))
+        .await;
+    let mut other = config.clone();
+    other["spec"]["image"] = json!("y");
+    subject
+        .case("PATCH", &by("two"), APPLY, other.clone(), 409, json!({
+            "/message": "Apply failed with 1 conflict: conflict with \"one\": .spec.image",
+            "/details": {"causes": [{"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".spec.image"}]},
+        }))
+        .await;
+    subject.case("PATCH", &by("two&force=true"), APPLY, other, 200, json!({"/spec/image": "y"})).await;
+    let without = subject.object("applied");
+    subject.case("PATCH", &by("one"), APPLY, without.clone(), 200, json!({"/spec/image": "y"})).await;
+    subject.case("PATCH", &by("two"), APPLY, without.clone(), 200, json!({"/spec/image": null})).await;
+    subject.case("PATCH", &path, APPLY, without.clone(), 422, json!({"/message": "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"})).await;
+    let mut bogus = without;
+    bogus["spec"]["bogus"] = json!(1);
+    subject.case("PATCH", &by("one"), APPLY, bogus, 500, json!({"/message": "failed to create typed patch object (/applied; berth.dev/v1, Kind=Workspace): .spec.bogus: field not declared in schema"})).await;
+}
+
+async fn lists(subject: &mut Subject) {
+    let all = subject.collection.clone();
+    let first = subject
+        .case(
+            "GET",
+            &format!("{all}?limit=1"),
+            PLAIN,
+            Value::Null,
+            200,
+            json!({"/kind": "WorkspaceList", "/metadata/remainingItemCount": 3}),
+        )
+        .await;
+    let token = first["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+    subject.case("PATCH", &subject.path("bogus"), MERGE, json!({"spec": {"owner": "later"}}), 200, json!({})).await;
+    subject
+        .case("GET", &format!("{all}?limit=9&continue={token}"), PLAIN, Value::Null, 200, json!({
+            "/items/1/spec/owner": "ann", "/metadata/resourceVersion": first["metadata"]["resourceVersion"], "/metadata/continue": "",
+        }))
+        .await;
+    subject
+        .case(
+            "GET",
+            &format!("{all}?continue={token}&resourceVersion=1"),
+            PLAIN,
+            Value::Null,
+            400,
+            json!({"/message": "specifying resource version is not allowed when using continue"}),
+        )
+        .await;
+    subject
+        .case(
+            "GET",
+            &format!("{all}?fieldSelector=spec.owner%3Dlater"),
+            PLAIN,
+            Value::Null,
+            200,
+            json!({"/items/0/metadata/name": "bogus", "/items/1": null}),
+        )
+        .await;
+    subject
+        .case(
+            "GET",
+            &format!("{all}?fieldSelector=spec.image%3Dx"),
+            PLAIN,
+            Value::Null,
+            400,
+            json!({"/message": "field label not supported: spec.image"}),
+        )
+        .await;
+    subject
+        .case(
+            "GET",
+            &format!("{all}?labelSelector=l%20in%20(1,2),!none"),
+            PLAIN,
+            Value::Null,
+            200,
+            json!({"/items/0/metadata/name": "a", "/items/1": null}),
+        )
+        .await;
+    subject
+        .case(
+            "GET",
+            &format!("{all}?resourceVersionMatch=Exact"),
+            PLAIN,
+            Value::Null,
+            422,
+            json!({"/details/kind": "ListOptions"}),
+        )
+        .await;
+    subject.case("GET", &format!("{all}?limit=x"), PLAIN, Value::Null, 400, json!({"/reason": "BadRequest"})).await;
+    subject
+        .case(
+            "GET",
+            &format!("{all}?resourceVersion=99999999"),
+            PLAIN,
+            Value::Null,
+            504,
+            json!({"/details/causes/0/reason": "ResourceVersionTooLarge"}),
+        )
+        .await;
+}
+
+async fn builtins(subject: &mut Subject) {
+    let namespace = format!("/api/v1/namespaces/{}", subject.namespace);
+    let maps = format!("{namespace}/configmaps");
+    subject
+        .case(
+            "POST",
+            &maps,
+            PLAIN,
+            json!({"metadata": {"name": "m"}, "data": {"a": "b"}}),
+            201,
+            json!({"/kind": "ConfigMap", "/metadata/generation": null}),
+        )
+        .await;
+    subject
+        .case(
+            "PATCH",
+            &format!("{maps}/m"),
+            STRATEGIC,
+            json!({"data": {"c": "d", "a": null}}),
+            200,
+            json!({"/data": {"c": "d"}}),
+        )
+        .await;
+    subject
+        .case(
+            "PUT",
+            &format!("{maps}/m"),
+            PLAIN,
+            json!({"metadata": {"name": "m"}, "data": {"e": "f"}}),
+            200,
+            json!({"/data": {"e": "f"}}),
+        )
+        .await;
+    let secrets = format!("{namespace}/secrets");
+    subject
+        .case(
+            "POST",
+            &secrets,
+            PLAIN,
+            json!({"metadata": {"name": "s"}, "stringData": {"a": "b"}}),
+            201,
+            json!({"/type": "Opaque", "/data": {"a": "Yg=="}}),
+        )
+        .await;
+    subject.case("POST", &secrets, PLAIN, json!({"metadata": {"name": "t"}, "data": {"a": "!"}}), 400, json!({"/message": "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 0"})).await;
+    let pods = format!("{namespace}/pods");
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "nginx"}]}});
+    subject
+        .case(
+            "POST",
+            &pods,
+            PLAIN,
+            pod,
+            201,
+            json!({
+                "/status/phase": "Pending", "/status/qosClass": "BestEffort", "/spec/restartPolicy": "Always",
+                "/spec/containers/0/imagePullPolicy": "Always", "/spec/dnsPolicy": "ClusterFirst",
+            }),
+        )
+        .await;
+    subject
+        .case(
+            "PATCH",
+            &format!("{pods}/p"),
+            STRATEGIC,
+            json!({"spec": {"containers": [{"name": "c", "image": "nginx:2"}]}}),
+            200,
+            json!({"/spec/containers/0/image": "nginx:2", "/spec/containers/1": null}),
+        )
+        .await;
+    subject
+        .case(
+            "PATCH",
+            &format!("{pods}/p"),
+            STRATEGIC,
+            json!({"spec": {"nodeName": "x"}}),
+            422,
+            json!({"/details/causes/0/reason": "FieldValueForbidden"}),
+        )
+        .await;
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    subject.case("POST", &format!("{pods}/p/binding"), PLAIN, binding, 201, json!({"/status": "Success"})).await;
+    subject
+        .case(
+            "GET",
+            &format!("{pods}?fieldSelector=spec.nodeName%3Dn"),
+            PLAIN,
+            Value::Null,
+            200,
+            json!({"/items/0/metadata/name": "p", "/items/0/kind": null}),
+        )
+        .await;
+    subject
+        .case(
+            "DELETE",
+            &format!("{pods}/p"),
+            PLAIN,
+            json!({}),
+            200,
+            json!({"/metadata/deletionGracePeriodSeconds": 30}),
+        )
+        .await;
+    subject
+        .case("DELETE", &format!("{pods}/p"), PLAIN, json!({"gracePeriodSeconds": 0}), 200, json!({"/kind": "Pod"}))
+        .await;
+    subject
+        .case(
+            "GET",
+            &format!("{pods}/p"),
+            PLAIN,
+            Value::Null,
+            404,
+            json!({"/message": "pods \"p\" not found", "/details": {"name": "p", "kind": "pods"}}),
+        )
+        .await;
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", subject.namespace);
+    let lease = json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2026-11-23T10:00:00.000000Z"}});
+    subject.case("PUT", &format!("{leases}/l"), PLAIN, lease.clone(), 201, json!({"/spec/holderIdentity": "a"})).await;
+    subject
+        .case(
+            "PUT",
+            &format!("{leases}/l"),
+            PLAIN,
+            lease,
+            422,
+            json!({"/details/causes/0/field": "metadata.resourceVersion"}),
+        )
+        .await;
+    subject
+        .case(
+            "POST",
+            &leases,
+            PLAIN,
+            json!({"metadata": {"name": "k"}, "spec": {"renewTime": "2026-11-23T10:00:00Z"}}),
+            400,
+            json!({"/reason": "BadRequest"}),
+        )
+        .await;
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", subject.namespace);
+    let event = json!({"metadata": {"name": "e"}, "eventTime": "2026-11-23T10:00:00.000000Z", "reportingController": "k.dev/c", "reportingInstance": "i",
+        "action": "Go", "reason": "Because", "type": "Normal", "note": "hello", "regarding": {"kind": "Pod", "name": "p", "namespace": subject.namespace}});
+    subject.case("POST", &events, PLAIN, event, 201, json!({"/note": "hello"})).await;
+    subject
+        .case(
+            "GET",
+            &format!("{namespace}/events/e"),
+            PLAIN,
+            Value::Null,
+            200,
+            json!({"/message": "hello", "/involvedObject/name": "p", "/reportingComponent": "k.dev/c"}),
+        )
+        .await;
+    let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    subject
+        .case(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            PLAIN,
+            review,
+            201,
+            json!({"/status/allowed": true}),
+        )
+        .await;
+}
+
+async fn deletions(subject: &mut Subject) {
+    let path = subject.path("a");
+    subject
+        .case(
+            "DELETE",
+            &path,
+            PLAIN,
+            json!({"propagationPolicy": "Bogus"}),
+            422,
+            json!({"/details/kind": "DeleteOptions"}),
+        )
+        .await;
+    subject
+        .case("DELETE", &path, PLAIN, json!({"preconditions": {"uid": "x"}}), 409, json!({"/reason": "Conflict"}))
+        .await;
+    subject.case("PATCH", &path, MERGE, json!({"metadata": {"finalizers": ["berth.dev/x"]}}), 200, json!({})).await;
+    let marked = subject
+        .case(
+            "DELETE",
+            &path,
+            PLAIN,
+            json!({}),
+            200,
+            json!({"/kind": "Workspace", "/metadata/deletionGracePeriodSeconds": 0, "/metadata/generation": 4}),
+        )
+        .await;
+    subject
+        .case(
+            "DELETE",
+            &path,
+            PLAIN,
+            json!({}),
+            200,
+            json!({"/metadata/resourceVersion": marked["metadata"]["resourceVersion"]}),
+        )
+        .await;
+    subject
+        .case(
+            "PATCH",
+            &path,
+            MERGE,
+            json!({"metadata": {"finalizers": ["berth.dev/x", "berth.dev/y"]}}),
+            422,
+            json!({"/details/causes/0/reason": "FieldValueForbidden"}),
+        )
+        .await;
+    let again = subject.object("a");
+    subject
+        .case(
+            "POST",
+            &subject.collection.clone(),
+            PLAIN,
+            again,
+            409,
+            json!({"/message": "object is being deleted: workspaces.berth.dev \"a\" already exists"}),
+        )
+        .await;
+    subject
+        .case(
+            "PATCH",
+            &path,
+            MERGE,
+            json!({"metadata": {"finalizers": null}}),
+            200,
+            json!({"/metadata/finalizers": null}),
+        )
+        .await;
+    subject.case("GET", &path, PLAIN, Value::Null, 404, json!({"/reason": "NotFound"})).await;
+    subject
+        .case(
+            "DELETE",
+            &subject.path("bogus"),
+            PLAIN,
+            Value::Null,
+            200,
+            json!({"/kind": "Status", "/status": "Success", "/details/kind": "workspaces"}),
+        )
+        .await;
+}
+
+/// The types and the names of a watch's events until it ends.
+async fn watched(subject: &Subject, query: &str) -> Vec<(String, String)> {
+    let path = format!("{}?watch=1&timeoutSeconds=1&{query}", subject.collection);
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let response = subject.client.send(request).await.unwrap();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            let event: Value = serde_json::from_slice(line).unwrap();
+            let object = &event["object"];
+            let name = object["metadata"]["name"].as_str().or(object["reason"].as_str()).unwrap_or_default();
+            (event["type"].as_str().unwrap_or_default().to_owned(), name.to_owned())
+        })
+        .collect()
+}
+
+async fn watches(subject: &mut Subject) {
+    let path = subject.path("w");
+    let made = subject.case("POST", &subject.collection.clone(), PLAIN, subject.object("w"), 201, json!({})).await;
+    let start = made["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    for label in ["blue", "red"] {
+        subject.case("PATCH", &path, MERGE, json!({"metadata": {"labels": {"colour": label}}}), 200, json!({})).await;
+    }
+    subject.case("DELETE", &path, PLAIN, json!({}), 200, json!({})).await;
+    let pairs = |list: &[&str]| json!(list.iter().map(|kind| (*kind, "w")).collect::<Vec<_>>());
+    let plain = watched(subject, &format!("resourceVersion={start}")).await;
+    subject.expect("a watch", &json!(plain), &pairs(&["MODIFIED", "MODIFIED", "DELETED"]));
+    let blue = watched(subject, &format!("resourceVersion={start}&labelSelector=colour%3Dblue")).await;
+    subject.expect("a watch with a selector", &json!(blue), &pairs(&["ADDED", "DELETED"]));
+    let initial = watched(subject, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&fieldSelector=metadata.name%3Dapplied").await;
+    subject.expect("a streaming list", &json!(initial[..2]), &json!([["ADDED", "applied"], ["BOOKMARK", ""]]));
+}
