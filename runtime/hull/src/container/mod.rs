@@ -3,6 +3,7 @@
 pub(crate) mod bundle;
 pub(crate) mod console;
 pub(crate) mod create;
+pub(crate) mod criu;
 pub(crate) mod delete;
 pub(crate) mod exec;
 pub(crate) mod foreground;
@@ -12,6 +13,7 @@ pub(crate) mod intel_rdt;
 mod maps;
 pub(crate) mod namespaces;
 mod netdev;
+pub(crate) mod restore;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod store;

@@ -2,16 +2,77 @@
 
 use super::super::Global;
 use super::super::parse::Parsed;
-use crate::error::Result;
+use crate::container::criu::{self, Options};
+use crate::container::foreground::{self, Signals};
+use crate::container::store::{Entry, Status};
+use crate::container::{bundle, delete, restore as container_restore, start};
+use crate::error::{Code, Error, Result};
 
 /// Whether CRIU is installed.
 pub(super) fn criu_installed() -> bool {
-    false
+    criu::find().is_some()
 }
 
-pub(in super::super) fn checkpoint(_: &Global, _: &Parsed) -> Result<i32> {
+fn options(parsed: &Parsed) -> Result<Options> {
+    let absolute = |name: &str| parsed.owned(name).map(|p| bundle::absolute(&p)).transpose();
+    Ok(Options {
+        image: absolute("image-path")?.map_or_else(|| bundle::absolute("checkpoint"), Ok)?,
+        work: absolute("work-path")?,
+        // CRIU takes it relative to the image.
+        parent: parsed.owned("parent-path"),
+        leave_running: parsed.is("leave-running") || parsed.is("pre-dump"),
+        pre_dump: parsed.is("pre-dump"),
+        tcp_established: parsed.is("tcp-established"),
+        tcp_close: parsed.is("tcp-close"),
+        skip_in_flight: parsed.is("tcp-skip-in-flight"),
+        link_remap: parsed.is("link-remap"),
+        unix_sockets: parsed.is("ext-unix-sk"),
+        shell_job: parsed.is("shell-job"),
+        lazy_pages: parsed.is("lazy-pages"),
+        file_locks: parsed.is("file-locks"),
+        auto_dedup: parsed.is("auto-dedup"),
+        status_fd: parsed.number("status-fd")?,
+        page_server: parsed.owned("page-server"),
+        cgroups_mode: parsed.owned("manage-cgroups-mode"),
+        empty_namespaces: parsed.all("empty-ns").map(str::to_owned).collect(),
+        lsm_profile: parsed.owned("lsm-profile"),
+        lsm_mount_context: parsed.owned("lsm-mount-context"),
+    })
+}
+
+pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i32> {
+    let entry = Entry::open(&global.root, parsed.arg(0))?;
+    entry.lock()?;
+    let state = entry.state()?;
+    match state.status(&entry) {
+        Status::Running | Status::Paused => {}
+        status => return Err(Error::new(Code::WrongState, format!("cannot checkpoint a container that is {}", status.as_str()))),
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::new(Code::Checkpoint, "checkpoint needs root"));
+    }
+    let options = options(parsed)?;
+    criu::dump(&options, &entry.config()?, state.pid)?;
     Ok(0)
 }
-pub(in super::super) fn restore(_: &Global, _: &Parsed) -> Result<i32> {
-    Ok(0)
+
+pub(in super::super) fn restore(global: &Global, parsed: &Parsed) -> Result<i32> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::new(Code::Checkpoint, "restore needs root"));
+    }
+    let create = super::create::options(global, parsed, parsed.arg(0))?;
+    if create.console_socket.is_some() {
+        return Err(Error::new(Code::Unsupported, "--console-socket with restore"));
+    }
+    let detach = parsed.is("detach");
+    let signals = if detach { None } else { Some(Signals::catch()?) };
+    let restored = container_restore::restore(&create, &options(parsed)?)?;
+    restored.entry.unlock();
+    let spec = restored.entry.config()?;
+    start::poststart(&spec, &restored.state.id, &restored.state.bundle, restored.state.pid)?;
+    let Some(signals) = signals else { return Ok(0) };
+    let status = foreground::attend(&restored.pidfd, &signals, None)?;
+    restored.entry.lock()?;
+    delete::clean(&restored.entry, &restored.state, true)?;
+    Ok(status)
 }
