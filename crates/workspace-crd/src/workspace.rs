@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Condition, ConditionStatus, ConditionType};
 
 /// What should run. Immutable but for `timeouts`.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "berth.dev",
     version = "v1",
@@ -76,7 +76,7 @@ pub enum InstanceType {
 }
 
 /// The content a workspace begins with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Checkout {
     /// The repository.
@@ -95,7 +95,7 @@ pub struct Checkout {
 }
 
 /// Where the code comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Repository {
     /// URL for git, without credentials.

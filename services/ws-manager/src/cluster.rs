@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use berth_workspace_crd::{
-    DISK_FINALIZER, Disk, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGED_BY, Phase, Workspace, WorkspaceClass,
+    DISK_FINALIZER, Disk, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGED_BY, Phase, Workspace, WorkspaceClass, WorkspaceSpec,
 };
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::response::reason;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -34,6 +35,9 @@ pub(crate) struct Cluster {
     nodes: Arc<Cache<Node>>,
     known_nodes: RwLock<Arc<Nodes>>,
     pub(crate) directory: Directory,
+    // The controller asks a store for the object behind a reference. It holds names only: the objects are in `workspaces`, once.
+    names: Mutex<Writer<Workspace>>,
+    pub(crate) store: Store<Workspace>,
     // The running controller, if this replica leads.
     wake: Mutex<Option<mpsc::UnboundedSender<ObjectRef<Workspace>>>>,
 }
@@ -46,9 +50,16 @@ impl std::fmt::Debug for Cluster {
 
 impl Cluster {
     pub(crate) fn new(client: Client, namespace: String) -> Self {
+        let mut names = Writer::new(());
+        // Empty and complete: what comes, comes by `workspace_changed`.
+        names.apply_watcher_event(&Event::Init);
+        names.apply_watcher_event(&Event::InitDone);
+        let store = names.as_reader();
         Self {
             client,
             namespace,
+            names: Mutex::new(names),
+            store,
             workspaces: Arc::default(),
             pods: Arc::default(),
             disks: Arc::default(),
@@ -80,6 +91,8 @@ impl Cluster {
     pub(crate) fn wake_by(&self) -> mpsc::UnboundedReceiver<ObjectRef<Workspace>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        // It begins with a look at everything.
+        self.workspaces.all().iter().for_each(|workspace| self.wake(&workspace.name_any()));
         receiver
     }
 
@@ -105,7 +118,7 @@ impl Cluster {
         let ours = || watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
         let workspaces = follow(self.api::<Workspace>(), ours(), self.workspaces.clone(), {
             let cluster = self.clone();
-            move |change| cluster.directory.publish(&change)
+            move |change| cluster.workspace_changed(&change)
         });
         let pods = follow(self.api::<Pod>(), ours(), self.pods.clone(), {
             let cluster = self.clone();
@@ -129,6 +142,21 @@ impl Cluster {
         Box::pin(async move {
             tokio::join!(workspaces, pods, disks, classes, nodes);
         })
+    }
+
+    fn workspace_changed(&self, change: &Change<Workspace>) {
+        self.directory.publish(change);
+        let Some(workspace) = change.new.as_ref().or(change.old.as_ref()) else { return };
+        let name = workspace.name_any();
+        if change.old.is_none() || change.new.is_none() {
+            let mut stub = Workspace::new(&name, WorkspaceSpec::default());
+            stub.metadata.namespace = Some(self.namespace.clone());
+            let event = if change.new.is_some() { Event::Apply(stub) } else { Event::Delete(stub) };
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).apply_watcher_event(&event);
+        }
+        if change.new.is_some() {
+            self.wake(&name);
+        }
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
@@ -163,13 +191,13 @@ impl Cluster {
     /// Takes an own write's answer, and tells those who watch at once instead of when the watch comes round.
     pub(crate) fn note_workspace(&self, workspace: Workspace) {
         if let Some(change) = self.workspaces.note(workspace) {
-            self.directory.publish(&change);
+            self.workspace_changed(&change);
         }
     }
 
     fn forget_workspace(&self, name: &str) {
         if let Some(change) = self.workspaces.forget(name) {
-            self.directory.publish(&change);
+            self.workspace_changed(&change);
         }
     }
 

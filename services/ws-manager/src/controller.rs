@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_clock::SharedClock;
-use berth_workspace_crd::{LABEL_MANAGED_BY, MANAGED_BY, Workspace, WorkspaceStatus};
+use berth_workspace_crd::{Workspace, WorkspaceStatus};
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action as Requeue};
-use kube::runtime::{Controller, watcher};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -70,8 +70,8 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         () = stop.cancelled() => return,
     }
     let woken = UnboundedReceiverStream::new(context.cluster.wake_by());
-    let ours = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
-    Controller::new(context.cluster.api::<Workspace>(), ours)
+    // Every change reaches it through the cluster's own watches, which the answers to our writes run ahead of.
+    Controller::for_stream(futures::stream::pending(), context.cluster.store.clone())
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_on(woken)
         .graceful_shutdown_on(stop.cancelled_owned())
@@ -97,8 +97,6 @@ fn retry(workspace: Arc<Workspace>, _error: &ReconcileError, context: Arc<Contex
 
 async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<Requeue, ReconcileError> {
     let name = workspace.name_any();
-    // The controller's watch and the cache's are two: take the newer word.
-    context.cluster.note_workspace(Workspace::clone(&workspace));
     let mut next = None;
     for _ in 0..TURNS {
         match context.turn(&name).await? {

@@ -39,7 +39,9 @@ fn main() -> std::process::ExitCode {
     berth_service::main("ws-manager", |config: Config, context| async move {
         let mut jobs: Vec<(&'static str, berth_service::Job)> = Vec::new();
         let client = match config.embedded {
-            None => kube::Client::try_default().await.context("no cluster: give `service.embedded`, or a kubeconfig")?,
+            None => {
+                kube::Client::try_default().await.context("no cluster: give `service.embedded`, or a kubeconfig")?
+            }
             Some(embedded) => {
                 let options = context.pool()?.connect_options();
                 let token = std::fs::read_to_string(&embedded.token_file)
@@ -62,7 +64,8 @@ fn main() -> std::process::ExitCode {
                 jobs.push((
                     "kubernetes",
                     Box::pin(async move {
-                        berth_http::serve(Listener::Tls(listener, tls), router, ServeOptions::default(), shutdown).await;
+                        berth_http::serve(Listener::Tls(listener, tls), router, ServeOptions::default(), shutdown)
+                            .await;
                         cluster.shutdown().await;
                         Ok(())
                     }),
