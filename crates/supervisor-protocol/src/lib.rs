@@ -9,7 +9,9 @@
 //! 2. `berth-init` answers with one JSON frame: a [`Reply`]. [`Reply::Error`] ends the use, nothing else follows.
 //! 3. For requests that stream (see the table) frames follow both ways: bytes with their [`Kind`], JSON frames from the
 //!    host are [`Control`], JSON frames from `berth-init` are [`Event`].
-//! 4. A request that does not stream leaves the connection open for the next request.
+//! 4. A request that does not stream leaves the connection open for the next request. Two kinds end it: those that are refused, and those about
+//!    files ([`Request::Stat`] and [`Request::GitStatus`] among them), which a process of the asking user answers in PID 1's place.
+//! 5. A connection has ended when the host closes it, or its sending half: there is no half-close but the empty frames below.
 //!
 //! | request | reply | then, to the host | then, from the host |
 //! |---|---|---|---|

@@ -99,6 +99,8 @@ impl Init {
                 exec.started = true;
                 let pid = u32::try_from(exec.pid.as_raw_nonzero().get()).unwrap_or(0);
                 self.reply(connection, &Reply::Started { pid });
+                // Without a connection to settle, when the host has gone in the meantime and the command is kept.
+                self.exec_settle(id);
             }
             Err(error) => {
                 self.execs.remove(&id);

@@ -190,6 +190,7 @@ impl Init {
         match timer {
             Timer::ExecLinger(id) => self.exec_linger_over(id),
             Timer::TerminalLinger(id) => self.terminal_linger_over(id),
+            Timer::TerminalRest(id) => self.terminal_rested(id),
             Timer::TerminalStall(id) => self.terminal_stalled(id),
             Timer::KillChild(pid) => self.kill_child(pid),
             Timer::UnitProbe { id, run } => self.unit_probe_due(&id, run),

@@ -1,6 +1,6 @@
 //! Terminals: a pty, the last 256 KiB of its output, and however many connections are attached to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_supervisor_protocol::{
     Control, ErrorCode, Event, Exec as ExecRequest, ExitStatus, Frame, Kind, Reply, TerminalInfo, TerminalOpen,
@@ -23,6 +23,12 @@ const SCROLLBACK: usize = 256 * 1024;
 const MAX_BEHIND: u64 = 128 * 1024;
 /// How long the terminal waits for a reader that takes nothing.
 const STALL: Duration = Duration::from_secs(2);
+/// The kernel hands a terminal's output over line by line to a fast reader. A program that prints a lot would cost a frame each; so after
+/// less than this many bytes, twice within the time below, that time is left to gather more. What a user types is echoed at once.
+const CRUMB: usize = 2048;
+const REST: Duration = Duration::from_millis(2);
+/// Most bytes of one terminal before others have their turn.
+const READ_AT_ONCE: usize = 64 * 1024;
 /// After the command's end, how long its children may still write.
 const LINGER: Duration = Duration::from_millis(200);
 /// Most terminals at once.
@@ -53,6 +59,10 @@ pub(super) struct Terminal {
     closing: bool,
     /// Nobody has the other side open, though the command lives: looked at again later.
     abandoned: bool,
+    /// When output was last read.
+    last_read: Instant,
+    /// Output comes in crumbs, one after the other: it is left to gather for a moment.
+    resting: bool,
 }
 
 impl Terminal {
@@ -179,6 +189,8 @@ impl Init {
             close_on_detach: false,
             closing: false,
             abandoned: false,
+            last_read: Instant::now(),
+            resting: false,
         };
         self.terminals.insert(id, terminal);
         self.adopt_child(launched.pid, launched.status, Role::Terminal(id));
@@ -321,9 +333,10 @@ impl Init {
         if writable && !terminal.input.is_empty() {
             terminal.write_input();
         }
-        if let Some(master) = &terminal.master {
+        let mut total = 0;
+        while let Some(master) = terminal.master.as_ref().filter(|_| total < READ_AT_ONCE) {
             match master.read(&mut self.buffer) {
-                None => {}
+                None => break,
                 // EIO, once nobody has the other side open.
                 Some(0) => {
                     if terminal.exit.is_some() {
@@ -333,17 +346,35 @@ impl Init {
                         terminal.abandoned = true;
                         self.timers.after(LINGER, Timer::TerminalLinger(id));
                     }
+                    break;
                 }
                 Some(count) => {
                     terminal.ring.push(self.buffer.get(..count).unwrap_or_default());
-                    self.ports.nudge(&mut self.timers);
+                    total += count;
                 }
             }
+        }
+        if total > 0 {
+            self.ports.nudge(&mut self.timers);
+            let now = Instant::now();
+            if total < CRUMB && now.duration_since(terminal.last_read) < REST && !terminal.resting {
+                terminal.resting = true;
+                self.timers.after(REST, Timer::TerminalRest(id));
+            }
+            terminal.last_read = now;
         }
         let readers = self.attached_to(id);
         self.dirty.extend(readers);
         self.terminal_settle(id);
         self.terminal_finish(id);
+    }
+
+    /// Output has had time to gather.
+    pub(super) fn terminal_rested(&mut self, id: u64) {
+        if let Some(terminal) = self.terminals.get_mut(&id) {
+            terminal.resting = false;
+            self.terminal_settle(id);
+        }
     }
 
     /// The terminal's command has ended.
@@ -435,7 +466,7 @@ impl Init {
                 }
             }
         }
-        let reads = terminal.launched && !waits && !terminal.abandoned;
+        let reads = terminal.launched && !waits && !terminal.abandoned && !terminal.resting;
         let writes = !terminal.input.is_empty() && !terminal.abandoned;
         if let Some(master) = &mut terminal.master {
             master.interest(reads, writes);

@@ -10,6 +10,8 @@ pub(super) enum Timer {
     ExecLinger(u64),
     /// The same for a terminal.
     TerminalLinger(u64),
+    /// Read a terminal's output again.
+    TerminalRest(u64),
     /// See whether a reader of a terminal still stands still.
     TerminalStall(u64),
     /// Kill the group of a child that did not follow its hangup.

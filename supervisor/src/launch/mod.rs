@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use serde::{Deserialize, Serialize};
 
 /// What to run.
@@ -124,6 +124,7 @@ impl Ends {
                 grantpt(&master)?;
                 unlockpt(&master)?;
                 set_size(&master, size)?;
+                understand_utf8(&master)?;
                 // Not by its path: the workspace's /dev is the workspace's own business.
                 let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
                 ends.slave = Some(ioctl_tiocgptpeer(&master, flags)?);
@@ -168,6 +169,13 @@ fn nonblocking(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 /// Sets the size of a terminal by its master.
 pub(crate) fn set_size(master: impl AsFd, size: TtySize) -> Result<(), Errno> {
     tcsetwinsize(master, Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 })
+}
+
+/// Lets the terminal's line editing erase whole characters.
+fn understand_utf8(master: &OwnedFd) -> Result<(), Errno> {
+    let mut settings = tcgetattr(master)?;
+    settings.input_modes |= InputModes::IUTF8;
+    tcsetattr(master, OptionalActions::Now, &settings)
 }
 
 /// Starts a process. What goes wrong in the child arrives through [`Launched::status`].

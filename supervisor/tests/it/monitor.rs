@@ -177,6 +177,19 @@ fn a_killed_container_and_a_killed_monitor_are_told_apart() {
 }
 
 #[test]
+fn running_out_of_memory_is_told() {
+    let Some(bundle) = Bundle::new("oom", &["tail", "/dev/zero"]) else { return };
+    let mut config = bundle.config(&["tail", "/dev/zero"]);
+    config["linux"]["resources"] = json!({"memory": {"limit": 32 * 1024 * 1024}});
+    std::fs::write(bundle.path("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    let exit = handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap();
+    assert_eq!((exit.outcome, exit.oom_killed), (Outcome::Signal(9), true));
+}
+
+#[test]
 fn signals_for_the_agent_do_not_reach_the_monitor() {
     let Some(bundle) = Bundle::new("signals", &["sleep", "1000"]) else { return };
     let listener = bundle.listener();
