@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use berth_sandbox::monitor::{MonitorError, MonitorHandle, Outcome, Spec, adopt, spawn};
 use berth_supervisor_protocol::client::Client;
-use berth_supervisor_protocol::{Reply, Request};
+use berth_supervisor_protocol::{Reply, Request, TerminalOpen};
 use serde_json::{Value, json};
 
-use crate::harness::{berth_init, eventually, skip_unless_root};
+use crate::harness::{berth_init, collect, eventually, read_until, sh, skip_unless_root};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -244,57 +244,135 @@ fn a_loud_container_is_bounded_on_disk() {
     assert!(bundle.output().ends_with("xend\n"));
 }
 
+/// A root file system of one empty layer on a tmpfs, with the mount points that [`Bundle::config`] wants.
+struct Ground {
+    path: PathBuf,
+    mount: PathBuf,
+    rootfs: berth_sandbox::rootfs::Rootfs,
+}
+
+impl Ground {
+    const BASE: u32 = 2_000_000;
+
+    fn new(bundle: &Bundle) -> Self {
+        let path = bundle.path("ground");
+        std::fs::create_dir(&path).unwrap();
+        assert!(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&path).status().unwrap().success());
+        let layer = path.join("layer");
+        for name in ["bin", "lib", "lib64", "usr", "etc", "proc", "dev", "tmp", "home"] {
+            std::fs::create_dir_all(layer.join(name)).unwrap();
+        }
+        std::fs::set_permissions(layer.join("tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
+        std::os::unix::fs::chown(layer.join("home"), Some(1000), Some(1000)).unwrap();
+        std::fs::write(layer.join("berth-init"), "").unwrap();
+        std::fs::copy("/usr/bin/id", layer.join("suid-id")).unwrap();
+        std::fs::set_permissions(layer.join("suid-id"), PermissionsExt::from_mode(0o4755)).unwrap();
+        berth_sandbox::rootfs::Request::prepare_disk(&path).unwrap();
+        let request = berth_sandbox::rootfs::Request {
+            uid_base: Self::BASE,
+            gid_base: Self::BASE,
+            id_count: 65536,
+            layers: vec![layer],
+            disk: path.clone(),
+            upper: "upper".to_owned(),
+            work: "work".to_owned(),
+        };
+        let rootfs = berth_sandbox::rootfs::build(berth_init().as_ref(), &request).unwrap();
+        println!("root file system built in {:?}", rootfs.elapsed);
+        let mount = bundle.path("rootfs");
+        rootfs.attach(&mount).unwrap();
+        Self { path, mount, rootfs }
+    }
+
+    /// Makes the bundle run in the namespace that mounted the root.
+    fn configure(&self, bundle: &Bundle, args: &[&str]) {
+        let mut config = bundle.config(args);
+        let path = format!("/proc/{}/fd/{}", std::process::id(), self.rootfs.userns.as_raw_fd());
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user", "path": path}));
+        if bundle.runtime.ends_with("runc") {
+            // It wants the map of a namespace that is there already.
+            let map = json!([{"containerID": 0, "hostID": Self::BASE, "size": 65536}]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        }
+        std::fs::write(bundle.path("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    }
+
+    fn owner_on_disk(&self, name: &str) -> u32 {
+        std::os::unix::fs::MetadataExt::uid(&std::fs::symlink_metadata(self.path.join("upper").join(name)).unwrap())
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        for path in [&self.mount, &self.path] {
+            let _ = Command::new("umount").arg("-l").arg(path).status();
+        }
+    }
+}
+
 #[test]
 fn the_container_lives_in_the_namespace_that_mounted_its_root() {
-    let Some(bundle) =
-        Bundle::new("userns", &["sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; stat -c %u /made"])
-    else {
-        return;
-    };
-    let ground = bundle.path("ground");
-    std::fs::create_dir(&ground).unwrap();
-    assert!(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&ground).status().unwrap().success());
-    let layer = ground.join("layer");
-    for name in ["bin", "lib", "lib64", "usr", "etc", "proc", "dev"] {
-        std::fs::create_dir_all(layer.join(name)).unwrap();
-    }
-    std::fs::write(layer.join("berth-init"), "").unwrap();
-    berth_sandbox::rootfs::Request::prepare_disk(&ground).unwrap();
-    let request = berth_sandbox::rootfs::Request {
-        uid_base: 2_000_000,
-        gid_base: 2_000_000,
-        id_count: 65536,
-        layers: vec![layer],
-        disk: ground.clone(),
-        upper: "upper".to_owned(),
-        work: "work".to_owned(),
-    };
-    let rootfs = berth_sandbox::rootfs::build(berth_init().as_ref(), &request).unwrap();
-    println!("root file system built in {:?}", rootfs.elapsed);
-    rootfs.attach(&bundle.path("rootfs")).unwrap();
-    let mut config = bundle.config(&["sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; stat -c %u /made"]);
-    let path = format!("/proc/{}/fd/{}", std::process::id(), rootfs.userns.as_raw_fd());
-    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user", "path": path}));
-    if bundle.runtime.ends_with("runc") {
-        // It wants the map of a namespace that is there already.
-        let map = json!([{"containerID": 0, "hostID": 2_000_000, "size": 65536}]);
-        config["linux"]["uidMappings"] = map.clone();
-        config["linux"]["gidMappings"] = map;
-    }
-    std::fs::write(bundle.path("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    let Some(bundle) = Bundle::new("userns", &["true"]) else { return };
+    let ground = Ground::new(&bundle);
+    ground.configure(&bundle, &["sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; stat -c %u /made"]);
     let listener = bundle.listener();
     let mut handle = bundle.start(&listener);
-    let result = handle.wait_started(TIMEOUT, |_| {}).and_then(|_| handle.wait_exit(TIMEOUT, || 1));
+    handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    let exit = handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap();
     let output = bundle.output();
-    let on_disk =
-        std::fs::metadata(ground.join("upper/made")).map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
-    for path in [bundle.path("rootfs"), ground] {
-        let _ = Command::new("umount").arg("-l").arg(path).status();
-    }
-    assert_eq!(result.unwrap().unwrap().outcome, Outcome::Code(0), "{output}");
+    assert_eq!(exit.outcome, Outcome::Code(0), "{output}");
     assert_eq!(output.split_whitespace().collect::<Vec<_>>(), ["0", "0", "2000000", "65536", "0"]);
-    assert_eq!(on_disk.unwrap(), 0);
-    eventually("nothing is mounted", || {
-        !std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(bundle.dir.path().to_str().unwrap())
-    });
+    assert_eq!(ground.owner_on_disk("made"), 0);
+    drop(ground);
+    let ours = bundle.dir.path().to_str().unwrap();
+    eventually("nothing is mounted", || !std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(ours));
+}
+
+#[test]
+fn the_whole_stack_as_a_user() {
+    let Some(bundle) = Bundle::new("whole", &["true"]) else { return };
+    let ground = Ground::new(&bundle);
+    ground.configure(
+        &bundle,
+        &["/berth-init", "init", "--listen-fd", "3", "--user", "1000:1000", "--cwd", "/home", "--run-dir", "/tmp/run"],
+    );
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    let client = || {
+        let stream = UnixStream::connect(bundle.path("supervisor.sock")).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        Client::new(stream)
+    };
+    let sh = |line: &str| {
+        let mut client = client();
+        client.request(&Request::Exec(sh(line))).unwrap();
+        let output = collect(&mut client);
+        format!("{}{}", output.text(), String::from_utf8_lossy(&output.stderr)).trim().to_owned()
+    };
+    assert_eq!(sh("id -u; pwd; echo mine > file; stat -c %u file"), "1000\n/home\n1000");
+    assert_eq!(ground.owner_on_disk("home/file"), 1000);
+    assert_eq!(sh("/suid-id -u"), "0", "setuid programs work");
+    // The terminal belongs to its user, who can open it by its name.
+    let mut terminal = client();
+    let open = TerminalOpen {
+        argv: Some(["sh", "-c", "echo by name > $(tty); stat -c owner=%u $(tty); read x"].map(str::to_owned).to_vec()),
+        attach: true,
+        ..TerminalOpen::default()
+    };
+    assert!(matches!(terminal.request(&Request::TerminalOpen(open)).unwrap(), Reply::Terminal(_)));
+    let seen = read_until(&mut terminal, "owner=");
+    assert!(seen.contains("by name"), "{seen}");
+    // Files are read as the user.
+    let secret = Request::ReadFile { path: "/proc/1/environ".to_owned(), max_bytes: 10, user: None };
+    assert!(client().request(&secret).is_err(), "process 1 is none of the user's business");
+    let Reply::File(info) = client().request(&Request::Stat { path: "file".to_owned(), user: None }).unwrap() else {
+        panic!("no file")
+    };
+    assert_eq!((info.path.as_str(), info.uid), ("/home/file", 1000));
+    // Nothing of the host's can be seen.
+    assert_eq!(sh("ls /proc | grep -c '^[0-9]' | xargs test 10 -gt && echo few"), "few");
+    assert!(matches!(client().request(&Request::Shutdown { grace_ms: 10_000 }).unwrap(), Reply::Done));
+    assert_eq!(handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap().outcome, Outcome::Code(0));
 }
