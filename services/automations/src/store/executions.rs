@@ -12,6 +12,9 @@ use super::CorruptRow;
 use crate::domain::definition::Definition;
 use crate::domain::progress::Run;
 
+/// Runs of a key that are kept.
+const KEPT_RUNS: i64 = 20;
+
 pub(crate) const fn kind_name(kind: AutomationKind) -> &'static str {
     match kind {
         AutomationKind::Task => "task",
@@ -78,6 +81,17 @@ pub(crate) async fn create(
     .bind(Json(definition))
     .bind(started_by)
     .bind(now)
+    .execute(&mut *conn)
+    .await?;
+    // Old runs, and the output that is kept of them, go when a new one comes.
+    sqlx::query(
+        "DELETE FROM automations.executions WHERE workspace_id = $1 AND reference = $2
+           AND phase NOT IN ('Pending', 'Starting', 'Running', 'Stopping')
+           AND id NOT IN (SELECT id FROM automations.executions WHERE workspace_id = $1 AND reference = $2 ORDER BY id DESC LIMIT $3)",
+    )
+    .bind(workspace)
+    .bind(reference)
+    .bind(KEPT_RUNS)
     .execute(conn)
     .await?;
     Ok(done.rows_affected() > 0)

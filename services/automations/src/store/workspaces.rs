@@ -41,7 +41,8 @@ pub(crate) struct Busy {
     pub(crate) repository: String,
 }
 
-/// Notes what an event says; whether it was news. Instance ids grow with time, so an event of an older instance says nothing.
+/// Notes what an event says; whether it was news. Instance ids grow with time, so an event of an older instance says nothing. An end that api
+/// decides by itself has the version of the last status, so of two events of one version the end counts.
 pub(crate) async fn apply(
     conn: &mut PgConnection,
     event: &InstanceLifecycle,
@@ -54,7 +55,8 @@ pub(crate) async fn apply(
          ON CONFLICT (workspace_id) DO UPDATE SET
            instance_id = EXCLUDED.instance_id, version = EXCLUDED.version, running = EXCLUDED.running,
            first_start = EXCLUDED.first_start, repository = EXCLUDED.repository, updated_at = EXCLUDED.updated_at
-         WHERE (known.instance_id, known.version) < (EXCLUDED.instance_id, EXCLUDED.version)",
+         WHERE (known.instance_id, known.version) < (EXCLUDED.instance_id, EXCLUDED.version)
+           OR (known.instance_id, known.version) = (EXCLUDED.instance_id, EXCLUDED.version) AND known.running AND NOT EXCLUDED.running",
     )
     .bind(event.workspace_id)
     .bind(event.instance_id)

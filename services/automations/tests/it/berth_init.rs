@@ -40,7 +40,16 @@ impl Supervisor {
         std::fs::write(checkout.join(".berth/automations.yaml"), automations).unwrap();
         let listener = UnixListener::bind(folder.path().join("supervisor.sock")).unwrap();
         let child = Command::new("unshare")
-            .args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", "exec 3<&0 0</dev/null; exec \"$@\"", "sh"])
+            .args([
+                "--pid",
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                "sh",
+                "-c",
+                "exec 3<&0 0</dev/null; exec \"$@\"",
+                "sh",
+            ])
             .arg(program)
             .args(["init", "--listen-fd", "3", "--run-dir"])
             .arg(folder.path().join("run"))

@@ -79,3 +79,17 @@ async fn a_workspace_that_cannot_be_reached_for_a_while() {
     service.wait("/tasks/b", AutomationPhase::Succeeded).await;
     assert_eq!((service.workspace.runs("a"), service.workspace.runs("b")), (1, 1));
 }
+
+#[tokio::test]
+async fn old_runs_are_forgotten() {
+    let service = service("tasks:\n  a: {command: echo hi}\n").await;
+    service.instance(1, Phase::Running, true).await;
+    service.file("applied").await;
+    for _ in 0..23 {
+        service.post("/tasks/a/start").await;
+        service.wait("/tasks/a", AutomationPhase::Succeeded).await;
+    }
+    let (kept,): (i64,) =
+        sqlx::query_as("SELECT count(*) FROM automations.executions").fetch_one(&service.database.pool).await.unwrap();
+    assert_eq!((service.workspace.runs("a"), kept), (23, 20));
+}

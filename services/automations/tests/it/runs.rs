@@ -199,7 +199,8 @@ async fn a_workspace_that_does_not_run() {
     assert_eq!(service.list("tasks").await.file.state, "unread");
     service.instance(1, Phase::Running, false).await;
     service.wait("/services/db", AutomationPhase::Running).await;
-    service.instance(1, Phase::Stopping, false).await;
+    // api ends a run by itself: the event has the version of the last status.
+    service.instance(1, Phase::Stopped, false).await;
     let db = service.wait("/services/db", AutomationPhase::Stopped).await;
     assert_eq!(db.reason, "the workspace stopped");
     let answer = service.post("/tasks/prepare/start").await;
@@ -207,6 +208,7 @@ async fn a_workspace_that_does_not_run() {
     assert_eq!(service.post("/automations/reload").await.status, 409);
     assert_eq!(service.post("/services/db/stop").await.status, 202);
     // An old word does not wake it.
+    service.instance(1, Phase::Stopping, false).await;
     service.instance(1, Phase::Running, false).await;
     service.instance(0, Phase::Running, false).await;
     service.instance(2, Phase::Pending, false).await;

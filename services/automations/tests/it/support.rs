@@ -81,7 +81,8 @@ pub(crate) async fn service_with(files: &[(&str, &str)]) -> Service {
     let workspace = Workspace::new(files);
     let node = workspace.router();
     let automations = build(&database, &node);
-    let mut service = Service { automations, workspace, node, database, shutdown: CancellationToken::new(), jobs: None };
+    let mut service =
+        Service { automations, workspace, node, database, shutdown: CancellationToken::new(), jobs: None };
     service.run();
     service
 }
@@ -132,7 +133,8 @@ impl Service {
             version: match phase {
                 Phase::Pending => 1,
                 Phase::Running => 5,
-                _ => 9,
+                Phase::Stopped => 5,
+                _ => 4,
             },
         };
         let mut transaction = self.database.pool.begin().await.unwrap();

@@ -12,7 +12,7 @@ use crate::store::workspaces;
 
 /// List the tasks of a workspace, each with its newest run, and what the automations file said.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/tasks", operation_id = "listTasks", tag = "automations",
+    get, path = "/api/v1/workspaces/{workspace}/tasks", operation_id = "list_tasks", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
         (status = 200, description = "Tasks.", body = AutomationList),
@@ -30,7 +30,7 @@ pub(crate) async fn tasks(
 
 /// List the services of a workspace, each with its newest run, and what the automations file said.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/services", operation_id = "listServices", tag = "automations",
+    get, path = "/api/v1/workspaces/{workspace}/services", operation_id = "list_services", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
         (status = 200, description = "Services.", body = AutomationList),

@@ -35,7 +35,7 @@ pub(crate) struct LogsQuery {
 
 /// Output of a task's newest run.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/logs", operation_id = "taskLogs", tag = "automations",
+    get, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/logs", operation_id = "task_logs", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task."), LogsQuery),
     responses(
         (status = 200, description = "What the command wrote.", content_type = "text/plain", body = String),
@@ -54,7 +54,7 @@ pub(crate) async fn task(
 
 /// Output of a service's newest run.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/services/{reference}/logs", operation_id = "serviceLogs", tag = "automations",
+    get, path = "/api/v1/workspaces/{workspace}/services/{reference}/logs", operation_id = "service_logs", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service."), LogsQuery),
     responses(
         (status = 200, description = "What the command wrote.", content_type = "text/plain", body = String),

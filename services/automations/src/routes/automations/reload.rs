@@ -11,7 +11,7 @@ use crate::store::workspaces;
 
 /// Read the automations file of a running workspace again. No trigger fires, and what runs goes on as it was.
 #[utoipa::path(
-    post, path = "/api/v1/workspaces/{workspace}/automations/reload", operation_id = "reloadAutomations", tag = "automations",
+    post, path = "/api/v1/workspaces/{workspace}/automations/reload", operation_id = "reload_automations", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
         (status = 202, description = "It will be read; the list of tasks says what came of it."),

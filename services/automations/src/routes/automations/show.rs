@@ -10,7 +10,7 @@ use crate::routes::access::Caller;
 
 /// Show a task with its newest run.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/tasks/{reference}", operation_id = "showTask", tag = "automations",
+    get, path = "/api/v1/workspaces/{workspace}/tasks/{reference}", operation_id = "show_task", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
     responses(
         (status = 200, description = "The task.", body = Automation),
@@ -28,7 +28,7 @@ pub(crate) async fn task(
 
 /// Show a service with its newest run.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/services/{reference}", operation_id = "showService", tag = "automations",
+    get, path = "/api/v1/workspaces/{workspace}/services/{reference}", operation_id = "show_service", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
     responses(
         (status = 200, description = "The service.", body = Automation),

@@ -17,7 +17,7 @@ use crate::store::{executions, workspaces};
 
 /// Run a task, and before it what it depends on and is not done yet. Nothing happens when it is under way.
 #[utoipa::path(
-    post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/start", operation_id = "startTask", tag = "automations",
+    post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/start", operation_id = "start_task", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
     responses(
         (status = 202, description = "It will run.", body = Automation),
@@ -36,7 +36,7 @@ pub(crate) async fn task(
 
 /// Start a service, and before it what it depends on and is not done yet. Nothing happens when it is under way.
 #[utoipa::path(
-    post, path = "/api/v1/workspaces/{workspace}/services/{reference}/start", operation_id = "startService", tag = "automations",
+    post, path = "/api/v1/workspaces/{workspace}/services/{reference}/start", operation_id = "start_service", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
     responses(
         (status = 202, description = "It will start.", body = Automation),

@@ -12,7 +12,7 @@ use crate::store::{executions, workspaces};
 
 /// Stop a task. Nothing happens when it does not run.
 #[utoipa::path(
-    post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/stop", operation_id = "stopTask", tag = "automations",
+    post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/stop", operation_id = "stop_task", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
     responses(
         (status = 202, description = "It will stop.", body = Automation),
@@ -30,7 +30,7 @@ pub(crate) async fn task(
 
 /// Stop a service. Nothing happens when it does not run.
 #[utoipa::path(
-    post, path = "/api/v1/workspaces/{workspace}/services/{reference}/stop", operation_id = "stopService", tag = "automations",
+    post, path = "/api/v1/workspaces/{workspace}/services/{reference}/stop", operation_id = "stop_service", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
     responses(
         (status = 202, description = "It will stop.", body = Automation),

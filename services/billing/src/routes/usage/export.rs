@@ -38,7 +38,7 @@ const COLUMNS: [&str; 13] = [
 #[utoipa::path(
     get,
     path = "/api/v1/usage.csv",
-    operation_id = "exportUsage",
+    operation_id = "export_usage",
     tag = "usage",
     params(UsageQuery),
     responses(

@@ -25,7 +25,7 @@ struct Position {
 #[utoipa::path(
     get,
     path = "/api/v1/usage",
-    operation_id = "listUsage",
+    operation_id = "list_usage",
     tag = "usage",
     params(UsageQuery, PageQuery),
     responses(

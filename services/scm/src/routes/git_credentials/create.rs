@@ -14,7 +14,7 @@ use crate::State as Service;
 #[utoipa::path(
     post,
     path = "/api/v1/git-credentials",
-    operation_id = "createGitCredential",
+    operation_id = "create_git_credential",
     tag = "git credentials",
     request_body = CreateGitCredential,
     responses(

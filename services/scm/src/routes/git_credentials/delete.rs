@@ -13,7 +13,7 @@ use crate::store::credentials;
 #[utoipa::path(
     delete,
     path = "/api/v1/git-credentials/{credential}",
-    operation_id = "deleteGitCredential",
+    operation_id = "delete_git_credential",
     tag = "git credentials",
     params(("credential" = String, Path, description = "Id, `host` or `host:port`.")),
     responses(

@@ -13,7 +13,7 @@ use crate::store::credentials;
 #[utoipa::path(
     get,
     path = "/api/v1/git-credentials",
-    operation_id = "listGitCredentials",
+    operation_id = "list_git_credentials",
     tag = "git credentials",
     params(PageQuery),
     responses(
