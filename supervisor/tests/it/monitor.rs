@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use berth_sandbox::monitor::{MonitorError, MonitorHandle, Outcome, Spec, adopt, spawn};
-use berth_supervisor_protocol::client::Client;
-use berth_supervisor_protocol::{Reply, Request, TerminalOpen};
+use berth_supervisor_protocol::client::{Client, ClientError};
+use berth_supervisor_protocol::{ErrorCode, Exec, ExitStatus, Reply, Request, TerminalOpen};
 use serde_json::{Value, json};
 
 use crate::harness::{berth_init, collect, eventually, read_until, sh, skip_unless_root};
@@ -375,4 +375,36 @@ fn the_whole_stack_as_a_user() {
     assert_eq!(sh("ls /proc | grep -c '^[0-9]' | xargs test 10 -gt && echo few"), "few");
     assert!(matches!(client().request(&Request::Shutdown { grace_ms: 10_000 }).unwrap(), Reply::Done));
     assert_eq!(handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap().outcome, Outcome::Code(0));
+}
+
+#[test]
+fn a_workspace_at_its_limits_can_still_be_talked_to() {
+    let Some(bundle) = Bundle::new("limits", &["true"]) else { return };
+    let mut config = bundle.config(&["/berth-init", "init", "--listen-fd", "3"]);
+    config["linux"]["resources"] = json!({"memory": {"limit": 64 * 1024 * 1024}, "pids": {"limit": 30}});
+    std::fs::write(bundle.path("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    let listener = bundle.listener();
+    let mut handle = bundle.start(&listener);
+    handle.wait_started(TIMEOUT, |_| {}).unwrap();
+    let client = || {
+        let stream = UnixStream::connect(bundle.path("supervisor.sock")).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        Client::new(stream)
+    };
+    // Memory: the kernel takes the program, not process 1.
+    let mut eater = client();
+    eater.request(&Request::Exec(sh("exec tail /dev/zero"))).unwrap();
+    assert_eq!(collect(&mut eater).status, ExitStatus::Signal(9));
+    // Processes: a fork bomb that ignores SIGTERM.
+    let mut bomb = client();
+    let argv = ["bash", "-c", "trap '' TERM HUP; while :; do sleep 1000 & done"].map(str::to_owned).to_vec();
+    bomb.request(&Request::Exec(Exec { argv, ..Exec::default() })).unwrap();
+    eventually("no process can be had", || {
+        let refused = client().request(&Request::Exec(sh("true")));
+        matches!(refused, Err(ClientError::Refused { code: ErrorCode::LimitReached, message }) if message.contains("limit"))
+    });
+    assert!(matches!(client().request(&Request::Hello).unwrap(), Reply::Hello(_)));
+    assert!(matches!(client().request(&Request::Shutdown { grace_ms: 500 }).unwrap(), Reply::Done));
+    let exit = handle.wait_exit(TIMEOUT, || 1).unwrap().unwrap();
+    assert_eq!((exit.outcome, exit.oom_killed), (Outcome::Code(0), true));
 }
