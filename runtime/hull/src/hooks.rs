@@ -67,7 +67,8 @@ fn run_one(kind: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
         let _ = stdin.write_all(state);
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| fail("no process id".to_owned()))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::os(Code::Hook, format!("{kind} {}", hook.path), e))?;
+    let pidfd =
+        pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::os(Code::Hook, format!("{kind} {}", hook.path), e))?;
     let deadline = hook.timeout.and_then(|t| u32::try_from(t).ok()).map(|t| Deadline::after_ms(t.saturating_mul(1000)));
     let mut output = Vec::new();
     let finished = follow(reader.as_fd(), pidfd.as_fd(), deadline, &mut output)

@@ -10,8 +10,8 @@ mod log;
 mod process;
 mod rootfs;
 pub mod seccomp;
-pub mod spec;
 mod socket;
+pub mod spec;
 mod time;
 mod timeline;
 

@@ -32,6 +32,7 @@ pub(crate) fn open(path: &str) -> Result<()> {
 
 /// Records that a phase is over. Nothing happens unless recording was asked for.
 pub(crate) fn mark(phase: &str) {
+    crate::log::debug(phase);
     CURRENT.with(|c| {
         if let Some(timeline) = c.borrow().as_ref() {
             let now = monotonic().saturating_sub(timeline.begin);

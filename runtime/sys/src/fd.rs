@@ -51,7 +51,7 @@ pub fn place(from: BorrowedFd<'_>, to: RawFd) -> Result<(), Errno> {
 ///
 /// For a process that was just cloned and never returns to the frames that own the others: locks and directories of
 /// its creator must not live on in it.
-pub fn close_except(keep: &mut Vec<RawFd>) -> Result<(), Errno> {
+pub fn close_except(keep: &mut [RawFd]) -> Result<(), Errno> {
     keep.sort_unstable();
     let mut first = 3u32;
     for fd in keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= 3) {

@@ -24,8 +24,6 @@ pub(super) enum Value {
     I64(i64),
     Bytes(Vec<u8>),
     U32s(Vec<u32>),
-    /// `a(ss)`.
-    Pairs(Vec<(String, String)>),
     Texts(Vec<String>),
 }
 
@@ -40,7 +38,6 @@ impl Value {
             Self::I64(_) => "x",
             Self::Bytes(_) => "ay",
             Self::U32s(_) => "au",
-            Self::Pairs(_) => "a(ss)",
             Self::Texts(_) => "as",
         }
     }
@@ -54,7 +51,7 @@ pub(super) struct Writer {
 
 impl Writer {
     fn align(&mut self, to: usize) {
-        while self.out.len() % to != 0 {
+        while !self.out.len().is_multiple_of(to) {
             self.out.push(0);
         }
     }
@@ -106,13 +103,6 @@ impl Writer {
             Value::Bytes(bytes) => self.array(1, |w| w.out.extend_from_slice(bytes)),
             Value::U32s(list) => self.array(4, |w| list.iter().for_each(|n| w.u32(*n))),
             Value::Texts(list) => self.array(4, |w| list.iter().for_each(|t| w.text(t))),
-            Value::Pairs(list) => self.array(8, |w| {
-                for (a, b) in list {
-                    w.align(8);
-                    w.text(a);
-                    w.text(b);
-                }
-            }),
         }
     }
 
@@ -162,11 +152,19 @@ impl Bus {
             })?
         };
         let socket = socket::connect(&path).map_err(|e| {
-            Error::os(Code::Systemd, format!("cannot connect to {path}"), e).hint("is systemd with dbus running here? --cgroup-manager=cgroupfs needs neither")
+            Error::os(Code::Systemd, format!("cannot connect to {path}"), e)
+                .hint("is systemd with dbus running here? --cgroup-manager=cgroupfs needs neither")
         })?;
         let mut bus = Self { socket, serial: 0, deadline: Deadline::after_ms(milliseconds) };
         bus.authenticate()?;
-        bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", "", Writer::default())?;
+        bus.call(
+            "org.freedesktop.DBus",
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus",
+            "Hello",
+            "",
+            Writer::default(),
+        )?;
         Ok(bus)
     }
 
@@ -196,7 +194,8 @@ impl Bus {
         let mut filled = 0;
         while filled < length {
             let Some(left) = self.deadline.left() else {
-                return Err(failed("no answer within the deadline").hint("systemd is overloaded or stuck; the container was not started"));
+                return Err(failed("no answer within the deadline")
+                    .hint("systemd is overloaded or stuck; the container was not started"));
             };
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
                 Ok(0) | Err(Errno::INTR) => continue,
@@ -218,8 +217,15 @@ impl Bus {
         if fixed.first() != Some(&b'l') {
             return Err(failed("the bus sends big-endian messages"));
         }
-        let word = |at: usize| fixed.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
-        let size = |n: u32| usize::try_from(n).ok().filter(|n| *n <= MAX_MESSAGE).ok_or_else(|| failed("the bus sends an oversized message"));
+        let word = |at: usize| {
+            fixed.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+        };
+        let size = |n: u32| {
+            usize::try_from(n)
+                .ok()
+                .filter(|n| *n <= MAX_MESSAGE)
+                .ok_or_else(|| failed("the bus sends an oversized message"))
+        };
         let (body, fields) = (size(word(4))?, size(word(12))?);
         let padded = fields.div_ceil(8).saturating_mul(8);
         let header = self.receive(padded)?;
@@ -230,7 +236,15 @@ impl Bus {
     }
 
     /// Calls a method and gives the body of the answer.
-    pub(super) fn call(&mut self, to: &str, path: &str, interface: &str, member: &str, signature: &str, body: Writer) -> Result<Vec<u8>> {
+    pub(super) fn call(
+        &mut self,
+        to: &str,
+        path: &str,
+        interface: &str,
+        member: &str,
+        signature: &str,
+        body: Writer,
+    ) -> Result<Vec<u8>> {
         self.serial = self.serial.saturating_add(1);
         let serial = self.serial;
         let mut w = Writer::default();

@@ -46,7 +46,8 @@ pub(crate) fn rules(configured: &[DeviceRule]) -> Result<Vec<Rule>> {
     for rule in configured {
         out.push(parse(rule)?);
     }
-    let last_allows_all = out.last().is_some_and(|r| r.allow && r.kind == 'a' && r.major.is_none() && r.minor.is_none());
+    let last_allows_all =
+        out.last().is_some_and(|r| r.allow && r.kind == 'a' && r.major.is_none() && r.minor.is_none());
     if !last_allows_all {
         out.extend(ALWAYS.iter().map(|(kind, major, minor, access)| Rule {
             allow: true,
@@ -83,7 +84,10 @@ pub(super) fn apply_v1(dir: &Directory, configured: &[DeviceRule]) -> Result<()>
     let show = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
     let all = rules(configured)?;
     // "deny all" at the beginning repeats itself in most configurations: once is enough.
-    let start = all.iter().rposition(|r| r.kind == 'a' && r.major.is_none() && r.minor.is_none() && r.access.len() == 3).unwrap_or(0);
+    let start = all
+        .iter()
+        .rposition(|r| r.kind == 'a' && r.major.is_none() && r.minor.is_none() && r.access.len() == 3)
+        .unwrap_or(0);
     for rule in all.get(start..).unwrap_or(&[]) {
         let file = if rule.allow { "devices.allow" } else { "devices.deny" };
         if rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access.len() == 3 {
@@ -101,21 +105,25 @@ pub(super) fn apply_v1(dir: &Directory, configured: &[DeviceRule]) -> Result<()>
 
 /// Loads the rules as a program and attaches it to a version 2 cgroup in place of what an earlier call attached.
 pub(crate) fn apply_v2(cgroup: std::os::fd::BorrowedFd<'_>, path: &str, configured: &[DeviceRule]) -> Result<()> {
-    let program = bpf::load_device_program(&assemble(&rules(configured)?))
-        .map_err(|e| Error::os(Code::DeviceFilter, path, e).hint("loading a device program needs CAP_BPF or CAP_SYS_ADMIN"))?;
+    let program = bpf::load_device_program(&assemble(&rules(configured)?)).map_err(|e| {
+        Error::os(Code::DeviceFilter, path, e).hint("loading a device program needs CAP_BPF or CAP_SYS_ADMIN")
+    })?;
     let attached = bpf::device_programs(cgroup).unwrap_or_default();
     // All attached programs must allow, so an update replaces; with several (systemd's among them) each older one goes.
     match attached.as_slice() {
         [] => bpf::attach_device_program(cgroup, program_fd(&program), None).context(Code::DeviceFilter, path),
         [one] => {
             let old = bpf::program_by_id(*one).context(Code::DeviceFilter, path)?;
-            bpf::attach_device_program(cgroup, program_fd(&program), Some(program_fd(&old))).context(Code::DeviceFilter, path)
+            bpf::attach_device_program(cgroup, program_fd(&program), Some(program_fd(&old)))
+                .context(Code::DeviceFilter, path)
         }
         several => {
             bpf::attach_device_program(cgroup, program_fd(&program), None).context(Code::DeviceFilter, path)?;
             for id in several {
                 match bpf::program_by_id(*id) {
-                    Ok(old) => bpf::detach_device_program(cgroup, program_fd(&old)).context(Code::DeviceFilter, path)?,
+                    Ok(old) => {
+                        bpf::detach_device_program(cgroup, program_fd(&old)).context(Code::DeviceFilter, path)?
+                    }
                     Err(Errno::NOENT) => {}
                     Err(e) => return Err(Error::os(Code::DeviceFilter, path, e)),
                 }

@@ -22,8 +22,9 @@ impl Cgroup {
                         return Ok(());
                     }
                     let _ = self.thaw();
-                    return Err(Error::new(Code::Freeze, directory.path.as_str())
-                        .hint("a process inside cannot be stopped now (uninterruptible sleep?); the container runs on"));
+                    return Err(Error::new(Code::Freeze, directory.path.as_str()).hint(
+                        "a process inside cannot be stopped now (uninterruptible sleep?); the container runs on",
+                    ));
                 }
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(Error::os(Code::Freeze, directory.path.as_str(), e)),
@@ -80,7 +81,12 @@ impl Cgroup {
 }
 
 /// Waits until `cgroup.events` has the line; without that file, until `check` holds.
-pub(super) fn wait_event(directory: Option<&Directory>, line: &str, milliseconds: u32, check: &dyn Fn() -> bool) -> Result<bool> {
+pub(super) fn wait_event(
+    directory: Option<&Directory>,
+    line: &str,
+    milliseconds: u32,
+    check: &dyn Fn() -> bool,
+) -> Result<bool> {
     let deadline = Deadline::after_ms(milliseconds);
     let events = match directory {
         Some(d) => match rustix::fs::openat(&d.fd, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {

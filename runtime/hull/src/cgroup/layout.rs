@@ -58,7 +58,7 @@ impl Layout {
 fn is_cgroup2(path: &str) -> bool {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::fs::fstatfs)
-        .is_ok_and(|s| i64::from(s.f_type) == CGROUP2_SUPER_MAGIC)
+        .is_ok_and(|s| s.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 fn own_v2(text: &str) -> String {

@@ -146,11 +146,7 @@ pub(crate) fn plan(layout: &Layout, path: Option<&str>, id: &str) -> Result<Reco
         let own = own.trim_end_matches('/');
         if absolute || own.contains("/..") { inner.clone() } else { format!("{own}{inner}") }
     };
-    let v1 = layout
-        .v1
-        .iter()
-        .map(|h| (h.name.clone(), format!("{MOUNT_POINT}/{}{}", h.name, join(&h.own))))
-        .collect();
+    let v1 = layout.v1.iter().map(|h| (h.name.clone(), format!("{MOUNT_POINT}/{}{}", h.name, join(&h.own)))).collect();
     // The own version 2 group holds processes, so a group with controllers must be beside it, not inside.
     let beside = layout.own_v2.rsplit_once('/').map_or("", |(parent, _)| parent);
     let own_v2 = if layout.unified() { beside } else { layout.own_v2.as_str() };
@@ -215,15 +211,25 @@ impl Cgroup {
             }
         }
         for (name, path) in &record.v1 {
-            let each: &dyn Fn(&str) -> Result<(), Errno> =
-                if name == "cpuset" || name.split(',').any(|c| c == "cpuset") { &cpuset_from_parent } else { &|_| Ok(()) };
+            let each: &dyn Fn(&str) -> Result<(), Errno> = if name == "cpuset" || name.split(',').any(|c| c == "cpuset")
+            {
+                &cpuset_from_parent
+            } else {
+                &|_| Ok(())
+            };
             let directory = out.make(name.clone(), controllers_of(name), path, each)?;
             out.v1.push(directory);
         }
         Ok(out)
     }
 
-    fn make(&self, name: String, controllers: Vec<String>, path: &str, each: &dyn Fn(&str) -> Result<(), Errno>) -> Result<Directory> {
+    fn make(
+        &self,
+        name: String,
+        controllers: Vec<String>,
+        path: &str,
+        each: &dyn Fn(&str) -> Result<(), Errno>,
+    ) -> Result<Directory> {
         let fresh = make_directory(path, each).map_err(|e| {
             let error = Error::os(Code::CgroupCreate, path, e);
             match e {
@@ -307,13 +313,17 @@ impl Cgroup {
             if self.with_controller(controller).is_some() {
                 return Ok(());
             }
-            Err(Error::new(Code::Unsupported, format!("linux.resources.{field}: the {controller} cgroup controller is not available")))
+            Err(Error::new(
+                Code::Unsupported,
+                format!("linux.resources.{field}: the {controller} cgroup controller is not available"),
+            ))
         };
         if resources.memory.as_ref().is_some_and(|m| *m != crate::spec::resources::Memory::default()) {
             missing("memory", "memory")?;
         }
         if let Some(cpu) = &resources.cpu {
-            let sets = cpu.cpus.as_ref().is_some_and(|c| !c.is_empty()) || cpu.mems.as_ref().is_some_and(|m| !m.is_empty());
+            let sets =
+                cpu.cpus.as_ref().is_some_and(|c| !c.is_empty()) || cpu.mems.as_ref().is_some_and(|m| !m.is_empty());
             if sets {
                 missing("cpuset", "cpu.cpus")?;
             }
@@ -357,7 +367,11 @@ impl Cgroup {
             directory.descend(path)?;
             any = true;
         }
-        if any { Ok(()) } else { Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {controller:?}"))) }
+        if any {
+            Ok(())
+        } else {
+            Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {controller:?}")))
+        }
     }
 
     /// Descriptors of the version 1 `tasks` files, by which a process with one thread moves itself without the lock
@@ -403,7 +417,11 @@ impl Cgroup {
             v1: self
                 .v1
                 .iter()
-                .map(|d| cgroupfs::Hierarchy { name: d.name.clone(), controllers: d.controllers.clone(), path: d.path.clone() })
+                .map(|d| cgroupfs::Hierarchy {
+                    name: d.name.clone(),
+                    controllers: d.controllers.clone(),
+                    path: d.path.clone(),
+                })
                 .collect(),
             v2: self.v2.as_ref().map(|d| d.path.clone()),
             namespace,
@@ -473,7 +491,8 @@ impl Cgroup {
             text.lines().any(|l| l.strip_prefix(key).is_some_and(|n| n.trim().parse::<u64>().is_ok_and(|n| n > 0)))
         };
         if let Some(directory) = self.with_controller("memory") {
-            return files::read_text_at(&directory.fd, "memory.oom_control", 4096).is_ok_and(|t| counted(&t, "oom_kill "));
+            return files::read_text_at(&directory.fd, "memory.oom_control", 4096)
+                .is_ok_and(|t| counted(&t, "oom_kill "));
         }
         self.v2
             .as_ref()
@@ -483,7 +502,9 @@ impl Cgroup {
 
     /// Waits until no process is left inside, at most that long.
     pub(crate) fn wait_empty(&self, milliseconds: u32) -> Result<bool> {
-        freeze::wait_event(self.v2.as_ref(), "populated 0", milliseconds, &|| self.processes().is_ok_and(|p| p.is_empty()))
+        freeze::wait_event(self.v2.as_ref(), "populated 0", milliseconds, &|| {
+            self.processes().is_ok_and(|p| p.is_empty())
+        })
     }
 }
 
@@ -511,10 +532,14 @@ impl Directory {
     fn descend(&mut self, path: &str) -> Result<()> {
         for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
             if part == ".." {
-                return Err(Error::new(Code::Usage, format!("--cgroup {path}: it must be below the container's cgroup")));
+                return Err(Error::new(
+                    Code::Usage,
+                    format!("--cgroup {path}: it must be below the container's cgroup"),
+                ));
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            self.fd = rustix::fs::openat(&self.fd, part, flags, Mode::empty()).with(Code::CgroupJoin, || format!("{}/{part}", self.path))?;
+            self.fd = rustix::fs::openat(&self.fd, part, flags, Mode::empty())
+                .with(Code::CgroupJoin, || format!("{}/{part}", self.path))?;
             self.path = format!("{}/{part}", self.path);
         }
         Ok(())
@@ -556,7 +581,12 @@ fn for_each_child(dir: BorrowedFd<'_>, f: &mut dyn FnMut(&str, OwnedFd) -> Resul
         if name == "." || name == ".." {
             continue;
         }
-        match rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
+        match rustix::fs::openat(
+            dir,
+            name,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+        ) {
             Ok(child) => f(name, child)?,
             Err(Errno::NOENT | Errno::NODEV) => {}
             Err(e) => return Err(e),

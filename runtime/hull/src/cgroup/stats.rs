@@ -122,7 +122,10 @@ fn number(directory: &Directory, file: &str) -> u64 {
 
 fn flat(directory: &Directory, file: &str) -> BTreeMap<String, u64> {
     let text = directory.read_text(file).unwrap_or_default();
-    text.lines().filter_map(|l| l.split_once(' ')).filter_map(|(k, v)| Some((k.to_owned(), v.trim().parse().ok()?))).collect()
+    text.lines()
+        .filter_map(|l| l.split_once(' '))
+        .filter_map(|(k, v)| Some((k.to_owned(), v.trim().parse().ok()?)))
+        .collect()
 }
 
 /// Reads everything there is.
@@ -152,8 +155,11 @@ fn collect_v1(directory: &Directory, controller: &str, out: &mut Stats) {
         "cpu" => {
             let stat = flat(directory, "cpu.stat");
             let get = |key: &str| stat.get(key).copied().unwrap_or(0);
-            out.cpu.throttling =
-                Throttling { periods: get("nr_periods"), throttled_periods: get("nr_throttled"), throttled_time: get("throttled_time") };
+            out.cpu.throttling = Throttling {
+                periods: get("nr_periods"),
+                throttled_periods: get("nr_throttled"),
+                throttled_time: get("throttled_time"),
+            };
         }
         "cpuacct" => {
             out.cpu.usage.total = number(directory, "cpuacct.usage");
@@ -180,7 +186,8 @@ fn collect_v1(directory: &Directory, controller: &str, out: &mut Stats) {
         }
         "pids" => {
             let limit = number(directory, "pids.max");
-            out.pids = Pids { current: number(directory, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } };
+            out.pids =
+                Pids { current: number(directory, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } };
         }
         "blkio" => {
             out.blkio.io_service_bytes_recursive = blkio_v1(directory, "blkio.throttle.io_service_bytes_recursive");
@@ -196,7 +203,12 @@ fn blkio_v1(directory: &Directory, file: &str) -> Vec<BlkioEntry> {
         let mut parts = line.split_whitespace();
         let (major, minor) = parts.next()?.split_once(':')?;
         let op = parts.next()?.to_owned();
-        Some(BlkioEntry { major: major.parse().ok()?, minor: minor.parse().ok()?, op, value: parts.next()?.parse().ok()? })
+        Some(BlkioEntry {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+            op,
+            value: parts.next()?.parse().ok()?,
+        })
     };
     text.lines().filter_map(line).collect()
 }
@@ -205,9 +217,13 @@ fn collect_v2(directory: &Directory, out: &mut Stats) {
     let stat = flat(directory, "cpu.stat");
     let ns = |key: &str| stat.get(key).copied().unwrap_or(0).saturating_mul(1000);
     let count = |key: &str| stat.get(key).copied().unwrap_or(0);
-    out.cpu.usage = CpuUsage { total: ns("usage_usec"), percpu: Vec::new(), kernel: ns("system_usec"), user: ns("user_usec") };
-    out.cpu.throttling =
-        Throttling { periods: count("nr_periods"), throttled_periods: count("nr_throttled"), throttled_time: ns("throttled_usec") };
+    out.cpu.usage =
+        CpuUsage { total: ns("usage_usec"), percpu: Vec::new(), kernel: ns("system_usec"), user: ns("user_usec") };
+    out.cpu.throttling = Throttling {
+        periods: count("nr_periods"),
+        throttled_periods: count("nr_throttled"),
+        throttled_time: ns("throttled_usec"),
+    };
     let events = flat(directory, "memory.events");
     out.memory.usage = Usage {
         limit: number(directory, "memory.max"),
@@ -254,10 +270,16 @@ fn collect_hugetlb(directory: &Directory, out: &mut Stats) {
     let Ok(dir) = rustix::fs::Dir::read_from(&directory.fd) else { return };
     for entry in dir.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(size) = name.strip_prefix("hugetlb.").and_then(|n| n.strip_suffix(".current")).filter(|s| !s.contains("rsvd")) else {
+        let Some(size) =
+            name.strip_prefix("hugetlb.").and_then(|n| n.strip_suffix(".current")).filter(|s| !s.contains("rsvd"))
+        else {
             continue;
         };
-        let usage = Usage { usage: number(directory, &name), limit: number(directory, &format!("hugetlb.{size}.max")), ..Usage::default() };
+        let usage = Usage {
+            usage: number(directory, &name),
+            limit: number(directory, &format!("hugetlb.{size}.max")),
+            ..Usage::default()
+        };
         out.hugetlb.insert(size.to_owned(), usage);
     }
 }
@@ -299,11 +321,18 @@ impl OomWatch {
     pub(crate) fn new(cgroup: &Cgroup) -> Result<Self> {
         if let Some(directory) = cgroup.with_controller("memory") {
             use std::os::fd::AsRawFd as _;
-            let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context(Code::CgroupRead, "eventfd")?;
-            let control = rustix::fs::openat(&directory.fd, "memory.oom_control", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .with(Code::CgroupRead, || directory.path.clone())?;
+            let event =
+                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context(Code::CgroupRead, "eventfd")?;
+            let control = rustix::fs::openat(
+                &directory.fd,
+                "memory.oom_control",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .with(Code::CgroupRead, || directory.path.clone())?;
             let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
-            files::write_at(&directory.fd, "cgroup.event_control", line.as_bytes()).with(Code::CgroupRead, || directory.path.clone())?;
+            files::write_at(&directory.fd, "cgroup.event_control", line.as_bytes())
+                .with(Code::CgroupRead, || directory.path.clone())?;
             return Ok(Self::V1(event, control));
         }
         let Some(directory) = &cgroup.v2 else { return Ok(Self::None) };
@@ -354,7 +383,10 @@ mod tests {
 
     #[test]
     fn pressure_lines_are_read() {
-        let p = parse_pressure("some avg10=1.50 avg60=0.00 avg300=0.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n").unwrap();
+        let p = parse_pressure(
+            "some avg10=1.50 avg60=0.00 avg300=0.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n",
+        )
+        .unwrap();
         assert!((p.some.avg10 - 1.5).abs() < f64::EPSILON);
         assert_eq!(p.full.total, 7);
     }

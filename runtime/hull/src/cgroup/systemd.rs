@@ -31,13 +31,19 @@ fn names(path: Option<&str>, id: &str, root: bool) -> Result<(String, String)> {
         match parts.as_slice() {
             [slice, prefix, name] => (*slice, *prefix, *name),
             _ => {
-                return Err(Error::new(Code::ConfigInvalid, format!("linux.cgroupsPath {text:?}: with systemd it is slice:prefix:name")));
+                return Err(Error::new(
+                    Code::ConfigInvalid,
+                    format!("linux.cgroupsPath {text:?}: with systemd it is slice:prefix:name"),
+                ));
             }
         }
     };
     let slice = if slice.is_empty() { default_slice } else { slice };
     if !slice.ends_with(".slice") || slice.contains('/') {
-        return Err(Error::new(Code::ConfigInvalid, format!("linux.cgroupsPath: {slice:?} is not the name of a slice")));
+        return Err(Error::new(
+            Code::ConfigInvalid,
+            format!("linux.cgroupsPath: {slice:?} is not the name of a slice"),
+        ));
     }
     let unit = if name.ends_with(".slice") {
         name.to_owned()
@@ -86,7 +92,8 @@ fn resource_properties(resources: &Resources, unified: bool) -> Result<Vec<(Stri
             let period = cpu.period.filter(|p| *p != 0).unwrap_or(100_000);
             // systemd rounds up to 10 ms a second.
             let per_second = u64::try_from(quota).map_or(u64::MAX, |q| q.saturating_mul(1_000_000) / period);
-            let rounded = if per_second == u64::MAX { per_second } else { per_second.div_ceil(10_000).saturating_mul(10_000) };
+            let rounded =
+                if per_second == u64::MAX { per_second } else { per_second.div_ceil(10_000).saturating_mul(10_000) };
             put("CPUQuotaPerSecUSec", rounded);
             if cpu.period.is_some_and(|p| p != 0) {
                 put("CPUQuotaPeriodUSec", period);
@@ -110,7 +117,8 @@ fn resource_properties(resources: &Resources, unified: bool) -> Result<Vec<(Stri
 }
 
 fn bit_mask(list: &str) -> Result<Vec<u8>> {
-    let numbers = parse_list(list).ok_or_else(|| Error::new(Code::ConfigInvalid, format!("{list:?} is not a list of numbers")))?;
+    let numbers = parse_list(list)
+        .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("{list:?} is not a list of numbers")))?;
     let mut mask = vec![0u8; 8];
     for number in numbers {
         let index = usize::try_from(number / 8).unwrap_or(0);
@@ -132,7 +140,8 @@ fn annotated(annotations: &BTreeMap<String, String>) -> Result<Vec<(String, Valu
         if name.len() < 3 || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Err(Error::new(Code::ConfigInvalid, format!("annotation {key}: not the name of a property")));
         }
-        let value = parse_variant(text).ok_or_else(|| Error::new(Code::ConfigInvalid, format!("annotation {key}: cannot read {text:?}")))?;
+        let value = parse_variant(text)
+            .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("annotation {key}: cannot read {text:?}")))?;
         // In seconds for people, in microseconds on the bus.
         match (name.strip_suffix("Sec"), &value) {
             (Some(stem), Value::I32(seconds)) if !stem.ends_with('U') => {
@@ -175,7 +184,12 @@ fn parse_variant(text: &str) -> Option<Value> {
 }
 
 /// Makes the unit around a process and gives its cgroups.
-pub(crate) fn start(record: &Record, pid: i32, resources: &Resources, annotations: &BTreeMap<String, String>) -> Result<Cgroup> {
+pub(crate) fn start(
+    record: &Record,
+    pid: i32,
+    resources: &Resources,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Cgroup> {
     let layout = Layout::detect()?;
     let full = record.unit.as_deref().unwrap_or("");
     let (slice, unit) = split(full);
@@ -224,7 +238,13 @@ fn call_with_unit(bus: &mut Bus, member: &str, unit: &str) -> Result<Vec<u8>> {
 fn adopt(layout: &Layout, unit: &str, pid: i32) -> Result<Cgroup> {
     let file = format!("/proc/{pid}/cgroup");
     let text = files::read_text(&file, 1 << 20).context(Code::CgroupRead, &file)?;
-    let of = |wanted: &str| text.lines().find_map(|l| l.splitn(3, ':').nth(1).filter(|c| *c == wanted).and_then(|_| l.splitn(3, ':').nth(2)));
+    let of = |wanted: &str| {
+        text.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            (controllers == wanted).then_some(path)
+        })
+    };
     let path = of("").filter(|p| *p != "/").or_else(|| of("name=systemd")).unwrap_or("/");
     if path == "/" {
         return Err(Error::new(Code::Systemd, format!("{unit}: the process is in no cgroup of its own")));
@@ -238,7 +258,8 @@ fn adopt(layout: &Layout, unit: &str, pid: i32) -> Result<Cgroup> {
     };
     for (name, path) in &record.v1 {
         super::make_v1(name, path)?;
-        files::write_at(rustix::fs::CWD, &format!("{path}/cgroup.procs"), pid.to_string().as_bytes()).context(Code::CgroupJoin, path)?;
+        files::write_at(rustix::fs::CWD, &format!("{path}/cgroup.procs"), pid.to_string().as_bytes())
+            .context(Code::CgroupJoin, path)?;
     }
     Ok(Cgroup::open(&record))
 }
@@ -291,7 +312,11 @@ mod tests {
 
     #[test]
     fn annotations_become_properties() {
-        let map = [("org.systemd.property.TimeoutStopSec".to_owned(), "5".to_owned()), ("org.systemd.property.After".to_owned(), "['a.service','b.service']".to_owned())].into();
+        let map = [
+            ("org.systemd.property.TimeoutStopSec".to_owned(), "5".to_owned()),
+            ("org.systemd.property.After".to_owned(), "['a.service','b.service']".to_owned()),
+        ]
+        .into();
         let out = annotated(&map).unwrap();
         assert!(out.contains(&("TimeoutStopUSec".to_owned(), Value::U64(5_000_000))));
         assert!(out.contains(&("After".to_owned(), Value::Texts(vec!["a.service".into(), "b.service".into()]))));

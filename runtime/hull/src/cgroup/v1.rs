@@ -117,7 +117,10 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     {
         let used: u64 = dir.read_number("memory.usage_in_bytes")?;
         if used > limit {
-            return Err(Error::new(Code::CgroupWrite, format!("{LIMIT}: {limit} is below the present use of {used} bytes")));
+            return Err(Error::new(
+                Code::CgroupWrite,
+                format!("{LIMIT}: {limit} is below the present use of {used} bytes"),
+            ));
         }
     }
     let limit = memory.limit.filter(|l| *l != 0);

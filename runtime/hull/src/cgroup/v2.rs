@@ -25,8 +25,11 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
         if let Some(network) = &resources.network
             && (network.class_id.is_some() || !network.priorities.is_empty())
         {
-            return Err(Error::new(Code::Unsupported, "linux.resources.network: cgroup version 2 has no network classes")
-                .hint("mark packets by the cgroup's path in nftables instead"));
+            return Err(Error::new(
+                Code::Unsupported,
+                "linux.resources.network: cgroup version 2 has no network classes",
+            )
+            .hint("mark packets by the cgroup's path in nftables instead"));
         }
     }
     for limit in &resources.hugepage_limits {
@@ -35,7 +38,12 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
         dir.write_if_there(&format!("hugetlb.{size}.rsvd.max"), limit.limit)?;
     }
     for (file, value) in &resources.unified {
-        if file.contains('/') || file.starts_with("cgroup.") && file != "cgroup.max.depth" && file != "cgroup.max.descendants" && file != "cgroup.pressure" {
+        if file.contains('/')
+            || file.starts_with("cgroup.")
+                && file != "cgroup.max.depth"
+                && file != "cgroup.max.descendants"
+                && file != "cgroup.pressure"
+        {
             return Err(Error::new(Code::ConfigInvalid, format!("linux.resources.unified: {file:?} is not a limit")));
         }
         for line in value.lines().filter(|l| !l.is_empty()) {
@@ -101,7 +109,10 @@ fn apply_cpu(dir: &Directory, cpu: &Cpu) -> Result<()> {
         dir.write("cpu.max.burst", burst)?;
     }
     if cpu.realtime_runtime.is_some_and(|r| r != 0) || cpu.realtime_period.is_some_and(|p| p != 0) {
-        return Err(Error::new(Code::Unsupported, "linux.resources.cpu.realtimeRuntime and realtimePeriod: cgroup version 2 has no real-time limits"));
+        return Err(Error::new(
+            Code::Unsupported,
+            "linux.resources.cpu.realtimeRuntime and realtimePeriod: cgroup version 2 has no real-time limits",
+        ));
     }
     for (file, value) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
         if let Some(value) = value.as_ref().filter(|v| !v.is_empty()) {
@@ -118,7 +129,12 @@ pub(crate) fn swap_max(limit: Option<i64>, swap: i64) -> Result<String> {
     }
     match limit {
         Some(limit) if limit > 0 && swap >= limit => Ok(swap.saturating_sub(limit).to_string()),
-        _ => Err(Error::new(Code::ConfigInvalid, format!("linux.resources.memory.swap {swap}: it counts memory and swap together, so it needs a limit not above it"))),
+        _ => Err(Error::new(
+            Code::ConfigInvalid,
+            format!(
+                "linux.resources.memory.swap {swap}: it counts memory and swap together, so it needs a limit not above it"
+            ),
+        )),
     }
 }
 
@@ -128,7 +144,10 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     {
         let used: u64 = dir.read_number("memory.current")?;
         if used > limit {
-            return Err(Error::new(Code::CgroupWrite, format!("memory.max: {limit} is below the present use of {used} bytes")));
+            return Err(Error::new(
+                Code::CgroupWrite,
+                format!("memory.max: {limit} is below the present use of {used} bytes"),
+            ));
         }
     }
     let limit = memory.limit.filter(|l| *l != 0);
@@ -148,7 +167,9 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     if let Some(reservation) = memory.reservation.filter(|r| *r != 0) {
         dir.write("memory.low", super::or_max(reservation))?;
     }
-    let refuse = |field: &str| Error::new(Code::Unsupported, format!("linux.resources.memory.{field}: cgroup version 2 does not have it"));
+    let refuse = |field: &str| {
+        Error::new(Code::Unsupported, format!("linux.resources.memory.{field}: cgroup version 2 does not have it"))
+    };
     if memory.kernel_tcp.is_some_and(|k| k != 0) {
         return Err(refuse("kernelTCP"));
     }
@@ -180,7 +201,10 @@ fn apply_io(dir: &Directory, io: &BlockIo) -> Result<()> {
         }
     }
     if io.leaf_weight.is_some_and(|w| w != 0) {
-        return Err(Error::new(Code::Unsupported, "linux.resources.blockIO.leafWeight: cgroup version 2 does not have it"));
+        return Err(Error::new(
+            Code::Unsupported,
+            "linux.resources.blockIO.leafWeight: cgroup version 2 does not have it",
+        ));
     }
     let lists = [
         ("rbps", &io.throttle_read_bps_device),

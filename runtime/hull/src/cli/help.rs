@@ -29,7 +29,9 @@ fn flag_lines(flags: &[Flag]) -> String {
 
 /// Help of the program.
 pub(super) fn overview() -> String {
-    let mut out = format!("hull {VERSION}: an OCI runtime\n\nUSAGE:\n   hull [global options] command [options] [arguments]\n\nCOMMANDS:\n");
+    let mut out = format!(
+        "hull {VERSION}: an OCI runtime\n\nUSAGE:\n   hull [global options] command [options] [arguments]\n\nCOMMANDS:\n"
+    );
     for command in COMMANDS {
         let _ = writeln!(out, "   {:11} {}", command.name, command.about);
     }
@@ -39,7 +41,10 @@ pub(super) fn overview() -> String {
 
 /// Help of a command.
 pub(super) fn command(command: &Command) -> String {
-    let mut out = format!("hull {}: {}\n\nUSAGE:\n   hull {} [options] {}\n", command.name, command.about, command.name, command.usage);
+    let mut out = format!(
+        "hull {}: {}\n\nUSAGE:\n   hull {} [options] {}\n",
+        command.name, command.about, command.name, command.usage
+    );
     if !command.flags.is_empty() {
         let _ = write!(out, "\nOPTIONS:\n{}", flag_lines(command.flags));
     }
@@ -61,8 +66,14 @@ pub(super) fn man(of: Option<&Command>) -> String {
     let mut out = String::new();
     match of {
         None => {
-            let _ = writeln!(out, ".TH HULL 8 \"\" \"hull {VERSION}\"\n.SH NAME\nhull \\- OCI runtime\n.SH SYNOPSIS\n.B hull\n[global options] command [options] [arguments]");
-            let _ = writeln!(out, ".SH DESCRIPTION\nRuns containers as the Open Container Initiative's runtime specification 1.3 describes them.");
+            let _ = writeln!(
+                out,
+                ".TH HULL 8 \"\" \"hull {VERSION}\"\n.SH NAME\nhull \\- OCI runtime\n.SH SYNOPSIS\n.B hull\n[global options] command [options] [arguments]"
+            );
+            let _ = writeln!(
+                out,
+                ".SH DESCRIPTION\nRuns containers as the Open Container Initiative's runtime specification 1.3 describes them."
+            );
             let _ = writeln!(out, ".SH COMMANDS");
             for command in COMMANDS {
                 let _ = writeln!(out, ".TP\n.BR hull\\-{} (8)\n{}", command.name, roff(command.about));
@@ -71,13 +82,22 @@ pub(super) fn man(of: Option<&Command>) -> String {
             man_flags(&mut out, GLOBAL);
         }
         Some(command) => {
-            let _ = writeln!(out, ".TH HULL\\-{} 8 \"\" \"hull {VERSION}\"\n.SH NAME\nhull\\-{} \\- {}", command.name.to_uppercase(), command.name, roff(command.about));
+            let _ = writeln!(
+                out,
+                ".TH HULL\\-{} 8 \"\" \"hull {VERSION}\"\n.SH NAME\nhull\\-{} \\- {}",
+                command.name.to_uppercase(),
+                command.name,
+                roff(command.about)
+            );
             let _ = writeln!(out, ".SH SYNOPSIS\n.B hull {}\n[options] {}", command.name, roff(command.usage));
             if !command.flags.is_empty() {
                 let _ = writeln!(out, ".SH OPTIONS");
                 man_flags(&mut out, command.flags);
             }
-            let _ = writeln!(out, ".SH EXIT STATUS\n0 on success, otherwise 1 (exec: 255); run and exec in the foreground give the program's own status, or 128 plus the signal that ended it.\n.SH SEE ALSO\n.BR hull (8)");
+            let _ = writeln!(
+                out,
+                ".SH EXIT STATUS\n0 on success, otherwise 1 (exec: 255); run and exec in the foreground give the program's own status, or 128 plus the signal that ended it.\n.SH SEE ALSO\n.BR hull (8)"
+            );
         }
     }
     out
@@ -96,19 +116,36 @@ pub(super) fn completion(shell: &str) -> Option<String> {
             out.push_str("_hull() {\n  local cur=${COMP_WORDS[COMP_CWORD]} cmd= i\n  for ((i = 1; i < COMP_CWORD; i++)); do\n    case ${COMP_WORDS[i]} in\n");
             let _ = writeln!(out, "      {}) cmd=${{COMP_WORDS[i]}}; break ;;", names.join("|"));
             out.push_str("    esac\n  done\n  case $cmd in\n");
-            let _ = writeln!(out, "    '') COMPREPLY=($(compgen -W '{} {}' -- \"$cur\")) ;;", names.join(" "), long_flags(GLOBAL));
+            let _ = writeln!(
+                out,
+                "    '') COMPREPLY=($(compgen -W '{} {}' -- \"$cur\")) ;;",
+                names.join(" "),
+                long_flags(GLOBAL)
+            );
             for command in COMMANDS {
                 let ids = if command.takes_id { " $(hull list -q 2>/dev/null)" } else { "" };
-                let _ = writeln!(out, "    {}) COMPREPLY=($(compgen -W \"{}{ids}\" -- \"$cur\")) ;;", command.name, long_flags(command.flags));
+                let _ = writeln!(
+                    out,
+                    "    {}) COMPREPLY=($(compgen -W \"{}{ids}\" -- \"$cur\")) ;;",
+                    command.name,
+                    long_flags(command.flags)
+                );
             }
             out.push_str("  esac\n}\ncomplete -o default -F _hull hull\n");
         }
         "zsh" => {
             out.push_str("#compdef hull\n_hull() {\n  local -a commands\n  commands=(\n");
             for command in COMMANDS {
-                let _ = writeln!(out, "    '{}:{}'", command.name, command.about.replace('\'', "'\\''").replace(':', "\\:"));
+                let _ = writeln!(
+                    out,
+                    "    '{}:{}'",
+                    command.name,
+                    command.about.replace('\'', "'\\''").replace(':', "\\:")
+                );
             }
-            out.push_str("  )\n  if (( CURRENT == 2 )); then _describe command commands; return; fi\n  case $words[2] in\n");
+            out.push_str(
+                "  )\n  if (( CURRENT == 2 )); then _describe command commands; return; fi\n  case $words[2] in\n",
+            );
             for command in COMMANDS {
                 let ids = if command.takes_id { " $(hull list -q 2>/dev/null)" } else { "" };
                 let _ = writeln!(out, "    {}) compadd -- {}{ids} ;;", command.name, long_flags(command.flags));
@@ -122,10 +159,20 @@ pub(super) fn completion(shell: &str) -> Option<String> {
                 let _ = writeln!(out, "complete -c hull -n __fish_use_subcommand -a {} -d '{quoted}'", command.name);
                 for flag in command.flags {
                     let needs = if flag.kind == Kind::Bool { "" } else { " -r" };
-                    let _ = writeln!(out, "complete -c hull -n '__fish_seen_subcommand_from {}' -l {}{needs} -d '{}'", command.name, flag.name, flag.help.replace('\'', "\\'"));
+                    let _ = writeln!(
+                        out,
+                        "complete -c hull -n '__fish_seen_subcommand_from {}' -l {}{needs} -d '{}'",
+                        command.name,
+                        flag.name,
+                        flag.help.replace('\'', "\\'")
+                    );
                 }
                 if command.takes_id {
-                    let _ = writeln!(out, "complete -c hull -n '__fish_seen_subcommand_from {}' -a '(hull list -q 2>/dev/null)'", command.name);
+                    let _ = writeln!(
+                        out,
+                        "complete -c hull -n '__fish_seen_subcommand_from {}' -a '(hull list -q 2>/dev/null)'",
+                        command.name
+                    );
                 }
             }
         }

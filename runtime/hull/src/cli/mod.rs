@@ -83,7 +83,8 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
         timeline::open(path).map_err(fail)?;
     }
     let rest = words.get(used..).unwrap_or(&[]);
-    if rest.iter().take_while(|w| *w != "--").any(|w| w == "--help" || w == "-h") && !command.trailing {
+    let own_words = if command.trailing { 1 } else { rest.len() };
+    if rest.iter().take(own_words).take_while(|w| *w != "--").any(|w| w == "--help" || w == "-h") {
         return print(&help::command(command)).map_err(fail);
     }
     let failure = if command.name == "exec" { 255 } else { 1 };
@@ -104,7 +105,13 @@ fn parse_command(command: &table::Command, rest: &[String]) -> Result<Parsed> {
     let (fewest, most) = command.args;
     if parsed.args.len() < fewest || parsed.args.len() > most {
         let wants = if fewest == most { format!("exactly {fewest}") } else { format!("at least {fewest}") };
-        return Err(Error::new(Code::Usage, format!("hull {}: requires {wants} argument(s): hull {} [options] {}", command.name, command.name, command.usage)));
+        return Err(Error::new(
+            Code::Usage,
+            format!(
+                "hull {}: requires {wants} argument(s): hull {} [options] {}",
+                command.name, command.name, command.usage
+            ),
+        ));
     }
     Ok(parsed)
 }

@@ -33,12 +33,22 @@ pub(crate) const fn switch(name: &'static str, aliases: &'static [&'static str],
 }
 
 /// Makes a flag with a value.
-pub(crate) const fn value(name: &'static str, aliases: &'static [&'static str], value: &'static str, help: &'static str) -> Flag {
+pub(crate) const fn value(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    value: &'static str,
+    help: &'static str,
+) -> Flag {
     Flag { name, aliases, kind: Kind::Value, value, help }
 }
 
 /// Makes a flag that may be given several times.
-pub(crate) const fn list(name: &'static str, aliases: &'static [&'static str], value: &'static str, help: &'static str) -> Flag {
+pub(crate) const fn list(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    value: &'static str,
+    help: &'static str,
+) -> Flag {
     Flag { name, aliases, kind: Kind::List, value, help }
 }
 
@@ -74,7 +84,10 @@ impl Parsed {
     /// A number.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         self.get(name)
-            .map(|text| text.parse().map_err(|_| usage(format!("invalid value {text:?} for flag -{name}: not a number in range"))))
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| usage(format!("invalid value {text:?} for flag -{name}: not a number in range")))
+            })
             .transpose()
     }
 
@@ -145,7 +158,8 @@ fn bundle_of_switches(word: &str, body: &str, flags: &'static [Flag], out: &mut 
     let mut names = Vec::new();
     for letter in body.chars() {
         let text = letter.to_string();
-        let flag = flags.iter().find(|f| f.kind == Kind::Bool && f.aliases.contains(&text.as_str())).ok_or_else(unknown)?;
+        let flag =
+            flags.iter().find(|f| f.kind == Kind::Bool && f.aliases.contains(&text.as_str())).ok_or_else(unknown)?;
         names.push(flag.name);
     }
     out.values.extend(names.into_iter().map(|n| (n, "true".to_owned())));
@@ -156,7 +170,12 @@ fn bundle_of_switches(word: &str, body: &str, flags: &'static [Flag], out: &mut 
 mod tests {
     use super::*;
 
-    const FLAGS: &[Flag] = &[switch("tty", &["t"], ""), switch("detach", &["d"], ""), value("bundle", &["b"], "PATH", ""), list("env", &["e"], "", "")];
+    const FLAGS: &[Flag] = &[
+        switch("tty", &["t"], ""),
+        switch("detach", &["d"], ""),
+        value("bundle", &["b"], "PATH", ""),
+        list("env", &["e"], "", ""),
+    ];
 
     fn words(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()

@@ -28,7 +28,8 @@ impl Bundle {
         let path = absolute(path)?;
         let file = format!("{path}/config.json");
         let json = files::read_at(CWD, &file, CONFIG_LIMIT).context(Code::ConfigRead, &file)?;
-        let spec: Spec = serde_json::from_slice(&json).map_err(|e| Error::new(Code::ConfigInvalid, format!("{file}: {e}")))?;
+        let spec: Spec =
+            serde_json::from_slice(&json).map_err(|e| Error::new(Code::ConfigInvalid, format!("{file}: {e}")))?;
         let bundle = Self { path, spec, json };
         check(&bundle.spec)?;
         Ok(bundle)
@@ -55,7 +56,11 @@ pub(crate) fn absolute(path: &str) -> Result<String> {
     }
     let cwd = rustix::process::getcwd(Vec::new()).context(Code::ConfigRead, "working directory")?;
     let cwd = cwd.to_string_lossy();
-    Ok(if path.is_empty() || path == "." { cwd.into_owned() } else { format!("{cwd}/{path}").trim_end_matches('/').to_owned() })
+    Ok(if path.is_empty() || path == "." {
+        cwd.into_owned()
+    } else {
+        format!("{cwd}/{path}").trim_end_matches('/').to_owned()
+    })
 }
 
 fn invalid(what: impl Into<String>) -> Error {
@@ -133,7 +138,8 @@ pub(crate) fn check_process(process: &Process) -> Result<()> {
 
 fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
     let has = |kind| linux.namespaces.iter().any(|n| n.r#type == kind);
-    let makes = |kind| linux.namespaces.iter().any(|n| n.r#type == kind && n.path.as_ref().is_none_or(String::is_empty));
+    let makes =
+        |kind| linux.namespaces.iter().any(|n| n.r#type == kind && n.path.as_ref().is_none_or(String::is_empty));
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         if linux.namespaces.iter().take(index).any(|other| other.r#type == namespace.r#type) {
             return Err(invalid(format!("linux.namespaces: {:?} is given twice", namespace.r#type)));
@@ -145,7 +151,8 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
     if makes(NamespaceType::User) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
         return Err(invalid("a new user namespace needs linux.uidMappings and linux.gidMappings"));
     }
-    if !has(NamespaceType::User) && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty()) {
+    let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+    if mapped && !has(NamespaceType::User) {
         return Err(invalid("linux.uidMappings and gidMappings need a user namespace"));
     }
     if !linux.time_offsets.is_empty() && !makes(NamespaceType::Time) {
@@ -167,7 +174,9 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
     if !has(NamespaceType::Mount) {
         let masks = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
         if !spec.mounts.is_empty() || masks {
-            return Err(invalid("mounts, maskedPaths and readonlyPaths need a mount namespace: they would change the host's mounts"));
+            return Err(invalid(
+                "mounts, maskedPaths and readonlyPaths need a mount namespace: they would change the host's mounts",
+            ));
         }
         if spec.root.as_ref().is_some_and(|r| r.readonly) {
             return Err(invalid("root.readonly needs a mount namespace"));
@@ -200,7 +209,8 @@ mod tests {
 
     #[test]
     fn mounts_without_a_mount_namespace_are_refused() {
-        let spec: Spec = serde_json::from_str(r#"{"ociVersion":"1.0.0","mounts":[{"destination":"/x"}],"linux":{}}"#).unwrap();
+        let spec: Spec =
+            serde_json::from_str(r#"{"ociVersion":"1.0.0","mounts":[{"destination":"/x"}],"linux":{}}"#).unwrap();
         assert!(check(&spec).unwrap_err().to_string().contains("mount namespace"));
     }
 }

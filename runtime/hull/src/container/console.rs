@@ -46,12 +46,14 @@ pub(crate) fn open_inside(devpts: Option<&OwnedFd>, root: &Root, process: &Proce
     .context(Code::Console, "ptmx")?;
     let terminal = from_master(master, process)?;
     if let Ok(dev) = root.open_no_symlinks("/dev") {
-        let make = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let make =
+            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
         let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Never through a link of the image (CVE-2026-88264).
         let target = match rustix::fs::openat(&dev, "console", path, Mode::empty()) {
             Ok(fd) => fd,
-            Err(_) => rustix::fs::openat(&dev, "console", make, Mode::from_raw_mode(0o600)).context(Code::Console, "/dev/console")?,
+            Err(_) => rustix::fs::openat(&dev, "console", make, Mode::from_raw_mode(0o600))
+                .context(Code::Console, "/dev/console")?,
         };
         let stat = rustix::fs::fstat(&target).context(Code::Console, "/dev/console")?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
@@ -74,7 +76,9 @@ pub(crate) fn open_on_host(process: &Process) -> Result<Terminal> {
 /// Hands the master out.
 pub(crate) fn send(to: &TerminalTo, master: &OwnedFd, sync: impl AsFd) -> Result<()> {
     match to {
-        TerminalTo::Socket(socket) => socket::send_with_fd(socket, b"/dev/ptmx", master).context(Code::Console, "console socket"),
+        TerminalTo::Socket(socket) => {
+            socket::send_with_fd(socket, b"/dev/ptmx", master).context(Code::Console, "console socket")
+        }
         TerminalTo::Runtime => {
             let copy = rustix::io::fcntl_dupfd_cloexec(master, 3).context(Code::Console, "master")?;
             sync::send(sync, &Message::Terminal(copy)).context(Code::Console, "runtime")

@@ -14,7 +14,7 @@ use super::init::{self, Gate, Plan, TerminalTo};
 use super::namespaces::Namespaces;
 use super::store::{self, Entry, Stage, State};
 use super::sync::{self, Message};
-use super::{idmap, maps, netdev, prepare_launch};
+use super::{idmap, maps, netdev, notify_socket, prepare_launch};
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
@@ -128,7 +128,9 @@ fn create_in(
     let own_pid = rustix::process::getpid().as_raw_pid();
     let record = match options.driver {
         Driver::Disabled => cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() },
-        Driver::Cgroupfs => cgroup::plan(&cgroup::layout::Layout::detect()?, linux.cgroups_path.as_deref(), &options.id)?,
+        Driver::Cgroupfs => {
+            cgroup::plan(&cgroup::layout::Layout::detect()?, linux.cgroups_path.as_deref(), &options.id)?
+        }
         Driver::Systemd => cgroup::systemd::plan(linux.cgroups_path.as_deref(), &options.id)?,
     };
     let mut state = State {
@@ -184,7 +186,8 @@ struct Wanted {
 }
 
 fn make_cgroup(state: &mut State, resources: Option<&crate::spec::Resources>, undo: &mut Undo) -> Result<()> {
-    let cgroup = if state.cgroup.driver == Driver::Disabled { Cgroup::disabled() } else { Cgroup::create(&state.cgroup)? };
+    let cgroup =
+        if state.cgroup.driver == Driver::Disabled { Cgroup::disabled() } else { Cgroup::create(&state.cgroup)? };
     let cgroup = undo.cgroup.insert(cgroup);
     if cgroup.driver == Driver::Disabled {
         return Ok(());
@@ -198,7 +201,9 @@ fn make_cgroup(state: &mut State, resources: Option<&crate::spec::Resources>, un
 fn apply_devices(cgroup: &Cgroup, resources: Option<&crate::spec::Resources>) -> Result<()> {
     match cgroup.apply_devices(resources) {
         // Without root the kernel keeps devices away by itself: nodes cannot be made in a user namespace.
-        Err(e) if !rustix::process::geteuid().is_root() && matches!(e.errno(), Some(Errno::PERM | Errno::ACCESS)) => Ok(()),
+        Err(e) if !rustix::process::geteuid().is_root() && matches!(e.errno(), Some(Errno::PERM | Errno::ACCESS)) => {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -218,7 +223,13 @@ fn make_plan<'a>(
     } else {
         RootSource::Path(bundle.rootfs()?)
     };
-    let mounts = mounts::prepare(&bundle.spec.mounts, &bundle.path, early)?;
+    let mut mounts = mounts::prepare(&bundle.spec.mounts, &bundle.path, early)?;
+    let mut extra_env = Vec::new();
+    if notify_socket::outer().is_some() && namespaces.makes(NamespaceType::Mount) {
+        let (mount, variable) = notify_socket::prepare(&undo.entry.path)?;
+        mounts.extend(mounts::prepare(&[mount], &bundle.path, early)?);
+        extra_env.push(variable);
+    }
     let bind_devices = namespaces.user() || !root_rights;
     let dev_is_bound = mounts.iter().any(|m| m.destination == "/dev" && m.options.bind);
     let nodes = devices::prepare(&linux.devices, bind_devices && !dev_is_bound)?;
@@ -230,15 +241,22 @@ fn make_plan<'a>(
     let entrances = undo.cgroup.as_ref().map_or_else(|| Ok(Vec::new()), Cgroup::entrances)?;
     let hooks = bundle.spec.hooks.as_ref();
     let any_hook = hooks.is_some_and(|h: &Hooks| {
-        !(h.prestart.is_empty() && h.create_runtime.is_empty() && h.create_container.is_empty() && h.start_container.is_empty())
+        !(h.prestart.is_empty()
+            && h.create_runtime.is_empty()
+            && h.create_container.is_empty()
+            && h.start_container.is_empty())
     });
     let keyring = if options.no_new_keyring {
         None
     } else {
-        Some(CString::new(format!("_ses.{}", options.id)).map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?)
+        Some(
+            CString::new(format!("_ses.{}", options.id))
+                .map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?,
+        )
     };
     let mut launch = prepare_launch(&bundle.spec, process, namespaces.user())?;
     launch.keyring = keyring;
+    launch.extra_env = extra_env;
     launch.preserve_fds = options.preserve_fds.saturating_add(options.listen_fds.unwrap_or(0));
     launch.listen_fds = options.listen_fds;
     let wait_for_runtime = any_hook
@@ -269,6 +287,7 @@ fn make_plan<'a>(
         gate,
         no_pivot: options.no_pivot,
         wait_for_runtime,
+        in_cgroup: options.driver != Driver::Disabled,
         moved_by_systemd: options.driver == Driver::Systemd,
         undumpable: root_rights,
     })
@@ -278,8 +297,12 @@ fn terminal_target(options: &CreateOptions, process: &Process) -> Result<Option<
     match (process.terminal, &options.console_socket) {
         (true, Some(path)) => Ok(Some(TerminalTo::Socket(socket::connect(path).context(Code::Socket, path)?))),
         (true, None) if options.foreground => Ok(Some(TerminalTo::Runtime)),
-        (true, None) => Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket")),
-        (false, Some(_)) => Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty")),
+        (true, None) => {
+            Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket"))
+        }
+        (false, Some(_)) => {
+            Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty"))
+        }
         (false, None) => Ok(None),
     }
 }
@@ -412,7 +435,8 @@ impl Parent {
     }
 
     fn go(&self) -> Result<()> {
-        sync::send(&self.sync, &Message::Go { pid: self.pid, set_groups: self.set_groups }).context(Code::Internal, "sync")
+        sync::send(&self.sync, &Message::Go { pid: self.pid, set_groups: self.set_groups })
+            .context(Code::Internal, "sync")
     }
 }
 
@@ -438,18 +462,32 @@ pub(crate) fn set_outside(pid: i32, process: &Process) -> Result<()> {
 
 /// Why the process ended without a word.
 fn death(undo: &Undo) -> Error {
-    let status = undo.pidfd.as_ref().and_then(|fd| waitid(WaitId::PidFd(fd.as_fd()), WaitIdOptions::EXITED).ok().flatten());
+    let status =
+        undo.pidfd.as_ref().and_then(|fd| waitid(WaitId::PidFd(fd.as_fd()), WaitIdOptions::EXITED).ok().flatten());
     let text = match status.as_ref().and_then(rustix::process::WaitIdStatus::terminating_signal) {
         Some(9) => "killed".to_owned(),
         Some(signal) => format!("signal {signal}"),
-        None => status.and_then(|s| s.exit_status()).map_or_else(|| "no status".to_owned(), |code| format!("status {code}")),
+        None => {
+            status.and_then(|s| s.exit_status()).map_or_else(|| "no status".to_owned(), |code| format!("status {code}"))
+        }
     };
     let error = Error::new(Code::InitDied, text);
     let killed_by_memory = undo.cgroup.as_ref().is_some_and(Cgroup::had_oom_kill);
-    if killed_by_memory { error.hint("it ran out of memory: linux.resources.memory.limit is too small to start") } else { error }
+    if killed_by_memory {
+        error.hint("it ran out of memory: linux.resources.memory.limit is too small to start")
+    } else {
+        error
+    }
 }
 
-fn finish(options: &CreateOptions, bundle: &Bundle, process: &Process, state: &mut State, parent: &Parent, undo: &Undo) -> Result<()> {
+fn finish(
+    options: &CreateOptions,
+    bundle: &Bundle,
+    process: &Process,
+    state: &mut State,
+    parent: &Parent,
+    undo: &Undo,
+) -> Result<()> {
     if let (Some(cgroup), Some(resources)) = (&undo.cgroup, &bundle.linux().resources) {
         cgroup.apply_pids(resources)?;
     }
@@ -472,15 +510,22 @@ fn finish(options: &CreateOptions, bundle: &Bundle, process: &Process, state: &m
 pub(crate) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
     let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
     let dir = if dir.is_empty() { "/" } else { dir };
-    rustix::fs::open(dir, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .and_then(|dir| {
-            let temporary = format!(".{name}.{}", rustix::process::getpid().as_raw_pid());
-            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CREATE | rustix::fs::OFlags::TRUNC | rustix::fs::OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(&dir, temporary.as_str(), flags, rustix::fs::Mode::from_raw_mode(0o644))?;
-            files::write_all(&fd, pid.to_string().as_bytes())?;
-            rustix::fs::renameat(&dir, temporary.as_str(), &dir, name)
-        })
-        .with(Code::Output, || format!("pid file {path}"))
+    rustix::fs::open(
+        dir,
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .and_then(|dir| {
+        let temporary = format!(".{name}.{}", rustix::process::getpid().as_raw_pid());
+        let flags = rustix::fs::OFlags::WRONLY
+            | rustix::fs::OFlags::CREATE
+            | rustix::fs::OFlags::TRUNC
+            | rustix::fs::OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, temporary.as_str(), flags, rustix::fs::Mode::from_raw_mode(0o644))?;
+        files::write_all(&fd, pid.to_string().as_bytes())?;
+        rustix::fs::renameat(&dir, temporary.as_str(), &dir, name)
+    })
+    .with(Code::Output, || format!("pid file {path}"))
 }
 
 /// Lets a created container's process run its program; the answer is the end of the channel (by execve) or an error.

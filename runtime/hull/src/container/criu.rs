@@ -68,7 +68,10 @@ impl Options {
     }
 
     fn common(&self, command: &str, log: &str) -> Result<Vec<String>> {
-        let mut out: Vec<String> = [command, "--images-dir", &self.image, "--work-dir", self.work(), "--log-file", log, "-v4"].map(str::to_owned).to_vec();
+        let mut out: Vec<String> =
+            [command, "--images-dir", &self.image, "--work-dir", self.work(), "--log-file", log, "-v4"]
+                .map(str::to_owned)
+                .to_vec();
         let mut flag = |on: bool, name: &str| {
             if on {
                 out.push(name.to_owned());
@@ -92,7 +95,10 @@ impl Options {
         if let Some(mode) = &self.cgroups_mode
             && !matches!(mode.as_str(), "soft" | "full" | "strict" | "ignore")
         {
-            return Err(Error::new(Code::Usage, format!("--manage-cgroups-mode {mode:?}: soft, full, strict or ignore")));
+            return Err(Error::new(
+                Code::Usage,
+                format!("--manage-cgroups-mode {mode:?}: soft, full, strict or ignore"),
+            ));
         }
         Ok(out)
     }
@@ -108,7 +114,10 @@ fn external(spec: &Spec) -> Result<Vec<(String, String)>> {
         }
         let destination = crate::rootfs::resolve::clean(&mount.destination);
         if destination.contains([']', '[', ':', '\n']) {
-            return Err(Error::new(Code::Checkpoint, format!("mount {destination}: CRIU cannot name a path with brackets or colons")));
+            return Err(Error::new(
+                Code::Checkpoint,
+                format!("mount {destination}: CRIU cannot name a path with brackets or colons"),
+            ));
         }
         out.push((destination, mount.source.clone().unwrap_or_default()));
     }
@@ -116,7 +125,14 @@ fn external(spec: &Spec) -> Result<Vec<(String, String)>> {
 }
 
 fn joined_network(spec: &Spec) -> Option<&str> {
-    spec.linux.as_ref()?.namespaces.iter().find(|n| n.r#type == NamespaceType::Network)?.path.as_deref().filter(|p| !p.is_empty())
+    spec.linux
+        .as_ref()?
+        .namespaces
+        .iter()
+        .find(|n| n.r#type == NamespaceType::Network)?
+        .path
+        .as_deref()
+        .filter(|p| !p.is_empty())
 }
 
 /// Saves a running container.
@@ -127,7 +143,9 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32) -> Result<()> {
     let (command, log) = if options.pre_dump { ("pre-dump", "pre-dump.log") } else { ("dump", "dump.log") };
     let mut args = options.common(command, log)?;
     args.extend(["--tree".to_owned(), pid.to_string()]);
-    args.extend(["--manage-cgroups".to_owned() + &options.cgroups_mode.as_ref().map(|m| format!("={m}")).unwrap_or_default()]);
+    args.extend([
+        "--manage-cgroups".to_owned() + &options.cgroups_mode.as_ref().map(|m| format!("={m}")).unwrap_or_default()
+    ]);
     for (destination, _) in external(spec)? {
         args.extend(["--external".to_owned(), format!("mnt[{destination}]:{destination}")]);
     }
@@ -150,7 +168,8 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32) -> Result<()> {
         args.extend(["--status-fd".to_owned(), fd.to_string()]);
     }
     if let Some(address) = &options.page_server {
-        let (host, port) = address.rsplit_once(':').ok_or_else(|| Error::new(Code::Usage, "--page-server wants ADDRESS:PORT"))?;
+        let (host, port) =
+            address.rsplit_once(':').ok_or_else(|| Error::new(Code::Usage, "--page-server wants ADDRESS:PORT"))?;
         args.extend(["--page-server", "--address", host, "--port", port].map(str::to_owned));
     }
     save_descriptors(&options.image, pid)?;
@@ -166,10 +185,15 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32) -> Result<()> {
 /// What the standard streams were, so that restore can put others in their place.
 fn save_descriptors(image: &str, pid: i32) -> Result<()> {
     let names: Vec<String> = (0..3)
-        .map(|n| rustix::fs::readlink(format!("/proc/{pid}/fd/{n}"), Vec::new()).map(|l| l.to_string_lossy().into_owned()).unwrap_or_default())
+        .map(|n| {
+            rustix::fs::readlink(format!("/proc/{pid}/fd/{n}"), Vec::new())
+                .map(|l| l.to_string_lossy().into_owned())
+                .unwrap_or_default()
+        })
         .collect();
     let bytes = serde_json::to_vec(&names).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-    let dir = rustix::fs::open(image, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(Code::Checkpoint, image)?;
+    let dir = rustix::fs::open(image, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(Code::Checkpoint, image)?;
     files::replace_at(&dir, "descriptors.json", &bytes).context(Code::Checkpoint, image)
 }
 
@@ -177,7 +201,11 @@ fn save_descriptors(image: &str, pid: i32) -> Result<()> {
 fn saved_pipes(image: &str) -> Vec<(usize, String)> {
     let Ok(bytes) = files::read_at(CWD, &format!("{image}/descriptors.json"), 65536) else { return Vec::new() };
     let names: Vec<String> = serde_json::from_slice(&bytes).unwrap_or_default();
-    let is_pipe = |n: &str| n.strip_prefix("pipe:[").and_then(|n| n.strip_suffix(']')).is_some_and(|n| files::parse_unsigned::<u64>(n).is_some());
+    let is_pipe = |n: &str| {
+        n.strip_prefix("pipe:[")
+            .and_then(|n| n.strip_suffix(']'))
+            .is_some_and(|n| files::parse_unsigned::<u64>(n).is_some())
+    };
     names.into_iter().enumerate().take(3).filter(|(_, n)| is_pipe(n)).collect()
 }
 
@@ -199,7 +227,9 @@ pub(crate) fn restore(options: &Options, spec: &Spec, bundle: &str, rootfs: &str
     let _ = rustix::fs::unlink(pid_file.as_str());
     let mut args = vec!["criu".to_owned()];
     args.extend(options.common("restore", "restore.log")?);
-    args.extend(["--restore-detached", "--restore-sibling", "--root", rootfs, "--pidfile", &pid_file].map(str::to_owned));
+    args.extend(
+        ["--restore-detached", "--restore-sibling", "--root", rootfs, "--pidfile", &pid_file].map(str::to_owned),
+    );
     // The process is started inside the container's cgroup, so CRIU has nothing to move unless it is told to.
     args.push(format!("--manage-cgroups={}", options.cgroups_mode.as_deref().unwrap_or("ignore")));
     for (destination, source) in external(spec)? {
@@ -209,7 +239,8 @@ pub(crate) fn restore(options: &Options, spec: &Spec, bundle: &str, rootfs: &str
     args.extend(["--external".to_owned(), "mnt[]:m".to_owned()]);
     let mut passed: Vec<OwnedFd> = Vec::new();
     if let Some(path) = joined_network(spec) {
-        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(Code::NamespaceJoin, path)?;
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context(Code::NamespaceJoin, path)?;
         use std::os::fd::AsRawFd as _;
         args.extend(["--inherit-fd".to_owned(), format!("fd[{}]:extRootNetNS", fd.as_raw_fd())]);
         passed.push(fd);
@@ -255,7 +286,8 @@ pub(crate) fn restore(options: &Options, spec: &Spec, bundle: &str, rootfs: &str
                 return Err(failure("restore", options.work(), "restore.log", b""));
             }
             let text = files::read_text(&pid_file, 64).context(Code::Checkpoint, &pid_file)?;
-            files::parse_unsigned(text.trim()).ok_or_else(|| Error::new(Code::Checkpoint, format!("{pid_file}: not a process id")))
+            files::parse_unsigned(text.trim())
+                .ok_or_else(|| Error::new(Code::Checkpoint, format!("{pid_file}: not a process id")))
         }
     }
 }

@@ -19,7 +19,7 @@ const KILL: i32 = 9;
 const KILL_MS: u32 = 10_000;
 
 /// Deletes a container; with `force`, kills it first and takes a container that is not there as deleted.
-pub fn delete(root: &str, id: &str, force: bool) -> Result<()> {
+pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
     let entry = match Entry::open(root, id) {
         Ok(entry) => entry,
         Err(error) if force && error.code() == Code::NotFound => return Ok(()),
@@ -37,8 +37,11 @@ pub fn delete(root: &str, id: &str, force: bool) -> Result<()> {
         _ if force => kill_and_wait(&state)?,
         Status::Created => kill_and_wait(&state)?,
         status => {
-            return Err(Error::new(Code::WrongState, format!("cannot delete container {id} that is not stopped: {}", status.as_str()))
-                .hint("stop it, or use --force"));
+            return Err(Error::new(
+                Code::WrongState,
+                format!("cannot delete container {id} that is not stopped: {}", status.as_str()),
+            )
+            .hint("stop it, or use --force"));
         }
     }
     clean(&entry, &state, force)
@@ -125,7 +128,7 @@ fn signal_fd(pidfd: &OwnedFd, signal: i32) -> Result<()> {
 }
 
 /// Sends a signal to the container's process, or to all of them.
-pub fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
+pub(crate) fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
     let entry = Entry::open(root, id)?;
     let state = entry.state()?;
     if all {
@@ -150,7 +153,9 @@ pub fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
         let cgroup = Cgroup::open(&state.cgroup);
         let spec = entry.config()?;
         let own_pids = spec.linux.as_ref().is_some_and(|l| {
-            l.namespaces.iter().any(|n| n.r#type == crate::spec::NamespaceType::Pid && n.path.as_ref().is_none_or(String::is_empty))
+            l.namespaces
+                .iter()
+                .any(|n| n.r#type == crate::spec::NamespaceType::Pid && n.path.as_ref().is_none_or(String::is_empty))
         });
         if !own_pids {
             cgroup.kill_all()?;

@@ -25,33 +25,32 @@ use crate::{files, socket, timeline};
 
 /// What `exec` is asked for.
 #[derive(Debug, Default, Clone)]
-pub struct ExecOptions {
+pub(crate) struct ExecOptions {
     /// Directory of the runtime's records.
-    pub root: String,
+    pub(crate) root: String,
     /// Container id.
-    pub id: String,
+    pub(crate) id: String,
     /// The process.
-    pub process: Process,
+    pub(crate) process: Process,
     /// Unix socket that gets the terminal's master.
-    pub console_socket: Option<String>,
+    pub(crate) console_socket: Option<String>,
     /// File that gets the process id.
-    pub pid_file: Option<String>,
+    pub(crate) pid_file: Option<String>,
     /// Unix socket that gets a pidfd of the process.
-    pub pidfd_socket: Option<String>,
+    pub(crate) pidfd_socket: Option<String>,
     /// How many descriptors from 3 on go to the program.
-    pub preserve_fds: u32,
+    pub(crate) preserve_fds: u32,
     /// Start although the container is paused.
-    pub ignore_paused: bool,
+    pub(crate) ignore_paused: bool,
     /// Sub-cgroups below the container's: one for all (empty controller), or by controller.
-    pub cgroups: Vec<(String, String)>,
+    pub(crate) cgroups: Vec<(String, String)>,
     /// The caller stays in the foreground and may copy a terminal.
-    pub foreground: bool,
+    pub(crate) foreground: bool,
 }
 
 /// A process that was started in a container.
 #[derive(Debug)]
 pub(crate) struct Executed {
-    pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) terminal: Option<OwnedFd>,
 }
@@ -71,8 +70,11 @@ pub(crate) fn exec(options: &ExecOptions) -> Result<Executed> {
     let own_user = namespaces & ns::USER != 0;
     let mut launch = prepare_launch(&spec, &options.process, own_user)?;
     launch.preserve_fds = options.preserve_fds;
-    launch.keyring = Some(CString::new(format!("_ses.{}", options.id)).map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?);
-    launch.set_groups = files::read_text(&format!("/proc/{}/setgroups", state.pid), 16).map_or(true, |t| t.trim() != "deny");
+    launch.keyring = Some(
+        CString::new(format!("_ses.{}", options.id)).map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?,
+    );
+    launch.set_groups =
+        files::read_text(&format!("/proc/{}/setgroups", state.pid), 16).map_or(true, |t| t.trim() != "deny");
     let labels = labels(&options.process)?;
     let place = Place::find(cgroup, &options.cgroups)?;
     let terminal = terminal_target(options)?;
@@ -85,24 +87,38 @@ pub(crate) fn exec(options: &ExecOptions) -> Result<Executed> {
     prctl::set_dumpable(!root_rights).context(Code::Internal, "dumpable")?;
     if namespaces & ns::PID != 0 {
         // Takes effect for children of this process: one clone is enough.
-        ns::setns(target.as_fd(), ns::PID).or_else(|e| if own_user && e == Errno::PERM { Ok(()) } else { Err(e) }).context(Code::NamespaceJoin, "pid")?;
+        ns::setns(target.as_fd(), ns::PID)
+            .or_else(|e| if own_user && e == Errno::PERM { Ok(()) } else { Err(e) })
+            .context(Code::NamespaceJoin, "pid")?;
     }
     let cloned = clone_into(&place)?;
     timeline::mark("clone");
     match cloned {
         Cloned::Child => {
             drop(ours);
-            let child = Child { namespaces, target, entrances: place.entrances, own_user, terminal, before, after };
+            let child = Child {
+                namespaces,
+                target,
+                entrances: place.entrances,
+                own_user,
+                terminal,
+                before,
+                after,
+                in_cgroup: state.cgroup.driver != cgroup::Driver::Disabled,
+            };
             child.run(&mut launch, &labels, theirs)
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
             drop(terminal);
             match parent(options, pid, &ours) {
-                Ok(terminal) => Ok(Executed { pid, pidfd, terminal }),
+                Ok(terminal) => Ok(Executed { pidfd, terminal }),
                 Err(error) => {
                     let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
-                    let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
+                    let _ = rustix::process::waitid(
+                        rustix::process::WaitId::PidFd(pidfd.as_fd()),
+                        rustix::process::WaitIdOptions::EXITED,
+                    );
                     Err(error)
                 }
             }
@@ -116,7 +132,10 @@ fn check_state(state: &State, entry: &Entry, cgroup: &Cgroup, options: &ExecOpti
     }
     let _ = (entry, Status::Paused);
     if !options.ignore_paused && cgroup.frozen() {
-        return Err(Error::new(Code::WrongState, "cannot exec in a paused container (use --ignore-paused to override)"));
+        return Err(Error::new(
+            Code::WrongState,
+            "cannot exec in a paused container (use --ignore-paused to override)",
+        ));
     }
     Ok(())
 }
@@ -125,8 +144,12 @@ fn terminal_target(options: &ExecOptions) -> Result<Option<TerminalTo>> {
     match (options.process.terminal, &options.console_socket) {
         (true, Some(path)) => Ok(Some(TerminalTo::Socket(socket::connect(path).context(Code::Socket, path)?))),
         (true, None) if options.foreground => Ok(Some(TerminalTo::Runtime)),
-        (true, None) => Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket")),
-        (false, Some(_)) => Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty")),
+        (true, None) => {
+            Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket"))
+        }
+        (false, Some(_)) => {
+            Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty"))
+        }
         (false, None) => Ok(None),
     }
 }
@@ -173,7 +196,8 @@ impl Place {
 fn clone_into(place: &Place) -> Result<Cloned> {
     let target = place.v2.as_ref().map(AsFd::as_fd);
     match clone_process(&CloneOptions { flags: 0, cgroup: target }) {
-        Err(Errno::BUSY | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT | Errno::NODEV) if target.is_some() => {}
+        Err(Errno::BUSY | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT | Errno::NODEV)
+            if target.is_some() => {}
         other => return other.context(Code::Clone, ""),
     }
     // The container may have moved its processes below (systemd inside does): the first process shows where they are.
@@ -222,6 +246,8 @@ struct Child {
     terminal: Option<TerminalTo>,
     before: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
+    /// Whether the container has a cgroup of its own.
+    in_cgroup: bool,
 }
 
 impl Child {
@@ -255,6 +281,11 @@ impl Child {
             files::write_once(entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
         }
         drop(self.entrances);
+        if self.before.is_none() && self.after.is_none() && self.in_cgroup {
+            limits::forget_affinity();
+        }
+        // What the caller was bound to has nothing to do with the container's CPUs.
+        let _ = sched::set_affinity(&limits::all_cpus());
         if let Some(mask) = &self.after {
             sched::set_affinity(mask).context(Code::Scheduling, "final CPU affinity")?;
         }

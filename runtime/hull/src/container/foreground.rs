@@ -52,7 +52,14 @@ impl Drop for RawTerminal {
 }
 
 /// Waits for the process; gives its exit status, or 128 plus the signal that ended it.
-pub(crate) fn attend(pidfd: &OwnedFd, signals: &Signals, master: Option<&OwnedFd>) -> Result<i32> {
+///
+/// `notify` is the container's notify socket with the process' id, until it said that it is ready.
+pub(crate) fn attend(
+    pidfd: &OwnedFd,
+    signals: &Signals,
+    master: Option<&OwnedFd>,
+    mut notify: Option<(OwnedFd, i32)>,
+) -> Result<i32> {
     let raw = master.and_then(|_| RawTerminal::enter());
     if let Some(master) = master {
         copy_size(master);
@@ -68,6 +75,9 @@ pub(crate) fn attend(pidfd: &OwnedFd, signals: &Signals, master: Option<&OwnedFd
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
         }
+        if let Some((socket, _)) = &notify {
+            fds.push(PollFd::new(socket, PollFlags::IN));
+        }
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
@@ -79,9 +89,15 @@ pub(crate) fn attend(pidfd: &OwnedFd, signals: &Signals, master: Option<&OwnedFd
             if ready.get(2) == Some(&true) {
                 drain(master);
             }
-            if ready.get(3) == Some(&true) {
+            if input_open && ready.get(3) == Some(&true) {
                 input_open = feed(master);
             }
+        }
+        if let Some((socket, pid)) = &notify
+            && ready.last() == Some(&true)
+            && super::notify_socket::forward(socket, *pid)?
+        {
+            notify = None;
         }
         if ready.get(1) == Some(&true) {
             forward(pidfd, &signals.0, master);

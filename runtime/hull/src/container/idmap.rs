@@ -22,17 +22,17 @@ pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> 
     for mount in mounts.iter().filter(|m| m.wants_id_map()) {
         let at = &mount.destination;
         let Source::Tree(tree) = &mount.source else {
-            return Err(Error::new(Code::Unsupported, format!("mount {at}: ids can be mapped on bind mounts made by root only")));
+            return Err(Error::new(
+                Code::Unsupported,
+                format!("mount {at}: ids can be mapped on bind mounts made by root only"),
+            ));
         };
-        let userns = if mount.uid_mappings.is_empty() {
-            open_userns(pid)?
-        } else {
-            make_userns(mount)?
-        };
+        let userns = if mount.uid_mappings.is_empty() { open_userns(pid)? } else { make_userns(mount)? };
         let recursive = mount.options.idmap == Some(IdMap::Recursive);
         let attr = MountAttr { set: ATTR_IDMAP, userns: Some(userns.as_fd()), recursive, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), c"", &attr).map_err(|e| {
-            Error::os(Code::MountAttr, format!("id map of {at}"), e).hint("the file system must support id-mapped mounts, and may not be mapped already")
+            Error::os(Code::MountAttr, format!("id map of {at}"), e)
+                .hint("the file system must support id-mapped mounts, and may not be mapped already")
         })?;
     }
     let _ = linux;
@@ -46,7 +46,11 @@ fn open_userns(pid: i32) -> Result<OwnedFd> {
 
 /// A user namespace with the mount's own maps; it lives as long as its descriptor.
 fn make_userns(mount: &Prepared) -> Result<OwnedFd> {
-    let linux = Linux { uid_mappings: mount.uid_mappings.clone(), gid_mappings: mount.gid_mappings.clone(), ..Linux::default() };
+    let linux = Linux {
+        uid_mappings: mount.uid_mappings.clone(),
+        gid_mappings: mount.gid_mappings.clone(),
+        ..Linux::default()
+    };
     match clone_process(&CloneOptions { flags: ns::USER, cgroup: None }).context(Code::Clone, "for an id map")? {
         Cloned::Child => {
             // Only its namespace is wanted; it ends by the runtime's signal, or with the runtime.

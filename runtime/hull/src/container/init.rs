@@ -13,10 +13,11 @@ use super::bundle::Bundle;
 use super::console;
 use super::namespaces::Namespaces;
 use super::sync::{self, Message};
-use crate::error::{Code, Context, Error, Result};
 use crate::cgroup::layout::{Layout, MOUNT_POINT};
+use crate::error::{Code, Context, Error, Result};
 use crate::process::labels::{Labels, host_proc};
 use crate::process::launch::{Launch, find_program};
+use crate::process::limits;
 use crate::rootfs::devices::Node;
 use crate::rootfs::mask::{self, Masker};
 use crate::rootfs::mounts::{self, MountContext, Prepared};
@@ -61,6 +62,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) no_pivot: bool,
     /// Whether the runtime has a part between the namespaces and the mounts.
     pub(crate) wait_for_runtime: bool,
+    /// Whether the container has a cgroup of its own.
+    pub(crate) in_cgroup: bool,
     /// Whether systemd decides on the cgroup while the runtime has its part.
     pub(crate) moved_by_systemd: bool,
     /// Whether the process must not be traceable from the beginning.
@@ -145,7 +148,9 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
 
 fn open_time_offsets() -> Result<OwnedFd> {
     host_proc()
-        .and_then(|proc| rustix::fs::openat(&proc, "self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()))
+        .and_then(|proc| {
+            rustix::fs::openat(&proc, "self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        })
         .context(Code::TimeOffsets, "/proc/self/timens_offsets")
 }
 
@@ -215,6 +220,11 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     let labels = labels.as_ref();
     build_root(plan, sync, &learned)?;
     timeline::mark("rootfs");
+    // Nothing that leads outside the root is open from here on.
+    plan.root = RootSource::Path(String::new());
+    plan.mounts.clear();
+    plan.nodes.clear();
+    plan.namespaces.join.clear();
     plan.launch.settle()?;
     complete_listener(plan, &learned);
     let none = Labels::default();
@@ -251,6 +261,9 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
         sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
         (learned.pid, _) = sync::await_go(sync)?;
     }
+    if plan.in_cgroup {
+        limits::forget_affinity();
+    }
     if plan.moved_by_systemd {
         plan.view = own_view(plan.view.namespace)?;
     }
@@ -258,6 +271,8 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
         // Its root is where the process is now.
         ns::unshare(ns::CGROUP).context(Code::NamespaceCreate, "cgroup")?;
     }
+    // What the caller was bound to has nothing to do with the container's CPUs.
+    let _ = hull_sys::sched::set_affinity(&crate::process::limits::all_cpus());
     match rustix::process::setsid() {
         // Already leads one: the in-between process made it.
         Ok(_) | Err(Errno::PERM) => {}
@@ -300,13 +315,16 @@ fn labels(plan: &Plan<'_>) -> Result<Option<Labels>> {
 fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<()> {
     let linux = plan.bundle.linux();
     let spec = &plan.bundle.spec;
-    let has_mount = plan.namespaces.makes(NamespaceType::Mount) || linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Mount);
+    let has_mount = plan.namespaces.makes(NamespaceType::Mount)
+        || linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Mount);
     if !has_mount {
         return plain_root(plan);
     }
     let propagation = linux.rootfs_propagation.as_deref().and_then(options::propagation);
     // The root itself is private until everything is mounted: nothing made here shows up anywhere else.
-    let root = Root::new(rootfs::attach_root(&plan.root, hull_sys::mount::PRIVATE, true)?);
+    let hooked = spec.hooks.as_ref().is_some_and(|h| !h.create_container.is_empty());
+    let visible_at = if hooked { Some(plan.bundle.rootfs()?) } else { None };
+    let root = Root::new(rootfs::attach_root(&plan.root, visible_at.as_deref(), hull_sys::mount::PRIVATE, true)?);
     let mut cx = MountContext {
         root: &root,
         label: linux.mount_label.as_deref(),
@@ -339,8 +357,13 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     }
     make_cwd(&root, &plan.launch.process.cwd)?;
     protect(plan, &root, &cx.read_only_later)?;
-    let fd = rustix::fs::openat(root.fd(), ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(Code::Pivot, "root")?;
-    if plan.no_pivot { rootfs::move_root(&fd)? } else { rootfs::pivot(&fd)? }
+    let fd = rustix::fs::openat(root.fd(), ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(Code::Pivot, "root")?;
+    if plan.no_pivot {
+        rootfs::move_root(&fd)?
+    } else {
+        rootfs::pivot(&fd)?
+    }
     if let Some((bit, recursive)) = propagation {
         let change = hull_sys::mount::MountAttr { propagation: bit, recursive, ..Default::default() };
         hull_sys::mount::mount_setattr(rustix::fs::CWD, c"/", &change).context(Code::MountAttr, "rootfsPropagation")?;
@@ -386,13 +409,17 @@ fn plain_root(plan: &Plan<'_>) -> Result<()> {
         RootSource::Path(path) => path.clone(),
         RootSource::Tree(_) => plan.bundle.rootfs()?,
     };
-    let fd = rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(Code::RootOpen, &path)?;
+    let fd = rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(Code::RootOpen, &path)?;
     let root = Root::new(fd);
     let terminal = match &plan.terminal {
         Some(to) => {
             let terminal = console::open_on_host(plan.launch.process)?;
             let TerminalTo::Socket(_) = to else {
-                return Err(Error::new(Code::Unsupported, "process.terminal without a mount namespace needs a console socket"));
+                return Err(Error::new(
+                    Code::Unsupported,
+                    "process.terminal without a mount namespace needs a console socket",
+                ));
             };
             console::send(to, &terminal.master, rustix::stdio::stdin())?;
             Some(terminal)

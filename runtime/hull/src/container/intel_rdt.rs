@@ -31,7 +31,8 @@ pub(super) fn apply(rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>
     let lines = rdt.l3_cache_schema.iter().chain(&rdt.mem_bw_schema).chain(&rdt.schemata);
     for line in lines {
         let text = format!("{}\n", line.trim_end());
-        files::write_at(CWD, &format!("{group}/schemata"), text.as_bytes()).with(Code::IntelRdt, || format!("schemata {line:?}"))?;
+        files::write_at(CWD, &format!("{group}/schemata"), text.as_bytes())
+            .with(Code::IntelRdt, || format!("schemata {line:?}"))?;
     }
     files::write_at(CWD, &format!("{group}/tasks"), pid.to_string().as_bytes()).context(Code::IntelRdt, &group)?;
     let monitor = [rdt.enable_monitoring, rdt.enable_cmt, rdt.enable_mbm].contains(&Some(true));

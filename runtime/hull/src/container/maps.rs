@@ -44,7 +44,9 @@ fn put(pid: i32, file: &str, text: &str) -> Result<()> {
 fn map_error(path: &str, text: &str, errno: Errno) -> Error {
     let error = Error::os(Code::IdMap, format!("{path}: {}", text.trim().replace('\n', ", ")), errno);
     match errno {
-        Errno::PERM => error.hint("mapping ids of others needs CAP_SETUID and CAP_SETGID, mapping root also CAP_SETFCAP"),
+        Errno::PERM => {
+            error.hint("mapping ids of others needs CAP_SETUID and CAP_SETGID, mapping root also CAP_SETFCAP")
+        }
         Errno::INVAL => error.hint("ranges may not overlap, and at most 340 lines are taken"),
         _ => error,
     }
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn one_line_a_mapping() {
         let m = IdMapping { container_id: 0, host_id: 100_000, size: 65_536 };
-        assert_eq!(lines(&[m.clone()]), "0 100000 65536\n");
+        assert_eq!(lines(std::slice::from_ref(&m)), "0 100000 65536\n");
         assert!(!is_single(&[m], 1000));
         assert!(is_single(&[IdMapping { container_id: 0, host_id: 1000, size: 1 }], 1000));
     }

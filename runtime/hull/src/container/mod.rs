@@ -13,6 +13,7 @@ pub(crate) mod intel_rdt;
 mod maps;
 pub(crate) mod namespaces;
 mod netdev;
+pub(crate) mod notify_socket;
 pub(crate) mod restore;
 pub(crate) mod start;
 pub(crate) mod state;
@@ -33,7 +34,7 @@ use crate::spec::{Process, Spec};
 /// Checks and computes everything about a process of this container.
 pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bool) -> Result<Launch<'a>> {
     let linux = spec.linux.as_ref();
-    let capabilities = caps::resolve(process.capabilities.as_ref())?;
+    let capabilities = caps::resolve(process.capabilities.as_ref());
     let scheduling = Scheduling {
         scheduler: process.scheduler.as_ref().map(limits::scheduler).transpose()?,
         io_priority: process.io_priority.as_ref().map(limits::io_priority).transpose()?,
@@ -46,7 +47,9 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bo
         let program = crate::seccomp::compile(seccomp).map_err(|e| Error::new(Code::Seccomp, e.to_string()))?;
         if program.notifies {
             let path = seccomp.listener_path.as_deref().filter(|p| !p.is_empty());
-            let path = path.ok_or_else(|| Error::new(Code::Seccomp, "a rule asks a listener, but linux.seccomp.listenerPath is missing"))?;
+            let path = path.ok_or_else(|| {
+                Error::new(Code::Seccomp, "a rule asks a listener, but linux.seccomp.listenerPath is missing")
+            })?;
             listener = Some(notify::Listener::connect(path, Vec::new())?);
         }
         filter = Some(program);
@@ -68,6 +71,5 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bo
         keyring: None,
         set_groups: true,
         extra_env: Vec::new(),
-        new_session: true,
     })
 }

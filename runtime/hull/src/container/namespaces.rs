@@ -128,7 +128,9 @@ impl Namespaces {
 }
 
 fn is_own(fd: &OwnedFd, kind: NamespaceType) -> bool {
-    let (Ok(theirs), Ok(ours)) = (rustix::fs::fstat(fd), rustix::fs::stat(format!("/proc/self/ns/{}", file_name(kind)))) else {
+    let (Ok(theirs), Ok(ours)) =
+        (rustix::fs::fstat(fd), rustix::fs::stat(format!("/proc/self/ns/{}", file_name(kind))))
+    else {
         return false;
     };
     (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)

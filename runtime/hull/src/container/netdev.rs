@@ -12,13 +12,17 @@ use crate::spec::NetDevice;
 /// Moves all devices into the network namespace of `pid`.
 pub(super) fn move_all(devices: &BTreeMap<String, NetDevice>, pid: i32) -> Result<()> {
     let path = format!("/proc/{pid}/ns/net");
-    let namespace = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(Code::Network, &path)?;
+    let namespace = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(Code::Network, &path)?;
     let socket = hull_sys::net::route_socket().context(Code::Network, "netlink")?;
     for (name, device) in devices {
         let inside = device.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(name);
         for n in [name.as_str(), inside] {
             if n.is_empty() || n.len() > 15 || n == "." || n == ".." || n.contains(['/', ':', ' ']) {
-                return Err(Error::new(Code::ConfigInvalid, format!("linux.netDevices: {n:?} is not an interface name")));
+                return Err(Error::new(
+                    Code::ConfigInvalid,
+                    format!("linux.netDevices: {n:?} is not an interface name"),
+                ));
             }
         }
         let index = hull_sys::net::interface_index(name).context(Code::Network, name)?;
@@ -63,7 +67,7 @@ fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) -> Result<(), Errno> {
     body.extend_from_slice(&len.to_ne_bytes());
     body.extend_from_slice(&kind.to_ne_bytes());
     body.extend_from_slice(value);
-    while body.len() % 4 != 0 {
+    while !body.len().is_multiple_of(4) {
         body.push(0);
     }
     Ok(())

@@ -29,10 +29,16 @@ pub(crate) struct Restored {
 pub(crate) fn restore(options: &CreateOptions, image: &criu::Options) -> Result<Restored> {
     let bundle = Bundle::load(&options.bundle)?;
     if options.driver == Driver::Systemd {
-        return Err(Error::new(Code::Unsupported, "restore with the systemd cgroup driver: use --cgroup-manager=cgroupfs"));
+        return Err(Error::new(
+            Code::Unsupported,
+            "restore with the systemd cgroup driver: use --cgroup-manager=cgroupfs",
+        ));
     }
     if bundle.spec.process.as_ref().is_some_and(|p| p.terminal) {
-        return Err(Error::new(Code::Unsupported, "restore of a container with a terminal: its master cannot be handed out"));
+        return Err(Error::new(
+            Code::Unsupported,
+            "restore of a container with a terminal: its master cannot be handed out",
+        ));
     }
     let entry = Entry::create(&options.root, &options.id)?;
     let mut made = None;
@@ -50,7 +56,13 @@ pub(crate) fn restore(options: &CreateOptions, image: &criu::Options) -> Result<
     }
 }
 
-fn restore_in(options: &CreateOptions, image: &criu::Options, bundle: &Bundle, entry: &Entry, made: &mut Option<Cgroup>) -> Result<(State, OwnedFd)> {
+fn restore_in(
+    options: &CreateOptions,
+    image: &criu::Options,
+    bundle: &Bundle,
+    entry: &Entry,
+    made: &mut Option<Cgroup>,
+) -> Result<(State, OwnedFd)> {
     entry.lock()?;
     entry.save_config(&bundle.json)?;
     let linux = bundle.linux();
@@ -88,7 +100,8 @@ fn restore_in(options: &CreateOptions, image: &criu::Options, bundle: &Bundle, e
     state.stage = Stage::Created;
     entry.save(&state)?;
     let pid = Pid::from_raw(state.pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::os(Code::Checkpoint, "the restored process is gone", e))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|e| Error::os(Code::Checkpoint, "the restored process is gone", e))?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, state.pid)?;
     }
@@ -99,22 +112,34 @@ fn restore_in(options: &CreateOptions, image: &criu::Options, bundle: &Bundle, e
 /// namespace of this process alone, so the host's mounts stay as they are.
 fn prepare_root(rootfs: &str, spec: &Spec) -> Result<()> {
     hull_sys::namespace::unshare(hull_sys::namespace::MOUNT).context(Code::NamespaceCreate, "mount")?;
-    let slave = hull_sys::mount::MountAttr { propagation: hull_sys::mount::SLAVE, recursive: true, ..Default::default() };
+    let slave =
+        hull_sys::mount::MountAttr { propagation: hull_sys::mount::SLAVE, recursive: true, ..Default::default() };
     hull_sys::mount::mount_setattr(CWD, c"/", &slave).context(Code::MountAttr, "/")?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(CWD, rootfs, flags).context(Code::RootOpen, rootfs)?;
-    let private = hull_sys::mount::MountAttr { propagation: hull_sys::mount::PRIVATE, recursive: true, ..Default::default() };
+    let private =
+        hull_sys::mount::MountAttr { propagation: hull_sys::mount::PRIVATE, recursive: true, ..Default::default() };
     hull_sys::mount::mount_setattr(tree.as_fd(), c"", &private).context(Code::MountAttr, rootfs)?;
-    rustix::mount::move_mount(&tree, "", CWD, rootfs, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).context(Code::Mount, rootfs)?;
-    let root = Root::new(rustix::fs::openat(&tree, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(Code::RootOpen, rootfs)?);
-    let under_mount = |at: &str| spec.mounts.iter().any(|m| at != m.destination && at.starts_with(&format!("{}/", m.destination.trim_end_matches('/'))));
+    rustix::mount::move_mount(&tree, "", CWD, rootfs, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .context(Code::Mount, rootfs)?;
+    let root = Root::new(
+        rustix::fs::openat(&tree, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .context(Code::RootOpen, rootfs)?,
+    );
+    let under_mount = |at: &str| {
+        spec.mounts
+            .iter()
+            .any(|m| at != m.destination && at.starts_with(&format!("{}/", m.destination.trim_end_matches('/'))))
+    };
     for mount in &spec.mounts {
         let at = crate::rootfs::resolve::clean(&mount.destination);
         if under_mount(&at) {
             continue;
         }
         let directory = !options::parse(mount)?.bind
-            || mount.source.as_deref().is_none_or(|s| rustix::fs::stat(s).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_dir()));
+            || mount.source.as_deref().is_none_or(|s| {
+                rustix::fs::stat(s).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_dir())
+            });
         let result = if directory { root.make_dirs(&at, Mode::from_raw_mode(0o755)) } else { root.make_file(&at) };
         match result {
             Ok(_) | Err(Errno::ROFS) => {}

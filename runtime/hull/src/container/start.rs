@@ -1,13 +1,14 @@
 //! Starting a created container.
 
 use super::create::release;
+use super::notify_socket;
 use super::store::{Entry, START_SOCKET, Status};
 use crate::error::{Code, Context, Error, Result};
 use crate::spec::Spec;
 use crate::{hooks, socket};
 
 /// Starts a container that waits for it.
-pub fn start(root: &str, id: &str) -> Result<()> {
+pub(crate) fn start(root: &str, id: &str) -> Result<()> {
     let entry = Entry::open(root, id)?;
     entry.lock()?;
     let state = entry.state()?;
@@ -15,14 +16,25 @@ pub fn start(root: &str, id: &str) -> Result<()> {
         Status::Created => {}
         Status::Stopped => return Err(Error::new(Code::WrongState, "cannot start a container that has stopped")),
         Status::Creating => return Err(Error::new(Code::WrongState, "cannot start a container that is being created")),
-        Status::Running | Status::Paused => return Err(Error::new(Code::WrongState, "cannot start an already running container")),
+        Status::Running | Status::Paused => {
+            return Err(Error::new(Code::WrongState, "cannot start an already running container"));
+        }
     }
+    let notify = notify_socket::listen(&entry.path)?;
     let path = entry.file(START_SOCKET);
     let connection = socket::connect(&path).context(Code::Socket, &path)?;
     release(&connection)?;
     entry.started()?;
     let spec = entry.config()?;
-    poststart(&spec, id, &state.bundle, state.pid)
+    poststart(&spec, id, &state.bundle, state.pid)?;
+    match notify {
+        Some(socket) => {
+            let pidfd = super::delete::open(&state)?;
+            entry.unlock();
+            notify_socket::wait(&socket, &pidfd, state.pid)
+        }
+        None => Ok(()),
+    }
 }
 
 /// Runs the poststart hooks: the program runs already; one that fails stops the container.

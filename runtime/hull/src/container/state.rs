@@ -37,7 +37,8 @@ pub(crate) fn json_for_hooks(spec: &Spec, id: &str, bundle: &str, status: &str, 
 pub(crate) fn seccomp_message(state: &[u8], pid: i32, metadata: Option<&str>) -> Vec<u8> {
     let metadata = serde_json::to_string(metadata.unwrap_or("")).unwrap_or_default();
     let state = String::from_utf8_lossy(state);
-    format!(r#"{{"ociVersion":"1.3.0","fds":["seccompFd"],"pid":{pid},"metadata":{metadata},"state":{state}}}"#).into_bytes()
+    format!(r#"{{"ociVersion":"1.3.0","fds":["seccompFd"],"pid":{pid},"metadata":{metadata},"state":{state}}}"#)
+        .into_bytes()
 }
 
 /// What `state` and `list` print: the specification's fields, those of runc, and what makes the pid safe to use.

@@ -99,7 +99,8 @@ impl Status {
 pub(crate) fn check_id(id: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     if id.is_empty() || id.len() > 1024 || id.starts_with('.') || !id.chars().all(fine) {
-        return Err(Error::new(Code::InvalidId, format!("{id:?}")).hint("letters, digits and _ + - . are allowed, not beginning with a dot"));
+        return Err(Error::new(Code::InvalidId, format!("{id:?}"))
+            .hint("letters, digits and _ + - . are allowed, not beginning with a dot"));
     }
     Ok(())
 }
@@ -205,10 +206,6 @@ impl Entry {
         format!("{}/{name}", self.path)
     }
 
-    pub(crate) fn dir(&self) -> &OwnedFd {
-        &self.dir
-    }
-
     /// Waits for, and holds until the process ends, the right to change the container.
     pub(crate) fn lock(&self) -> Result<()> {
         loop {
@@ -252,8 +249,8 @@ impl Entry {
 
     pub(crate) fn state(&self) -> Result<State> {
         let bytes = self.read(STATE)?;
-        let state: State =
-            serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(STATE))))?;
+        let state: State = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(STATE))))?;
         if state.id != self.id {
             return Err(Error::new(Code::StateFile, self.file(STATE)).hint("it is another container's"));
         }
@@ -288,6 +285,7 @@ impl Entry {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(e),
         };
+        super::notify_socket::remove(&self.path);
         // The known names first: usually that is all there is.
         for name in [START_SOCKET, CONFIG, STATE] {
             gone(rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())).with(Code::StateFile, || self.file(name))?;
@@ -340,7 +338,11 @@ impl State {
     /// The container's status.
     pub(crate) fn status(&self, entry: &Entry) -> Status {
         if self.stage == Stage::Creating {
-            return if alive(&self.boot_id, self.creator, self.creator_start) { Status::Creating } else { Status::Stopped };
+            return if alive(&self.boot_id, self.creator, self.creator_start) {
+                Status::Creating
+            } else {
+                Status::Stopped
+            };
         }
         if !self.running() {
             return Status::Stopped;

@@ -40,7 +40,11 @@ pub(crate) fn check(key: &str, has: &dyn Fn(NamespaceType) -> bool) -> Result<()
     }
     let dotted = parts.join(".");
     let needs = |kind, name: &str| {
-        if has(kind) { Ok(()) } else { Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl {key} needs its own {name} namespace"))) }
+        if has(kind) {
+            Ok(())
+        } else {
+            Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl {key} needs its own {name} namespace")))
+        }
     };
     if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
         needs(NamespaceType::Ipc, "ipc")
@@ -51,7 +55,10 @@ pub(crate) fn check(key: &str, has: &dyn Fn(NamespaceType) -> bool) -> Result<()
     } else if matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname") {
         needs(NamespaceType::Uts, "uts")
     } else {
-        Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl {key} is not kept apart by any namespace: it would change the host's")))
+        Err(Error::new(
+            Code::ConfigInvalid,
+            format!("linux.sysctl {key} is not kept apart by any namespace: it would change the host's"),
+        ))
     }
 }
 

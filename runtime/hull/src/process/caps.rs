@@ -85,23 +85,30 @@ pub(crate) fn known_by_kernel() -> u64 {
     bits
 }
 
-/// Turns the names into bits. A name nobody knows is an error; one that this kernel does not have is left out, as the
-/// specification's runtimes do, because a set can only hold what exists.
-pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> Result<CapabilityBits> {
-    let Some(c) = capabilities else { return Ok(CapabilityBits::default()) };
-    let set = |names: &[String]| -> Result<u64> {
-        names.iter().try_fold(0u64, |bits, name| match bit(name) {
-            Some(bit) => Ok(bits | bit),
-            None => Err(Error::new(Code::ConfigInvalid, format!("process.capabilities: {name:?} is not a capability"))),
+/// Turns the names into bits. A name nobody knows is logged and left out, as the specification asks; so is one that this
+/// kernel does not have, because a set can only hold what exists.
+pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
+    let Some(c) = capabilities else { return CapabilityBits::default() };
+    let mut unknown = std::collections::BTreeSet::new();
+    let mut set = |names: &[String]| -> u64 {
+        names.iter().fold(0u64, |bits, name| match bit(name) {
+            Some(bit) => bits | bit,
+            None => {
+                // Usually the same name is in several sets.
+                if unknown.insert(name.clone()) {
+                    crate::log::warn(&format!("process.capabilities: {name:?} is not a capability, it is left out"));
+                }
+                bits
+            }
         })
     };
-    Ok(CapabilityBits {
-        bounding: set(&c.bounding)?,
-        effective: set(&c.effective)?,
-        permitted: set(&c.permitted)?,
-        inheritable: set(&c.inheritable)?,
-        ambient: set(&c.ambient)?,
-    })
+    CapabilityBits {
+        bounding: set(&c.bounding),
+        effective: set(&c.effective),
+        permitted: set(&c.permitted),
+        inheritable: set(&c.inheritable),
+        ambient: set(&c.ambient),
+    }
 }
 
 /// Drops everything outside the bounding set; needs CAP_SETPCAP, so it comes before the change of ids.
@@ -154,6 +161,6 @@ mod tests {
 
     #[test]
     fn absent_capabilities_are_none_at_all() {
-        assert_eq!(resolve(None).unwrap(), CapabilityBits::default());
+        assert_eq!(resolve(None), CapabilityBits::default());
     }
 }

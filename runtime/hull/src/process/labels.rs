@@ -41,14 +41,19 @@ impl Labels {
             (Some("unconfined"), None) if !apparmor_enabled() => Ok(Self::default()),
             (Some(profile), None) => {
                 if !apparmor_enabled() {
-                    return Err(Error::new(Code::Label, format!("apparmor failed to apply profile {profile}: AppArmor is not enabled here")));
+                    return Err(Error::new(
+                        Code::Label,
+                        format!("apparmor failed to apply profile {profile}: AppArmor is not enabled here"),
+                    ));
                 }
-                let file = open_attribute("thread-self/attr/apparmor/exec").or_else(|_| open_attribute("thread-self/attr/exec"))?;
+                let file = open_attribute("thread-self/attr/apparmor/exec")
+                    .or_else(|_| open_attribute("thread-self/attr/exec"))?;
                 Ok(Self { exec: Some((file, format!("exec {profile}").into_bytes())) })
             }
             (None, Some(label)) => {
                 if !selinux_enabled() {
-                    return Err(Error::new(Code::Label, label).hint("SELinux is not enabled here: leave process.selinuxLabel out"));
+                    return Err(Error::new(Code::Label, label)
+                        .hint("SELinux is not enabled here: leave process.selinuxLabel out"));
                 }
                 Ok(Self { exec: Some((open_attribute("thread-self/attr/exec")?, label.as_bytes().to_vec())) })
             }
@@ -73,7 +78,11 @@ impl Labels {
 
 /// The host's procfs, checked to be one.
 pub(crate) fn host_proc() -> Result<OwnedFd, Errno> {
-    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
+    let proc = rustix::fs::open(
+        "/proc",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )?;
     if is_procfs(&proc) { Ok(proc) } else { Err(Errno::NODEV) }
 }
 

@@ -71,7 +71,8 @@ impl Rules {
         use std::os::fd::AsFd as _;
         for (paths, rights) in lists {
             for path in paths {
-                let fd = rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(Code::Landlock, path)?;
+                let fd = rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                    .context(Code::Landlock, path)?;
                 let stat = rustix::fs::fstat(&fd).context(Code::Landlock, path)?;
                 let directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
                 let rights = if directory { rights } else { rights & FILE_RIGHTS } & all;
@@ -81,7 +82,8 @@ impl Rules {
         let ports = [(&self.bind_ports, BIND_TCP), (&self.connect_ports, CONNECT_TCP)];
         for (ports, rights) in ports {
             for port in ports.iter().flatten() {
-                hull_sys::landlock::allow_port(ruleset.as_fd(), u64::from(*port), rights).context(Code::Landlock, "port rule")?;
+                hull_sys::landlock::allow_port(ruleset.as_fd(), u64::from(*port), rights)
+                    .context(Code::Landlock, "port rule")?;
             }
         }
         // Without no_new_privs this needs CAP_SYS_ADMIN; it is a right that only takes away, so it is set here.

@@ -40,8 +40,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) set_groups: bool,
     /// Variables added to the environment.
     pub(crate) extra_env: Vec<String>,
-    /// Whether the process starts a session of its own.
-    pub(crate) new_session: bool,
 }
 
 /// What [`Launch::prepare`] found out for [`Launch::execute`].
@@ -136,7 +134,8 @@ impl Launch<'_> {
         sysfd::cloexec_from(first).context(Code::Descriptors, "close_range")?;
         for fd in 3..first {
             let number = i32::try_from(fd).unwrap_or(i32::MAX);
-            sysfd::keep_over_exec(number).with(Code::Descriptors, || format!("descriptor {fd} of --preserve-fds is not open"))?;
+            sysfd::keep_over_exec(number)
+                .with(Code::Descriptors, || format!("descriptor {fd} of --preserve-fds is not open"))?;
         }
         if !self.filters_early() {
             self.install_filter()?;
@@ -161,7 +160,9 @@ impl Launch<'_> {
             rustix::thread::set_thread_groups(&groups)
                 .map_err(|e| id_error("supplementary groups", &user.additional_gids, e))?;
         } else if !user.additional_gids.is_empty() {
-            return Err(Error::new(Code::Identity, "supplementary groups").hint("a user namespace made without rights cannot have any: use newgidmap, or leave additionalGids out"));
+            return Err(Error::new(Code::Identity, "supplementary groups").hint(
+                "a user namespace made without rights cannot have any: use newgidmap, or leave additionalGids out",
+            ));
         }
         let gid = Gid::from_raw(user.gid);
         rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| id_error("group", &[user.gid], e))?;
@@ -177,7 +178,8 @@ impl Launch<'_> {
             env.retain(|other: &String| other.split('=').next() != Some(key));
             env.push(variable.clone());
         }
-        let has = |env: &[String], key: &str| env.iter().any(|v| v.strip_prefix(key).is_some_and(|r| r.starts_with('=')));
+        let has =
+            |env: &[String], key: &str| env.iter().any(|v| v.strip_prefix(key).is_some_and(|r| r.starts_with('=')));
         if !has(&env, "HOME") {
             env.push(format!("HOME={}", home_of(self.process.user.uid)));
         }
@@ -222,8 +224,17 @@ fn own_stdio(uid: u32) {
     }
 }
 
+/// Never by a magic link such as /proc/self/fd/7, which leads to wherever a descriptor of the runtime is.
 fn enter_directory(cwd: &str) -> Result<()> {
-    rustix::process::chdir(cwd).map_err(|e| Error::os(Code::Cwd, cwd, e))
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat2(CWD, cwd, flags, Mode::empty(), rustix::fs::ResolveFlags::NO_MAGICLINKS);
+    match opened {
+        Ok(directory) => rustix::process::fchdir(directory),
+        // An old filter that is already on; what is left of the protection is `verify_directory`.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::process::chdir(cwd),
+        Err(e) => Err(e),
+    }
+    .map_err(|e| Error::os(Code::Cwd, cwd, e))
 }
 
 /// A directory outside the root would be a way out of the container (CVE-2024-21626).
@@ -259,7 +270,8 @@ pub(crate) fn find_program(process: &Process, environment: &[String]) -> Result<
     let Some(name) = process.args.first() else {
         return Err(Error::new(Code::ConfigInvalid, "process.args is empty"));
     };
-    let c_string = |path: &str| CString::new(path).map_err(|_| Error::new(Code::ConfigInvalid, "process.args: null byte"));
+    let c_string =
+        |path: &str| CString::new(path).map_err(|_| Error::new(Code::ConfigInvalid, "process.args: null byte"));
     if name.contains('/') {
         return match runnable(name) {
             Ok(()) => c_string(name),
@@ -267,7 +279,10 @@ pub(crate) fn find_program(process: &Process, environment: &[String]) -> Result<
             Err(e) => Err(Error::new(Code::Exec, format!("{name:?}: stat {name}: {}", crate::error::errno_text(e)))),
         };
     }
-    let path = environment.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = environment
+        .iter()
+        .find_map(|v| v.strip_prefix("PATH="))
+        .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut denied = false;
     for dir in path.split(':') {
         let dir = if dir.is_empty() { "." } else { dir };

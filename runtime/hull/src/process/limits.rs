@@ -142,9 +142,9 @@ pub(crate) fn parse_list(text: &str) -> Option<Vec<u32>> {
 
 /// A byte mask of a CPU list.
 pub(crate) fn cpu_mask(text: &str) -> Result<Vec<u8>> {
-    let cpus = parse_list(text)
-        .filter(|list| !list.is_empty())
-        .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("process.execCPUAffinity: {text:?} is not a CPU list")))?;
+    let cpus = parse_list(text).filter(|list| !list.is_empty()).ok_or_else(|| {
+        Error::new(Code::ConfigInvalid, format!("process.execCPUAffinity: {text:?} is not a CPU list"))
+    })?;
     let highest = cpus.iter().copied().max().unwrap_or(0);
     // The kernel wants whole longs.
     let bytes = usize::try_from(highest / 64 + 1).unwrap_or(1).saturating_mul(8);
@@ -183,7 +183,8 @@ pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
             other => return Err(invalid(format!("flag {other:?} is not known"))),
         };
     }
-    let nodes = parse_list(spec.nodes.as_deref().unwrap_or("")).ok_or_else(|| invalid("nodes is not a list".to_owned()))?;
+    let nodes =
+        parse_list(spec.nodes.as_deref().unwrap_or("")).ok_or_else(|| invalid("nodes is not a list".to_owned()))?;
     let highest = nodes.iter().copied().max();
     let words = highest.map_or(0, |h| usize::try_from(h / 64 + 1).unwrap_or(1));
     let mut mask = vec![0u64; words];
@@ -193,6 +194,13 @@ pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
         }
     }
     Ok((mode, mask))
+}
+
+/// Lets the process run on every processor its cgroup has: the kernel keeps a choice of the runtime's caller over the
+/// move into the cgroup.
+pub(crate) fn forget_affinity() {
+    // More than any machine has; the kernel takes what it knows. Refused (by a filter outside), it stays as it is.
+    let _ = sched::set_affinity(&[0xff; 1024]);
 }
 
 /// The number of `linux.personality`.

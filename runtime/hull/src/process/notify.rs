@@ -40,6 +40,7 @@ impl Listener {
             .context(Code::Seccomp, "installing the filter")?
             .ok_or(Errno::INVAL)
             .context(Code::Seccomp, "the filter has no notify action")?;
-        crate::socket::send_with_fd(&self.socket, &self.message, &notify).context(Code::Seccomp, "sending the notify descriptor")
+        crate::socket::send_with_fd(&self.socket, &self.message, &notify)
+            .context(Code::Seccomp, "sending the notify descriptor")
     }
 }

@@ -28,7 +28,9 @@ pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
     }
     let program = match read_only_clone() {
         Ok(program) => program,
-        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => sealed_copy().context(Code::Internal, "copying the runtime's own binary")?,
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
+            sealed_copy().context(Code::Internal, "copying the runtime's own binary")?
+        }
         Err(e) => return Err(Error::os(Code::Internal, "cloning the mount of the runtime's own binary", e)),
     };
     let nul = |_| Error::new(Code::Internal, "command line");
@@ -67,7 +69,10 @@ fn joined_map_excludes(path: &str, uid: u32) -> bool {
     let mut any = false;
     for line in text.lines() {
         let mut numbers = line.split_whitespace().map(|n| n.parse::<u32>().ok());
-        let (Some(Some(_)), Some(Some(outside)), Some(Some(count))) = (numbers.next(), numbers.next(), numbers.next()) else { return false };
+        let (Some(Some(_)), Some(Some(outside)), Some(Some(count))) = (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return false;
+        };
         any = true;
         if (outside..outside.saturating_add(count)).contains(&uid) {
             return false;
@@ -95,7 +100,8 @@ fn sealed_copy() -> Result<OwnedFd, Errno> {
     let source = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels since 6.3 want to know that it is meant to be executed; older ones refuse the flag.
-    let copy = rustix::fs::memfd_create("hull", flags | MemfdFlags::EXEC).or_else(|_| rustix::fs::memfd_create("hull", flags))?;
+    let copy = rustix::fs::memfd_create("hull", flags | MemfdFlags::EXEC)
+        .or_else(|_| rustix::fs::memfd_create("hull", flags))?;
     let mut left = usize::try_from(rustix::fs::fstat(&source)?.st_size).map_err(|_| Errno::FBIG)?;
     while left > 0 {
         match rustix::fs::sendfile(&copy, &source, None, left)? {

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     owner: (u32, u32),
     /// The host's node, where making one is not allowed.
     host: Option<OwnedFd>,
+    /// The process itself takes hold of the host's node: the runtime had no right to.
+    late: bool,
 }
 
 impl Node {
@@ -48,14 +50,26 @@ pub(crate) fn prepare(configured: &[Device], bind: bool) -> Result<Vec<Node>> {
             continue;
         }
         let number = rustix::fs::makedev(*major, *minor);
-        nodes.push(Node { path: (*path).to_owned(), kind: FileType::CharacterDevice, number, mode: 0o666, owner: (0, 0), host: None });
+        nodes.push(Node {
+            path: (*path).to_owned(),
+            kind: FileType::CharacterDevice,
+            number,
+            mode: 0o666,
+            owner: (0, 0),
+            host: None,
+            late: false,
+        });
     }
     for device in configured {
         nodes.push(configured_node(device)?);
     }
     if bind {
         for node in &mut nodes {
-            node.host = Some(host_node(node)?);
+            match host_node(node) {
+                Ok(host) => node.host = Some(host),
+                Err(error) if error.errno() == Some(Errno::PERM) => node.late = true,
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(nodes)
@@ -80,7 +94,7 @@ fn configured_node(device: &Device) -> Result<Node> {
     };
     let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
     let mode = device.file_mode.unwrap_or(0o666) & 0o7777;
-    Ok(Node { path: super::resolve::clean(&device.path), kind, number, mode, owner, host: None })
+    Ok(Node { path: super::resolve::clean(&device.path), kind, number, mode, owner, host: None, late: false })
 }
 
 /// A detached mount of the host's node, checked to be the device asked for.
@@ -96,7 +110,8 @@ fn host_node(node: &Node) -> Result<OwnedFd> {
 /// Makes a node.
 pub(crate) fn make(root: &Root, node: &Node) -> Result<()> {
     let path = node.path.as_str();
-    if let Some(host) = &node.host {
+    let late = if node.late { Some(host_node(node)?) } else { None };
+    if let Some(host) = node.host.as_ref().or(late.as_ref()) {
         let target = root.make_file(path).context(Code::Device, path)?;
         if device_of(&target) == Ok((node.kind, node.number)) {
             return Ok(());
@@ -131,10 +146,12 @@ pub(crate) fn make_all(root: &Root, nodes: &[Node]) -> Result<()> {
         Err(Errno::NOENT) => root.make_dirs("/dev", Mode::from_raw_mode(0o755)),
         other => other,
     }
-    .map_err(|e| Error::os(Code::Device, "/dev", e).hint("it must be a directory of the root file system, not a symlink"))?;
+    .map_err(|e| {
+        Error::os(Code::Device, "/dev", e).hint("it must be a directory of the root file system, not a symlink")
+    })?;
     for node in nodes {
         match node.path.strip_prefix("/dev/") {
-            Some(name) if node.host.is_none() && !name.contains('/') => {
+            Some(name) if node.host.is_none() && !node.late && !name.contains('/') => {
                 make_in(&dev, name, node).context(Code::Device, &node.path)?;
             }
             _ => make(root, node)?,

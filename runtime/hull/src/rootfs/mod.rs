@@ -47,11 +47,17 @@ fn clone_root(path: &str) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Attaches the root on top of everything in the caller's new mount namespace and gives a handle of it.
+/// Attaches the root in the caller's new mount namespace and gives a handle of it.
 ///
-/// The place is "/" itself: it needs no right on the directories that lead to the root, and pivot_root takes it from
-/// there. The parent mount must not be shared then.
-pub(crate) fn attach_root(source: &RootSource, propagation: u64, recursive: bool) -> Result<OwnedFd> {
+/// The place is "/" itself, on top of everything: it needs no right on the directories that lead to the root, and
+/// pivot_root takes it from there. Hooks that look at the mounts by the root's path need it at that path, `visible_at`.
+/// The parent mount must not be shared, whichever it is.
+pub(crate) fn attach_root(
+    source: &RootSource,
+    visible_at: Option<&str>,
+    propagation: u64,
+    recursive: bool,
+) -> Result<OwnedFd> {
     let host = MountAttr { propagation: sysmount::SLAVE, recursive: true, ..MountAttr::default() };
     mount_setattr(CWD, c"/", &host).context(Code::Pivot, "making the host's mounts slaves")?;
     let parent = MountAttr { propagation: sysmount::PRIVATE, ..MountAttr::default() };
@@ -66,8 +72,18 @@ pub(crate) fn attach_root(source: &RootSource, propagation: u64, recursive: bool
     };
     let attr = MountAttr { propagation, recursive, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), c"", &attr).context(Code::Pivot, "setting the root's propagation")?;
-    rustix::mount::move_mount(tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .context(Code::Pivot, "attaching the root")?;
+    let place = visible_at
+        .map(|path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+        .transpose()
+        .context(Code::RootOpen, visible_at.unwrap_or("/"))?;
+    match &place {
+        Some(place) => {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            rustix::mount::move_mount(tree, "", place, "", flags)
+        }
+        None => rustix::mount::move_mount(tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
+    }
+    .context(Code::Pivot, "attaching the root")?;
     rustix::fs::openat(tree, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context(Code::Pivot, "opening the root")
 }

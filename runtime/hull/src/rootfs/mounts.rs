@@ -112,10 +112,22 @@ fn open_bind(path: &str, options: &MountOptions) -> Result<OwnedFd> {
     }
     let tree = rustix::mount::open_tree(CWD, path, flags).map_err(|errno| source_error(path, errno))?;
     if options.source_nofollow && is_symlink(&tree) {
-        return Err(Error::os(Code::MountSource, path, Errno::LOOP).hint("the source is a symlink and src-nofollow was given"));
+        return Err(
+            Error::os(Code::MountSource, path, Errno::LOOP).hint("the source is a symlink and src-nofollow was given")
+        );
     }
     apply_attributes(&tree, options, path)?;
+    if options.recursive && options.set & sysmount::ATTR_RDONLY != 0 && is_sysfs(&tree) {
+        // The cgroup hierarchies below would stay writable (CVE-2023-25809).
+        let change = MountAttr { set: sysmount::ATTR_RDONLY, recursive: true, ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), c"", &change).context(Code::MountAttr, path)?;
+    }
     Ok(tree)
+}
+
+fn is_sysfs(fd: &OwnedFd) -> bool {
+    const SYSFS_MAGIC: i64 = 0x6265_6572;
+    rustix::fs::fstatfs(fd).is_ok_and(|s| s.f_type == SYSFS_MAGIC)
 }
 
 /// Names the first part of the path that is missing or denies access.
@@ -160,8 +172,12 @@ fn apply_recursive(tree: &OwnedFd, options: &MountOptions, name: &str) -> Result
     if options.recursive_set | options.recursive_clear == 0 {
         return Ok(());
     }
-    let change =
-        MountAttr { set: options.recursive_set, clear: options.recursive_clear, recursive: true, ..MountAttr::default() };
+    let change = MountAttr {
+        set: options.recursive_set,
+        clear: options.recursive_clear,
+        recursive: true,
+        ..MountAttr::default()
+    };
     mount_setattr(tree.as_fd(), c"", &change).context(Code::MountAttr, name)
 }
 
@@ -194,7 +210,10 @@ fn check_proc(destination: &str, source: &Source) -> Result<()> {
             return Err(Error::new(Code::ConfigInvalid, "only a procfs can be mounted on /proc"));
         }
     } else if destination.starts_with("/proc/") && !PROC_EXCEPTIONS.contains(&destination) {
-        return Err(Error::new(Code::ConfigInvalid, format!("{destination} cannot be mounted because it is inside /proc")));
+        return Err(Error::new(
+            Code::ConfigInvalid,
+            format!("{destination} cannot be mounted because it is inside /proc"),
+        ));
     }
     Ok(())
 }
@@ -202,7 +221,7 @@ fn check_proc(destination: &str, source: &Source) -> Result<()> {
 /// Whether a handle is on a procfs.
 pub(crate) fn is_procfs(fd: impl AsFd) -> bool {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    rustix::fs::fstatfs(fd).is_ok_and(|s| i64::from(s.f_type) == PROC_SUPER_MAGIC)
+    rustix::fs::fstatfs(fd).is_ok_and(|s| s.f_type == PROC_SUPER_MAGIC)
 }
 
 /// What making mounts needs to know about the container.
@@ -260,7 +279,8 @@ fn open_target(root: &Root, at: &str, directory: bool) -> Result<OwnedFd> {
             Ok(fd) => return Ok(fd),
             Err(Errno::NOENT) => {}
             Err(e) => {
-                return Err(Error::os(Code::MountTarget, at, e).hint("it must be a directory of the root file system, not a symlink"));
+                return Err(Error::os(Code::MountTarget, at, e)
+                    .hint("it must be a directory of the root file system, not a symlink"));
             }
         }
     }
@@ -296,7 +316,8 @@ fn mount_filesystem(cx: &mut MountContext<'_>, mount: &Prepared, kind: &str, sou
         Err(error) if kind == "sysfs" && error.errno() == Some(Errno::PERM) => host_sysfs(&options)?,
         Err(error) => {
             let object = format!("{kind} on {at}: {}", error.object());
-            let error = error.errno().map_or_else(|| Error::new(Code::Mount, &object), |e| Error::os(Code::Mount, &object, e));
+            let error =
+                error.errno().map_or_else(|| Error::new(Code::Mount, &object), |e| Error::os(Code::Mount, &object, e));
             return Err(if kind == "proc" {
                 error.hint("inside another container, /proc must be fully visible there; in a user namespace, the PID namespace must be its own")
             } else {
@@ -333,7 +354,8 @@ fn host_sysfs(options: &MountOptions) -> Result<OwnedFd> {
 
 /// Makes a new instance of a file system, detached.
 pub(crate) fn new_filesystem(kind: &str, source: Option<&str>, options: &MountOptions) -> Result<OwnedFd> {
-    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).with(Code::Mount, || "file system type is not known here")?;
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
+        .with(Code::Mount, || "file system type is not known here")?;
     if let Some(source) = source {
         rustix::mount::fsconfig_set_string(&context, "source", source).map_err(|e| fs_error(&context, "source", e))?;
     }

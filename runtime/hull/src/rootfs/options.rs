@@ -198,7 +198,8 @@ fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
     if out.bind {
         // Superblock options mean nothing on a bind mount; only these historic ones are let through.
         out.data.retain(|(key, value)| {
-            value.is_some() || !matches!(key.as_str(), "sync" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "acl" | "iversion")
+            value.is_some()
+                || !matches!(key.as_str(), "sync" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "acl" | "iversion")
         });
         if let Some((key, value)) = out.data.first() {
             let value = value.as_ref().map(|v| format!("={v}")).unwrap_or_default();
@@ -209,7 +210,10 @@ fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
         return Err(Error::new(Code::MountOption, format!("tmpcopyup of {at} needs a tmpfs")));
     }
     if out.remount {
-        return Err(Error::new(Code::MountOption, format!("remount of {at} is not supported: give the final options at once")));
+        return Err(Error::new(
+            Code::MountOption,
+            format!("remount of {at} is not supported: give the final options at once"),
+        ));
     }
     out.clear = widen_atime(out.set, out.clear);
     out.recursive_clear = widen_atime(out.recursive_set, out.recursive_clear);

@@ -91,7 +91,12 @@ impl Root {
                 Ok(()) => {}
                 Err(Errno::EXIST) => {
                     // A link to nothing: go on with what it names, still inside the root.
-                    return Ok(Step::Link(splice(&current, part, walked.get(..before).unwrap_or(""), parts.get(index + 1..).unwrap_or(&[]))?));
+                    return Ok(Step::Link(splice(
+                        &current,
+                        part,
+                        walked.get(..before).unwrap_or(""),
+                        parts.get(index + 1..).unwrap_or(&[]),
+                    )?));
                 }
                 Err(e) => return Err(e),
             }
@@ -149,7 +154,8 @@ fn split(path: &str) -> (&str, &str) {
 
 /// The path that results when the link `name` in `dir` (which is `parent` inside the root) is followed.
 fn splice(dir: &OwnedFd, name: &str, parent: &str, rest: &[&str]) -> Result<String, Errno> {
-    let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| if e == Errno::INVAL { Errno::NOTDIR } else { e })?;
+    let target =
+        rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| if e == Errno::INVAL { Errno::NOTDIR } else { e })?;
     let target = target.to_str().map_err(|_| Errno::ILSEQ)?;
     let base = if target.starts_with('/') { "" } else { parent };
     let mut path = format!("{base}/{target}");

@@ -46,7 +46,12 @@ pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i
     let state = entry.state()?;
     match state.status(&entry) {
         Status::Running | Status::Paused => {}
-        status => return Err(Error::new(Code::WrongState, format!("cannot checkpoint a container that is {}", status.as_str()))),
+        status => {
+            return Err(Error::new(
+                Code::WrongState,
+                format!("cannot checkpoint a container that is {}", status.as_str()),
+            ));
+        }
     }
     if !rustix::process::geteuid().is_root() {
         return Err(Error::new(Code::Checkpoint, "checkpoint needs root"));
@@ -71,7 +76,7 @@ pub(in super::super) fn restore(global: &Global, parsed: &Parsed) -> Result<i32>
     let spec = restored.entry.config()?;
     start::poststart(&spec, &restored.state.id, &restored.state.bundle, restored.state.pid)?;
     let Some(signals) = signals else { return Ok(0) };
-    let status = foreground::attend(&restored.pidfd, &signals, None)?;
+    let status = foreground::attend(&restored.pidfd, &signals, None, None)?;
     restored.entry.lock()?;
     delete::clean(&restored.entry, &restored.state, true)?;
     Ok(status)

@@ -30,7 +30,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let executed = exec::exec(&options)?;
     timeline::mark("started");
     match signals {
-        Some(signals) => foreground::attend(&executed.pidfd, &signals, executed.terminal.as_ref()),
+        Some(signals) => foreground::attend(&executed.pidfd, &signals, executed.terminal.as_ref(), None),
         None => Ok(0),
     }
 }
@@ -113,7 +113,8 @@ fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
         Some((uid, gid)) => (uid, Some(gid)),
         None => (text, None),
     };
-    let number = |n: &str| files::parse_unsigned::<u32>(n).filter(|n| *n != u32::MAX).ok_or_else(|| id_error("user", n));
+    let number =
+        |n: &str| files::parse_unsigned::<u32>(n).filter(|n| *n != u32::MAX).ok_or_else(|| id_error("user", n));
     Ok((number(uid)?, gid.map(number).transpose()?))
 }
 

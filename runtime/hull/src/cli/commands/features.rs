@@ -101,7 +101,10 @@ const FLAGS: &[(&str, u32)] = &[
     ("SECCOMP_FILTER_FLAG_LOG", hull_sys::seccomp::FLAG_LOG),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", hull_sys::seccomp::FLAG_SPEC_ALLOW),
     ("SECCOMP_FILTER_FLAG_TSYNC", hull_sys::seccomp::FLAG_TSYNC),
-    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", hull_sys::seccomp::FLAG_WAIT_KILLABLE_RECV | hull_sys::seccomp::FLAG_NEW_LISTENER),
+    (
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        hull_sys::seccomp::FLAG_WAIT_KILLABLE_RECV | hull_sys::seccomp::FLAG_NEW_LISTENER,
+    ),
 ];
 
 const NAMESPACES: &[(&str, &str)] = &[
@@ -118,26 +121,44 @@ const NAMESPACES: &[(&str, &str)] = &[
 pub(in super::super) fn run(_: &Global, _: &Parsed) -> Result<i32> {
     let layout = Layout::detect().unwrap_or_default();
     let there = |path: &str| rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok();
-    let supported: Vec<&str> = FLAGS.iter().filter(|(_, f)| hull_sys::seccomp::flag_available(*f)).map(|(n, _)| *n).collect();
+    let supported: Vec<&str> =
+        FLAGS.iter().filter(|(_, f)| hull_sys::seccomp::flag_available(*f)).map(|(n, _)| *n).collect();
     let features = Features {
         oci_version_min: "1.0.0",
         oci_version_max: SPEC_VERSION,
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options: options::known_names().filter(|n| *n != "remount").collect(),
         linux: Linux {
-            namespaces: NAMESPACES.iter().filter(|(_, file)| there(&format!("/proc/self/ns/{file}"))).map(|(n, _)| *n).collect(),
+            namespaces: NAMESPACES
+                .iter()
+                .filter(|(_, file)| there(&format!("/proc/self/ns/{file}")))
+                .map(|(n, _)| *n)
+                .collect(),
             capabilities: caps::names(caps::known_by_kernel()).collect(),
             cgroup: Cgroup {
                 v1: !layout.v1.is_empty(),
                 v2: layout.v2.is_some(),
                 systemd: there("/run/systemd/system"),
                 systemd_user: there("/run/systemd/system") && layout.unified(),
-                rdma: layout.v1.iter().any(|h| h.controllers.iter().any(|c| c == "rdma")) || has_controller(&layout, "rdma"),
+                rdma: layout.v1.iter().any(|h| h.controllers.iter().any(|c| c == "rdma"))
+                    || has_controller(&layout, "rdma"),
             },
             seccomp: Seccomp {
                 enabled: seccomp::Arch::native().is_some(),
-                actions: ACTIONS.iter().filter(|(_, value)| hull_sys::seccomp::action_available(*value)).map(|(n, _)| *n).collect(),
-                operators: &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
+                actions: ACTIONS
+                    .iter()
+                    .filter(|(_, value)| hull_sys::seccomp::action_available(*value))
+                    .map(|(n, _)| *n)
+                    .collect(),
+                operators: &[
+                    "SCMP_CMP_EQ",
+                    "SCMP_CMP_GE",
+                    "SCMP_CMP_GT",
+                    "SCMP_CMP_LE",
+                    "SCMP_CMP_LT",
+                    "SCMP_CMP_MASKED_EQ",
+                    "SCMP_CMP_NE",
+                ],
                 archs: vec!["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
                 known_flags: FLAGS.iter().map(|(n, _)| *n).collect(),
                 supported_flags: supported,
@@ -150,7 +171,15 @@ pub(in super::super) fn run(_: &Global, _: &Parsed) -> Result<i32> {
                 monitoring: there("/sys/fs/resctrl/mon_groups"),
             },
             memory_policy: MemoryPolicy {
-                modes: &["MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"],
+                modes: &[
+                    "MPOL_BIND",
+                    "MPOL_DEFAULT",
+                    "MPOL_INTERLEAVE",
+                    "MPOL_LOCAL",
+                    "MPOL_PREFERRED",
+                    "MPOL_PREFERRED_MANY",
+                    "MPOL_WEIGHTED_INTERLEAVE",
+                ],
                 flags: &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
             },
             mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
@@ -164,7 +193,8 @@ pub(in super::super) fn run(_: &Global, _: &Parsed) -> Result<i32> {
 
 fn has_controller(layout: &Layout, name: &str) -> bool {
     layout.v2.as_ref().is_some_and(|mount| {
-        crate::files::read_text(&format!("{mount}/cgroup.controllers"), 4096).is_ok_and(|t| t.split_whitespace().any(|c| c == name))
+        crate::files::read_text(&format!("{mount}/cgroup.controllers"), 4096)
+            .is_ok_and(|t| t.split_whitespace().any(|c| c == name))
     })
 }
 

@@ -32,7 +32,12 @@ pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
     }
     let landlock = hull_sys::landlock::abi().map_or_else(|_| "no".to_owned(), |abi| format!("version {abi}"));
     let yes = |on: bool| if on { "yes" } else { "no" };
-    let _ = writeln!(out, "apparmor     {}\nselinux      {}\nlandlock     {landlock}", yes(labels::apparmor_enabled()), yes(labels::selinux_enabled()));
+    let _ = writeln!(
+        out,
+        "apparmor     {}\nselinux      {}\nlandlock     {landlock}",
+        yes(labels::apparmor_enabled()),
+        yes(labels::selinux_enabled())
+    );
     let _ = writeln!(out, "root         {}", global.root);
     print(&out)
 }

@@ -22,11 +22,19 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
 }
 
 fn table(reports: &[Report]) -> String {
-    let rows: Vec<[String; 6]> = std::iter::once(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned))
-        .chain(reports.iter().map(|r| {
-            [r.id.clone(), r.pid.to_string(), r.status.to_owned(), r.bundle.clone(), r.created.clone(), r.owner.clone()]
-        }))
-        .collect();
+    let rows: Vec<[String; 6]> =
+        std::iter::once(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned))
+            .chain(reports.iter().map(|r| {
+                [
+                    r.id.clone(),
+                    r.pid.to_string(),
+                    r.status.to_owned(),
+                    r.bundle.clone(),
+                    r.created.clone(),
+                    r.owner.clone(),
+                ]
+            }))
+            .collect();
     let mut widths = [12usize; 6];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

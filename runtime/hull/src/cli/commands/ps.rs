@@ -53,5 +53,9 @@ fn trailing_format(parsed: &Parsed) -> Result<(String, Vec<String>)> {
             options.push(word.clone());
         }
     }
-    if matches!(format.as_str(), "json" | "table") { Ok((format, options)) } else { Err(Error::new(Code::Usage, "invalid format option")) }
+    if matches!(format.as_str(), "json" | "table") {
+        Ok((format, options))
+    } else {
+        Err(Error::new(Code::Usage, "invalid format option"))
+    }
 }

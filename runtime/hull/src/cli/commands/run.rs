@@ -4,7 +4,7 @@ use super::super::Global;
 use super::super::parse::Parsed;
 use crate::container::create::{self, release};
 use crate::container::foreground::{self, Signals};
-use crate::container::{delete, start};
+use crate::container::{delete, notify_socket, start};
 use crate::error::Result;
 use crate::timeline;
 
@@ -21,11 +21,18 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     };
     // The lock is for other commands of this container; deleting below takes it again by another handle.
     created.entry.unlock();
+    let notify = notify_socket::listen(&created.entry.path)?;
     release(&created.sync).map_err(undo)?;
     timeline::mark("started");
     start::poststart(&created.bundle.spec, &options.id, &created.bundle.path, created.state.pid).map_err(undo)?;
-    let Some(signals) = signals else { return Ok(0) };
-    let status = foreground::attend(&created.pidfd, &signals, created.terminal.as_ref())?;
+    let Some(signals) = signals else {
+        if let Some(socket) = notify {
+            notify_socket::wait(&socket, &created.pidfd, created.state.pid)?;
+        }
+        return Ok(0);
+    };
+    let notify = notify.map(|socket| (socket, created.state.pid));
+    let status = foreground::attend(&created.pidfd, &signals, created.terminal.as_ref(), notify)?;
     timeline::mark("ended");
     if parsed.is("keep") {
         created.entry.save_exit(status)?;

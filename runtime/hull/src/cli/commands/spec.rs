@@ -29,7 +29,11 @@ fn text(rootless: bool, unified: bool) -> String {
     let mut out = TEMPLATE.replace("@VERSION@", SPEC_VERSION);
     let cgroup = if unified { ",\n            {\n                \"type\": \"cgroup\"\n            }" } else { "" };
     let (user, maps) = if rootless {
-        let map = |id: u32| format!("[\n            {{\n                \"containerID\": 0,\n                \"hostID\": {id},\n                \"size\": 1\n            }}\n        ]");
+        let map = |id: u32| {
+            format!(
+                "[\n            {{\n                \"containerID\": 0,\n                \"hostID\": {id},\n                \"size\": 1\n            }}\n        ]"
+            )
+        };
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         (

@@ -47,7 +47,8 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
 
 fn read(path: &str) -> Result<Resources> {
     let bytes = if path == "-" {
-        let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).context(Code::InputFile, "standard input")?;
+        let stdin =
+            rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).context(Code::InputFile, "standard input")?;
         files::read_all(&stdin, 16 << 20).context(Code::InputFile, "standard input")?
     } else {
         files::read_at(rustix::fs::CWD, path, 16 << 20).context(Code::InputFile, path)?
@@ -57,7 +58,10 @@ fn read(path: &str) -> Result<Resources> {
 
 fn from_flags(parsed: &Parsed) -> Result<Resources> {
     if parsed.get("kernel-memory").is_some() {
-        return Err(Error::new(Code::Unsupported, "--kernel-memory: the kernel has no limit of its own memory any more"));
+        return Err(Error::new(
+            Code::Unsupported,
+            "--kernel-memory: the kernel has no limit of its own memory any more",
+        ));
     }
     let bytes = |name: &str| parsed.get(name).map(|text| parse_bytes(name, text)).transpose();
     let memory = Memory {
