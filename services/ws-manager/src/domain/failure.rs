@@ -51,6 +51,8 @@ pub struct Exit {
     pub reason: String,
     /// Termination message.
     pub message: String,
+    /// The message is our node agent's: a sentence for people, not the tail of a log.
+    pub is_explained: bool,
 }
 
 impl Facts {
@@ -59,17 +61,20 @@ impl Facts {
     pub fn of(pod: &Pod) -> Self {
         let Some(status) = pod.status.as_ref() else { return Self::default() };
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let state = status
+        let container = status
             .container_statuses
             .iter()
             .flatten()
-            .find(|container| container.name == berth_workspace_crd::CONTAINER)
-            .and_then(|container| container.state.as_ref());
+            .find(|container| container.name == berth_workspace_crd::CONTAINER);
+        let state = container.and_then(|container| container.state.as_ref());
+        let ours = container
+            .and_then(|container| container.container_id.as_deref())
+            .is_some_and(|id| id.starts_with("hull://"));
         let memory = pod.spec.as_ref().and_then(|spec| {
             let limits = spec.containers.first()?.resources.as_ref()?.limits.as_ref()?;
             limits.get("memory").map(|quantity| quantity.0.clone())
         });
-        let (waiting, exit) = state.map(Self::state).unwrap_or_default();
+        let (waiting, exit) = state.map(|state| Self::state(state, ours)).unwrap_or_default();
         Self {
             phase: text(&status.phase),
             reason: text(&status.reason),
@@ -80,7 +85,7 @@ impl Facts {
         }
     }
 
-    fn state(state: &ContainerState) -> (Option<Waiting>, Option<Exit>) {
+    fn state(state: &ContainerState, ours: bool) -> (Option<Waiting>, Option<Exit>) {
         let waiting = state.waiting.as_ref().map(|waiting| Waiting {
             reason: waiting.reason.clone().unwrap_or_default(),
             message: waiting.message.clone().unwrap_or_default(),
@@ -90,6 +95,7 @@ impl Facts {
             signal: end.signal.filter(|signal| *signal != 0),
             reason: end.reason.clone().unwrap_or_default(),
             message: end.message.clone().unwrap_or_default(),
+            is_explained: ours,
         });
         (waiting, exit)
     }
@@ -137,6 +143,7 @@ impl Facts {
             None => "ended".to_owned(),
         };
         match self.last_line() {
+            Some(line) if self.exited(|exit| exit.is_explained) => format!("the workspace ended: {line}"),
             Some(line) => format!("the workspace's main process {how}: {line}"),
             None => format!("the workspace's main process {how}"),
         }
@@ -166,6 +173,15 @@ struct Row {
 
 /// In order; the first row that matches decides, also when it decides that nothing is wrong (yet).
 const TABLE: &[Row] = &[
+    // Our node agent's two words; its messages are for people.
+    Row {
+        matches: |facts| facts.pod_failed(&["StartError"]) && !facts.message.is_empty(),
+        verdict: |facts| Some(Verdict::Failed(facts.message.clone())),
+    },
+    Row {
+        matches: |facts| facts.pod_failed(&["Rejected"]) && !facts.message.is_empty(),
+        verdict: |facts| Some(Verdict::Rejected(facts.message.clone())),
+    },
     Row {
         matches: |facts| facts.pod_failed(REJECTIONS),
         verdict: |facts| Some(Verdict::Rejected(format!("the node refused the workspace: {}", facts.words()))),
@@ -261,7 +277,7 @@ mod tests {
     }
 
     fn exit(phase: &str, code: i32, reason: &str, message: &str) -> Facts {
-        let exit = Exit { code, signal: None, reason: reason.into(), message: message.into() };
+        let exit = Exit { code, signal: None, reason: reason.into(), message: message.into(), is_explained: false };
         Facts { phase: phase.into(), exit: Some(exit), ..Facts::default() }
     }
 
@@ -285,6 +301,8 @@ mod tests {
             (failed("NodeAffinity", "Pod was rejected"), Some(("rejected", "NodeAffinity"))),
             (failed("Evicted", "The node was low on resource: memory"), Some(("rejected", "low on resource"))),
             (failed("NodeShutdown", ""), Some(("rejected", "NodeShutdown"))),
+            (failed("StartError", "branch x does not exist"), Some(("failed", "branch x does not exist"))),
+            (failed("Rejected", "the loop device is busy"), Some(("rejected", "the loop device is busy"))),
             (failed("", ""), Some(("failed", "no reason"))),
             (failed("SysctlForbidden", "x"), Some(("failed", "SysctlForbidden: x"))),
             (exit("Failed", 137, "OOMKilled", ""), Some(("failed", "choose a larger class"))),

@@ -169,16 +169,17 @@ fn verdict(status: &WorkspaceStatus, pod: Option<&Pod>) -> Option<(&'static str,
     if let Some(verdict) = failure::classify(&Facts::of(pod)) {
         return Some(("PodEnded", verdict));
     }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some(("PodDeleted", Verdict::Rejected("the workspace's pod was deleted from outside".to_owned())));
+    }
     if let Some(gone) = view::denied(status, ConditionType::ContainerRunning) {
         // The pod's own status says it better, and comes first; this is the node's word where there is none.
         let verdict = match gone.reason.as_str() {
-            "NodeRestarted" | "Lost" => Verdict::Rejected(gone.message.clone()),
+            "NodeRestarted" | "NotStarted" | "Lost" => Verdict::Rejected(gone.message.clone()),
+            _ if gone.message.is_empty() => Verdict::Failed("the workspace's container is gone".to_owned()),
             _ => Verdict::Failed(gone.message.clone()),
         };
         return Some(("ContainerGone", verdict));
-    }
-    if pod.metadata.deletion_timestamp.is_some() {
-        return Some(("PodDeleted", Verdict::Rejected("the workspace's pod was deleted from outside".to_owned())));
     }
     None
 }
