@@ -1,5 +1,10 @@
 //! The service on a real Postgres, with a supervisor that speaks the real protocol and runs real commands.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and say why they skip"
+)]
 
 mod berth_init;
 mod crash;

@@ -67,6 +67,21 @@ async fn everything_a_repository_can_be_asked_for() {
 }
 
 #[tokio::test]
+#[ignore = "a figure, not a test: `cargo test -p berth-scm --test it --release -- --ignored --nocapture`"]
+async fn time_of_a_resolution() {
+    let server = GitServer::start().await.unwrap();
+    let host = server.address().to_string();
+    server.repository("team", "app", &[("a", "b")]).unwrap();
+    let service = service(std::slice::from_ref(&host), |_| {}).await;
+    let url = format!("http://{host}/team/app.git");
+    for round in 0..12 {
+        let begun = tokio::time::Instant::now();
+        service.resolved(&url).await;
+        println!("round {round}: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn an_empty_repository_can_be_opened() {
     let server = GitServer::start().await.unwrap();
     let host = server.address().to_string();
