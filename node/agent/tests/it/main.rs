@@ -1,4 +1,5 @@
 //! The node on the real machine: kernel, hull, git over http. Needs root.
 
+mod pods;
 mod support;
 mod whole_path;

@@ -31,21 +31,15 @@ fn program(name: &str) -> Option<PathBuf> {
     [named, Some(target.join(name)), Some(release.join(name))].into_iter().flatten().find(|path| path.exists())
 }
 
-/// A node for one test.
-pub struct TestNode {
-    pub node: Node,
+/// A home that one test has for itself.
+pub struct TestHome {
     pub config: Config,
-    before: Census,
     _alone: tokio::sync::MutexGuard<'static, ()>,
 }
 
-impl TestNode {
-    /// A node, or none with the reason printed.
-    pub async fn open() -> Option<Self> {
-        Self::with(|_| {}, Arc::new(NoCredentials)).await
-    }
-
-    pub async fn with(change: impl FnOnce(&mut Config), credentials: Arc<dyn CredentialSource>) -> Option<Self> {
+impl TestHome {
+    /// The home, with nothing on it but the base image; or none, with the reason printed.
+    pub async fn lock(change: impl FnOnce(&mut Config)) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: needs root");
             return None;
@@ -58,9 +52,9 @@ impl TestNode {
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("info").try_init();
         // Kept between runs for the base image's sake; everything else in it is removed.
         let home = target().with_file_name("node-test-home");
-        let mut config = Config { home, hull: Some(hull), berth_init: Some(berth_init), ready_networks: 1, blank_disks: 0, ..Config::default() };
-        change(&mut config);
-        let node = open(&config, credentials).await;
+        let mut config =
+            Config { home, name: Some("test-node".to_owned()), hull: Some(hull), berth_init: Some(berth_init), ready_networks: 1, blank_disks: 0, ..Config::default() };
+        let node = open(&config, Arc::new(NoCredentials)).await;
         for instance in node.instances() {
             let id = instance.record().request.instance_id;
             node.stop(&id, Duration::ZERO).await;
@@ -70,22 +64,58 @@ impl TestNode {
             node.disks().delete(&workspace).unwrap();
         }
         node.prepare(Arc::new(|text| eprintln!("{text}"))).await.unwrap();
-        let before = census(&config.home);
-        Some(Self { node, config, before, _alone: alone })
+        node.close().unwrap();
+        node.detach();
+        drop(node);
+        change(&mut config);
+        Some(Self { config, _alone: alone })
     }
 
-    /// Nothing is left of what the test started.
+    /// Nothing is left on the machine.
     pub fn assert_clean(&self) {
-        assert_eq!(census(&self.config.home), self.before);
+        assert_eq!(census(&self.config.home), Census { mounts: 0, interfaces: 0, cgroups: 0, loops: 0 });
+    }
+}
+
+/// A node for one test.
+pub struct TestNode {
+    pub node: Node,
+    home: TestHome,
+}
+
+impl TestNode {
+    /// A node, or none with the reason printed.
+    pub async fn open() -> Option<Self> {
+        Self::with(|_| {}, Arc::new(NoCredentials)).await
     }
 
-    /// Ends the test: the disks go.
+    pub async fn with(change: impl FnOnce(&mut Config), credentials: Arc<dyn CredentialSource>) -> Option<Self> {
+        let home = TestHome::lock(change).await?;
+        let node = open(&home.config, credentials).await;
+        Some(Self { node, home })
+    }
+
+    /// Ends the test: instances and disks go, and nothing else may be left.
     pub async fn close(self) {
+        for instance in self.node.instances() {
+            let id = instance.record().request.instance_id;
+            self.node.stop(&id, Duration::ZERO).await;
+            self.node.forget(&id);
+        }
         for (workspace, ..) in self.node.disks().list() {
             self.node.disks().delete(&workspace).unwrap();
         }
         self.node.close().unwrap();
+        self.home.assert_clean();
     }
+}
+
+/// Kills the first process of an instance, as a user could not.
+pub async fn kill_main_process(node: &Node, id: &str) {
+    let folder = node.instance(id).unwrap().folder.clone();
+    let info = berth_sandbox::monitor::MonitorHandle::info_in(&folder).unwrap().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(info.container_pid.unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 async fn open(config: &Config, credentials: Arc<dyn CredentialSource>) -> Node {
