@@ -287,7 +287,6 @@ fn make_plan<'a>(
         gate,
         no_pivot: options.no_pivot,
         wait_for_runtime,
-        in_cgroup: options.driver != Driver::Disabled,
         moved_by_systemd: options.driver == Driver::Systemd,
         undumpable: root_rights,
     })

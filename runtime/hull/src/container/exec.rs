@@ -104,7 +104,6 @@ pub(crate) fn exec(options: &ExecOptions) -> Result<Executed> {
                 terminal,
                 before,
                 after,
-                in_cgroup: state.cgroup.driver != cgroup::Driver::Disabled,
             };
             child.run(&mut launch, &labels, theirs)
         }
@@ -246,8 +245,6 @@ struct Child {
     terminal: Option<TerminalTo>,
     before: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
-    /// Whether the container has a cgroup of its own.
-    in_cgroup: bool,
 }
 
 impl Child {
@@ -281,9 +278,6 @@ impl Child {
             files::write_once(entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
         }
         drop(self.entrances);
-        if self.before.is_none() && self.after.is_none() && self.in_cgroup {
-            limits::forget_affinity();
-        }
         // What the caller was bound to has nothing to do with the container's CPUs.
         let _ = sched::set_affinity(&limits::all_cpus());
         if let Some(mask) = &self.after {

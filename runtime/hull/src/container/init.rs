@@ -17,7 +17,6 @@ use crate::cgroup::layout::{Layout, MOUNT_POINT};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::labels::{Labels, host_proc};
 use crate::process::launch::{Launch, find_program};
-use crate::process::limits;
 use crate::rootfs::devices::Node;
 use crate::rootfs::mask::{self, Masker};
 use crate::rootfs::mounts::{self, MountContext, Prepared};
@@ -62,8 +61,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) no_pivot: bool,
     /// Whether the runtime has a part between the namespaces and the mounts.
     pub(crate) wait_for_runtime: bool,
-    /// Whether the container has a cgroup of its own.
-    pub(crate) in_cgroup: bool,
     /// Whether systemd decides on the cgroup while the runtime has its part.
     pub(crate) moved_by_systemd: bool,
     /// Whether the process must not be traceable from the beginning.
@@ -260,9 +257,6 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
     if plan.wait_for_runtime {
         sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
         (learned.pid, _) = sync::await_go(sync)?;
-    }
-    if plan.in_cgroup {
-        limits::forget_affinity();
     }
     if plan.moved_by_systemd {
         plan.view = own_view(plan.view.namespace)?;

@@ -196,13 +196,6 @@ pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
     Ok((mode, mask))
 }
 
-/// Lets the process run on every processor its cgroup has: the kernel keeps a choice of the runtime's caller over the
-/// move into the cgroup.
-pub(crate) fn forget_affinity() {
-    // More than any machine has; the kernel takes what it knows. Refused (by a filter outside), it stays as it is.
-    let _ = sched::set_affinity(&[0xff; 1024]);
-}
-
 /// The number of `linux.personality`.
 pub(crate) fn personality(spec: &Personality) -> Result<u32> {
     if let Some(flag) = spec.flags.first() {
