@@ -44,7 +44,8 @@ fn wants_aggregated(headers: &HeaderMap) -> ApiResult<bool> {
         let parts: Vec<&str> = parts.collect();
         match media {
             "application/json" if parts.contains(&"g=apidiscovery.k8s.io") => {
-                if parts.contains(&"v=v2") && parts.contains(&"as=APIGroupDiscoveryList") {
+                let known = parts.contains(&"v=v2") && parts.contains(&"as=APIGroupDiscoveryList");
+                if known {
                     return Ok(true);
                 }
             }

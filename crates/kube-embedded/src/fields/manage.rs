@@ -296,9 +296,7 @@ fn conflicts(
         if !entry.subresource.is_empty() {
             message.push_str(&format!(" with subresource {:?}", entry.subresource));
         }
-        if entry.operation == Operation::Update {
-            message.push_str(&format!(" using {}", entry.api_version));
-        } else if entry.api_version != writer.api_version {
+        if entry.operation == Operation::Update || entry.api_version != writer.api_version {
             message.push_str(&format!(" using {}", entry.api_version));
         }
         for path in common.paths() {

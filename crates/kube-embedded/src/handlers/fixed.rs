@@ -32,11 +32,15 @@ pub(crate) fn answer(api: &Api, user: &User, parts: &Parts) -> Option<ApiResult<
         path => path.trim_end_matches('/'),
     };
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let known = match segments.as_slice() {
-        [""] | ["version" | "healthz" | "livez" | "readyz" | "api" | "apis"] => true,
-        ["healthz" | "livez" | "readyz", ..] | ["openapi", ..] | ["api", _] | ["apis", _] | ["apis", _, _] => true,
-        _ => false,
-    };
+    let known = matches!(
+        segments.as_slice(),
+        [""] | ["version" | "healthz" | "livez" | "readyz" | "api" | "apis"]
+            | ["healthz" | "livez" | "readyz", ..]
+            | ["openapi", ..]
+            | ["api", _]
+            | ["apis", _]
+            | ["apis", _, _]
+    );
     if !known {
         return None;
     }

@@ -79,7 +79,7 @@ async fn route(api: Arc<Api>, user: User, request: Request<Body>) -> ApiResult<R
         return Err(ApiError::path_not_found());
     }
     let query = Query::parse(parts.uri.query());
-    let watching = (target.watch || query.flag("watch")) && (target.name.is_empty() || target.watch);
+    let watching = target.watch || query.flag("watch") && target.name.is_empty();
     if target.watch && !target.name.is_empty() {
         // `/watch/.../name`: the old spelling of a field selector.
         target.watch = false;

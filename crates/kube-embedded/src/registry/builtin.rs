@@ -185,7 +185,7 @@ pub(super) fn resources() -> Vec<Resource> {
             status: definition.status,
             scale: None,
             columns: cells::columns(definition.kind),
-            fields: fields(definition.kind).into(),
+            fields: fields(definition.kind),
             generation: definition.generation,
             names: if definition.kind == Builtin::Namespace { NameRule::Label } else { NameRule::Subdomain },
             terminating: false,

@@ -107,11 +107,14 @@ impl Resource {
     }
 }
 
+/// Group, version, plural.
+type Place = (Box<str>, Box<str>, Box<str>);
+
 /// All resources. A value that is replaced whole when a CRD changes.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// By group, then version in order of preference, then plural.
-    resources: BTreeMap<(Box<str>, Box<str>, Box<str>), Arc<Resource>>,
+    resources: BTreeMap<Place, Arc<Resource>>,
     /// Goes up with each change; discovery's ETag.
     pub(crate) generation: u64,
 }
