@@ -37,7 +37,8 @@ impl WsManager {
         Ok(Self { context: Arc::new(controller::Context::new(cluster, Arc::new(config), clock)) })
     }
 
-    /// `/internal/instances`, `/internal/disks`, `/internal/classes`. Answers once [`WsManager::run`] has listed the cluster.
+    /// `/internal/instances`, `/internal/disks`, `/internal/classes`. Answers once [`WsManager::run`] has listed the cluster, 503 when that
+    /// takes longer than ten seconds.
     pub fn internal_router(&self) -> axum::Router {
         routes::router(self.context.clone())
     }

@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use berth_api_types::internal::Class;
-use berth_http::Json;
+use berth_http::{Json, Problem};
 use kube::ResourceExt as _;
 
 use super::App;
 
 /// The default class first, then from small to large.
-pub(super) async fn list(State(app): State<App>) -> Json<Vec<Class>> {
-    app.cluster.classes.synced().await;
+pub(super) async fn list(State(app): State<App>) -> Result<Json<Vec<Class>>, Problem> {
+    super::ready(&app).await?;
     let mut classes: Vec<Class> = app
         .cluster
         .classes
@@ -36,5 +36,5 @@ pub(super) async fn list(State(app): State<App>) -> Json<Vec<Class>> {
         let rank = |class: &Class| (class.name != *default, class.memory_bytes, class.cpu_millis);
         rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name))
     });
-    Json(classes)
+    Ok(Json(classes))
 }

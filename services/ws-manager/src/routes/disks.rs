@@ -11,7 +11,7 @@ use super::App;
 
 /// 204 when the deletion has begun or there is no disk; 409 while an instance of the workspace is not over.
 pub(super) async fn delete(State(app): State<App>, Path(id): Path<WorkspaceId>) -> Result<StatusCode, Problem> {
-    app.cluster.synced().await;
+    super::ready(&app).await?;
     let name = id.to_string();
     let user = app.cluster.workspaces.all().into_iter().find(|instance| {
         let over = instance.status.as_ref().is_some_and(|status| status.phase == Phase::Stopped);

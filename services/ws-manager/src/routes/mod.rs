@@ -5,6 +5,7 @@ mod disks;
 mod instances;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{delete, get, post, put};
@@ -13,6 +14,9 @@ use berth_http::Problem;
 use crate::controller::Context;
 
 pub(crate) type App = Arc<Context>;
+
+/// A server that starts is there by then; one that has lost its store says so.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// All of it.
 pub(crate) fn router(app: App) -> Router {
@@ -26,6 +30,13 @@ pub(crate) fn router(app: App) -> Router {
         .route("/internal/disks/{workspace_id}", delete(disks::delete))
         .route("/internal/classes", get(classes::list))
         .with_state(app)
+}
+
+/// Waits, not for long, until the cluster was listed once: before that nothing is known not to exist.
+async fn ready(app: &App) -> Result<(), Problem> {
+    tokio::time::timeout(READY_WITHIN, app.cluster.synced())
+        .await
+        .map_err(|_| Problem::unavailable("the cluster's API server has not answered yet; try again"))
 }
 
 /// A call to the API server that failed, as a problem: its refusals are ours to explain, its absence passes.

@@ -57,3 +57,54 @@ fn report(what: &str, mut times: Vec<Duration>) {
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];
     println!("{what}: p50 {:?}, p95 {:?}, max {:?} of {}", at(50), at(95), at(100), times.len());
 }
+
+/// Set `BERTH_FIGURES=1`; it takes a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_objects_are_known_within_two_seconds() {
+    const COUNT: usize = 10_000;
+    if std::env::var_os("BERTH_FIGURES").is_none() {
+        println!("skipped: BERTH_FIGURES is not set");
+        return;
+    }
+    let world = World::new().await;
+    // One life gives an object with a full status.
+    let manager = Manager::start(world.kube.clone(), config());
+    let mut watch = manager.watch().await;
+    let model = start();
+    manager.begin(&model).await;
+    watch.phase(model.instance_id, Phase::Running).await;
+    manager.end(model.instance_id, "stopped by Ada").await;
+    watch.phase(model.instance_id, Phase::Stopped).await;
+    manager.kill().await;
+    let model = world.workspace(model.instance_id).await.unwrap();
+    let size = serde_json::to_vec(&model).unwrap().len();
+
+    let api = kube::Api::<berth_workspace_crd::Workspace>::namespaced(world.kube.clone(), "berth");
+    let copies = (0..COUNT).map(|_| {
+        let mut copy = berth_workspace_crd::Workspace::new(&start().instance_id.to_string(), model.spec.clone());
+        copy.metadata.labels = model.metadata.labels.clone();
+        copy.metadata.finalizers = model.metadata.finalizers.clone();
+        let status = serde_json::json!({ "status": model.status });
+        let api = api.clone();
+        async move {
+            let made = api.create(&Default::default(), &copy).await.unwrap();
+            let name = made.metadata.name.unwrap();
+            api.patch_status(&name, &Default::default(), &kube::api::Patch::Merge(&status)).await.unwrap();
+        }
+    });
+    futures::StreamExt::for_each_concurrent(futures::stream::iter(copies), 32, |copy| copy).await;
+
+    let before = resident_bytes();
+    let begin = Instant::now();
+    let manager = Manager::start(world.kube.clone(), config());
+    let all: Vec<berth_api_types::internal::InstanceStatus> = manager.api.get("/internal/instances").await.unwrap();
+    assert_eq!(all.len(), COUNT + 1);
+    let listed = begin.elapsed();
+    let grown = (resident_bytes() - before) / 1024 / 1024;
+    println!("{COUNT} objects of {size} bytes: listed after {listed:?}, {grown} MiB more resident");
+}
+
+fn resident_bytes() -> i64 {
+    let pages: i64 = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}

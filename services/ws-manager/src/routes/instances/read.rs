@@ -9,9 +9,9 @@ use super::super::App;
 use crate::domain::instance;
 
 /// All, by id.
-pub(in crate::routes) async fn list(State(app): State<App>) -> Json<Vec<InstanceStatus>> {
-    app.cluster.workspaces.synced().await;
-    Json(app.cluster.directory.list())
+pub(in crate::routes) async fn list(State(app): State<App>) -> Result<Json<Vec<InstanceStatus>>, Problem> {
+    super::super::ready(&app).await?;
+    Ok(Json(app.cluster.directory.list()))
 }
 
 /// One.

@@ -19,8 +19,7 @@ pub(in crate::routes) async fn handle(
     State(app): State<App>,
     Json(start): Json<StartInstance>,
 ) -> Result<(StatusCode, Json<InstanceStatus>), Problem> {
-    app.cluster.classes.synced().await;
-    app.cluster.workspaces.synced().await;
+    super::super::ready(&app).await?;
     if app.cluster.classes.get(&start.class).is_none() {
         return Err(unknown_class(&app, &start.class));
     }

@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use berth_http::sse;
+use berth_http::{Problem, sse};
 
 use super::super::App;
 
 /// Waits for the first list of the cluster: what is not sent before `synced` does not exist.
-pub(in crate::routes) async fn handle(State(app): State<App>) -> impl IntoResponse {
-    app.cluster.workspaces.synced().await;
-    sse::json_stream(app.cluster.directory.watch())
+pub(in crate::routes) async fn handle(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
+    super::super::ready(&app).await?;
+    Ok(sse::json_stream(app.cluster.directory.watch()))
 }
