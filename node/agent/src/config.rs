@@ -117,7 +117,12 @@ impl Config {
     pub fn node_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            let clean: String = name.trim().to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+            let clean: String = name
+                .trim()
+                .to_ascii_lowercase()
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+                .collect();
             let clean = clean.trim_matches(['-', '.']).to_owned();
             if clean.is_empty() { "node".to_owned() } else { clean }
         })

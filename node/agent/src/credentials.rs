@@ -70,13 +70,21 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn serve(folder: PathBuf, asker: Asker, source: Arc<dyn CredentialSource>) {
     loop {
         if let Err(error) = connection(&folder, &asker, source.as_ref()).await {
-            tracing::debug!(instance = asker.instance_id, error = crate::error_text::chain(&error), "the credential connection ended");
+            tracing::debug!(
+                instance = asker.instance_id,
+                error = crate::error_text::chain(&error),
+                "the credential connection ended"
+            );
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn connection(folder: &std::path::Path, asker: &Asker, source: &dyn CredentialSource) -> Result<(), berth_supervisor_client::ClientError> {
+async fn connection(
+    folder: &std::path::Path,
+    asker: &Asker,
+    source: &dyn CredentialSource,
+) -> Result<(), berth_supervisor_client::ClientError> {
     let mut client = supervisor::client(folder).await?;
     match client.request(&Request::CredentialsServe).await? {
         Reply::Ready => {}
@@ -86,19 +94,31 @@ async fn connection(folder: &std::path::Path, asker: &Asker, source: &dyn Creden
         let Incoming::Event(Event::CredentialRequest(request)) = incoming else { continue };
         let id = request.id;
         let answer = match tokio::time::timeout(LOOKUP_TIMEOUT, answer(asker, request, source)).await {
-            Ok(Ok(credential)) => Control::CredentialReply { id, username: credential.username, password: credential.password },
+            Ok(Ok(credential)) => {
+                Control::CredentialReply { id, username: credential.username, password: credential.password }
+            }
             Ok(Err(reason)) => Control::CredentialDeny { id, reason },
-            Err(_) => Control::CredentialDeny { id, reason: "the credential could not be looked up in time".to_owned() },
+            Err(_) => {
+                Control::CredentialDeny { id, reason: "the credential could not be looked up in time".to_owned() }
+            }
         };
         client.control(&answer).await?;
     }
     Ok(())
 }
 
-async fn answer(asker: &Asker, request: CredentialRequest, source: &dyn CredentialSource) -> Result<Credential, String> {
+async fn answer(
+    asker: &Asker,
+    request: CredentialRequest,
+    source: &dyn CredentialSource,
+) -> Result<Credential, String> {
     // What comes out of a workspace is a stranger's word: the question is answered for one host, whatever it says.
     if !request.host.eq_ignore_ascii_case(&asker.repository_host) {
-        return Err(format!("credentials are given for {} only, not for {}", asker.repository_host, printable(&request.host)));
+        return Err(format!(
+            "credentials are given for {} only, not for {}",
+            asker.repository_host,
+            printable(&request.host)
+        ));
     }
     let query = CredentialQuery {
         instance_id: asker.instance_id.clone(),
@@ -108,7 +128,10 @@ async fn answer(asker: &Asker, request: CredentialRequest, source: &dyn Credenti
         protocol: request.protocol,
     };
     let host = &asker.repository_host;
-    source.lookup(query).await?.ok_or_else(|| format!("you have no credential for {host}: add one with `berth git-credential add {host}`"))
+    source
+        .lookup(query)
+        .await?
+        .ok_or_else(|| format!("you have no credential for {host}: add one with `berth git-credential add {host}`"))
 }
 
 fn printable(text: &str) -> String {

@@ -16,6 +16,6 @@ pub mod instance;
 pub mod network;
 mod supervisor;
 
-pub use agent::{AgentError, Deps, NodeAgent, NodeStatus, DiskUsage};
+pub use agent::{AgentError, Deps, DiskUsage, NodeAgent, NodeStatus};
 pub use config::{Config, ConfigError};
 pub use credentials::{Credential, CredentialQuery, CredentialSource, NoCredentials};

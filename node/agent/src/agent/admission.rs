@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 
 /// What the machine has, and what is kept back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capacity {
+pub(super) struct Capacity {
     /// Memory that limits of workspaces may add up to.
     pub memory_bytes: u64,
     /// Memory of the machine without what is reserved: no single workspace may have more.
@@ -25,7 +25,7 @@ pub struct Capacity {
 
 /// What the machine has free now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Free {
+pub(super) struct Free {
     /// Memory that could be had without swapping.
     pub memory_bytes: u64,
     /// Disk.
@@ -34,7 +34,7 @@ pub struct Free {
 
 /// What one instance wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Demand {
+pub(super) struct Demand {
     /// Its memory limit.
     pub memory_bytes: u64,
     /// Its disk's size; only compared with the whole, since disks are sparse.
@@ -43,7 +43,7 @@ pub struct Demand {
 
 /// Why an instance does not start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It may.
     Fits,
     /// It may later.
@@ -54,36 +54,45 @@ pub enum Verdict {
 
 /// The rule, pure.
 #[must_use]
-pub fn judge(capacity: &Capacity, free: &Free, used_bytes: u64, running: usize, demand: &Demand) -> Verdict {
+pub(super) fn judge(capacity: &Capacity, free: &Free, used_bytes: u64, running: usize, demand: &Demand) -> Verdict {
     let mb = |bytes: u64| bytes.div_ceil(1 << 20);
     if demand.memory_bytes > capacity.largest_memory_bytes {
         let (wants, has) = (mb(demand.memory_bytes), mb(capacity.largest_memory_bytes));
-        return Verdict::Never(format!("the class wants {wants} MiB of memory, this machine has {has} MiB for workspaces: choose a smaller class"));
+        return Verdict::Never(format!(
+            "the class wants {wants} MiB of memory, this machine has {has} MiB for workspaces: choose a smaller class"
+        ));
     }
     if demand.disk_bytes > capacity.disk_bytes {
         let (wants, has) = (mb(demand.disk_bytes), mb(capacity.disk_bytes));
-        return Verdict::Never(format!("the class wants a disk of {wants} MiB, this machine's is {has} MiB: choose a smaller class"));
+        return Verdict::Never(format!(
+            "the class wants a disk of {wants} MiB, this machine's is {has} MiB: choose a smaller class"
+        ));
     }
     if running >= capacity.instances {
         return Verdict::Wait(format!("{running} workspaces run, which is as many as this machine may have"));
     }
     if used_bytes.saturating_add(demand.memory_bytes) > capacity.memory_bytes {
         let left = mb(capacity.memory_bytes.saturating_sub(used_bytes));
-        return Verdict::Wait(format!("{left} MiB of memory are left to give, the class wants {} MiB", mb(demand.memory_bytes)));
+        return Verdict::Wait(format!(
+            "{left} MiB of memory are left to give, the class wants {} MiB",
+            mb(demand.memory_bytes)
+        ));
     }
     if free.memory_bytes < capacity.min_free_memory_bytes {
         return Verdict::Wait(format!("the machine has only {} MiB of memory free", mb(free.memory_bytes)));
     }
     if free.disk_bytes < capacity.min_free_disk_bytes {
         let (has, wants) = (mb(free.disk_bytes), mb(capacity.min_free_disk_bytes));
-        return Verdict::Wait(format!("the machine's disk has only {has} MiB free, below {wants} MiB nothing new starts: delete workspaces or add disk"));
+        return Verdict::Wait(format!(
+            "the machine's disk has only {has} MiB free, below {wants} MiB nothing new starts: delete workspaces or add disk"
+        ));
     }
     Verdict::Fits
 }
 
 /// The queue.
 #[derive(Debug, Clone)]
-pub struct Admission {
+pub(super) struct Admission {
     inner: Arc<Inner>,
 }
 
@@ -102,7 +111,7 @@ struct State {
 
 /// A place in the machine; given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     admission: Admission,
     instance: String,
 }
@@ -133,7 +142,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 impl Admission {
     /// An empty machine.
     #[must_use]
-    pub fn new(capacity: Capacity) -> Self {
+    pub(super) fn new(capacity: Capacity) -> Self {
         Self { inner: Arc::new(Inner { capacity, state: Mutex::default(), changed: Notify::new() }) }
     }
 
@@ -143,20 +152,20 @@ impl Admission {
 
     /// What the machine has.
     #[must_use]
-    pub fn capacity(&self) -> Capacity {
+    pub(super) fn capacity(&self) -> Capacity {
         self.inner.capacity
     }
 
     /// Memory limits of what runs, how many run, and who waits, in order.
     #[must_use]
-    pub fn usage(&self) -> (u64, usize, Vec<String>) {
+    pub(super) fn usage(&self) -> (u64, usize, Vec<String>) {
         let state = self.state();
         (state.running.values().sum(), state.running.len(), state.queue.iter().cloned().collect())
     }
 
     /// The place of an instance that runs already.
     #[must_use]
-    pub fn take_over(&self, instance: &str, demand: &Demand) -> Place {
+    pub(super) fn take_over(&self, instance: &str, demand: &Demand) -> Place {
         self.state().running.insert(instance.to_owned(), demand.memory_bytes);
         Place { admission: self.clone(), instance: instance.to_owned() }
     }
@@ -165,7 +174,7 @@ impl Admission {
     ///
     /// # Errors
     /// The reason why it can never have one.
-    pub async fn admit(
+    pub(super) async fn admit(
         &self,
         instance: &str,
         demand: &Demand,
@@ -183,7 +192,8 @@ impl Admission {
             let (position, verdict) = {
                 let mut state = self.state();
                 let position = state.queue.iter().position(|queued| queued == instance).unwrap_or(0);
-                let verdict = judge(&self.inner.capacity, &look(), state.running.values().sum(), state.running.len(), demand);
+                let verdict =
+                    judge(&self.inner.capacity, &look(), state.running.values().sum(), state.running.len(), demand);
                 if position == 0 && verdict == Verdict::Fits {
                     state.running.insert(instance.to_owned(), demand.memory_bytes);
                     drop(state);
@@ -242,7 +252,9 @@ mod tests {
         assert!(matches!(judged(FREE, 0, 0, Demand { disk_bytes: 101 * GB, ..demand(1) }), Verdict::Never(_)));
         assert!(matches!(judged(FREE, 7 * GB, 1, demand(2)), Verdict::Wait(_)));
         assert!(matches!(judged(FREE, 0, 3, demand(1)), Verdict::Wait(_)));
-        assert!(matches!(judged(Free { disk_bytes: 1, ..FREE }, 0, 0, demand(1)), Verdict::Wait(why) if why.contains("disk")));
+        assert!(
+            matches!(judged(Free { disk_bytes: 1, ..FREE }, 0, 0, demand(1)), Verdict::Wait(why) if why.contains("disk"))
+        );
         assert!(matches!(judged(Free { memory_bytes: 1, ..FREE }, 0, 0, demand(1)), Verdict::Wait(_)));
     }
 

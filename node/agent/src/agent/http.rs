@@ -96,7 +96,11 @@ async fn status(State(agent): State<Arc<Inner>>) -> Json<NodeStatus> {
         queue,
         disks: disks
             .into_iter()
-            .map(|(workspace_id, record, used_bytes)| DiskUsage { workspace_id, size_bytes: record.size_bytes, used_bytes })
+            .map(|(workspace_id, record, used_bytes)| DiskUsage {
+                workspace_id,
+                size_bytes: record.size_bytes,
+                used_bytes,
+            })
             .collect(),
     })
 }
@@ -107,12 +111,16 @@ fn running(agent: &Inner, id: &str) -> Result<Arc<Instance>, Problem> {
 }
 
 /// The raw bytes of the supervisor's socket.
-async fn supervisor(State(agent): State<Arc<Inner>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+async fn supervisor(
+    State(agent): State<Arc<Inner>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
     let instance = running(&agent, &id)?;
     // Connected before the answer: who gets 101 has a supervisor.
-    let mut socket = crate::supervisor::connect(&instance.folder)
-        .await
-        .map_err(|error| Problem::unavailable(format!("the supervisor of the instance {id} does not answer")).with_source(error))?;
+    let mut socket = crate::supervisor::connect(&instance.folder).await.map_err(|error| {
+        Problem::unavailable(format!("the supervisor of the instance {id} does not answer")).with_source(error)
+    })?;
     berth_http::upgrade::accept(request, "berth-supervisor", move |mut client| async move {
         // Either side may break off; there is nobody left to tell.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut socket).await;
@@ -120,33 +128,45 @@ async fn supervisor(State(agent): State<Arc<Inner>>, Path(id): Path<String>, req
 }
 
 async fn steps(State(agent): State<Arc<Inner>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let steps = agent.steps_of(&id).ok_or_else(|| Problem::not_found(format!("no start of the instance {id} is under way here")))?;
+    let steps = agent
+        .steps_of(&id)
+        .ok_or_else(|| Problem::not_found(format!("no start of the instance {id} is under way here")))?;
     Ok(sse::json_stream(WatchStream::new(steps.subscribe())).into_response())
 }
 
 /// The container's output: the kept part, and what comes while it runs.
-async fn logs(State(agent): State<Arc<Inner>>, Path(id): Path<String>, Query(query): Query<LogQuery>) -> Result<Response, Problem> {
+async fn logs(
+    State(agent): State<Arc<Inner>>,
+    Path(id): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, Problem> {
     let instance = agent.node.instance(&id);
-    let instance = instance.ok_or_else(|| Problem::not_found(format!("the node {} has no logs of the instance {id}", agent.name)))?;
-    let follower = Follower::open(instance.folder.clone(), query.tail.unwrap_or(u64::MAX)).map_err(Problem::internal)?;
-    let stream = futures::stream::unfold((follower, instance, query.follow), |(mut follower, instance, follow)| async move {
-        loop {
-            let over = instance.ended().is_some();
-            match follower.next_piece() {
-                Ok(Some(piece)) => return Some((Ok::<_, std::io::Error>(piece), (follower, instance, follow))),
-                Ok(None) if !follow || over => return None,
-                Ok(None) => {
-                    let mut ended = std::pin::pin!(instance.wait_ended());
-                    tokio::select! {
-                        changed = follower.changed() => if let Err(error) = changed { return Some((Err(error), (follower, instance.clone(), false))) },
-                        _ = &mut ended => {}
+    let instance = instance
+        .ok_or_else(|| Problem::not_found(format!("the node {} has no logs of the instance {id}", agent.name)))?;
+    let follower =
+        Follower::open(instance.folder.clone(), query.tail.unwrap_or(u64::MAX)).map_err(Problem::internal)?;
+    let stream = futures::stream::unfold(
+        (follower, instance, query.follow),
+        |(mut follower, instance, follow)| async move {
+            loop {
+                let over = instance.ended().is_some();
+                match follower.next_piece() {
+                    Ok(Some(piece)) => return Some((Ok::<_, std::io::Error>(piece), (follower, instance, follow))),
+                    Ok(None) if !follow || over => return None,
+                    Ok(None) => {
+                        let mut ended = std::pin::pin!(instance.wait_ended());
+                        tokio::select! {
+                            changed = follower.changed() => if let Err(error) = changed { return Some((Err(error), (follower, instance.clone(), false))) },
+                            _ = &mut ended => {}
+                        }
                     }
+                    Err(error) => return Some((Err(error), (follower, instance, false))),
                 }
-                Err(error) => return Some((Err(error), (follower, instance, false))),
             }
-        }
-    });
-    Ok(([(axum::http::header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream.boxed())).into_response())
+        },
+    );
+    Ok(([(axum::http::header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream.boxed()))
+        .into_response())
 }
 
 /// Reads a log that grows and is rotated.
@@ -165,11 +185,17 @@ impl Follower {
         use rustix::fs::inotify;
         let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
         // Watched before it is read, so that nothing in between is missed.
-        inotify::add_watch(&watch, &folder, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)?;
+        inotify::add_watch(
+            &watch,
+            &folder,
+            inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO,
+        )?;
         let watch = crate::instance::readiness(watch)?;
         let mut file = std::fs::File::open(folder.join(berth_sandbox::monitor::LOG_FILE)).ok();
         let mut old = std::fs::File::open(folder.join(berth_sandbox::monitor::OLD_LOG_FILE)).ok();
-        let length = |file: &Option<std::fs::File>| file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+        let length = |file: &Option<std::fs::File>| {
+            file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len())
+        };
         let (newer, older) = (length(&file), length(&old));
         if let Some(file) = &mut file {
             file.seek(SeekFrom::Start(newer.saturating_sub(tail)))?;

@@ -33,7 +33,8 @@ pub(super) fn free(disks: &DiskStore) -> Free {
 /// What workspaces may have.
 pub(super) fn capacity(config: &Config) -> Capacity {
     let usable = memory_bytes().saturating_sub(config.reserved_memory_bytes);
-    let disk = rustix::fs::statvfs(&config.home).map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize)).unwrap_or(u64::MAX);
+    let disk =
+        rustix::fs::statvfs(&config.home).map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize)).unwrap_or(u64::MAX);
     Capacity {
         memory_bytes: usable / 100 * u64::from(config.memory_overcommit_percent),
         largest_memory_bytes: usable,

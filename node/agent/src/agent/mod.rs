@@ -165,13 +165,18 @@ impl NodeAgent {
     async fn prepare(&self) {
         let progress: Progress = Arc::new(|text| tracing::info!("{text}"));
         if let Err(error) = self.prepare_base_image(progress).await {
-            tracing::error!(error = chain(&error), "the base image cannot be built; workspaces without an image of their own will not start");
+            tracing::error!(
+                error = chain(&error),
+                "the base image cannot be built; workspaces without an image of their own will not start"
+            );
         }
     }
 
     /// One task a pod; the watch only brings them news.
     async fn follow_pods(&self, detached: &CancellationToken) {
-        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.inner.name)).labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
+        let config = watcher::Config::default()
+            .fields(&format!("spec.nodeName={}", self.inner.name))
+            .labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
         let mut events = std::pin::pin!(watcher::watcher(self.inner.writer.pods.clone(), config));
         let mut followed: HashMap<String, watch::Sender<Option<Arc<Pod>>>> = HashMap::new();
         let mut tasks = JoinSet::new();
@@ -249,7 +254,8 @@ impl NodeAgent {
             match event {
                 Ok(Event::Apply(disk) | Event::InitApply(disk)) => {
                     let ours = disk.spec.node == self.inner.name;
-                    let held = disk.metadata.finalizers.as_ref().is_some_and(|list| list.iter().any(|f| f == DISK_FINALIZER));
+                    let held =
+                        disk.metadata.finalizers.as_ref().is_some_and(|list| list.iter().any(|f| f == DISK_FINALIZER));
                     if ours && held && disk.metadata.deletion_timestamp.is_some() {
                         tasks.spawn(delete_disk(self.inner.clone(), disk));
                     }
@@ -293,7 +299,9 @@ async fn delete_disk(agent: Arc<Inner>, disk: Disk) {
         match tokio::task::spawn_blocking(move || disks.delete(&name)).await {
             Ok(Ok(())) => break,
             Ok(Err(DiskError::Locked(_))) => {}
-            Ok(Err(error)) => tracing::warn!(workspace, error = chain(&error), "a disk cannot be deleted, trying again"),
+            Ok(Err(error)) => {
+                tracing::warn!(workspace, error = chain(&error), "a disk cannot be deleted, trying again")
+            }
             Err(_) => tracing::error!(workspace, "deleting a disk was broken off"),
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -43,7 +43,8 @@ pub(super) async fn register(agent: &Inner, client: &Client) -> Result<(), Error
     let namespace = from_json(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": LEASES } }))?;
     exists_is_fine(namespaces.create(&PostParams::default(), &namespace).await)?;
     let leases: Api<Lease> = Api::namespaced(client.clone(), LEASES);
-    let lease = from_json(json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name } }))?;
+    let lease =
+        from_json(json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name } }))?;
     exists_is_fine(leases.create(&PostParams::default(), &lease).await)
 }
 
@@ -92,7 +93,7 @@ pub(super) async fn heartbeat(agent: &Inner, client: &Client) {
         let done = async {
             if beat == 0 {
                 register(agent, client).await?;
-            } else if beat % 6 == 0 {
+            } else if beat.is_multiple_of(6) {
                 nodes.patch_status(&agent.name, &PatchParams::default(), &Patch::Merge(status(agent))).await?;
             }
             leases.patch(&agent.name, &PatchParams::default(), &Patch::Merge(lease)).await.map(drop)

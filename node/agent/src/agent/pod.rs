@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use berth_sandbox::monitor::Outcome;
 use berth_workspace_crd::{
-    ANNOTATION_DISK_BYTES, ANNOTATION_IO, ANNOTATION_NO_NEW_PRIVILEGES, ANNOTATION_PIDS, CONTAINER, LABEL_ATTEMPT, LABEL_INSTANCE,
-    LABEL_WORKSPACE, Workspace,
+    ANNOTATION_DISK_BYTES, ANNOTATION_IO, ANNOTATION_NO_NEW_PRIVILEGES, ANNOTATION_PIDS, CONTAINER, LABEL_ATTEMPT,
+    LABEL_INSTANCE, LABEL_WORKSPACE, Workspace,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,7 +17,7 @@ use crate::instance::{Ended, StartRequest, explain};
 /// A pod that the node cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the pod {pod} has no usable {what}")]
-pub struct BadPod {
+pub(super) struct BadPod {
     /// Its name.
     pub pod: String,
     /// What is missing.
@@ -26,7 +26,7 @@ pub struct BadPod {
 
 /// Name of a pod.
 #[must_use]
-pub fn name(pod: &Pod) -> &str {
+pub(super) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
@@ -36,46 +36,50 @@ fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
 
 /// The instance a pod is for.
 #[must_use]
-pub fn instance(pod: &Pod) -> Option<&str> {
+pub(super) fn instance(pod: &Pod) -> Option<&str> {
     label(pod, LABEL_INSTANCE)
 }
 
 /// Which attempt it is.
 #[must_use]
-pub fn attempt(pod: &Pod) -> u32 {
+pub(super) fn attempt(pod: &Pod) -> u32 {
     label(pod, LABEL_ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Whether it is to go.
 #[must_use]
-pub const fn is_deleting(pod: &Pod) -> bool {
+pub(super) const fn is_deleting(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
 /// `status.phase`.
 #[must_use]
-pub fn phase(pod: &Pod) -> &str {
+pub(super) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
 /// Whether it is over, as reported.
 #[must_use]
-pub fn is_terminal(pod: &Pod) -> bool {
+pub(super) fn is_terminal(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 /// Whether it was reported Ready.
 #[must_use]
-pub fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|list| list.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
 }
 
 /// Seconds that its processes have to end.
 #[must_use]
-pub fn grace_seconds(pod: &Pod, default: u64) -> u64 {
+pub(super) fn grace_seconds(pod: &Pod, default: u64) -> u64 {
     let spec = || pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    pod.metadata.deletion_grace_period_seconds.or_else(spec).and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(default)
+    pod.metadata
+        .deletion_grace_period_seconds
+        .or_else(spec)
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .unwrap_or(default)
 }
 
 /// A quantity of Kubernetes (`1500m`, `2`, `1Gi`, `500M`) in thousandths.
@@ -108,18 +112,29 @@ fn quantity_millis(text: &str) -> Option<u64> {
 ///
 /// # Errors
 /// Names what is missing.
-pub fn limits(pod: &Pod) -> Result<Limits, BadPod> {
+pub(super) fn limits(pod: &Pod) -> Result<Limits, BadPod> {
     let bad = |what| BadPod { pod: name(pod).to_owned(), what };
-    let container = pod.spec.as_ref().and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINER));
-    let limits = container.and_then(|container| container.resources.as_ref()).and_then(|resources| resources.limits.as_ref());
+    let container =
+        pod.spec.as_ref().and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINER));
+    let limits =
+        container.and_then(|container| container.resources.as_ref()).and_then(|resources| resources.limits.as_ref());
     let limit = |key: &str| limits.and_then(|limits| limits.get(key)).and_then(|quantity| quantity_millis(&quantity.0));
     let annotation = |key: &str| pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
     let number = |key: &str| annotation(key).and_then(|text| text.parse::<u64>().ok());
     Ok(Limits {
-        cpu_millis: limit("cpu").and_then(|millis| u32::try_from(millis).ok()).filter(|millis| *millis > 0).ok_or_else(|| bad("cpu limit"))?,
-        memory_bytes: limit("memory").and_then(|millis| i64::try_from(millis / 1000).ok()).filter(|bytes| *bytes > 0).ok_or_else(|| bad("memory limit"))?,
+        cpu_millis: limit("cpu")
+            .and_then(|millis| u32::try_from(millis).ok())
+            .filter(|millis| *millis > 0)
+            .ok_or_else(|| bad("cpu limit"))?,
+        memory_bytes: limit("memory")
+            .and_then(|millis| i64::try_from(millis / 1000).ok())
+            .filter(|bytes| *bytes > 0)
+            .ok_or_else(|| bad("memory limit"))?,
         disk_bytes: number(ANNOTATION_DISK_BYTES).filter(|bytes| *bytes >= 16 << 20).ok_or_else(|| bad("disk size"))?,
-        pids: number(ANNOTATION_PIDS).and_then(|pids| u32::try_from(pids).ok()).filter(|pids| *pids > 0).ok_or_else(|| bad("process limit"))?,
+        pids: number(ANNOTATION_PIDS)
+            .and_then(|pids| u32::try_from(pids).ok())
+            .filter(|pids| *pids > 0)
+            .ok_or_else(|| bad("process limit"))?,
         io_bytes_per_second: number(ANNOTATION_IO),
         no_new_privileges: annotation(ANNOTATION_NO_NEW_PRIVILEGES).is_some_and(|text| text == "true"),
     })
@@ -129,11 +144,13 @@ pub fn limits(pod: &Pod) -> Result<Limits, BadPod> {
 ///
 /// # Errors
 /// Names what is missing.
-pub fn start_request(pod: &Pod, workspace: &Workspace) -> Result<StartRequest, BadPod> {
+pub(super) fn start_request(pod: &Pod, workspace: &Workspace) -> Result<StartRequest, BadPod> {
     let bad = |what| BadPod { pod: name(pod).to_owned(), what };
     let instance_id = instance(pod).filter(|id| is_uuid(id)).ok_or_else(|| bad("instance label"))?.to_owned();
-    let workspace_id = label(pod, LABEL_WORKSPACE).filter(|id| is_uuid(id)).ok_or_else(|| bad("workspace label"))?.to_owned();
-    let container = pod.spec.as_ref().and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINER));
+    let workspace_id =
+        label(pod, LABEL_WORKSPACE).filter(|id| is_uuid(id)).ok_or_else(|| bad("workspace label"))?.to_owned();
+    let container =
+        pod.spec.as_ref().and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINER));
     let env: BTreeMap<String, String> = container
         .and_then(|container| container.env.clone())
         .unwrap_or_default()
@@ -146,7 +163,11 @@ pub fn start_request(pod: &Pod, workspace: &Workspace) -> Result<StartRequest, B
         workspace_id,
         owner_id: spec.owner_id.clone(),
         attempt: attempt(pod),
-        hostname: pod.spec.as_ref().and_then(|spec| spec.hostname.clone()).unwrap_or_else(|| spec.workspace_name.clone()),
+        hostname: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.hostname.clone())
+            .unwrap_or_else(|| spec.workspace_name.clone()),
         image: spec.image.clone(),
         checkout: spec.checkout.clone(),
         git: spec.git.clone(),
@@ -173,12 +194,17 @@ fn conditions(ready: bool, reason: &str, now: &str) -> Value {
         }
         condition
     };
-    json!([condition("PodScheduled", "True"), condition("Initialized", "True"), condition("ContainersReady", flag), condition("Ready", flag)])
+    json!([
+        condition("PodScheduled", "True"),
+        condition("Initialized", "True"),
+        condition("ContainersReady", flag),
+        condition("Ready", flag)
+    ])
 }
 
 /// The status of a pod whose workspace is ready.
 #[must_use]
-pub fn running_status(instance: &str, image: &str, digest: &str, address: &str, started: DateTime<Utc>) -> Value {
+pub(super) fn running_status(instance: &str, image: &str, digest: &str, address: &str, started: DateTime<Utc>) -> Value {
     let now = rfc3339(started);
     json!({ "status": {
         "phase": "Running",
@@ -195,7 +221,7 @@ pub fn running_status(instance: &str, image: &str, digest: &str, address: &str, 
 
 /// `terminated` of an ended container: exit status, reason, message for the user.
 #[must_use]
-pub fn terminated(ended: &Ended) -> (i32, Option<i32>, &'static str, String) {
+pub(super) fn terminated(ended: &Ended) -> (i32, Option<i32>, &'static str, String) {
     let message = explain(ended);
     if ended.node_restarted {
         return (137, None, "NodeRestarted", message);
@@ -214,7 +240,7 @@ pub fn terminated(ended: &Ended) -> (i32, Option<i32>, &'static str, String) {
 
 /// The status of a pod whose container has ended.
 #[must_use]
-pub fn ended_status(instance: &str, image: &str, digest: &str, ended: &Ended, now: DateTime<Utc>) -> Value {
+pub(super) fn ended_status(instance: &str, image: &str, digest: &str, ended: &Ended, now: DateTime<Utc>) -> Value {
     let (code, signal, reason, message) = terminated(ended);
     let at = i64::try_from(ended.exit.finished_at_ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or(now);
     let mut state = json!({ "exitCode": code, "reason": reason, "message": message, "finishedAt": rfc3339(at), "containerID": format!("hull://{instance}") });
@@ -233,7 +259,7 @@ pub fn ended_status(instance: &str, image: &str, digest: &str, ended: &Ended, no
 
 /// The status of a pod that was refused or whose start failed.
 #[must_use]
-pub fn failed_status(reason: &str, message: &str, now: DateTime<Utc>) -> Value {
+pub(super) fn failed_status(reason: &str, message: &str, now: DateTime<Utc>) -> Value {
     json!({ "status": {
         "phase": "Failed", "reason": reason, "message": message, "conditions": conditions(false, reason, &rfc3339(now)),
     } })
@@ -247,7 +273,15 @@ mod tests {
 
     #[test]
     fn quantities() {
-        for (text, millis) in [("1500m", 1500), ("2", 2000), ("0.5", 500), ("1Gi", 1000 << 30), ("1.5Gi", 1500 << 30), ("536870912", 536_870_912_000), ("1G", 1_000_000_000_000)] {
+        for (text, millis) in [
+            ("1500m", 1500),
+            ("2", 2000),
+            ("0.5", 500),
+            ("1Gi", 1000 << 30),
+            ("1.5Gi", 1500 << 30),
+            ("536870912", 536_870_912_000),
+            ("1G", 1_000_000_000_000),
+        ] {
             assert_eq!(quantity_millis(text), Some(millis), "{text}");
         }
         for text in ["", "x", "1Q", "-1", "1e99", "99999999999999999999"] {

@@ -19,8 +19,13 @@ use crate::error_text::chain;
 use crate::instance::{Ended, Instance, Ready, StartError, StartRequest, Steps};
 
 /// How often a failed write is tried again: first soon, then seldom.
-const RETRY: [Duration; 5] =
-    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
+const RETRY: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
 /// A start that takes longer than this shows its progress.
 const SHOW_AFTER: Duration = Duration::from_millis(500);
 
@@ -127,7 +132,9 @@ impl Driver<'_> {
         let mut wait = RETRY[0];
         loop {
             let written = match &write {
-                Write::Workspace(observed, fields) => writer.workspace(self.id(), self.attempt(), observed, fields.clone()).await,
+                Write::Workspace(observed, fields) => {
+                    writer.workspace(self.id(), self.attempt(), observed, fields.clone()).await
+                }
                 Write::Pod(status) => writer.pod(pod::name(self.pod), status.clone()).await,
                 Write::Disk(workspace, size) => writer.create_disk(workspace, &self.agent.name, *size).await,
                 Write::Release => writer.release_pod(self.pod).await,
@@ -140,7 +147,12 @@ impl Driver<'_> {
     }
 
     /// A pod that should run, or that has ended.
-    async fn advance(&self, pods: &mut watch::Receiver<Option<Arc<Pod>>>, place: &mut Option<Place>, steps: &mut Option<Steps>) -> Round {
+    async fn advance(
+        &self,
+        pods: &mut watch::Receiver<Option<Arc<Pod>>>,
+        place: &mut Option<Place>,
+        steps: &mut Option<Steps>,
+    ) -> Round {
         match self.instance() {
             Some(instance) if instance.ended().is_some() => {
                 if !pod::is_terminal(self.pod) {
@@ -173,13 +185,22 @@ impl Driver<'_> {
         Round::Wait
     }
 
-    async fn start(&self, pods: &mut watch::Receiver<Option<Arc<Pod>>>, place: &mut Option<Place>, steps: &mut Option<Steps>) -> Round {
+    async fn start(
+        &self,
+        pods: &mut watch::Receiver<Option<Arc<Pod>>>,
+        place: &mut Option<Place>,
+        steps: &mut Option<Steps>,
+    ) -> Round {
         let workspace = loop {
             match self.workspace().await {
                 Ok(Some(workspace)) => break workspace,
                 // The controller deletes the pod of a Workspace that is gone.
                 Ok(None) => return Round::Wait,
-                Err(error) => tracing::warn!(instance = self.id(), error = chain(&error), "the Workspace of a pod cannot be read, trying again"),
+                Err(error) => tracing::warn!(
+                    instance = self.id(),
+                    error = chain(&error),
+                    "the Workspace of a pod cannot be read, trying again"
+                ),
             }
             tokio::time::sleep(RETRY[2]).await;
         };
@@ -321,8 +342,7 @@ impl Driver<'_> {
         if !list.is_empty() {
             fields["steps"] = json!(list);
         }
-        self.insist(Write::Workspace(&observed, fields))
-        .await;
+        self.insist(Write::Workspace(&observed, fields)).await;
         let slot = ready.instance.record().slot;
         let address = self.agent.node.networks().network(slot).address.to_string();
         let status = pod::running_status(self.id(), &self.image(), &ready.image, &address, self.now());
@@ -419,7 +439,10 @@ impl Driver<'_> {
 }
 
 fn demand(request: &StartRequest) -> Demand {
-    Demand { memory_bytes: u64::try_from(request.limits.memory_bytes).unwrap_or(u64::MAX), disk_bytes: request.limits.disk_bytes }
+    Demand {
+        memory_bytes: u64::try_from(request.limits.memory_bytes).unwrap_or(u64::MAX),
+        disk_bytes: request.limits.disk_bytes,
+    }
 }
 
 /// When the instance was asked for: its id is a `UUIDv7`, which begins with milliseconds; the objects' own times have seconds only.

@@ -1,7 +1,9 @@
 //! What the node agent writes to the API: merge patches of its own fields only, without a resource version.
 
 use berth_clock::SharedClock;
-use berth_workspace_crd::{Condition, ConditionStatus, ConditionType, DISK_FINALIZER, Disk, DiskSpec, FINALIZER, NAMESPACE, Step, Workspace};
+use berth_workspace_crd::{
+    Condition, ConditionStatus, ConditionType, DISK_FINALIZER, Disk, DiskSpec, FINALIZER, NAMESPACE, Step, Workspace,
+};
 use chrono::SecondsFormat;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
@@ -62,7 +64,9 @@ impl Writer {
             fields["conditions"] = self.conditions(attempt, observed);
         }
         let patch = Patch::Merge(json!({ "status": fields }));
-        Box::pin(async move { missing_is_fine(self.workspaces.patch_status(instance, &PatchParams::default(), &patch).await.map(drop)) })
+        Box::pin(async move {
+            missing_is_fine(self.workspaces.patch_status(instance, &PatchParams::default(), &patch).await.map(drop))
+        })
     }
 
     /// Shows how far a start is.
@@ -98,7 +102,9 @@ impl Writer {
             DiskSpec { node: node.to_owned(), size_bytes: i64::try_from(size_bytes).unwrap_or(i64::MAX), image: None },
         );
         disk.metadata.finalizers = Some(vec![DISK_FINALIZER.to_owned()]);
-        disk.metadata.labels = Some([(berth_workspace_crd::LABEL_MANAGED_BY.to_owned(), berth_workspace_crd::MANAGED_BY.to_owned())].into());
+        disk.metadata.labels = Some(
+            [(berth_workspace_crd::LABEL_MANAGED_BY.to_owned(), berth_workspace_crd::MANAGED_BY.to_owned())].into(),
+        );
         match self.disks.create(&PostParams::default(), &disk).await {
             Err(Error::Api(status)) if status.code == 409 => Ok(()),
             other => other.map(drop),
@@ -107,8 +113,14 @@ impl Writer {
 
     /// Lets a Disk go: its bytes are gone.
     pub(super) async fn release_disk(&self, disk: &Disk) -> Result<(), Error> {
-        let rest: Vec<String> =
-            disk.metadata.finalizers.clone().unwrap_or_default().into_iter().filter(|finalizer| finalizer != DISK_FINALIZER).collect();
+        let rest: Vec<String> = disk
+            .metadata
+            .finalizers
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|finalizer| finalizer != DISK_FINALIZER)
+            .collect();
         let patch = Patch::Merge(json!({ "metadata": { "finalizers": rest } }));
         let name = disk.metadata.name.as_deref().unwrap_or_default();
         missing_is_fine(self.disks.patch(name, &PatchParams::default(), &patch).await.map(drop))

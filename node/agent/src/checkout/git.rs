@@ -11,7 +11,9 @@ use berth_workspace_crd::Checkout;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCheckout {
     /// The URL.
-    #[error("the repository's URL {0:?} cannot be cloned: only https (or http to a host that is allowed) without credentials")]
+    #[error(
+        "the repository's URL {0:?} cannot be cloned: only https (or http to a host that is allowed) without credentials"
+    )]
     Url(String),
     /// A ref, branch or commit.
     #[error("{0:?} is not a name that git takes for a ref or commit")]
@@ -34,7 +36,9 @@ fn is_name(name: &str) -> bool {
         && !name.contains("..")
         && !name.contains("@{")
         && !name.contains("//")
-        && !name.chars().any(|c| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\' | '\u{7f}'))
+        && !name
+            .chars()
+            .any(|c| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\' | '\u{7f}'))
 }
 
 fn is_commit(commit: &str) -> bool {
@@ -51,7 +55,11 @@ pub fn check(checkout: &Checkout, plain_http_allowed: impl Fn(&str, u16) -> bool
     let parsed = url::Url::parse(url).map_err(|_| bad_url())?;
     let plain = parsed.scheme() == "http"
         && parsed.host_str().is_some_and(|host| plain_http_allowed(host, parsed.port_or_known_default().unwrap_or(80)));
-    if has_control(url) || !(parsed.scheme() == "https" || plain) || !parsed.username().is_empty() || parsed.password().is_some() {
+    if has_control(url)
+        || !(parsed.scheme() == "https" || plain)
+        || !parsed.username().is_empty()
+        || parsed.password().is_some()
+    {
         return Err(bad_url());
     }
     for name in [&checkout.reference, &checkout.branch].into_iter().flatten() {
@@ -63,7 +71,11 @@ pub fn check(checkout: &Checkout, plain_http_allowed: impl Fn(&str, u16) -> bool
         return Err(BadCheckout::Name(commit.chars().take(200).collect()));
     }
     let path = &checkout.path;
-    if !path.starts_with('/') || path == "/" || has_control(path) || path.split('/').any(|part| part == ".." || part == ".") {
+    if !path.starts_with('/')
+        || path == "/"
+        || has_control(path)
+        || path.split('/').any(|part| part == ".." || part == ".")
+    {
         return Err(BadCheckout::Path(path.chars().take(200).collect()));
     }
     Ok(())
@@ -150,7 +162,8 @@ pub fn commands(checkout: &Checkout) -> Vec<Command> {
         return vec![clone(&["--branch", branch]), command(&["-C", &path, "reset", "--quiet", "--hard", commit, "--"])];
     }
     let mut list = vec![clone(&["--no-checkout"])];
-    let fetch = |what: &str| command(&["-C", &path, "fetch", "--progress", "--no-recurse-submodules", "--", "origin", what]);
+    let fetch =
+        |what: &str| command(&["-C", &path, "fetch", "--progress", "--no-recurse-submodules", "--", "origin", what]);
     match &checkout.reference {
         // Branches and tags came with the clone.
         Some(reference) if reference.starts_with("refs/heads/") || reference.starts_with("refs/tags/") => {}
@@ -182,14 +195,22 @@ pub fn diagnose(stderr: &str, checkout: &Checkout) -> Diagnosis {
     let has = |text: &str| stderr.contains(text);
     let permanent = |message: String| Diagnosis { message, transient: false };
     if has("No space left on device") || has("Disk quota exceeded") {
-        return permanent("the workspace's disk is too small for the repository: choose a class with a bigger disk".to_owned());
+        return permanent(
+            "the workspace's disk is too small for the repository: choose a class with a bigger disk".to_owned(),
+        );
     }
-    if has("Authentication failed") || has("could not read Username") || has("could not read Password") || has("returned error: 401") || has("returned error: 403") {
+    if has("Authentication failed")
+        || has("could not read Username")
+        || has("could not read Password")
+        || has("returned error: 401")
+        || has("returned error: 403")
+    {
         return permanent(format!(
             "{host} wants credentials for {url}: add one with `berth git-credential add {host}`, or check that the repository exists and yours may read it"
         ));
     }
-    if (has("remote: ") && has("not found")) || has("returned error: 404") || (has("repository '") && has("not found")) {
+    if (has("remote: ") && has("not found")) || has("returned error: 404") || (has("repository '") && has("not found"))
+    {
         return permanent(format!(
             "{url} does not exist, or {host} hides it from those without credentials: check the URL, or `berth git-credential add {host}`"
         ));
@@ -198,9 +219,15 @@ pub fn diagnose(stderr: &str, checkout: &Checkout) -> Diagnosis {
         let name = checkout.branch.as_deref().or(checkout.reference.as_deref()).unwrap_or_default();
         return permanent(format!("{url} has no {name} any more"));
     }
-    if has("reference is not a tree") || has("Could not parse object") || has("unable to read tree") || has("not our ref") {
+    if has("reference is not a tree")
+        || has("Could not parse object")
+        || has("unable to read tree")
+        || has("not our ref")
+    {
         let commit = checkout.commit.as_deref().unwrap_or_default();
-        return permanent(format!("the commit {commit} is not in {url} any more: it was replaced by a forced push, perhaps"));
+        return permanent(format!(
+            "the commit {commit} is not in {url} any more: it was replaced by a forced push, perhaps"
+        ));
     }
     let transient = [
         "Could not resolve host",
@@ -219,8 +246,13 @@ pub fn diagnose(stderr: &str, checkout: &Checkout) -> Diagnosis {
     ]
     .iter()
     .any(|text| has(text));
-    let lines: Vec<&str> = stderr.lines().map(|line| line.rsplit('\r').next().unwrap_or(line).trim()).filter(|line| !line.is_empty()).collect();
-    let important: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("fatal:") || line.starts_with("error:")).collect();
+    let lines: Vec<&str> = stderr
+        .lines()
+        .map(|line| line.rsplit('\r').next().unwrap_or(line).trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    let important: Vec<&str> =
+        lines.iter().copied().filter(|line| line.starts_with("fatal:") || line.starts_with("error:")).collect();
     let shown = if important.is_empty() { lines } else { important };
     let text = shown.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join("; ");
     Diagnosis { message: format!("git could not clone {url}: {text}"), transient }

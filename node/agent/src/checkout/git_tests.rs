@@ -27,16 +27,25 @@ fn tails(checkout: &Checkout) -> Vec<String> {
 #[test]
 fn each_kind_of_context_has_its_commands() {
     let url = "https://git.example.com/a/b.git /workspace/b";
-    assert_eq!(tails(&checkout(Some("refs/heads/f/x"), Some("f/x"), Some(COMMIT))), [
-        format!("clone --progress --no-recurse-submodules --branch f/x -- {url}"),
-        format!("-C /workspace/b reset --quiet --hard {COMMIT} --"),
-    ]);
+    assert_eq!(
+        tails(&checkout(Some("refs/heads/f/x"), Some("f/x"), Some(COMMIT))),
+        [
+            format!("clone --progress --no-recurse-submodules --branch f/x -- {url}"),
+            format!("-C /workspace/b reset --quiet --hard {COMMIT} --"),
+        ]
+    );
     assert_eq!(tails(&checkout(None, None, None)), [format!("clone --progress --no-recurse-submodules -- {url}")]);
-    assert_eq!(tails(&checkout(Some("refs/pull/7/head"), Some("pr-7"), Some(COMMIT)))[1..], [
-        "-C /workspace/b fetch --progress --no-recurse-submodules -- origin refs/pull/7/head".to_owned(),
-        format!("-C /workspace/b checkout --quiet -B pr-7 {COMMIT} --"),
-    ]);
-    assert_eq!(tails(&checkout(Some("refs/tags/v1"), None, Some(COMMIT)))[1..], [format!("-C /workspace/b checkout --quiet --detach {COMMIT} --")]);
+    assert_eq!(
+        tails(&checkout(Some("refs/pull/7/head"), Some("pr-7"), Some(COMMIT)))[1..],
+        [
+            "-C /workspace/b fetch --progress --no-recurse-submodules -- origin refs/pull/7/head".to_owned(),
+            format!("-C /workspace/b checkout --quiet -B pr-7 {COMMIT} --"),
+        ]
+    );
+    assert_eq!(
+        tails(&checkout(Some("refs/tags/v1"), None, Some(COMMIT)))[1..],
+        [format!("-C /workspace/b checkout --quiet --detach {COMMIT} --")]
+    );
 }
 
 #[test]
@@ -44,8 +53,16 @@ fn options_and_odd_urls_do_not_reach_git() {
     let allow = |host: &str, port: u16| host == "127.0.0.1" && port == 8080;
     assert_eq!(check(&checkout(Some("refs/heads/main"), Some("main"), Some(COMMIT)), allow), Ok(()));
     for url in [
-        "ext::sh -c id", "--upload-pack=x", "file:///etc", "ssh://git@x/y", "git://x/y", "http://git.example.com/a", "https://u:p@x.com/a",
-        "https://u@x.com/a", "https://x.com/a\nb", "http://127.0.0.1:8081/a",
+        "ext::sh -c id",
+        "--upload-pack=x",
+        "file:///etc",
+        "ssh://git@x/y",
+        "git://x/y",
+        "http://git.example.com/a",
+        "https://u:p@x.com/a",
+        "https://u@x.com/a",
+        "https://x.com/a\nb",
+        "http://127.0.0.1:8081/a",
     ] {
         let mut bad = checkout(None, None, None);
         bad.repository.clone_url = url.to_owned();
@@ -71,11 +88,19 @@ fn options_and_odd_urls_do_not_reach_git() {
 fn complaints_are_told_apart() {
     let checkout = checkout(Some("refs/heads/main"), Some("main"), Some(COMMIT));
     let cases = [
-        ("fatal: could not read Username for 'https://git.example.com': terminal prompts disabled", "git-credential add git.example.com", false),
+        (
+            "fatal: could not read Username for 'https://git.example.com': terminal prompts disabled",
+            "git-credential add git.example.com",
+            false,
+        ),
         ("fatal: write error: No space left on device", "bigger disk", false),
         ("fatal: unable to access 'https://…': Could not resolve host: git.example.com", "Could not resolve", true),
         ("remote: Repository not found.\nfatal: repository 'https://…' not found", "does not exist", false),
-        ("warning: Could not find remote branch main to clone.\nfatal: Remote branch main not found in upstream origin", "has no main", false),
+        (
+            "warning: Could not find remote branch main to clone.\nfatal: Remote branch main not found in upstream origin",
+            "has no main",
+            false,
+        ),
         ("fatal: early EOF\nfatal: fetch-pack: invalid index-pack output", "early EOF", true),
     ];
     for (stderr, part, transient) in cases {
@@ -86,6 +111,9 @@ fn complaints_are_told_apart() {
 
 #[test]
 fn progress_is_the_newest_line() {
-    assert_eq!(progress("remote: x\rReceiving objects:  10% (1/10)\rReceiving objects:  20% (2/10)\r").as_deref(), Some("Receiving objects:  20% (2/10)"));
+    assert_eq!(
+        progress("remote: x\rReceiving objects:  10% (1/10)\rReceiving objects:  20% (2/10)\r").as_deref(),
+        Some("Receiving objects:  20% (2/10)")
+    );
     assert_eq!(progress("fatal: no"), None);
 }

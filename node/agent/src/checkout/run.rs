@@ -123,11 +123,23 @@ impl<E: Into<CheckoutError>> From<E> for Failure {
     }
 }
 
-fn once<'a>(folder: &'a Path, checkout: &'a Checkout, user: &'a str, again: bool, note: &'a (dyn Fn(String) + Send + Sync)) -> BoxFuture<'a, Result<(), Failure>> {
+fn once<'a>(
+    folder: &'a Path,
+    checkout: &'a Checkout,
+    user: &'a str,
+    again: bool,
+    note: &'a (dyn Fn(String) + Send + Sync),
+) -> BoxFuture<'a, Result<(), Failure>> {
     Box::pin(try_once(folder, checkout, user, again, note))
 }
 
-async fn try_once(folder: &Path, checkout: &Checkout, user: &str, again: bool, note: &(dyn Fn(String) + Send + Sync)) -> Result<(), Failure> {
+async fn try_once(
+    folder: &Path,
+    checkout: &Checkout,
+    user: &str,
+    again: bool,
+    note: &(dyn Fn(String) + Send + Sync),
+) -> Result<(), Failure> {
     let path = &checkout.path;
     if again {
         clean(folder, path).await?;
@@ -196,7 +208,11 @@ fn as_root<'a>(folder: &'a Path, argv: &[&str]) -> BoxFuture<'a, Result<Output, 
 }
 
 /// The checkout's devcontainer.json, if it has a readable one. What is wrong with it is told, not fatal: the base image is there.
-pub async fn devcontainer(folder: &Path, checkout: &Checkout, tell: &(dyn Fn(String) + Send + Sync)) -> Result<Option<Devcontainer>, CheckoutError> {
+pub async fn devcontainer(
+    folder: &Path,
+    checkout: &Checkout,
+    tell: &(dyn Fn(String) + Send + Sync),
+) -> Result<Option<Devcontainer>, CheckoutError> {
     for name in devcontainer::PATHS {
         let path = format!("{}/{name}", checkout.path);
         let mut client = supervisor::client(folder).await?;

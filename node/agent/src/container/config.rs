@@ -131,7 +131,9 @@ pub fn spec(inputs: &Inputs<'_>) -> Spec {
         env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     }
     env.push(format!("GIT_CONFIG_SYSTEM={GIT_CONFIG}"));
-    let bound = |name: &str, at: &str| mount(at, "bind", &format!("{}/{name}", inputs.bundle), &["bind", "ro", "nosuid", "nodev", "noexec"]);
+    let bound = |name: &str, at: &str| {
+        mount(at, "bind", &format!("{}/{name}", inputs.bundle), &["bind", "ro", "nosuid", "nodev", "noexec"])
+    };
     Spec {
         oci_version: "1.2.0".to_owned(),
         process: Some(Process {
@@ -154,8 +156,18 @@ pub fn spec(inputs: &Inputs<'_>) -> Spec {
         mounts: vec![
             mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
             mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-            mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", inputs.limits.memory_bytes / 2)]),
+            mount(
+                "/dev/pts",
+                "devpts",
+                "devpts",
+                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            ),
+            mount(
+                "/dev/shm",
+                "tmpfs",
+                "shm",
+                &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", inputs.limits.memory_bytes / 2)],
+            ),
             mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
             mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
             mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
@@ -213,7 +225,12 @@ fn resources(inputs: &Inputs<'_>) -> Resources {
 mod tests {
     use super::*;
 
-    fn inputs<'a>(limits: &'a Limits, env: &'a BTreeMap<String, String>, image_env: &'a [String], user: &'a str) -> Inputs<'a> {
+    fn inputs<'a>(
+        limits: &'a Limits,
+        env: &'a BTreeMap<String, String>,
+        image_env: &'a [String],
+        user: &'a str,
+    ) -> Inputs<'a> {
         Inputs {
             instance: "019ab0e2-7c1e-7d30-8f6b-3f9a1d0c5e77",
             hostname: "hello",
@@ -231,7 +248,14 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits { cpu_millis: 1500, memory_bytes: 1 << 30, disk_bytes: 10 << 30, pids: 512, io_bytes_per_second: None, no_new_privileges: false }
+        Limits {
+            cpu_millis: 1500,
+            memory_bytes: 1 << 30,
+            disk_bytes: 10 << 30,
+            pids: 512,
+            io_bytes_per_second: None,
+            no_new_privileges: false,
+        }
     }
 
     #[test]

@@ -15,7 +15,9 @@ pub fn hosts(hostname: &str, address: Ipv4Addr, names: &[(String, Ipv4Addr)]) ->
 /// Git's system-wide configuration: who commits, and where credentials come from. The image's own is read first, the user's after it.
 #[must_use]
 pub fn git_config(name: &str, email: &str) -> String {
-    let mut text = String::from("[include]\n\tpath = /etc/gitconfig\n[credential]\n\thelper = /.berth/bin/berth-init git-credential\n");
+    let mut text = String::from(
+        "[include]\n\tpath = /etc/gitconfig\n[credential]\n\thelper = /.berth/bin/berth-init git-credential\n",
+    );
     if !name.is_empty() || !email.is_empty() {
         text.push_str("[user]\n");
         for (key, value) in [("name", name), ("email", email)] {
@@ -67,7 +69,8 @@ mod tests {
 
     #[test]
     fn opened_names_stand_in_the_hosts_file() {
-        let text = hosts("hello", Ipv4Addr::new(10, 209, 0, 2), &[("git.internal".to_owned(), Ipv4Addr::new(10, 0, 0, 5))]);
+        let text =
+            hosts("hello", Ipv4Addr::new(10, 209, 0, 2), &[("git.internal".to_owned(), Ipv4Addr::new(10, 0, 0, 5))]);
         assert!(text.contains("10.0.0.5\tgit.internal\n") && text.contains("10.209.0.2\thello\n"));
     }
 }

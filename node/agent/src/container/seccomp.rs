@@ -35,7 +35,8 @@ fn arg(index: u32, op: Op, value: u64, value_two: u64) -> Arg {
 /// The filter.
 #[must_use]
 pub fn profile() -> Seccomp {
-    let allowed: Vec<&str> = ALLOWED.split_ascii_whitespace().filter(|name| *name != "socket" && *name != "name_to_handle_at").collect();
+    let allowed: Vec<&str> =
+        ALLOWED.split_ascii_whitespace().filter(|name| *name != "socket" && *name != "name_to_handle_at").collect();
     let refused: Vec<&str> = REFUSED.split_ascii_whitespace().filter(|name| !allowed.contains(name)).collect();
     let mut syscalls = vec![
         rule(&allowed, Action::Allow, None, Vec::new()),
@@ -43,7 +44,12 @@ pub fn profile() -> Seccomp {
         rule(&["clone"], Action::Allow, None, vec![arg(0, Op::MaskedEq, NAMESPACE_FLAGS, 0)]),
         rule(&["clone3"], Action::Errno, Some(ENOSYS), Vec::new()),
         // The kernel's audit socket answers EPERM to a workspace, which makes sudo and login fail; without it they go on.
-        rule(&["socket"], Action::Errno, Some(EINVAL), vec![arg(0, Op::Eq, AF_NETLINK, 0), arg(2, Op::Eq, NETLINK_AUDIT, 0)]),
+        rule(
+            &["socket"],
+            Action::Errno,
+            Some(EINVAL),
+            vec![arg(0, Op::Eq, AF_NETLINK, 0), arg(2, Op::Eq, NETLINK_AUDIT, 0)],
+        ),
         rule(&["socket"], Action::Allow, None, vec![arg(2, Op::Ne, NETLINK_AUDIT, 0)]),
         rule(&["socket"], Action::Allow, None, vec![arg(0, Op::Ne, AF_NETLINK, 0)]),
     ];
@@ -55,7 +61,13 @@ pub fn profile() -> Seccomp {
         "aarch64" => vec![Arch::Aarch64, Arch::Arm],
         _ => Vec::new(),
     };
-    Seccomp { default_action: Action::Errno, default_errno_ret: Some(ENOSYS), architectures, syscalls, ..Seccomp::default() }
+    Seccomp {
+        default_action: Action::Errno,
+        default_errno_ret: Some(ENOSYS),
+        architectures,
+        syscalls,
+        ..Seccomp::default()
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +78,19 @@ mod tests {
     fn the_filter_compiles_and_keeps_the_dangerous_out() {
         let profile = profile();
         hull::seccomp::compile(&profile).unwrap();
-        for name in ["mount", "unshare", "setns", "bpf", "keyctl", "init_module", "kexec_load", "io_uring_setup", "clone", "reboot", "personality"] {
+        for name in [
+            "mount",
+            "unshare",
+            "setns",
+            "bpf",
+            "keyctl",
+            "init_module",
+            "kexec_load",
+            "io_uring_setup",
+            "clone",
+            "reboot",
+            "personality",
+        ] {
             assert!(!profile.syscalls[0].names.iter().any(|allowed| allowed == name), "{name}");
         }
         for name in ["execve", "fork", "openat2", "setuid", "chroot", "inotify_add_watch", "ptrace"] {

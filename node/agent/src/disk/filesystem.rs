@@ -95,7 +95,16 @@ pub(super) fn make(image: &Path, size_bytes: u64) -> Result<(), FileSystemError>
     file.set_len(size_bytes).map_err(file_error(image, "sized"))?;
     let output = Command::new("mkfs.ext4")
         // Nothing is reserved for a root user who is not there; inode tables are written when they are used.
-        .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", "-O", "^metadata_csum_seed"])
+        .args([
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-E",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0",
+            "-O",
+            "^metadata_csum_seed",
+        ])
         .arg(image)
         .stdin(Stdio::null())
         .output()
@@ -146,8 +155,10 @@ pub(super) fn mount(image: &Path, at: &Path) -> Result<(), FileSystemError> {
     rustix::mount::fsconfig_set_string(fd, "errors", "remount-ro").map_err(step("setting errors=remount-ro"))?;
     rustix::mount::fsconfig_set_flag(fd, "noinit_itable").map_err(step("setting noinit_itable"))?;
     rustix::mount::fsconfig_create(fd).map_err(step("reading its file system"))?;
-    let mount = rustix::mount::fsmount(fd, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV).map_err(step("making the mount"))?;
-    rustix::mount::move_mount(&mount, "", rustix::fs::CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step("attaching the mount"))?;
+    let mount = rustix::mount::fsmount(fd, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)
+        .map_err(step("making the mount"))?;
+    rustix::mount::move_mount(&mount, "", rustix::fs::CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(step("attaching the mount"))?;
     // Held until here: a loop device that nobody has open and nothing mounts frees itself.
     drop(device);
     Ok(())

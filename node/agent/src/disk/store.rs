@@ -333,7 +333,8 @@ impl DiskStore {
         }
         let lock_path = folder.join("lock");
         let lock = File::create(&lock_path).map_err(file_error(&lock_path, "opened"))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| DiskError::Locked(workspace.to_owned()))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| DiskError::Locked(workspace.to_owned()))?;
         // Renamed first: a crash in between leaves no half disk under the workspace's name.
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         let doomed = self.inner.root.join(format!("{DOOMED}{}-{number}", std::process::id()));
@@ -362,7 +363,8 @@ impl DiskStore {
     /// # Errors
     /// When it cannot be asked.
     pub fn free_bytes(&self) -> Result<u64, DiskError> {
-        let stat = rustix::fs::statvfs(&self.inner.root).map_err(|errno| file_error(&self.inner.root, "looked at")(errno.into()))?;
+        let stat = rustix::fs::statvfs(&self.inner.root)
+            .map_err(|errno| file_error(&self.inner.root, "looked at")(errno.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 

@@ -18,7 +18,9 @@ const SOURCE_DATE_EPOCH: &str = "1700000000";
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
     /// mmdebstrap is missing.
-    #[error("mmdebstrap cannot be started: install it with `apt-get install mmdebstrap`, it builds the workspaces' base image")]
+    #[error(
+        "mmdebstrap cannot be started: install it with `apt-get install mmdebstrap`, it builds the workspaces' base image"
+    )]
     Program(#[source] std::io::Error),
     /// It failed.
     #[error("mmdebstrap could not build the base image ({status}): {last}; check that apt works on this machine")]
@@ -70,7 +72,8 @@ pub fn ensure(layout: &Layout, scratch: &std::path::Path, progress: &dyn Fn(Stri
     progress("building the base image from Debian packages (once)".to_owned());
     let archive = scratch.join(format!("base-{}.tar", std::process::id()));
     let built = run(&archive, progress).and_then(|()| {
-        let file = std::fs::File::open(&archive).map_err(|source| BaseError::Archive { path: archive.clone(), source })?;
+        let file =
+            std::fs::File::open(&archive).map_err(|source| BaseError::Archive { path: archive.clone(), source })?;
         let env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"];
         Ok(import::from_root_file_system(layout, file, &reference, &env)?)
     });
@@ -99,7 +102,9 @@ fn run(archive: &std::path::Path, progress: &dyn Fn(String)) -> Result<(), BaseE
         .spawn()
         .map_err(BaseError::Program)?;
     let mut last = String::new();
-    for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(|reader| reader.lines().map_while(Result::ok)) {
+    for line in
+        child.stderr.take().map(BufReader::new).into_iter().flat_map(|reader| reader.lines().map_while(Result::ok))
+    {
         // "I: downloading packages with apt..." and the like; the rest is noise.
         if let Some(step) = line.strip_prefix("I: ") {
             progress(format!("base image: {step}"));
@@ -116,6 +121,9 @@ fn run(archive: &std::path::Path, progress: &dyn Fn(String)) -> Result<(), BaseE
 fn release() -> String {
     std::fs::read_to_string("/etc/os-release")
         .ok()
-        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=").map(|name| name.trim_matches('"').to_owned())))
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("VERSION_CODENAME=").map(|name| name.trim_matches('"').to_owned()))
+        })
         .unwrap_or_else(|| "stable".to_owned())
 }

@@ -57,9 +57,11 @@ pub fn import(layout: &Layout, source: &Path, reference: &Reference) -> Result<D
         let index: Index = serde_json::from_slice(&bytes).map_err(|e| not_an_image(&format!("its index.json: {e}")))?;
         oci_manifest(layout, &index, 0).ok_or_else(|| not_an_image("its index names no image for this machine"))?
     } else if let Some(bytes) = document("manifest.json")? {
-        let list: Vec<DockerManifest> = serde_json::from_slice(&bytes).map_err(|e| not_an_image(&format!("its manifest.json: {e}")))?;
+        let list: Vec<DockerManifest> =
+            serde_json::from_slice(&bytes).map_err(|e| not_an_image(&format!("its manifest.json: {e}")))?;
         let first = list.into_iter().next().ok_or_else(|| not_an_image("its manifest.json is empty"))?;
-        let member = |name: &String| members.get(name).copied().ok_or_else(|| not_an_image(&format!("{name} is missing")));
+        let member =
+            |name: &String| members.get(name).copied().ok_or_else(|| not_an_image(&format!("{name} is missing")));
         let config = member(&first.config)?;
         let layers = first.layers.iter().map(member).collect::<Result<Vec<_>, _>>()?;
         put_manifest(layout, config, &layers)?
@@ -74,10 +76,16 @@ pub fn import(layout: &Layout, source: &Path, reference: &Reference) -> Result<D
 ///
 /// # Errors
 /// See [`ImportError`].
-pub fn from_root_file_system(layout: &Layout, archive: impl Read, reference: &Reference, env: &[&str]) -> Result<Digest, ImportError> {
+pub fn from_root_file_system(
+    layout: &Layout,
+    archive: impl Read,
+    reference: &Reference,
+    env: &[&str],
+) -> Result<Digest, ImportError> {
     let mut archive = archive;
     let mut writer = layout.blob_writer()?;
-    io::copy(&mut archive, &mut writer).map_err(|source| ImportError::Read { path: "the root file system's archive".into(), source })?;
+    io::copy(&mut archive, &mut writer)
+        .map_err(|source| ImportError::Read { path: "the root file system's archive".into(), source })?;
     let layer = writer.digest();
     layout.keep(writer, &layer, None)?;
     let config = serde_json::json!({
@@ -113,7 +121,9 @@ fn put_manifest(layout: &Layout, config: Digest, layers: &[Digest]) -> Result<Di
 
 /// The manifest for this machine; indices may be nested, three deep is enough for every tool.
 fn oci_manifest(layout: &Layout, index: &Index, depth: usize) -> Option<Digest> {
-    let ours = |entry: &&Descriptor| entry.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture());
+    let ours = |entry: &&Descriptor| {
+        entry.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture())
+    };
     index.manifests.iter().filter(ours).find_map(|entry| {
         let bytes = layout.document(&entry.digest).ok()?;
         if serde_json::from_slice::<Manifest>(&bytes).is_ok() {
@@ -168,7 +178,10 @@ fn read_members(layout: &Layout, source: &Path) -> Result<BTreeMap<String, Diges
         }
     }
     if members.is_empty() {
-        return Err(ImportError::NotAnImage { path: source.to_owned(), why: format!("no files in it, or over {MAX_DOCUMENT_BYTES} bytes") });
+        return Err(ImportError::NotAnImage {
+            path: source.to_owned(),
+            why: format!("no files in it, or over {MAX_DOCUMENT_BYTES} bytes"),
+        });
     }
     Ok(members)
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -61,7 +61,9 @@ pub struct ImageConfig {
     pub env: Vec<String>,
 }
 
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -133,7 +135,9 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// A blob holds something else than its name says.
-    #[error("a blob of the image has the digest {found} instead of {wanted}: the registry or archive is broken or lies")]
+    #[error(
+        "a blob of the image has the digest {found} instead of {wanted}: the registry or archive is broken or lies"
+    )]
     Digest {
         /// What the manifest says.
         wanted: Digest,
@@ -180,13 +184,18 @@ impl Layout {
     /// When the files cannot be made.
     pub fn open(root: impl Into<PathBuf>, limits: Limits) -> Result<Self, LayoutError> {
         let root = root.into();
-        let layout = Self { root, limits, index: Mutex::new(()), unpacking: Mutex::new(()), temporary: AtomicU64::new(0) };
+        let layout =
+            Self { root, limits, index: Mutex::new(()), unpacking: Mutex::new(()), temporary: AtomicU64::new(0) };
         for folder in ["blobs/sha256", "layers", "used", "tmp"] {
             let path = layout.root.join(folder);
             std::fs::create_dir_all(&path).map_err(|source| LayoutError::File { path, action: "made", source })?;
         }
         let tmp = layout.root.join("tmp");
-        let leftovers = std::fs::read_dir(&tmp).map_err(|source| LayoutError::File { path: tmp.clone(), action: "listed", source })?;
+        let leftovers = std::fs::read_dir(&tmp).map_err(|source| LayoutError::File {
+            path: tmp.clone(),
+            action: "listed",
+            source,
+        })?;
         for entry in leftovers.flatten() {
             let path = entry.path();
             unpack::remove_tree(&path)
@@ -224,7 +233,8 @@ impl Layout {
     /// Begins a blob; nothing of it shows until [`BlobWriter::finish`].
     pub(crate) fn blob_writer(&self) -> Result<BlobWriter, LayoutError> {
         let path = self.temporary();
-        let file = File::create(&path).map_err(|source| LayoutError::File { path: path.clone(), action: "made", source })?;
+        let file =
+            File::create(&path).map_err(|source| LayoutError::File { path: path.clone(), action: "made", source })?;
         Ok(BlobWriter { path, file, hash: sha2::Sha256::new(), bytes: 0 })
     }
 
@@ -240,11 +250,11 @@ impl Layout {
             return Err(LayoutError::Digest { wanted: *digest, found });
         }
         let path = self.blob_path(digest);
-        writer
-            .file
-            .sync_all()
-            .and_then(|()| std::fs::rename(&writer.path, &path))
-            .map_err(|source| LayoutError::File { path, action: "written", source })
+        writer.file.sync_all().and_then(|()| std::fs::rename(&writer.path, &path)).map_err(|source| LayoutError::File {
+            path,
+            action: "written",
+            source,
+        })
     }
 
     /// Keeps bytes as a blob.
@@ -268,8 +278,12 @@ impl Layout {
     fn read_index(&self) -> Result<Index, LayoutError> {
         let path = self.root.join("index.json");
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| LayoutError::Document { what: "index.json", source }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index { schema_version: 2, manifests: Vec::new() }),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| LayoutError::Document { what: "index.json", source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Index { schema_version: 2, manifests: Vec::new() })
+            }
             Err(source) => Err(LayoutError::File { path, action: "read", source }),
         }
     }
@@ -293,7 +307,8 @@ impl Layout {
     }
 
     fn write_index(&self, index: &Index) -> Result<(), LayoutError> {
-        let json = serde_json::to_vec_pretty(index).map_err(|source| LayoutError::Document { what: "index.json", source })?;
+        let json =
+            serde_json::to_vec_pretty(index).map_err(|source| LayoutError::Document { what: "index.json", source })?;
         self.write_whole(&self.root.join("index.json"), &json)
     }
 
@@ -307,7 +322,11 @@ impl Layout {
         }
         let name = reference.to_string();
         let index = self.read_index()?;
-        Ok(index.manifests.iter().find(|entry| entry.annotations.get(REF_NAME) == Some(&name)).map(|entry| entry.digest))
+        Ok(index
+            .manifests
+            .iter()
+            .find(|entry| entry.annotations.get(REF_NAME) == Some(&name))
+            .map(|entry| entry.digest))
     }
 
     /// The names on the node, each with the digest of its manifest.
@@ -332,7 +351,9 @@ impl Layout {
         let diff_ids = config.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() || diff_ids.is_empty() || diff_ids.len() > MAX_LAYERS {
             let (layers, ids) = (manifest.layers.len(), diff_ids.len());
-            return Err(LayoutError::Unusable(format!("it has {layers} layers and {ids} diff ids; 1 to {MAX_LAYERS} of both are needed")));
+            return Err(LayoutError::Unusable(format!(
+                "it has {layers} layers and {ids} diff ids; 1 to {MAX_LAYERS} of both are needed"
+            )));
         }
         let mut layers: Vec<PathBuf> = Vec::new();
         let mut chain: Option<Digest> = None;
@@ -360,11 +381,17 @@ impl Layout {
             return Ok(());
         }
         let blob_path = self.blob_path(blob);
-        let archive = File::open(&blob_path)
-            .and_then(unpack::decompress)
-            .map_err(|source| LayoutError::File { path: blob_path, action: "read", source })?;
+        let archive = File::open(&blob_path).and_then(unpack::decompress).map_err(|source| LayoutError::File {
+            path: blob_path,
+            action: "read",
+            source,
+        })?;
         let temporary = self.temporary();
-        std::fs::create_dir(&temporary).map_err(|source| LayoutError::File { path: temporary.clone(), action: "made", source })?;
+        std::fs::create_dir(&temporary).map_err(|source| LayoutError::File {
+            path: temporary.clone(),
+            action: "made",
+            source,
+        })?;
         let unpacked = unpack::unpack(archive, &temporary, below, self.limits)
             .map_err(LayoutError::from)
             .and_then(|unpacked| match unpacked.diff_id == *diff_id {

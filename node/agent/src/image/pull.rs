@@ -45,7 +45,9 @@ pub enum PullError {
         source: reqwest::Error,
     },
     /// No such image, or not for us.
-    #[error("the image {reference} does not exist, or its registry wants credentials (answer {status}): check its name and tag")]
+    #[error(
+        "the image {reference} does not exist, or its registry wants credentials (answer {status}): check its name and tag"
+    )]
     Missing {
         /// The image.
         reference: String,
@@ -141,7 +143,8 @@ impl Puller<'_> {
             self.layout.put(&bytes)?;
             return Ok((digest, manifest));
         }
-        let index: Index = serde_json::from_slice(&bytes).map_err(|error| self.protocol(format!("neither a manifest nor a list of them: {error}")))?;
+        let index: Index = serde_json::from_slice(&bytes)
+            .map_err(|error| self.protocol(format!("neither a manifest nor a list of them: {error}")))?;
         let ours = architecture();
         let entry = index
             .manifests
@@ -149,7 +152,8 @@ impl Puller<'_> {
             .find(|entry| entry.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == ours))
             .ok_or_else(|| self.protocol(format!("the image is not made for linux/{ours}")))?;
         let (digest, bytes) = self.fetch_manifest(&entry.digest.to_string(), Some(entry.digest)).await?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| self.protocol(format!("a manifest that cannot be read: {error}")))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| self.protocol(format!("a manifest that cannot be read: {error}")))?;
         self.check(&manifest)?;
         self.layout.put(&bytes)?;
         Ok((digest, manifest))
@@ -207,12 +211,11 @@ impl Puller<'_> {
             let now = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
             (self.progress)(format!("pulling {} of {} MB", now / 1_000_000, total.div_ceil(1_000_000)));
         };
-        let pulls: Vec<BoxFuture<'_, Result<(), PullError>>> =
-            layers.iter().map(|layer| -> BoxFuture<'_, Result<(), PullError>> { Box::pin(self.layer(layer, &tell)) }).collect();
-        futures::stream::iter(pulls)
-            .buffer_unordered(3)
-            .try_collect::<()>()
-            .await
+        let pulls: Vec<BoxFuture<'_, Result<(), PullError>>> = layers
+            .iter()
+            .map(|layer| -> BoxFuture<'_, Result<(), PullError>> { Box::pin(self.layer(layer, &tell)) })
+            .collect();
+        futures::stream::iter(pulls).buffer_unordered(3).try_collect::<()>().await
     }
 
     async fn layer(&self, layer: &Descriptor, tell: &(dyn Fn(u64) + Send + Sync)) -> Result<(), PullError> {
@@ -248,7 +251,12 @@ impl Puller<'_> {
         let url = self.url(path)?;
         let mut response = self.send(&url, timeout, self.token.lock().await.clone()).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+            let challenge = response
+                .headers()
+                .get(header::WWW_AUTHENTICATE)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default()
+                .to_owned();
             let token = self.authenticate(&challenge).await?;
             *self.token.lock().await = Some(token.clone());
             response = self.send(&url, timeout, Some(token)).await?;
@@ -265,7 +273,9 @@ impl Puller<'_> {
         let status = response.status();
         match status {
             StatusCode::OK => Ok(response),
-            StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PullError::Missing { reference: self.name(), status }),
+            StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(PullError::Missing { reference: self.name(), status })
+            }
             status => Err(PullError::Status { reference: self.name(), what: path.to_owned(), status }),
         }
     }
@@ -300,7 +310,8 @@ impl Puller<'_> {
                 _ => {}
             }
         }
-        let mut url = Url::parse(&realm.ok_or_else(missing)?).map_err(|error| self.protocol(format!("a token address that is none: {error}")))?;
+        let mut url = Url::parse(&realm.ok_or_else(missing)?)
+            .map_err(|error| self.protocol(format!("a token address that is none: {error}")))?;
         {
             let mut query = url.query_pairs_mut();
             if let Some(service) = service {
@@ -312,7 +323,8 @@ impl Puller<'_> {
         if response.status() != StatusCode::OK {
             return Err(PullError::Missing { reference: self.name(), status: response.status() });
         }
-        let token: Token = serde_json::from_slice(&self.body(response).await?).map_err(|error| self.protocol(format!("a token that is none: {error}")))?;
+        let token: Token = serde_json::from_slice(&self.body(response).await?)
+            .map_err(|error| self.protocol(format!("a token that is none: {error}")))?;
         token.token.or(token.access_token).ok_or_else(missing)
     }
 }

@@ -18,7 +18,9 @@ pub struct Reference {
 
 /// A reference that cannot be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an image reference ({why}): write for example debian:12 or registry.example.com/team/image:1.2")]
+#[error(
+    "{text:?} is not an image reference ({why}): write for example debian:12 or registry.example.com/team/image:1.2"
+)]
 pub struct ReferenceError {
     /// What was given, cut to 200 characters.
     pub text: String,
@@ -57,13 +59,22 @@ impl FromStr for Reference {
         let (registry, repository) = match name.split_once('/') {
             Some((first, path)) if first == LOCAL && !path.is_empty() => (LOCAL.to_owned(), path.to_owned()),
             // As pods name them: an image of no registry.
-            Some(("localhost", path)) if path.starts_with("berth/") => (LOCAL.to_owned(), path.trim_start_matches("berth/").to_owned()),
-            Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first.to_ascii_lowercase(), path.to_owned()),
+            Some(("localhost", path)) if path.starts_with("berth/") => {
+                (LOCAL.to_owned(), path.trim_start_matches("berth/").to_owned())
+            }
+            Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => {
+                (first.to_ascii_lowercase(), path.to_owned())
+            }
             Some(_) => (DOCKER_HUB.to_owned(), name.to_owned()),
             None => (DOCKER_HUB.to_owned(), format!("library/{name}")),
         };
-        let registry = if registry == "docker.io" || registry == "index.docker.io" { DOCKER_HUB.to_owned() } else { registry };
-        let repository = if registry == DOCKER_HUB && !repository.contains('/') { format!("library/{repository}") } else { repository };
+        let registry =
+            if registry == "docker.io" || registry == "index.docker.io" { DOCKER_HUB.to_owned() } else { registry };
+        let repository = if registry == DOCKER_HUB && !repository.contains('/') {
+            format!("library/{repository}")
+        } else {
+            repository
+        };
         if !registry_is_good(&registry) {
             return Err(wrong("its registry"));
         }
@@ -223,8 +234,23 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for text in [
-            "", "a b", "../etc", "x.io/../a", "x.io/A", "x.io/a:-t", "x.io/a@sha256:12", "x.io/a@md5:00", "http://x.io/a", "x.io:0/a",
-            "x.io:99999/a", "-x.io/a", "a//b", "x.io/a:", "user@x.io/a", "x.io/a?b", "x.io/a\nb",
+            "",
+            "a b",
+            "../etc",
+            "x.io/../a",
+            "x.io/A",
+            "x.io/a:-t",
+            "x.io/a@sha256:12",
+            "x.io/a@md5:00",
+            "http://x.io/a",
+            "x.io:0/a",
+            "x.io:99999/a",
+            "-x.io/a",
+            "a//b",
+            "x.io/a:",
+            "user@x.io/a",
+            "x.io/a?b",
+            "x.io/a\nb",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?}");
         }

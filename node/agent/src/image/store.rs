@@ -54,7 +54,9 @@ pub enum ImageError {
     #[error("the image {0} is not on this node, and names under berth/ are in no registry: import it first")]
     NotHere(String),
     /// The disk's image is gone.
-    #[error("the image {0}, which the workspace's disk was made with, is not on this node any more and has no name to pull it by")]
+    #[error(
+        "the image {0}, which the workspace's disk was made with, is not on this node any more and has no name to pull it by"
+    )]
     Lost(Digest),
     /// A thread died.
     #[error("unpacking the image {0} was broken off")]
@@ -131,10 +133,12 @@ impl ImageStore {
         if reference.is_local() {
             if *reference == base::reference() {
                 let (inner, progress) = (self.inner.clone(), progress.clone());
-                return tokio::task::spawn_blocking(move || base::ensure(&inner.layout, &inner.scratch, &|text| progress(text)))
-                    .await
-                    .map_err(|_| ImageError::Broken(reference.to_string()))?
-                    .map_err(ImageError::from);
+                return tokio::task::spawn_blocking(move || {
+                    base::ensure(&inner.layout, &inner.scratch, &|text| progress(text))
+                })
+                .await
+                .map_err(|_| ImageError::Broken(reference.to_string()))?
+                .map_err(ImageError::from);
             }
             return here.ok_or_else(|| ImageError::NotHere(reference.to_string()));
         }
@@ -170,7 +174,10 @@ impl ImageStore {
         let path = source.clone();
         let digest = tokio::task::spawn_blocking(move || super::import::import(&inner.layout, &source, &reference))
             .await
-            .map_err(|_| super::import::ImportError::NotAnImage { path, why: "reading it was broken off".to_owned() })??;
+            .map_err(|_| super::import::ImportError::NotAnImage {
+                path,
+                why: "reading it was broken off".to_owned(),
+            })??;
         self.lock_ready().remove(&name);
         Ok(digest)
     }

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
-    futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
+    fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sha2::Digest as _;
@@ -51,7 +51,9 @@ pub struct Unpacked {
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// A name leads out of the layer.
-    #[error("the image's layer has the entry {name:?}, which leads out of the image through {how}: the image is broken or hostile")]
+    #[error(
+        "the image's layer has the entry {name:?}, which leads out of the image through {how}: the image is broken or hostile"
+    )]
     Escape {
         /// The entry.
         name: PathBuf,
@@ -67,7 +69,9 @@ pub enum UnpackError {
         target: PathBuf,
     },
     /// Too big.
-    #[error("the image's layer holds more than {limit} {what}: raise `node.images.layer_limits` if it is meant to be that big")]
+    #[error(
+        "the image's layer holds more than {limit} {what}: raise `node.images.layer_limits` if it is meant to be that big"
+    )]
     Limit {
         /// Of what.
         what: &'static str,
@@ -130,7 +134,11 @@ pub fn unpack(archive: impl Read, into: &Path, lower: &[PathBuf], limits: Limits
             .map_err(|errno| UnpackError::Entry { name: path.to_owned(), source: errno.into() })
     };
     let mut meter = Meter { inner: archive, hash: sha2::Sha256::new(), bytes: 0, limit: limits.bytes };
-    let mut layer = Layer { root: open(into)?, lower: lower.iter().map(|p| open(p)).collect::<Result<_, _>>()?, folders: Vec::new() };
+    let mut layer = Layer {
+        root: open(into)?,
+        lower: lower.iter().map(|p| open(p)).collect::<Result<_, _>>()?,
+        folders: Vec::new(),
+    };
     let mut entries = 0;
     let mut devices_skipped = 0;
     let over = |error: io::Error| match error.kind() {
@@ -158,7 +166,12 @@ pub fn unpack(archive: impl Read, into: &Path, lower: &[PathBuf], limits: Limits
     layer.finish()?;
     // What follows the archive's end belongs to the digest.
     io::copy(&mut meter, &mut io::sink()).map_err(over)?;
-    Ok(Unpacked { diff_id: Digest::from_bytes(meter.hash.finalize().into()), bytes: meter.bytes, entries, devices_skipped })
+    Ok(Unpacked {
+        diff_id: Digest::from_bytes(meter.hash.finalize().into()),
+        bytes: meter.bytes,
+        entries,
+        devices_skipped,
+    })
 }
 
 #[derive(PartialEq, Eq)]
@@ -261,7 +274,10 @@ impl Layer {
             })?;
             set_attributes(file.as_fd(), &attributes).map_err(failed)?;
         } else {
-            return Err(UnpackError::Archive(io::Error::new(io::ErrorKind::InvalidData, format!("an entry of the unknown type {kind:?}"))));
+            return Err(UnpackError::Archive(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("an entry of the unknown type {kind:?}"),
+            )));
         }
         Ok(Applied::Made)
     }
@@ -324,12 +340,24 @@ impl Layer {
             .unwrap_or(Attributes { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() })
     }
 
-    fn whiteout(&self, name: &Path, parent_path: &Path, parent: BorrowedFd<'_>, hidden: &[u8]) -> Result<Applied, UnpackError> {
+    fn whiteout(
+        &self,
+        name: &Path,
+        parent_path: &Path,
+        parent: BorrowedFd<'_>,
+        hidden: &[u8],
+    ) -> Result<Applied, UnpackError> {
         let failed = |errno: Errno| UnpackError::Entry { name: name.to_owned(), source: errno.into() };
         if hidden == b".wh..opq" {
             let parent_path = if parent_path.as_os_str().is_empty() { Path::new(".") } else { parent_path };
-            let fd = openat2(&self.root, parent_path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), BENEATH)
-                .map_err(failed)?;
+            let fd = openat2(
+                &self.root,
+                parent_path,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+                BENEATH,
+            )
+            .map_err(failed)?;
             fsetxattr(&fd, "user.overlay.opaque", b"y", XattrFlags::empty()).map_err(failed)?;
             return Ok(Applied::Made);
         }
@@ -350,14 +378,23 @@ impl Layer {
         Ok(Applied::Made)
     }
 
-    fn hard_link<R: Read>(&self, name: &Path, entry: &tar::Entry<'_, R>, parent: BorrowedFd<'_>, leaf: &OsStr) -> Result<(), UnpackError> {
+    fn hard_link<R: Read>(
+        &self,
+        name: &Path,
+        entry: &tar::Entry<'_, R>,
+        parent: BorrowedFd<'_>,
+        leaf: &OsStr,
+    ) -> Result<(), UnpackError> {
         let target = entry.link_name_bytes().unwrap_or_default();
         let target = PathBuf::from(OsStr::from_bytes(&target));
         let missing = || UnpackError::HardLink { name: name.to_owned(), target: target.clone() };
-        let clean = components(&target, name).map_err(|_| UnpackError::Escape { name: name.to_owned(), how: "a hard link with \"..\"" })?;
+        let clean = components(&target, name)
+            .map_err(|_| UnpackError::Escape { name: name.to_owned(), how: "a hard link with \"..\"" })?;
         let target_leaf = clean.file_name().ok_or_else(missing)?;
         let folder = self.open_folder(clean.parent().unwrap_or(Path::new(""))).map_err(|errno| match errno {
-            Errno::XDEV | Errno::LOOP => UnpackError::Escape { name: name.to_owned(), how: "a hard link through a symbolic link" },
+            Errno::XDEV | Errno::LOOP => {
+                UnpackError::Escape { name: name.to_owned(), how: "a hard link through a symbolic link" }
+            }
             _ => missing(),
         })?;
         // Without AT_SYMLINK_FOLLOW the link is made to the name itself, wherever a symbolic link of that name points.
@@ -383,7 +420,8 @@ impl Layer {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(errno) => return Err(UnpackError::Entry { name: path, source: errno.into() }),
             };
-            set_attributes(fd.as_fd(), &attributes).map_err(|errno| UnpackError::Entry { name: path, source: errno.into() })?;
+            set_attributes(fd.as_fd(), &attributes)
+                .map_err(|errno| UnpackError::Entry { name: path, source: errno.into() })?;
         }
         Ok(())
     }
@@ -391,7 +429,9 @@ impl Layer {
 
 fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Attributes, UnpackError> {
     let header = entry.header();
-    let id = |id: io::Result<u64>| u32::try_from(id.map_err(UnpackError::Archive)?).map_err(|_| bad("an owner above 32 bits"));
+    let id = |id: io::Result<u64>| {
+        u32::try_from(id.map_err(UnpackError::Archive)?).map_err(|_| bad("an owner above 32 bits"))
+    };
     let mut attributes = Attributes {
         mode: header.mode().map_err(UnpackError::Archive)? & 0o7777,
         uid: id(header.uid())?,
@@ -471,11 +511,12 @@ pub(crate) fn remove_folder(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), 
 /// Removes a folder of ours that holds a stranger's files.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL.into()) };
-    let parent = match rustix::fs::openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(parent) => parent,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(errno.into()),
-    };
+    let parent =
+        match rustix::fs::openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
     match remove_folder(parent.as_fd(), name) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),

@@ -80,7 +80,8 @@ fn deletions_become_overlay_marks() {
     let below = tempfile::tempdir().unwrap();
     std::fs::create_dir(below.path().join("var")).unwrap();
     std::fs::set_permissions(below.path().join("var"), std::fs::Permissions::from_mode(0o2710)).unwrap();
-    let bytes = Archive::new().file("etc/.wh.motd", b"").file("var/.wh..wh..opq", b"").file(".wh..wh.aufs", b"").bytes();
+    let bytes =
+        Archive::new().file("etc/.wh.motd", b"").file("var/.wh..wh..opq", b"").file(".wh..wh.aufs", b"").bytes();
     unpack(Cursor::new(bytes), dir.path(), &[below.path().to_owned()], Limits::default()).unwrap();
     let mark = std::fs::symlink_metadata(dir.path().join("etc/motd")).unwrap();
     assert!(mark.file_type().is_char_device());
@@ -153,7 +154,10 @@ fn overlay_marks_of_an_archive_are_not_taken_over() {
     let dir = tempfile::tempdir().unwrap();
     let mut builder = tar::Builder::new(Vec::new());
     builder
-        .append_pax_extensions([("SCHILY.xattr.user.overlay.opaque", &b"y"[..]), ("SCHILY.xattr.user.note", &b"kept"[..])])
+        .append_pax_extensions([
+            ("SCHILY.xattr.user.overlay.opaque", &b"y"[..]),
+            ("SCHILY.xattr.user.note", &b"kept"[..]),
+        ])
         .unwrap();
     let mut header = tar::Header::new_ustar();
     header.set_path("a").unwrap();

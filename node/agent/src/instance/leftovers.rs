@@ -115,7 +115,9 @@ pub fn census(home: &Path) -> Census {
     let loops = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     Census {
         mounts: mounts_below(home).len(),
-        interfaces: interfaces.filter(|entry| entry.file_name().to_string_lossy().starts_with(crate::network::slot::INTERFACE_PREFIX)).count(),
+        interfaces: interfaces
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(crate::network::slot::INTERFACE_PREFIX))
+            .count(),
         cgroups: cgroups.sum(),
         loops: loops
             .filter(|entry| {

@@ -10,8 +10,8 @@ mod steps;
 mod stop;
 
 pub use leftovers::{Census, census};
-pub use node::{Instance, Node, NodeError};
 pub(crate) use node::readiness;
+pub use node::{Instance, Node, NodeError};
 pub use programs::{ProgramError, Programs};
 pub use record::{Ended, Record, StartRequest};
 pub use runtime::{Runtime, RuntimeError};

@@ -163,17 +163,20 @@ impl Node {
         home.create()?;
         let lock_path = home.lock();
         let lock = File::create(&lock_path).map_err(|source| NodeError::File { path: lock_path.clone(), source })?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| NodeError::Locked { path: lock_path })?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| NodeError::Locked { path: lock_path })?;
 
         let programs = Programs::install(home.root(), config.hull.as_deref(), config.berth_init.as_deref())?;
-        let runtime = Runtime { program: programs.hull.clone(), root: home.hull_root(), options: config.hull_options.clone() };
+        let runtime =
+            Runtime { program: programs.hull.clone(), root: home.hull_root(), options: config.hull_options.clone() };
         let boot_id = record::boot_id();
         let found = find(&home, &boot_id)?;
         let live: BTreeSet<String> = found.live.iter().map(|(record, ..)| record.request.instance_id.clone()).collect();
         sweep(&home, &runtime, &live, &found)?;
 
         let disks = DiskStore::open(home.disks())?;
-        let taken: Vec<(Slot, Vec<_>)> = found.live.iter().map(|(record, ..)| (record.slot, record.openings.clone())).collect();
+        let taken: Vec<(Slot, Vec<_>)> =
+            found.live.iter().map(|(record, ..)| (record.slot, record.openings.clone())).collect();
         let networks = NetworkPool::open(home.network(), config.subnets, config.ready_networks, &taken)?;
         let limits = LayerLimits { bytes: config.max_layer_bytes, ..LayerLimits::default() };
         let images = ImageStore::open(home.images(), limits, Duration::from_secs(config.image_refresh_seconds))?;
@@ -272,12 +275,19 @@ impl Node {
     /// When it does not run.
     pub async fn connect(&self, id: &str) -> std::io::Result<tokio::net::UnixStream> {
         let instance = self.instance(id).filter(|instance| instance.ended().is_none());
-        let instance = instance.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, "the instance does not run here"))?;
+        let instance = instance
+            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, "the instance does not run here"))?;
         crate::supervisor::connect(&instance.folder).await
     }
 
     /// Puts a running container among the instances: its end is watched, its questions for credentials are answered.
-    pub(super) fn watch(&self, record: Record, folder: PathBuf, disk: Option<Disk>, handle: MonitorHandle) -> Arc<Instance> {
+    pub(super) fn watch(
+        &self,
+        record: Record,
+        folder: PathBuf,
+        disk: Option<Disk>,
+        handle: MonitorHandle,
+    ) -> Arc<Instance> {
         let id = record.request.instance_id.clone();
         let asker = Asker {
             instance_id: id.clone(),
@@ -341,7 +351,11 @@ impl Node {
         let record = instance.record();
         let id = &record.request.instance_id;
         if let Err(error) = self.inner.runtime.delete(id).await {
-            tracing::warn!(instance = id, error = chain(&error), "hull cannot delete a container; its cgroup is cleared instead");
+            tracing::warn!(
+                instance = id,
+                error = chain(&error),
+                "hull cannot delete a container; its cgroup is cleared instead"
+            );
         }
         let (node, folder, slot, name) = (self.clone(), instance.folder.clone(), record.slot, id.clone());
         let cleared = tokio::task::spawn_blocking(move || {
@@ -352,7 +366,11 @@ impl Node {
                 }
             }
             if let Err(error) = node.inner.networks.release(slot) {
-                tracing::warn!(instance = name, error = chain(&error), "the network of an ended workspace stays until the next start");
+                tracing::warn!(
+                    instance = name,
+                    error = chain(&error),
+                    "the network of an ended workspace stays until the next start"
+                );
             }
         });
         let disk = instance.disk.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -469,7 +487,10 @@ impl Node {
 
 /// Waits for a descriptor to become readable.
 pub(crate) fn readiness(fd: std::os::fd::OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
-    #[expect(deprecated, reason = "its successor is unsafe for types that lie about their descriptor; an OwnedFd does not")]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for types that lie about their descriptor; an OwnedFd does not"
+    )]
     tokio::io::unix::AsyncFd::new(fd)
 }
 
@@ -523,7 +544,8 @@ fn sweep(home: &Home, runtime: &Runtime, live: &BTreeSet<String>, found: &Found)
     }
     leftovers::sweep_cgroups(live);
     let clear = |folder: &Path| {
-        leftovers::unmount_below(folder).map_err(|errno| NodeError::File { path: folder.to_owned(), source: errno.into() })
+        leftovers::unmount_below(folder)
+            .map_err(|errno| NodeError::File { path: folder.to_owned(), source: errno.into() })
     };
     for (_, folder) in &found.over {
         clear(folder)?;

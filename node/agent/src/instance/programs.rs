@@ -55,7 +55,11 @@ impl Programs {
         };
         let hull = read("hull", "hull", hull)?;
         let init = read("berth-init", "berth_init", berth_init)?;
-        let version: String = Digest::of(&[Digest::of(&hull).hex(), Digest::of(&init).hex()].concat().into_bytes()).hex().chars().take(16).collect();
+        let version: String = Digest::of(&[Digest::of(&hull).hex(), Digest::of(&init).hex()].concat().into_bytes())
+            .hex()
+            .chars()
+            .take(16)
+            .collect();
         let folder = home.join("bin").join(version);
         let copy = |name: &str, content: &[u8]| {
             let path = folder.join(name);

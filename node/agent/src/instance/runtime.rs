@@ -60,7 +60,13 @@ impl Runtime {
         arguments
     }
 
-    async fn run(&self, command: &'static str, container: &str, options: &[&str], after: &[&str]) -> Result<(), RuntimeError> {
+    async fn run(
+        &self,
+        command: &'static str,
+        container: &str,
+        options: &[&str],
+        after: &[&str],
+    ) -> Result<(), RuntimeError> {
         let child = Command::new(&self.program)
             .args(self.global_arguments())
             .arg(command)

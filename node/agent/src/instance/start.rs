@@ -74,8 +74,15 @@ impl StartError {
     #[must_use]
     pub const fn may_pass(&self) -> bool {
         match self {
-            Self::Network(_) | Self::Rootfs(_) | Self::Container(_) | Self::Broken(_) | Self::File { .. } | Self::Supervisor(_) => true,
-            Self::Image(_) | Self::Disk(_) | Self::Checkout(_) | Self::Ended(_) | Self::Over(_) | Self::Cancelled => false,
+            Self::Network(_)
+            | Self::Rootfs(_)
+            | Self::Container(_)
+            | Self::Broken(_)
+            | Self::File { .. }
+            | Self::Supervisor(_) => true,
+            Self::Image(_) | Self::Disk(_) | Self::Checkout(_) | Self::Ended(_) | Self::Over(_) | Self::Cancelled => {
+                false
+            }
         }
     }
 }
@@ -100,7 +107,12 @@ impl Node {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(&self, request: StartRequest, steps: &Steps, cancel: &CancellationToken) -> Result<Ready, StartError> {
+    pub async fn start(
+        &self,
+        request: StartRequest,
+        steps: &Steps,
+        cancel: &CancellationToken,
+    ) -> Result<Ready, StartError> {
         let id = request.instance_id.clone();
         let turn = tokio::select! {
             () = cancel.cancelled() => return Err(StartError::Cancelled),
@@ -108,7 +120,10 @@ impl Node {
         };
         let _turn = turn.map_err(|_| StartError::Broken("place"))?;
         // What is left of an earlier attempt has served its purpose.
-        if self.instance(&id).is_some_and(|old| old.ended().is_some() && old.record().request.attempt != request.attempt) {
+        if self
+            .instance(&id)
+            .is_some_and(|old| old.ended().is_some() && old.record().request.attempt != request.attempt)
+        {
             self.forget(&id);
         }
         let instance = match self.instance(&id) {
@@ -135,9 +150,11 @@ impl Node {
                 self.stop(&id, Duration::from_secs(1)).await;
                 let error = match (ended, error) {
                     // The supervisor hung up because the container was gone: that is the news.
-                    (Some(ended), StartError::Checkout(CheckoutError::Supervisor(_) | CheckoutError::Socket(_)) | StartError::Supervisor(_)) => {
-                        StartError::Ended(super::stop::explain(&ended))
-                    }
+                    (
+                        Some(ended),
+                        StartError::Checkout(CheckoutError::Supervisor(_) | CheckoutError::Socket(_))
+                        | StartError::Supervisor(_),
+                    ) => StartError::Ended(super::stop::explain(&ended)),
                     (_, error) => error,
                 };
                 Err(error)
@@ -156,7 +173,13 @@ impl Node {
         Box::pin(self.make_container(request, image, steps, cancel))
     }
 
-    async fn make_container(&self, request: &StartRequest, image: Option<&str>, steps: &Steps, cancel: &CancellationToken) -> Result<Arc<Instance>, StartError> {
+    async fn make_container(
+        &self,
+        request: &StartRequest,
+        image: Option<&str>,
+        steps: &Steps,
+        cancel: &CancellationToken,
+    ) -> Result<Arc<Instance>, StartError> {
         let found = async {
             tokio::select! {
                 () = cancel.cancelled() => Err(StartError::Cancelled),
@@ -229,7 +252,9 @@ impl Node {
         let (id, folder) = (id.to_owned(), folder.to_owned());
         let cleared = tokio::task::spawn_blocking(move || {
             leftovers::remove_cgroups(&id);
-            leftovers::unmount_below(&folder).map_err(std::io::Error::from).and_then(|()| image::unpack::remove_tree(&folder))
+            leftovers::unmount_below(&folder)
+                .map_err(std::io::Error::from)
+                .and_then(|()| image::unpack::remove_tree(&folder))
         });
         if !matches!(cleared.await, Ok(Ok(()))) {
             tracing::warn!("the folder of a start that failed stays until the next start of the node agent");
@@ -252,13 +277,23 @@ impl Node {
         Box::pin(self.find_image(request, image, steps))
     }
 
-    async fn find_image(&self, request: &StartRequest, image: Option<&str>, steps: &Steps) -> Result<Image, StartError> {
+    async fn find_image(
+        &self,
+        request: &StartRequest,
+        image: Option<&str>,
+        steps: &Steps,
+    ) -> Result<Image, StartError> {
         let step = steps.begin("image");
         let tell = step.teller();
         let images = &self.inner.images;
         let name = image.unwrap_or(image::base::BASE);
         // A disk stays with the image it began with, whatever its tag means today.
-        let fixed = self.inner.disks.record(&request.workspace_id)?.and_then(|record| record.image).and_then(|digest| digest.parse().ok());
+        let fixed = self
+            .inner
+            .disks
+            .record(&request.workspace_id)?
+            .and_then(|record| record.image)
+            .and_then(|digest| digest.parse().ok());
         if let Some(digest) = fixed {
             match images.by_digest(digest, tell.clone()).await {
                 Err(ImageError::Lost(_)) => {
@@ -271,14 +306,18 @@ impl Node {
         }
         // The hosts that the administrator opened for this workspace are open for its image, too.
         let allowed = request.allow_private_hosts.iter().chain(&self.inner.config.allow_private_registries);
-        let guard = berth_http::outbound::Guard::new(allowed.map(String::as_str)).unwrap_or_else(|_| self.inner.guard.clone());
+        let guard =
+            berth_http::outbound::Guard::new(allowed.map(String::as_str)).unwrap_or_else(|_| self.inner.guard.clone());
         Ok(images.get(name, &guard, tell).await?)
     }
 
     async fn start_disk(&self, request: &StartRequest, steps: &Steps) -> Result<Disk, StartError> {
         let _step = steps.begin("disk");
-        let (disks, workspace, size) = (self.inner.disks.clone(), request.workspace_id.clone(), request.limits.disk_bytes);
-        Ok(tokio::task::spawn_blocking(move || disks.take(&workspace, size)).await.map_err(|_| StartError::Broken("disk"))??)
+        let (disks, workspace, size) =
+            (self.inner.disks.clone(), request.workspace_id.clone(), request.limits.disk_bytes);
+        Ok(tokio::task::spawn_blocking(move || disks.take(&workspace, size))
+            .await
+            .map_err(|_| StartError::Broken("disk"))??)
     }
 
     async fn start_network(&self, request: &StartRequest, steps: &Steps) -> Result<(Network, Resolved), StartError> {
@@ -302,7 +341,14 @@ impl Node {
     }
 
     /// Writes the bundle, mounts the root file system, starts monitor and container. Blocks.
-    fn launch(&self, record: &Record, image: &Image, disk: &Disk, network: &Network, resolved: &Resolved) -> Result<MonitorHandle, StartError> {
+    fn launch(
+        &self,
+        record: &Record,
+        image: &Image,
+        disk: &Disk,
+        network: &Network,
+        resolved: &Resolved,
+    ) -> Result<MonitorHandle, StartError> {
         let request = &record.request;
         let folder = self.inner.home.instance(&request.instance_id);
         let file_error = |path: &Path| {
@@ -357,7 +403,8 @@ impl Node {
             disk_device: disk.device(),
         });
         let config_path = folder.join("config.json");
-        let json = serde_json::to_vec(&spec).map_err(|error| StartError::File { path: bundle, source: error.into() })?;
+        let json =
+            serde_json::to_vec(&spec).map_err(|error| StartError::File { path: bundle, source: error.into() })?;
         std::fs::write(&config_path, json).map_err(file_error(&config_path))?;
         let listener = crate::supervisor::listen(&folder).map_err(file_error(&folder.join("supervisor.sock")))?;
         let mut spec = monitor::Spec::new(&folder, &request.instance_id, &self.inner.programs.hull);
@@ -384,15 +431,23 @@ impl Node {
         Box::pin(self.make_content(instance, request, steps, cancel))
     }
 
-    async fn make_content(&self, instance: Arc<Instance>, request: &StartRequest, steps: &Steps, cancel: &CancellationToken) -> Result<Ready, StartError> {
+    async fn make_content(
+        &self,
+        instance: Arc<Instance>,
+        request: &StartRequest,
+        steps: &Steps,
+        cancel: &CancellationToken,
+    ) -> Result<Ready, StartError> {
         let mut instance = instance;
-        let (initialized, fresh) = instance.with_disk(|disk| (disk.record.initialized, disk.fresh)).unwrap_or((true, false));
+        let (initialized, fresh) =
+            instance.with_disk(|disk| (disk.record.initialized, disk.fresh)).unwrap_or((true, false));
         if !initialized {
             let step = steps.begin("checkout");
             let tell = step.teller();
             self.make_checkout(&instance, request, fresh, tell.as_ref()).await?;
             if request.image.is_none()
-                && let Some(found) = checkout::read_devcontainer(&instance.folder, &request.checkout, tell.as_ref()).await?
+                && let Some(found) =
+                    checkout::read_devcontainer(&instance.folder, &request.checkout, tell.as_ref()).await?
             {
                 match found.image {
                     Some(image) => {
@@ -401,7 +456,10 @@ impl Node {
                         self.make_checkout(&instance, request, true, tell.as_ref()).await?;
                         tell(format!("in the image {image} of devcontainer.json"));
                     }
-                    None if found.wants_build() => tell("devcontainer.json wants an image built, which Berth does not do yet: the base image is used".to_owned()),
+                    None if found.wants_build() => tell(
+                        "devcontainer.json wants an image built, which Berth does not do yet: the base image is used"
+                            .to_owned(),
+                    ),
                     None => {}
                 }
             }
@@ -425,7 +483,8 @@ impl Node {
             // until then the record above says it.
             let marked = instance.clone();
             tokio::task::spawn_blocking(move || {
-                let done = marked.with_disk(|disk| disk.sync().and_then(|()| disk.update(|record| record.initialized = true)));
+                let done =
+                    marked.with_disk(|disk| disk.sync().and_then(|()| disk.update(|record| record.initialized = true)));
                 if let Some(Err(error)) = done {
                     tracing::error!(error = chain(&error), "a new workspace's content cannot be written down");
                 }
@@ -448,7 +507,8 @@ impl Node {
         }
         let limit = Duration::from_secs(self.inner.config.checkout_timeout_seconds);
         let user = instance.record().user;
-        let made = checkout::run(&instance.folder, &request.checkout, &user, &request.allow_private_hosts, limit, tell).await;
+        let made =
+            checkout::run(&instance.folder, &request.checkout, &user, &request.allow_private_hosts, limit, tell).await;
         if made.is_err() {
             // Not worth more than a try: the container may be gone.
             let _ = checkout::clean(&instance.folder, &request.checkout.path).await;
@@ -457,20 +517,30 @@ impl Node {
     }
 
     /// The same instance in another image, on an empty disk: nothing of a user is on it yet.
-    async fn change_image(&self, request: &StartRequest, image: &str, steps: &Steps, cancel: &CancellationToken) -> Result<Arc<Instance>, StartError> {
+    async fn change_image(
+        &self,
+        request: &StartRequest,
+        image: &str,
+        steps: &Steps,
+        cancel: &CancellationToken,
+    ) -> Result<Arc<Instance>, StartError> {
         // Looked for first: should the image not exist, nothing was stopped for it.
         let allowed = request.allow_private_hosts.iter().chain(&self.inner.config.allow_private_registries);
-        let guard = berth_http::outbound::Guard::new(allowed.map(String::as_str)).unwrap_or_else(|_| self.inner.guard.clone());
+        let guard =
+            berth_http::outbound::Guard::new(allowed.map(String::as_str)).unwrap_or_else(|_| self.inner.guard.clone());
         {
             let step = steps.begin("image");
             self.inner.images.get(image, &guard, step.teller()).await?;
         }
         self.stop(&request.instance_id, Duration::from_millis(500)).await;
         self.forget(&request.instance_id);
-        let (disks, workspace, size) = (self.inner.disks.clone(), request.workspace_id.clone(), request.limits.disk_bytes);
-        tokio::task::spawn_blocking(move || disks.delete(&workspace).and_then(|()| disks.take(&workspace, size).map(drop)))
-            .await
-            .map_err(|_| StartError::Broken("disk"))??;
+        let (disks, workspace, size) =
+            (self.inner.disks.clone(), request.workspace_id.clone(), request.limits.disk_bytes);
+        tokio::task::spawn_blocking(move || {
+            disks.delete(&workspace).and_then(|()| disks.take(&workspace, size).map(drop))
+        })
+        .await
+        .map_err(|_| StartError::Broken("disk"))??;
         self.container(request, Some(image), steps, cancel).await
     }
 }

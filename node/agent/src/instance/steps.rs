@@ -49,14 +49,24 @@ impl Steps {
     /// A step that is over already.
     pub fn record(&self, name: &str, started: DateTime<Utc>, ended: DateTime<Utc>) {
         let duration = (ended - started).num_microseconds().and_then(|micros| u64::try_from(micros).ok()).unwrap_or(0);
-        let step = Step { name: name.to_owned(), started_at: text(started), duration_micros: Some(duration), detail: String::new() };
+        let step = Step {
+            name: name.to_owned(),
+            started_at: text(started),
+            duration_micros: Some(duration),
+            detail: String::new(),
+        };
         self.list.send_modify(|list| list.push(step));
     }
 
     /// Begins a step; a step of that name that was there is begun anew.
     #[must_use]
     pub fn begin(&self, name: &'static str) -> StepGuard {
-        let step = Step { name: name.to_owned(), started_at: text(self.clock.now()), duration_micros: None, detail: String::new() };
+        let step = Step {
+            name: name.to_owned(),
+            started_at: text(self.clock.now()),
+            duration_micros: None,
+            detail: String::new(),
+        };
         self.list.send_modify(|list| {
             list.retain(|old| old.name != name);
             list.push(step);

@@ -68,7 +68,13 @@ pub enum LinkError {
 }
 
 /// Runs a program with `input`.
-fn run(program: &'static str, package: &'static str, arguments: &[&str], input: &str, what: &str) -> Result<(), LinkError> {
+fn run(
+    program: &'static str,
+    package: &'static str,
+    arguments: &[&str],
+    input: &str,
+    what: &str,
+) -> Result<(), LinkError> {
     let started = |source| LinkError::Program { program, package, source };
     let mut child = Command::new(program)
         .args(arguments)
@@ -102,7 +108,11 @@ fn ip(commands: &str, what: &str) -> Result<(), LinkError> {
 }
 
 pub(super) fn set(path: &str, value: &str) -> Result<(), LinkError> {
-    std::fs::write(path, value).map_err(|source| LinkError::Setting { path: path.to_owned(), value: value.to_owned(), source })
+    std::fs::write(path, value).map_err(|source| LinkError::Setting {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        source,
+    })
 }
 
 /// Runs `work` on a thread of its own, which may change its namespaces.
@@ -126,7 +136,8 @@ pub(super) fn make(path: &Path, slot: Slot, subnets: Subnets) -> Result<(), Link
             move |source: io::Error| LinkError::Namespace { path, step, source }
         };
         std::fs::File::create(&at).map_err(step("making its pin"))?;
-        hull_sys::sandbox_process::unshare_namespaces(UnshareFlags::NEWNET).map_err(|errno| step("making it")(errno.into()))?;
+        hull_sys::sandbox_process::unshare_namespaces(UnshareFlags::NEWNET)
+            .map_err(|errno| step("making it")(errno.into()))?;
         let own = rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| step("opening it")(errno.into()))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -154,7 +165,10 @@ pub(super) fn make(path: &Path, slot: Slot, subnets: Subnets) -> Result<(), Link
         Ok(())
     })?;
     let setting = |name: &str| format!("/proc/sys/net/ipv4/conf/{host_side}/{name}");
-    ip(&format!("address add {gateway}/30 dev {host_side}\nlink set {host_side} up\n"), "making the host's end of a workspace's network")?;
+    ip(
+        &format!("address add {gateway}/30 dev {host_side}\nlink set {host_side} up\n"),
+        "making the host's end of a workspace's network",
+    )?;
     set(&setting("forwarding"), "1")?;
     // A packet with another source than this workspace's address does not get through.
     set(&setting("rp_filter"), "1")?;
@@ -167,7 +181,11 @@ pub(super) fn make(path: &Path, slot: Slot, subnets: Subnets) -> Result<(), Link
 pub(super) fn nft_inside(path: &Path, ruleset: Value) -> Result<(), LinkError> {
     let at = path.to_owned();
     on_thread(move || {
-        let step = |errno: rustix::io::Errno| LinkError::Namespace { path: at.clone(), step: "entering it", source: errno.into() };
+        let step = |errno: rustix::io::Errno| LinkError::Namespace {
+            path: at.clone(),
+            step: "entering it",
+            source: errno.into(),
+        };
         let namespace = rustix::fs::open(&at, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(step)?;
         rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(step)?;
         nft(&ruleset, "opening services for a workspace")
@@ -186,7 +204,8 @@ pub(super) fn remove(path: &Path, slot: Slot) -> Result<(), LinkError> {
 }
 
 pub(super) fn unpin(path: &Path) -> Result<(), LinkError> {
-    let step = |step: &'static str| move |source: io::Error| LinkError::Namespace { path: path.to_owned(), step, source };
+    let step =
+        |step: &'static str| move |source: io::Error| LinkError::Namespace { path: path.to_owned(), step, source };
     match rustix::mount::unmount(path, UnmountFlags::DETACH) {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
         Err(errno) => return Err(step("unpinning it")(errno.into())),

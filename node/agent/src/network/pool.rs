@@ -54,7 +54,12 @@ impl NetworkPool {
     ///
     /// # Errors
     /// When nft or ip is missing or refuses.
-    pub fn open(root: PathBuf, subnets: Subnets, depth: usize, live: &[(Slot, Vec<Opening>)]) -> Result<Self, LinkError> {
+    pub fn open(
+        root: PathBuf,
+        subnets: Subnets,
+        depth: usize,
+        live: &[(Slot, Vec<Opening>)],
+    ) -> Result<Self, LinkError> {
         let (name_servers, loopback_name_server) = name_servers();
         let live_slots: BTreeSet<Slot> = live.iter().map(|(slot, _)| *slot).collect();
         let mut ready = Vec::new();
@@ -80,11 +85,21 @@ impl NetworkPool {
             }
         }
         let uplinks = switch_forwarding_on(&root)?;
-        let table = HostTable { name_servers: name_servers.clone(), loopback_name_server, uplinks_opened: uplinks.clone() };
+        let table =
+            HostTable { name_servers: name_servers.clone(), loopback_name_server, uplinks_opened: uplinks.clone() };
         link::nft(&rules::host_table(&table, &subnets, live), "setting the packet filter")?;
         let taken = live.iter().cloned().collect();
         let state = Mutex::new(State { ready, taken });
-        let inner = Inner { root, subnets, state, refill: tokio::sync::Notify::new(), name_servers, loopback_name_server, uplinks, depth };
+        let inner = Inner {
+            root,
+            subnets,
+            state,
+            refill: tokio::sync::Notify::new(),
+            name_servers,
+            loopback_name_server,
+            uplinks,
+            depth,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -105,7 +120,8 @@ impl NetworkPool {
 
     fn reserve(&self) -> Result<Slot, LinkError> {
         let mut state = self.state();
-        let free = (0..Subnets::MOST).map(Slot).find(|slot| !state.taken.contains_key(slot) && !state.ready.contains(slot));
+        let free =
+            (0..Subnets::MOST).map(Slot).find(|slot| !state.taken.contains_key(slot) && !state.ready.contains(slot));
         let slot = free.ok_or(LinkError::Full(state.taken.len()))?;
         state.taken.insert(slot, Vec::new());
         Ok(slot)
@@ -180,7 +196,10 @@ impl NetworkPool {
             && let Err(error) = link::nft(&rules::close(slot, &openings), "closing services of a workspace")
         {
             // Somebody flushed the table: what is not there is closed.
-            tracing::warn!(error = crate::error_text::chain(&error), "the packet filter did not have a workspace's openings");
+            tracing::warn!(
+                error = crate::error_text::chain(&error),
+                "the packet filter did not have a workspace's openings"
+            );
         }
         link::remove(&self.path(slot), slot)?;
         self.state().taken.remove(&slot);
@@ -300,7 +319,10 @@ impl NetworkPool {
         }
         let _ = std::fs::remove_file(uplinks_file(&self.inner.root));
         let table = serde_json::json!({ "table": { "family": "inet", "name": rules::TABLE } });
-        link::nft(&serde_json::json!({ "nftables": [{ "add": table }, { "delete": table }] }), "removing the packet filter")
+        link::nft(
+            &serde_json::json!({ "nftables": [{ "add": table }, { "delete": table }] }),
+            "removing the packet filter",
+        )
     }
 }
 
@@ -325,7 +347,8 @@ fn split_host_port(entry: &str) -> Option<(String, u16)> {
 /// Only an interface with the address we gave it is ours to remove.
 fn subnets_own(subnets: &Subnets, interface: &str, slot: Slot) -> bool {
     let gateway = subnets.gateway(slot);
-    addresses().into_iter().any(|(name, address)| name == interface && address == gateway) || !addresses().iter().any(|(name, _)| name == interface)
+    addresses().into_iter().any(|(name, address)| name == interface && address == gateway)
+        || !addresses().iter().any(|(name, _)| name == interface)
 }
 
 /// The host's IPv4 addresses, by interface.
@@ -344,12 +367,17 @@ fn addresses() -> Vec<(String, Ipv4Addr)> {
 }
 
 fn own_addresses() -> BTreeSet<Ipv4Addr> {
-    addresses().into_iter().filter(|(name, _)| !name.starts_with(INTERFACE_PREFIX)).map(|(_, address)| address).collect()
+    addresses()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with(INTERFACE_PREFIX))
+        .map(|(_, address)| address)
+        .collect()
 }
 
 fn name_servers() -> (Vec<Ipv4Addr>, Option<Ipv4Addr>) {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers: Vec<Ipv4Addr> = text.lines().filter_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok()).collect();
+    let servers: Vec<Ipv4Addr> =
+        text.lines().filter_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok()).collect();
     let loopback = servers.iter().copied().find(Ipv4Addr::is_loopback);
     (servers.into_iter().filter(|server| !server.is_loopback()).collect(), loopback)
 }
@@ -366,7 +394,8 @@ fn uplinks_file(root: &Path) -> PathBuf {
 /// that a restarted agent still knows to switch them back.
 fn switch_forwarding_on(root: &Path) -> Result<Vec<String>, LinkError> {
     let file = uplinks_file(root);
-    let mut switched: BTreeSet<String> = std::fs::read_to_string(&file).unwrap_or_default().lines().map(str::to_owned).collect();
+    let mut switched: BTreeSet<String> =
+        std::fs::read_to_string(&file).unwrap_or_default().lines().map(str::to_owned).collect();
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     // Destination and mask zero: the default route.
     let uplinks: BTreeSet<String> = routes
@@ -381,7 +410,11 @@ fn switch_forwarding_on(root: &Path) -> Result<Vec<String>, LinkError> {
         if std::fs::read_to_string(forwarding(uplink)).is_ok_and(|value| value.trim() == "0") {
             switched.insert(uplink.clone());
             let list = switched.iter().cloned().collect::<Vec<_>>().join("\n");
-            std::fs::write(&file, list).map_err(|source| LinkError::Setting { path: file.display().to_string(), value: uplink.clone(), source })?;
+            std::fs::write(&file, list).map_err(|source| LinkError::Setting {
+                path: file.display().to_string(),
+                value: uplink.clone(),
+                source,
+            })?;
             link::set(&forwarding(uplink), "1")?;
         }
     }

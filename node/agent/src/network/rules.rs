@@ -151,31 +151,40 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
 
     // A service of the host's loopback is asked at the workspace's gateway.
     let gateways = prefix(&subnets.base().to_string(), subnets.prefix_length());
-    commands.push(rule("prerouting", vec![
-        matches(meta("iifname"), ours()),
-        matches(field("ip", "daddr"), gateways.clone()),
-        matches(meta("l4proto"), json!("tcp")),
-        json!({ "dnat": {
+    commands.push(rule(
+        "prerouting",
+        vec![
+            matches(meta("iifname"), ours()),
+            matches(field("ip", "daddr"), gateways.clone()),
+            matches(meta("l4proto"), json!("tcp")),
+            json!({ "dnat": {
             "family": "ip",
             "addr": { "map": { "key": concat(&[meta("iifname"), field("tcp", "dport")]), "data": "@opened_loopback" } }
         } }),
-    ]));
+        ],
+    ));
     if let Some(server) = table.loopback_name_server {
         for protocol in ["udp", "tcp"] {
-            commands.push(rule("prerouting", vec![
-                matches(meta("iifname"), ours()),
-                matches(field("ip", "daddr"), gateways.clone()),
-                matches(field(protocol, "dport"), json!(53)),
-                json!({ "dnat": { "family": "ip", "addr": server.to_string() } }),
-            ]));
+            commands.push(rule(
+                "prerouting",
+                vec![
+                    matches(meta("iifname"), ours()),
+                    matches(field("ip", "daddr"), gateways.clone()),
+                    matches(field(protocol, "dport"), json!(53)),
+                    json!({ "dnat": { "family": "ip", "addr": server.to_string() } }),
+                ],
+            ));
         }
     }
-    commands.push(rule("postrouting", vec![
-        matches(field("ip", "saddr"), prefix(&subnets.base().to_string(), subnets.prefix_length())),
-        not(meta("oifname"), ours()),
-        not(meta("oifname"), json!("lo")),
-        json!({ "masquerade": null }),
-    ]));
+    commands.push(rule(
+        "postrouting",
+        vec![
+            matches(field("ip", "saddr"), prefix(&subnets.base().to_string(), subnets.prefix_length())),
+            not(meta("oifname"), ours()),
+            not(meta("oifname"), json!("lo")),
+            json!({ "masquerade": null }),
+        ],
+    ));
 
     // To a workspace: answers only. Also closes the way from one workspace to another.
     commands.push(rule("forward", vec![matches(meta("oifname"), ours()), established(), accept()]));
@@ -190,13 +199,19 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
     for server in &table.name_servers {
         for protocol in ["udp", "tcp"] {
             let to_server = matches(field("ip", "daddr"), json!(server.to_string()));
-            commands.push(rule("forward", vec![from_us.clone(), to_server, matches(field(protocol, "dport"), json!(53)), accept()]));
+            commands.push(rule(
+                "forward",
+                vec![from_us.clone(), to_server, matches(field(protocol, "dport"), json!(53)), accept()],
+            ));
         }
     }
     let key = concat(&[meta("iifname"), field("ip", "daddr"), field("tcp", "dport")]);
     commands.push(rule("forward", vec![from_us.clone(), matches(key.clone(), json!("@opened_forward")), accept()]));
     let private: Vec<Value> = PRIVATE.iter().map(|(address, length)| prefix(address, *length)).collect();
-    commands.push(rule("forward", vec![from_us.clone(), matches(field("ip", "daddr"), json!({ "set": private })), reject()]));
+    commands.push(rule(
+        "forward",
+        vec![from_us.clone(), matches(field("ip", "daddr"), json!({ "set": private })), reject()],
+    ));
 
     // To the host: only what was rewritten by the rules above, and what was opened at the host's own addresses.
     commands.push(rule("input", vec![from_us.clone(), established(), accept()]));
@@ -206,7 +221,10 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
     for server in &table.name_servers {
         for protocol in ["udp", "tcp"] {
             let to_server = matches(field("ip", "daddr"), json!(server.to_string()));
-            commands.push(rule("input", vec![from_us.clone(), to_server, matches(field(protocol, "dport"), json!(53)), accept()]));
+            commands.push(rule(
+                "input",
+                vec![from_us.clone(), to_server, matches(field(protocol, "dport"), json!(53)), accept()],
+            ));
         }
     }
     commands.push(rule("input", vec![from_us, reject()]));
@@ -223,8 +241,12 @@ fn element_commands(verb: &str, slot: Slot, openings: &[Opening]) -> Vec<Value> 
         .map(|opening| {
             let port = opening.port;
             let (name, element) = match opening.kind {
-                OpeningKind::Forwarded => ("opened_forward", concat(&[json!(interface), json!(opening.address.to_string()), json!(port)])),
-                OpeningKind::Host => ("opened_host", concat(&[json!(interface), json!(opening.address.to_string()), json!(port)])),
+                OpeningKind::Forwarded => {
+                    ("opened_forward", concat(&[json!(interface), json!(opening.address.to_string()), json!(port)]))
+                }
+                OpeningKind::Host => {
+                    ("opened_host", concat(&[json!(interface), json!(opening.address.to_string()), json!(port)]))
+                }
                 OpeningKind::Loopback => {
                     let key = concat(&[json!(interface), json!(port)]);
                     let element = if verb == "add" { json!([key, opening.address.to_string()]) } else { key };
@@ -256,17 +278,23 @@ pub fn inner_table(gateway: Ipv4Addr, openings: &[Opening]) -> Value {
     commands.push(chain("output", "nat", "output", -100));
     commands.push(chain("postrouting", "nat", "postrouting", 100));
     for opening in openings.iter().filter(|opening| opening.kind == OpeningKind::Loopback) {
-        commands.push(rule("output", vec![
-            matches(field("ip", "daddr"), json!(opening.address.to_string())),
-            matches(field("tcp", "dport"), json!(opening.port)),
-            json!({ "dnat": { "family": "ip", "addr": gateway.to_string() } }),
-        ]));
+        commands.push(rule(
+            "output",
+            vec![
+                matches(field("ip", "daddr"), json!(opening.address.to_string())),
+                matches(field("tcp", "dport"), json!(opening.port)),
+                json!({ "dnat": { "family": "ip", "addr": gateway.to_string() } }),
+            ],
+        ));
     }
-    commands.push(rule("postrouting", vec![
-        matches(field("ip", "saddr"), prefix("127.0.0.0", 8)),
-        not(meta("oifname"), json!("lo")),
-        json!({ "masquerade": null }),
-    ]));
+    commands.push(rule(
+        "postrouting",
+        vec![
+            matches(field("ip", "saddr"), prefix("127.0.0.0", 8)),
+            not(meta("oifname"), json!("lo")),
+            json!({ "masquerade": null }),
+        ],
+    ));
     whole(commands)
 }
 
@@ -297,7 +325,12 @@ mod tests {
         };
         child.stdin.take().unwrap().write_all(ruleset.to_string().as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub struct Subnets {
 
 /// A network that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a network for workspaces: give an IPv4 network of 16 bits that nothing else here uses, for example 10.209.0.0/16")]
+#[error(
+    "{0:?} is not a network for workspaces: give an IPv4 network of 16 bits that nothing else here uses, for example 10.209.0.0/16"
+)]
 pub struct SubnetsError(String);
 
 impl Default for Subnets {

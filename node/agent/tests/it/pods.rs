@@ -114,7 +114,11 @@ where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
     let condition = |object: Option<&K>| object.is_some_and(&wanted);
-    let found = tokio::time::timeout(Duration::from_secs(60), kube::runtime::wait::await_condition(api.clone(), name, condition)).await;
+    let found = tokio::time::timeout(
+        Duration::from_secs(60),
+        kube::runtime::wait::await_condition(api.clone(), name, condition),
+    )
+    .await;
     match found {
         Ok(object) => object.unwrap().unwrap(),
         Err(_) => panic!("{name} never became {what}: {:#?}", api.get_opt(name).await),
@@ -127,7 +131,12 @@ fn is(workspace: &Workspace, kind: ConditionType, status: ConditionStatus, attem
 }
 
 fn message(workspace: &Workspace, kind: ConditionType) -> String {
-    workspace.status.as_ref().and_then(|status| status.condition(kind)).map(|condition| condition.message.clone()).unwrap_or_default()
+    workspace
+        .status
+        .as_ref()
+        .and_then(|status| status.condition(kind))
+        .map(|condition| condition.message.clone())
+        .unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +146,10 @@ async fn a_pod_lives_and_is_released() {
     let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
     let name = c.agent.name().to_owned();
     wait(Api::<Node>::all(c.client.clone()), &name, "ready", |node: &Node| {
-        node.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        node.status
+            .as_ref()
+            .and_then(|s| s.conditions.as_ref())
+            .is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     })
     .await;
     let (id, pod) = c.start(11, 1, &repository, "268435456").await;
@@ -146,14 +158,18 @@ async fn a_pod_lives_and_is_released() {
     for step in ["place", "image", "disk", "network", "container", "checkout", "ready"] {
         assert!(steps.iter().any(|name| name == step), "{steps:?} without {step}");
     }
-    wait(c.api::<Pod>(), &pod, "Running", |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")).await;
+    wait(c.api::<Pod>(), &pod, "Running", |pod: &Pod| {
+        pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")
+    })
+    .await;
     let disk = c.api::<Disk>().list(&Default::default()).await.unwrap();
     assert_eq!(disk.items.len(), 1);
     assert_eq!(run(c.agent.node(), &id, &["cat", "README.md"]).await.unwrap(), "hi");
 
     c.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
     c.workspace(&id, "stopped", |w| {
-        is(w, ConditionType::DiskSafe, ConditionStatus::True, 1) && is(w, ConditionType::ContainerRunning, ConditionStatus::False, 1)
+        is(w, ConditionType::DiskSafe, ConditionStatus::True, 1)
+            && is(w, ConditionType::ContainerRunning, ConditionStatus::False, 1)
     })
     .await;
     gone(c.api::<Pod>(), &pod).await;
@@ -171,7 +187,11 @@ where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
     let condition = |object: Option<&K>| object.is_none();
-    let gone = tokio::time::timeout(Duration::from_secs(30), kube::runtime::wait::await_condition(api.clone(), name, condition)).await;
+    let gone = tokio::time::timeout(
+        Duration::from_secs(30),
+        kube::runtime::wait::await_condition(api.clone(), name, condition),
+    )
+    .await;
     assert!(gone.is_ok(), "{name} is still there: {:#?}", api.get_opt(name).await);
 }
 
@@ -197,7 +217,11 @@ async fn failures_have_reasons_and_queues_are_shown() {
     missing.url = missing.url.replace("hello.git", "nothing.git");
     let (lost, _) = c.start(22, 1, &missing, "268435456").await;
     let w = c.workspace(&lost, "failed", |w| is(w, ConditionType::ContentReady, ConditionStatus::False, 1)).await;
-    assert!(message(&w, ConditionType::ContentReady).contains("does not exist"), "{}", message(&w, ConditionType::ContentReady));
+    assert!(
+        message(&w, ConditionType::ContentReady).contains("does not exist"),
+        "{}",
+        message(&w, ConditionType::ContentReady)
+    );
 
     // One runs; the next waits in sight, and starts when the first is gone.
     let (first, pod) = c.start(23, 1, &repository, "268435456").await;
@@ -206,12 +230,20 @@ async fn failures_have_reasons_and_queues_are_shown() {
     let w = c.workspace(&second, "waiting", |w| is(w, ConditionType::Waiting, ConditionStatus::True, 1)).await;
     assert!(message(&w, ConditionType::Waiting).contains("position 1"));
     c.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
-    c.workspace(&second, "ready", |w| is(w, ConditionType::ContentReady, ConditionStatus::True, 1) && is(w, ConditionType::Waiting, ConditionStatus::False, 1)).await;
+    c.workspace(&second, "ready", |w| {
+        is(w, ConditionType::ContentReady, ConditionStatus::True, 1)
+            && is(w, ConditionType::Waiting, ConditionStatus::False, 1)
+    })
+    .await;
 
     // Its main process ends: reported with the reason, the disk safe.
     support::kill_main_process(c.agent.node(), &second).await;
     let w = c.workspace(&second, "ended", |w| is(w, ConditionType::ContainerRunning, ConditionStatus::False, 1)).await;
-    assert!(message(&w, ConditionType::ContainerRunning).contains("killed by signal 9"), "{}", message(&w, ConditionType::ContainerRunning));
+    assert!(
+        message(&w, ConditionType::ContainerRunning).contains("killed by signal 9"),
+        "{}",
+        message(&w, ConditionType::ContainerRunning)
+    );
     let ended = c.api::<Pod>().get(&second_pod).await.unwrap();
     assert_eq!(ended.status.unwrap().phase.as_deref(), Some("Failed"));
     for pod in c.api::<Pod>().list(&Default::default()).await.unwrap() {

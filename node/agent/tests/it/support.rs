@@ -20,7 +20,10 @@ static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Where cargo puts programs.
 fn target() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
-    exe.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release")).unwrap_or(Path::new("/")).to_owned()
+    exe.ancestors()
+        .find(|path| path.ends_with("debug") || path.ends_with("release"))
+        .unwrap_or(Path::new("/"))
+        .to_owned()
 }
 
 /// A program of the workspace, or the reason why the test cannot run.
@@ -52,8 +55,15 @@ impl TestHome {
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("info").try_init();
         // Kept between runs for the base image's sake; everything else in it is removed.
         let home = target().with_file_name("node-test-home");
-        let mut config =
-            Config { home, name: Some("test-node".to_owned()), hull: Some(hull), berth_init: Some(berth_init), ready_networks: 1, blank_disks: 0, ..Config::default() };
+        let mut config = Config {
+            home,
+            name: Some("test-node".to_owned()),
+            hull: Some(hull),
+            berth_init: Some(berth_init),
+            ready_networks: 1,
+            blank_disks: 0,
+            ..Config::default()
+        };
         let node = open(&config, Arc::new(NoCredentials)).await;
         for instance in node.instances() {
             let id = instance.record().request.instance_id;
@@ -151,7 +161,14 @@ pub fn request(number: u32, repository: &Repository, branch: &str) -> StartReque
         git: GitIdentity { name: "Ada Lovelace".to_owned(), email: "ada@example.com".to_owned() },
         env: [("BERTH_WORKSPACE_NAME".to_owned(), "hello".to_owned())].into(),
         allow_private_hosts: vec![host],
-        limits: Limits { cpu_millis: 1000, memory_bytes: 256 << 20, disk_bytes: 1 << 30, pids: 256, io_bytes_per_second: None, no_new_privileges: false },
+        limits: Limits {
+            cpu_millis: 1000,
+            memory_bytes: 256 << 20,
+            disk_bytes: 1 << 30,
+            pids: 256,
+            io_bytes_per_second: None,
+            no_new_privileges: false,
+        },
     }
 }
 
@@ -176,4 +193,37 @@ pub async fn output(node: &Node, id: &str, argv: &[&str]) -> anyhow::Result<Outp
     let client = SupervisorClient::new(node.connect(id).await.context("connect")?);
     let exec = Exec { argv: argv.iter().map(|a| (*a).to_owned()).collect(), ..Exec::default() };
     Ok(client.run(exec, &[], 1 << 20).await?)
+}
+
+/// The base image under another name, with another user: by the import of an OCI layout.
+pub async fn derive(node: &Node, name: &str, user: &str) -> berth_node::image::Digest {
+    use berth_node::image::Digest;
+    let store = node.config().home.join("node/images");
+    let read = |digest: &Digest| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(store.join("blobs/sha256").join(digest.hex())).unwrap()).unwrap()
+    };
+    let base = node.prepare(Arc::new(|_| {})).await.unwrap();
+    let mut manifest = read(&base.digest);
+    let digest_of = |value: &serde_json::Value| -> Digest { value["digest"].as_str().unwrap().parse().unwrap() };
+    let mut config = read(&digest_of(&manifest["config"]));
+    config["config"]["User"] = user.into();
+    let config = config.to_string();
+    manifest["config"]["digest"] = Digest::of(config.as_bytes()).to_string().into();
+    manifest["config"]["size"] = config.len().into();
+    let layer = digest_of(&manifest["layers"][0]);
+    let manifest = manifest.to_string();
+    let layout = tempfile::tempdir().unwrap();
+    let blobs = layout.path().join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::os::unix::fs::symlink("x", blobs.join("ignored")).unwrap();
+    for content in [&config, &manifest] {
+        std::fs::write(blobs.join(Digest::of(content.as_bytes()).hex()), content).unwrap();
+    }
+    std::fs::hard_link(store.join("blobs/sha256").join(layer.hex()), blobs.join(layer.hex()))
+        .or_else(|_| std::fs::copy(store.join("blobs/sha256").join(layer.hex()), blobs.join(layer.hex())).map(drop))
+        .unwrap();
+    let digest = Digest::of(manifest.as_bytes());
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [{ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": manifest.len() }] });
+    std::fs::write(layout.path().join("index.json"), index.to_string()).unwrap();
+    node.images().import(layout.path().to_owned(), name.parse().unwrap()).await.unwrap()
 }

@@ -52,7 +52,8 @@ async fn a_workspace_is_closed_in_and_its_root_is_nobody() {
     let one = request(1, &repository, "main");
     let two = request(2, &repository, "main");
     let (steps_one, steps_two, never) = (steps(), steps(), Default::default());
-    let (a, b) = tokio::join!(t.node.start(one.clone(), &steps_one, &never), t.node.start(two.clone(), &steps_two, &never));
+    let (a, b) =
+        tokio::join!(t.node.start(one.clone(), &steps_one, &never), t.node.start(two.clone(), &steps_two, &never));
     let (a, b) = (a.unwrap(), b.unwrap());
     let id = &one.instance_id;
     let uid = |instance: &berth_node::instance::Instance| instance.record().slot.uid_base();
@@ -66,7 +67,10 @@ async fn a_workspace_is_closed_in_and_its_root_is_nobody() {
     // The opened service and nothing else.
     let reach = async |url: String| {
         let argv = ["curl", "-s", "-o", "/dev/null", "-m", "5", "-w", "%{http_code}", &url];
-        crate::support::output(&t.node, id, &argv).await.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap()
+        crate::support::output(&t.node, id, &argv)
+            .await
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap()
     };
     let smart = "/info/refs?service=git-upload-pack";
     assert_eq!(reach(format!("{}{smart}", repository.url)).await, "200");
@@ -101,7 +105,13 @@ async fn limits_hold() {
     run(&t.node, &id, &["rm", "big"]).await.unwrap();
     let forks = run(&t.node, &id, &["bash", "-c", "for i in $(seq 300); do sleep 5 & done"]).await;
     assert!(forks.is_err() || forks.is_ok());
-    let memory = crate::support::output(&t.node, &id, &["bash", "-c", "x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo ${#x}"]).await.unwrap();
+    let memory = crate::support::output(
+        &t.node,
+        &id,
+        &["bash", "-c", "x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo ${#x}"],
+    )
+    .await
+    .unwrap();
     assert_ne!(memory.status, berth_supervisor_protocol::ExitStatus::Code(0));
     // It lives on.
     assert_eq!(run(&t.node, &id, &["echo", "alive"]).await.unwrap(), "alive");
