@@ -7,4 +7,5 @@ mod controller;
 mod conventions;
 mod durable;
 mod kubectl;
+mod reactions;
 mod support;
