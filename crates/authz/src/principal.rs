@@ -11,6 +11,9 @@ pub struct Membership {
     pub id: OrganizationId,
     /// What they may do there.
     pub role: OrganizationRole,
+    /// It is the one that they have for themself: it pays when nobody else is named.
+    #[serde(default)]
+    pub personal: bool,
 }
 
 /// How they proved who they are.

@@ -37,20 +37,27 @@ pub(crate) struct Changes {
 
 /// A notification of another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Notice {
+enum Heard {
     Workspace(WorkspaceId),
     User(UserId),
 }
 
-fn parse(payload: &str, own: &str) -> Option<Notice> {
+/// A notification, for statements that send it themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Notice {
+    pub(crate) channel: &'static str,
+    pub(crate) payload: String,
+}
+
+fn parse(payload: &str, own: &str) -> Option<Heard> {
     let mut words = payload.split(' ');
     let (origin, kind, id) = (words.next()?, words.next()?, words.next()?);
     if origin == own {
         return None;
     }
     match kind {
-        "workspace" => id.parse().ok().map(Notice::Workspace),
-        "user" => id.parse().ok().map(Notice::User),
+        "workspace" => id.parse().ok().map(Heard::Workspace),
+        "user" => id.parse().ok().map(Heard::User),
         _ => None,
     }
 }
@@ -75,7 +82,12 @@ impl Changes {
 
     /// Tells other processes, with the caller's transaction.
     pub(crate) async fn notify(&self, conn: &mut PgConnection, workspace: WorkspaceId) -> Result<(), StoreError> {
-        self.send(conn, format!("{} workspace {workspace}", self.origin)).await
+        self.send(conn, self.notice(workspace).payload).await
+    }
+
+    /// The notification of a workspace's change, for the statement that changes it.
+    pub(crate) fn notice(&self, workspace: WorkspaceId) -> Notice {
+        Notice { channel: CHANNEL, payload: format!("{} workspace {workspace}", self.origin) }
     }
 
     /// Tells other processes, with the caller's transaction, that the rights or credentials of a user changed.
@@ -126,8 +138,8 @@ impl Changes {
         // `try_recv` is none when the connection broke: then news may be missing, and the caller begins anew.
         while let Some(notification) = listener.try_recv().await? {
             match parse(notification.payload(), &self.origin) {
-                Some(Notice::Workspace(id)) => self.publish(id),
-                Some(Notice::User(id)) => forget_user(Some(id)),
+                Some(Heard::Workspace(id)) => self.publish(id),
+                Some(Heard::User(id)) => forget_user(Some(id)),
                 None => {}
             }
         }
@@ -143,7 +155,7 @@ mod tests {
     #[test]
     fn own_notices_are_left_out_and_foreign_text_is_ignored() {
         let id = WorkspaceId::new(&SystemClock, &SystemEntropy);
-        assert_eq!(parse(&format!("b workspace {id}"), "a"), Some(Notice::Workspace(id)));
+        assert_eq!(parse(&format!("b workspace {id}"), "a"), Some(Heard::Workspace(id)));
         assert_eq!(parse(&format!("a workspace {id}"), "a"), None);
         assert_eq!(parse("b workspace x", "a"), None);
         assert_eq!(parse("", "a"), None);

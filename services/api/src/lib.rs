@@ -15,6 +15,7 @@ mod openapi;
 mod routes;
 mod state;
 mod store;
+mod views;
 
 pub use config::{Config, InvalidConfig};
 pub use openapi::document as openapi;

@@ -24,6 +24,7 @@ use crate::domain::secret;
 use crate::layers::idempotency::Finished;
 use crate::layers::limits::Limits;
 use crate::store::{self, StoreError};
+use crate::views::Views;
 
 /// How long ws-manager's classes are believed.
 const CLASSES_FOR: Duration = Duration::from_secs(10);
@@ -46,6 +47,7 @@ struct Inner {
     cache: Cache,
     passwords: Passwords,
     limits: Limits,
+    views: Views,
     finished: Finished,
     classes: Mutex<Option<Classes>>,
     nudge: Notify,
@@ -90,6 +92,7 @@ impl Api {
                 cache: Cache::default(),
                 passwords,
                 limits: Limits::default(),
+                views: Views::default(),
                 finished: Finished::default(),
                 classes: Mutex::new(None),
                 nudge: Notify::new(),
@@ -218,7 +221,16 @@ impl Api {
         conn: &mut sqlx::PgConnection,
         record: store::audit::Record<'_>,
     ) -> Result<(), StoreError> {
-        store::audit::write(conn, self.clock(), self.entropy(), record).await
+        store::audit::write(conn, self.audit_entry(record)).await
+    }
+
+    /// A row of the audit log, for the statement that writes it with its change.
+    pub(crate) fn audit_entry<'a>(&self, record: store::audit::Record<'a>) -> store::audit::Entry<'a> {
+        store::audit::Entry::new(self.clock(), self.entropy(), record)
+    }
+
+    pub(crate) fn views(&self) -> &Views {
+        &self.inner.views
     }
 
     /// The installation's workspace classes, as ws-manager has them.

@@ -45,7 +45,16 @@ workspace_actions! {
     ConnectToWorkspace = "workspace.connect", organization_owner: false, costs: false;
 }
 
-impl<A: WorkspaceAct> Policy<A> for Workspace {
+/// What a right on a workspace is decided from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkspaceScope {
+    /// Whose it is.
+    pub owner_id: UserId,
+    /// Who pays.
+    pub organization_id: OrganizationId,
+}
+
+impl<A: WorkspaceAct> Policy<A> for WorkspaceScope {
     const NOUN: &'static str = "workspace";
 
     fn decide(&self, principal: &Principal) -> Decision {
@@ -61,6 +70,14 @@ impl<A: WorkspaceAct> Policy<A> for Workspace {
             (false, Some(OrganizationRole::Owner)) => Decision::Forbidden,
             (false, Some(OrganizationRole::Member) | None) => Decision::Hidden,
         }
+    }
+}
+
+impl<A: WorkspaceAct> Policy<A> for Workspace {
+    const NOUN: &'static str = "workspace";
+
+    fn decide(&self, principal: &Principal) -> Decision {
+        Policy::<A>::decide(&self.scope(), principal)
     }
 }
 
@@ -202,7 +219,7 @@ mod tests {
     fn rights_on_a_workspace() {
         use Decision::{Allow, Forbidden, Hidden};
         let organization = OrganizationId::new(&SystemClock, &SystemEntropy);
-        let at = |role| vec![Membership { id: organization, role }];
+        let at = |role| vec![Membership { id: organization, role, personal: false }];
         let owner = principal(false, at(OrganizationRole::Member));
         let workspace = Workspace::example(owner.user_id, organization);
         assert_eq!(decisions(&workspace, &owner), [Allow; 7]);
@@ -221,7 +238,7 @@ mod tests {
         use Decision::{Allow, Forbidden, Hidden};
         let id = OrganizationId::new(&SystemClock, &SystemEntropy);
         let shared = OrganizationScope { id, personal_of: None };
-        let at = |role| principal(false, vec![Membership { id, role }]);
+        let at = |role| principal(false, vec![Membership { id, role, personal: false }]);
         let (owner, member) = (at(OrganizationRole::Owner), at(OrganizationRole::Member));
         let (stranger, admin) = (principal(false, vec![]), principal(true, vec![]));
         let manage = |who: &Principal| Policy::<ManageMembers>::decide(&shared, who);

@@ -4,6 +4,7 @@ use berth_api_types::public::{self, Phase, Receipt};
 use berth_ids::{OrganizationId, UserId, WorkspaceId};
 use chrono::{DateTime, Utc};
 
+use super::authorize::WorkspaceScope;
 use super::instance::{Belongings, Instance};
 
 /// Longest context URL.
@@ -61,6 +62,12 @@ impl Workspace {
     #[must_use]
     pub(crate) fn live(&self) -> Option<&Instance> {
         self.instance.as_ref().filter(|instance| !instance.is_over())
+    }
+
+    /// What rights on it are decided from.
+    #[must_use]
+    pub(crate) const fn scope(&self) -> WorkspaceScope {
+        WorkspaceScope { owner_id: self.owner_id, organization_id: self.organization_id }
     }
 
     /// What its instances' events say of it.

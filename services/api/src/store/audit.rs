@@ -114,35 +114,78 @@ const fn result_name(result: AuditResult) -> &'static str {
     }
 }
 
+/// A row that is about to be written: a record with its id and time.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    id: AuditId,
+    at: DateTime<Utc>,
+    record: Record<'a>,
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+impl<'a> Entry<'a> {
+    /// The record, now.
+    #[must_use]
+    pub(crate) fn new(clock: &dyn Clock, entropy: &dyn Entropy, record: Record<'a>) -> Self {
+        Self { id: AuditId::new(clock, entropy), at: clock.now(), record }
+    }
+
+    /// Binds `$1` to `$13`.
+    pub(crate) fn bind<'q>(self, query: Query<'q>) -> Query<'q>
+    where
+        'a: 'q,
+    {
+        let record = self.record;
+        query
+            .bind(self.id)
+            .bind(self.at)
+            .bind(record.actor_id)
+            .bind(record.actor)
+            .bind(record.credential)
+            .bind(record.action)
+            .bind(record.target_type)
+            .bind(record.target_id)
+            .bind(record.target)
+            .bind(record.caller.address)
+            .bind(record.caller.user_agent)
+            .bind(result_name(record.result))
+            .bind(record.detail)
+    }
+}
+
+/// A change, its row of the audit log and its notification in one statement, which is one round trip and needs no transaction around it. The
+/// change is a statement with `RETURNING`; `$1` to `$13` are the row's ([`Entry::bind`]), `$14` and `$15` the notification's; when the change
+/// touches no row, nothing is written. More common table expressions may see it as `changed`.
+macro_rules! audited {
+    ($change:literal, $more:literal, $returns:literal) => {
+        concat!(
+            "WITH changed AS (",
+            $change,
+            "), logged AS (
+                 INSERT INTO api.audit (id, at, actor_id, actor, credential, action, target_type, target_id, target, address, user_agent, result, detail)
+                 SELECT $1::uuid, $2::timestamptz, $3::uuid, $4::text, $5::text, $6::text, $7::text, $8::uuid, $9::text, $10::text, $11::text,
+                     $12::text, $13::jsonb FROM changed
+             )",
+            $more,
+            " SELECT ",
+            $returns,
+            ", pg_notify($14, $15) FROM changed"
+        )
+    };
+}
+pub(crate) use audited;
+
 /// Writes a row.
 ///
 /// # Errors
 /// The database refuses; the change that it is about must then not happen either.
-pub(crate) async fn write(
-    conn: &mut PgConnection,
-    clock: &dyn Clock,
-    entropy: &dyn Entropy,
-    record: Record<'_>,
-) -> Result<(), StoreError> {
-    sqlx::query(
+pub(crate) async fn write(conn: &mut PgConnection, entry: Entry<'_>) -> Result<(), StoreError> {
+    let query = sqlx::query(
         "INSERT INTO api.audit (id, at, actor_id, actor, credential, action, target_type, target_id, target, address, user_agent, result, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-    )
-    .bind(AuditId::new(clock, entropy))
-    .bind(clock.now())
-    .bind(record.actor_id)
-    .bind(record.actor)
-    .bind(record.credential)
-    .bind(record.action)
-    .bind(record.target_type)
-    .bind(record.target_id)
-    .bind(record.target)
-    .bind(record.caller.address)
-    .bind(record.caller.user_agent)
-    .bind(result_name(record.result))
-    .bind(record.detail)
-    .execute(conn)
-    .await?;
+    );
+    entry.bind(query).execute(conn).await?;
     Ok(())
 }
 

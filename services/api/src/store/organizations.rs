@@ -85,19 +85,6 @@ pub(crate) async fn scope(
     Ok(row.map(|(id, personal_of)| OrganizationScope { id, personal_of }))
 }
 
-/// The user's personal one.
-///
-/// # Errors
-/// The database.
-pub(crate) async fn personal(conn: &mut PgConnection, user: UserId) -> Result<Option<OrganizationScope>, StoreError> {
-    let row: Option<(OrganizationId, Option<UserId>)> =
-        sqlx::query_as("SELECT id, personal_of FROM api.organizations WHERE personal_of = $1")
-            .bind(user)
-            .fetch_optional(conn)
-            .await?;
-    Ok(row.map(|(id, personal_of)| OrganizationScope { id, personal_of }))
-}
-
 /// It, with its revision.
 ///
 /// # Errors

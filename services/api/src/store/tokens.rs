@@ -137,12 +137,12 @@ struct HolderRow {
     name: String,
     email: String,
     admin: bool,
-    organizations: Json<Vec<(OrganizationId, OrganizationRole)>>,
+    organizations: Json<Vec<(OrganizationId, OrganizationRole, bool)>>,
 }
 
 impl HolderRow {
     fn holder(self, credential: Credential) -> Holder {
-        let membership = |(id, role)| Membership { id, role };
+        let membership = |(id, role, personal)| Membership { id, role, personal };
         Holder {
             principal: Principal {
                 user_id: self.user_id,
@@ -164,7 +164,8 @@ macro_rules! holder_query {
             "SELECT ",
             $credential,
             ", u.id AS user_id, u.name, u.email, u.admin,
-               coalesce((SELECT jsonb_agg(jsonb_build_array(m.organization_id, m.role)) FROM api.members m WHERE m.user_id = u.id), '[]') AS organizations ",
+               coalesce((SELECT jsonb_agg(jsonb_build_array(m.organization_id, m.role, o.personal_of IS NOT NULL))
+                    FROM api.members m JOIN api.organizations o ON o.id = m.organization_id WHERE m.user_id = u.id), '[]') AS organizations ",
             $from
         )
     };

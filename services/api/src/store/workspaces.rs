@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_api_types::context::ResolvedContext;
-use berth_api_types::internal::StartInstance;
+use berth_api_types::internal::{ResolveContextReply, StartInstance};
 use berth_api_types::public::{Phase, Step};
 use berth_authz::{Authorized, Denied, Principal};
 use berth_ids::{InstanceId, OrganizationId, UserId, WorkspaceId};
@@ -12,6 +12,8 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::StoreError;
+use super::audit::{Entry, audited};
+use crate::changes::Notice;
 use crate::domain::authorize::{
     DeleteWorkspace, Installation, ListAllWorkspaces, ListOrganizationWorkspaces, OrganizationScope,
     SpendInOrganization, UpdateWorkspace, WorkspaceAct,
@@ -20,18 +22,47 @@ use crate::domain::instance::{self, Instance};
 use crate::domain::workspace::Workspace;
 
 macro_rules! select_workspace {
-    ($tail:literal) => {
+    ($($tail:tt)*) => {
         concat!(
             "SELECT w.id, w.name, w.owner_id, w.organization_id, w.context_url, w.repository, w.repository_key, w.reference, w.commit_id,
-               w.checkout_path, w.class, w.image, w.inactivity_seconds, w.revision, w.created_at, w.deleting_at IS NOT NULL AS deleting,
+               w.checkout_path, w.class, w.image, w.inactivity_seconds, w.revision, w.created_at, w.deleting_at IS NOT NULL AS deleting, (w.xmin::text::bigint << 32) | coalesce(i.xmin::text::bigint, 0) AS stamp,
                i.id AS instance_id, i.first_start, i.phase, i.reason, i.failed, i.version, i.node, i.image_digest, i.request_steps, i.steps,
                i.requested_at, i.total_us, i.started_at, i.stopped_at, i.last_activity, i.timeout_warning, i.accepted_at,
                i.stop_requested_at, i.stop_reason
              FROM api.workspaces w LEFT JOIN api.instances i ON i.id = w.instance_id ",
-            $tail
+            $($tail)*
         )
     };
 }
+
+/// The same rows, as their stamps only.
+macro_rules! select_stamp {
+    ($($tail:tt)*) => {
+        concat!(
+            "SELECT w.id, (w.xmin::text::bigint << 32) | coalesce(i.xmin::text::bigint, 0) AS stamp
+             FROM api.workspaces w LEFT JOIN api.instances i ON i.id = w.instance_id ",
+            $($tail)*
+        )
+    };
+}
+
+/// The rows of a page; one statement a scope, so that each is planned for its own index.
+macro_rules! page_of {
+    ($scope:literal) => {
+        concat!(
+            "WHERE ",
+            $scope,
+            " AND w.id < $2 AND w.deleted_at IS NULL
+               AND ($3::text[] IS NULL OR coalesce(i.phase, 'Stopped') = ANY($3)) AND ($4::text IS NULL OR w.class = $4)
+               AND ($5::text IS NULL OR w.repository_key = $5 OR w.repository = $5) AND ($6::text IS NULL OR starts_with(w.name, $6))
+             ORDER BY w.id DESC LIMIT $7"
+        )
+    };
+}
+
+/// Changes with each write of a workspace's row or of its newest run's: made of the transactions that wrote them last, so no code can forget
+/// to change it.
+pub(crate) type Stamp = i64;
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -51,6 +82,7 @@ struct Row {
     revision: i64,
     created_at: DateTime<Utc>,
     deleting: bool,
+    stamp: Stamp,
     instance_id: Option<InstanceId>,
     first_start: Option<bool>,
     phase: Option<String>,
@@ -259,6 +291,49 @@ pub(crate) struct ListFilter {
     pub name: Option<String>,
 }
 
+/// What a page's statement is asked with.
+struct PageArguments<'a> {
+    scope: uuid::Uuid,
+    before: uuid::Uuid,
+    phases: Option<Vec<&'static str>>,
+    filter: &'a ListFilter,
+    limit: i64,
+}
+
+impl<'a> PageArguments<'a> {
+    fn new(scope: &ListScope, filter: &'a ListFilter, before: Option<WorkspaceId>, limit: i64) -> Self {
+        let names = |phases: &Vec<Phase>| phases.iter().map(|phase| instance::phase_name(*phase)).collect();
+        Self {
+            scope: match scope {
+                ListScope::Own(user) => user.as_uuid(),
+                ListScope::Organization(right) => right.id.as_uuid(),
+                ListScope::All(right) => right.principal().user_id.as_uuid(),
+            },
+            // The first page begins at the highest id there can be.
+            before: before.map_or(uuid::Uuid::max(), |id| id.as_uuid()),
+            phases: filter.phases.as_ref().map(names),
+            filter,
+            limit,
+        }
+    }
+
+    async fn fetch<T>(self, conn: &mut PgConnection, query: &'static str) -> Result<Vec<T>, sqlx::Error>
+    where
+        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        sqlx::query_as(query)
+            .bind(self.scope)
+            .bind(self.before)
+            .bind(self.phases)
+            .bind(&self.filter.class)
+            .bind(&self.filter.repository)
+            .bind(&self.filter.name)
+            .bind(self.limit)
+            .fetch_all(conn)
+            .await
+    }
+}
+
 /// A page, the newest first, older than `before`.
 ///
 /// # Errors
@@ -270,48 +345,66 @@ pub(crate) async fn list(
     before: Option<WorkspaceId>,
     limit: i64,
 ) -> Result<Vec<Workspace>, StoreError> {
-    // One statement a scope, so that each is planned for its own index; the first page begins at the highest id there can be.
     let query = match scope {
-        ListScope::Own(_) => select_workspace!(
-            "WHERE w.owner_id = $1 AND w.id < $2 AND w.deleted_at IS NULL
-               AND ($3::text[] IS NULL OR coalesce(i.phase, 'Stopped') = ANY($3)) AND ($4::text IS NULL OR w.class = $4)
-               AND ($5::text IS NULL OR w.repository_key = $5 OR w.repository = $5) AND ($6::text IS NULL OR starts_with(w.name, $6))
-             ORDER BY w.id DESC LIMIT $7"
-        ),
-        ListScope::Organization(_) => select_workspace!(
-            "WHERE w.organization_id = $1 AND w.id < $2 AND w.deleted_at IS NULL
-               AND ($3::text[] IS NULL OR coalesce(i.phase, 'Stopped') = ANY($3)) AND ($4::text IS NULL OR w.class = $4)
-               AND ($5::text IS NULL OR w.repository_key = $5 OR w.repository = $5) AND ($6::text IS NULL OR starts_with(w.name, $6))
-             ORDER BY w.id DESC LIMIT $7"
-        ),
-        ListScope::All(_) => select_workspace!(
-            "WHERE $1::uuid IS NOT NULL AND w.id < $2 AND w.deleted_at IS NULL
-               AND ($3::text[] IS NULL OR coalesce(i.phase, 'Stopped') = ANY($3)) AND ($4::text IS NULL OR w.class = $4)
-               AND ($5::text IS NULL OR w.repository_key = $5 OR w.repository = $5) AND ($6::text IS NULL OR starts_with(w.name, $6))
-             ORDER BY w.id DESC LIMIT $7"
-        ),
+        ListScope::Own(_) => select_workspace!(page_of!("w.owner_id = $1")),
+        ListScope::Organization(_) => select_workspace!(page_of!("w.organization_id = $1")),
+        ListScope::All(_) => select_workspace!(page_of!("$1::uuid IS NOT NULL")),
     };
-    let scope_id = match scope {
-        ListScope::Own(user) => user.as_uuid(),
-        ListScope::Organization(right) => right.id.as_uuid(),
-        ListScope::All(right) => right.principal().user_id.as_uuid(),
-    };
-    let phases: Option<Vec<&str>> =
-        filter.phases.as_ref().map(|phases| phases.iter().map(|phase| instance::phase_name(*phase)).collect());
-    let rows: Vec<Row> = sqlx::query_as(query)
-        .bind(scope_id)
-        .bind(before.map_or(uuid::Uuid::max(), |id| id.as_uuid()))
-        .bind(phases)
-        .bind(&filter.class)
-        .bind(&filter.repository)
-        .bind(&filter.name)
-        .bind(limit)
-        .fetch_all(conn)
-        .await?;
+    let rows: Vec<Row> = PageArguments::new(scope, filter, before, limit).fetch(conn, query).await?;
     rows.into_iter().map(Workspace::try_from).collect()
 }
 
-/// Makes a workspace without a run; false: its owner has another of this name.
+/// The same page as stamps.
+///
+/// # Errors
+/// The database.
+pub(crate) async fn list_stamps(
+    conn: &mut PgConnection,
+    scope: &ListScope,
+    filter: &ListFilter,
+    before: Option<WorkspaceId>,
+    limit: i64,
+) -> Result<Vec<(WorkspaceId, Stamp)>, StoreError> {
+    let query = match scope {
+        ListScope::Own(_) => select_stamp!(page_of!("w.owner_id = $1")),
+        ListScope::Organization(_) => select_stamp!(page_of!("w.organization_id = $1")),
+        ListScope::All(_) => select_stamp!(page_of!("$1::uuid IS NOT NULL")),
+    };
+    Ok(PageArguments::new(scope, filter, before, limit).fetch(conn, query).await?)
+}
+
+/// The stamp of one workspace.
+///
+/// # Errors
+/// The database.
+pub(crate) async fn stamp(conn: &mut PgConnection, id: WorkspaceId) -> Result<Option<Stamp>, StoreError> {
+    let row: Option<(WorkspaceId, Stamp)> =
+        sqlx::query_as(select_stamp!("WHERE w.id = $1 AND w.deleted_at IS NULL")).bind(id).fetch_optional(conn).await?;
+    Ok(row.map(|(_, stamp)| stamp))
+}
+
+/// These workspaces with their stamps, read together.
+///
+/// # Errors
+/// The database, or a corrupt row.
+pub(crate) async fn find_stamped(
+    conn: &mut PgConnection,
+    ids: &[WorkspaceId],
+) -> Result<Vec<(Workspace, Stamp)>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(select_workspace!("WHERE w.id = ANY($1) AND w.deleted_at IS NULL"))
+        .bind(ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let stamp = row.stamp;
+            Workspace::try_from(row).map(|workspace| (workspace, stamp))
+        })
+        .collect()
+}
+
+/// Makes a workspace without a run, with its row of the audit log and the note for a repeated request; false: its owner has another of this
+/// name, and nothing was written.
 ///
 /// # Errors
 /// The database.
@@ -319,62 +412,89 @@ pub(crate) async fn insert(
     conn: &mut PgConnection,
     right: &Authorized<OrganizationScope, SpendInOrganization>,
     workspace: &Workspace,
-    context: &ResolvedContext,
-    allow_private_hosts: &[String],
+    reply: &ResolveContextReply,
+    held: Option<&str>,
+    entry: Entry<'_>,
+    notice: &Notice,
 ) -> Result<bool, StoreError> {
-    let inserted = sqlx::query(
+    let query = sqlx::query(audited!(
         "INSERT INTO api.workspaces (id, name, owner_id, organization_id, context_url, context, allow_private_hosts, repository,
              repository_key, reference, commit_id, checkout_path, class, image, inactivity_seconds, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)
-         ON CONFLICT (owner_id, name) WHERE deleted_at IS NULL DO NOTHING",
-    )
-    .bind(workspace.id)
-    .bind(&workspace.name)
-    .bind(right.principal().user_id)
-    .bind(right.id)
-    .bind(&workspace.context_url)
-    .bind(Json(context))
-    .bind(allow_private_hosts)
-    .bind(&workspace.repository)
-    .bind(&workspace.repository_key)
-    .bind(&workspace.reference)
-    .bind(&workspace.commit)
-    .bind(&workspace.checkout_path)
-    .bind(&workspace.class)
-    .bind(&workspace.image)
-    .bind(workspace.inactivity_seconds.and_then(|seconds| i32::try_from(seconds).ok()))
-    .bind(workspace.created_at)
-    .execute(conn)
-    .await?;
-    Ok(inserted.rows_affected() == 1)
+         VALUES ($16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $31)
+         ON CONFLICT (owner_id, name) WHERE deleted_at IS NULL DO NOTHING RETURNING id",
+        ", held AS (UPDATE api.idempotency SET resource_id = changed.id FROM changed WHERE user_id = $18 AND key = $32)",
+        "id"
+    ));
+    let inserted = entry
+        .bind(query)
+        .bind(notice.channel)
+        .bind(&notice.payload)
+        .bind(workspace.id)
+        .bind(&workspace.name)
+        .bind(right.principal().user_id)
+        .bind(right.id)
+        .bind(&workspace.context_url)
+        .bind(Json(&reply.resolved))
+        .bind(&reply.allow_private_hosts)
+        .bind(&workspace.repository)
+        .bind(&workspace.repository_key)
+        .bind(&workspace.reference)
+        .bind(&workspace.commit)
+        .bind(&workspace.checkout_path)
+        .bind(&workspace.class)
+        .bind(&workspace.image)
+        .bind(workspace.inactivity_seconds.and_then(|seconds| i32::try_from(seconds).ok()))
+        .bind(workspace.created_at)
+        .bind(held)
+        .fetch_optional(conn)
+        .await?;
+    Ok(inserted.is_some())
 }
 
-/// Changes its settings; the new revision, or none when it was changed since `expected`.
+/// Changes its settings, with its row of the audit log; the new revision, or none when it was changed since `expected`.
 ///
 /// # Errors
 /// [`super::Conflict::WorkspaceName`], or the database.
 pub(crate) async fn update(
     conn: &mut PgConnection,
     right: &Authorized<Workspace, UpdateWorkspace>,
-    name: Option<&str>,
-    inactivity_seconds: Option<u32>,
-    expected: Option<i64>,
-    now: DateTime<Utc>,
+    change: &SettingsChange<'_>,
+    entry: Entry<'_>,
+    notice: &Notice,
 ) -> Result<Option<i64>, StoreError> {
-    let revision = sqlx::query_scalar(
-        "UPDATE api.workspaces SET name = coalesce($2, name), inactivity_seconds = coalesce($3, inactivity_seconds),
-             revision = revision + 1, updated_at = $5
-         WHERE id = $1 AND deleting_at IS NULL AND ($4::bigint IS NULL OR revision = $4)
+    let query = sqlx::query(audited!(
+        "UPDATE api.workspaces SET name = coalesce($17, name), inactivity_seconds = coalesce($18, inactivity_seconds),
+             revision = revision + 1, updated_at = $20
+         WHERE id = $16 AND deleting_at IS NULL AND ($19::bigint IS NULL OR revision = $19)
          RETURNING revision",
-    )
-    .bind(right.id)
-    .bind(name)
-    .bind(inactivity_seconds.and_then(|seconds| i32::try_from(seconds).ok()))
-    .bind(expected)
-    .bind(now)
-    .fetch_optional(conn)
-    .await?;
-    Ok(revision)
+        "",
+        "revision"
+    ));
+    let row = entry
+        .bind(query)
+        .bind(notice.channel)
+        .bind(&notice.payload)
+        .bind(right.id)
+        .bind(change.name)
+        .bind(change.inactivity_seconds.and_then(|seconds| i32::try_from(seconds).ok()))
+        .bind(change.expected)
+        .bind(change.now)
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| sqlx::Row::try_get(&row, 0)).transpose().map_err(StoreError::from)
+}
+
+/// New settings of a workspace; absent fields stay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SettingsChange<'a> {
+    /// New name.
+    pub name: Option<&'a str>,
+    /// New inactivity timeout.
+    pub inactivity_seconds: Option<u32>,
+    /// Only if its revision still is this.
+    pub expected: Option<i64>,
+    /// When.
+    pub now: DateTime<Utc>,
 }
 
 /// Notes that it is to be deleted; false: it was already.

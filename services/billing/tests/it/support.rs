@@ -40,7 +40,10 @@ impl Authenticator for Tokens {
                 name: String::new(),
                 email: String::new(),
                 admin,
-                organizations: role.map(|role| Membership { id: TEAM.parse().unwrap(), role }).into_iter().collect(),
+                organizations: role
+                    .map(|role| Membership { id: TEAM.parse().unwrap(), role, personal: false })
+                    .into_iter()
+                    .collect(),
                 credential: Credential::Local,
             }))
         })

@@ -9,6 +9,7 @@ use berth_api_types::public::{CreateWorkspace, Step, Workspace as PublicWorkspac
 use berth_authz::{Authenticated, Authorized};
 use berth_http::{Json, Problem, Query};
 use berth_ids::WorkspaceId;
+use sqlx::PgConnection;
 
 use super::update::{check_inactivity, check_name};
 use super::{answer, patience};
@@ -58,10 +59,10 @@ pub(in crate::routes) async fn create(
     let right: Authorized<OrganizationScope, SpendInOrganization> = match body.organization_id {
         Some(id) => organizations::load(&api, &principal, &caller, &id.to_string()).await?,
         None => {
-            let mut conn = api.connection().await?;
-            let own = store::organizations::personal(&mut conn, principal.user_id).await?;
+            let own = principal.organizations.iter().find(|membership| membership.personal);
             let own = own.ok_or_else(|| Problem::internal("the user has no personal organization"))?;
-            Authorized::check(&principal, own)?
+            let scope = OrganizationScope { id: own.id, personal_of: Some(principal.user_id) };
+            Authorized::check(&principal, scope)?
         }
     };
     let authorized_at = api.now();
@@ -87,8 +88,9 @@ pub(in crate::routes) async fn create(
         deleting: false,
         instance: None,
     };
-    insert(&api, &right, &mut made, &reply, body.name.is_some(), held, &caller, body.start.then(|| steps.clone()))
-        .await?;
+    let start = body.start.then(|| steps.clone());
+    let making = Making { named: body.name.is_some(), held: held.as_ref(), caller: &caller, start };
+    insert(&api, &right, &mut made, &reply, &making).await?;
     api.changes().publish(made.id);
     let Some(run) = &made.instance else { return Ok(created(&made)) };
 
@@ -127,46 +129,63 @@ fn tag(reply: &ResolveContextReply) -> Option<String> {
     reply.resolved.fetch_ref.as_deref().and_then(|name| name.strip_prefix("refs/tags/")).map(ToOwned::to_owned)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one transaction, each from another place")]
+/// Writes the workspace under a name that is free, and its run when it is to start: all or nothing.
 async fn insert(
     api: &Api,
     right: &Authorized<OrganizationScope, SpendInOrganization>,
     made: &mut Workspace,
     reply: &ResolveContextReply,
-    named: bool,
-    held: Option<Held>,
-    caller: &Caller,
-    start_steps: Option<Vec<Step>>,
+    request: &Making<'_>,
 ) -> Result<(), Problem> {
+    let Some(steps) = &request.start else {
+        let mut conn = api.connection().await?;
+        return insert_named(api, &mut conn, right, made, reply, request).await;
+    };
     let mut transaction = api.begin().await?;
+    insert_named(api, &mut transaction, right, made, reply, request).await?;
+    let start = Authorized::<Workspace, StartWorkspace>::check(right.principal(), made.clone())?;
+    made.instance = Some(start::insert(api, &mut transaction, &start, made.created_at, steps.clone()).await?);
+    commit(transaction).await?;
+    Ok(())
+}
+
+/// What the rows are made from, besides the workspace.
+struct Making<'a> {
+    /// The name was asked for.
+    named: bool,
+    held: Option<&'a Held>,
+    caller: &'a Caller,
+    /// The steps so far, when it is to start.
+    start: Option<Vec<Step>>,
+}
+
+async fn insert_named(
+    api: &Api,
+    conn: &mut PgConnection,
+    right: &Authorized<OrganizationScope, SpendInOrganization>,
+    made: &mut Workspace,
+    reply: &ResolveContextReply,
+    request: &Making<'_>,
+) -> Result<(), Problem> {
     let base = made.name.clone();
-    let mut tries = 0;
-    while !store::workspaces::insert(&mut transaction, right, made, &reply.resolved, &reply.allow_private_hosts).await?
-    {
-        tries += 1;
-        if named || tries == NAME_TRIES {
-            let conflict = store::Conflict::WorkspaceName;
-            return Err(Problem::conflict(conflict.code(), conflict.to_string()).with_error("/name", "it is taken"));
+    let key = request.held.map(|held| held.key.as_ref());
+    for _ in 0..NAME_TRIES {
+        let record = Record::by(right.principal(), request.caller, right.action());
+        let record = record.on("workspace", made.id.as_uuid(), &made.name).detail(serde_json::json!({
+            "context_url": made.context_url, "class": made.class, "organization_id": made.organization_id, "start": request.start.is_some(),
+        }));
+        let entry = api.audit_entry(record);
+        let notice = api.changes().notice(made.id);
+        if store::workspaces::insert(conn, right, made, reply, key, entry, &notice).await? {
+            return Ok(());
+        }
+        if request.named {
+            break;
         }
         made.name = name::with_suffix(&base, api.entropy());
     }
-    if let Some(held) = held {
-        store::idempotency::note_resource(&mut transaction, held.user, &held.key, made.id.as_uuid()).await?;
-    }
-    let record = Record::by(right.principal(), caller, right.action()).on("workspace", made.id.as_uuid(), &made.name);
-    let detail = serde_json::json!({
-        "context_url": made.context_url, "class": made.class, "organization_id": made.organization_id, "start": start_steps.is_some(),
-    });
-    api.audit(&mut transaction, record.detail(detail)).await?;
-    match start_steps {
-        Some(steps) => {
-            let start = Authorized::<Workspace, StartWorkspace>::check(right.principal(), made.clone())?;
-            made.instance = Some(start::insert(api, &mut transaction, &start, made.created_at, steps).await?);
-        }
-        None => api.changes().notify(&mut transaction, made.id).await?,
-    }
-    commit(transaction).await?;
-    Ok(())
+    let conflict = store::Conflict::WorkspaceName;
+    Err(Problem::conflict(conflict.code(), conflict.to_string()).with_error("/name", "it is taken"))
 }
 
 /// The answer to a start: at once, or when it is ready or over.

@@ -1,17 +1,21 @@
 //! `GET /api/v1/workspaces/{workspace}`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use berth_api_types::public::Workspace;
-use berth_authz::Authenticated;
+use berth_authz::{Authenticated, Authorized, Denied};
 use berth_http::{Path, Problem};
+use berth_ids::WorkspaceId;
 
-use super::{answer, load};
-use crate::domain::authorize::ReadWorkspace;
+use super::load;
+use crate::domain::authorize::{ReadWorkspace, WorkspaceScope};
 use crate::http::caller::Caller;
-use crate::http::etag::ETag;
 use crate::state::Api;
+use crate::store;
+use crate::views::View;
 
 /// One workspace, by id or by the caller's name for it.
 #[utoipa::path(
@@ -32,10 +36,24 @@ pub(in crate::routes) async fn show(
     headers: HeaderMap,
     Path(workspace): Path<String>,
 ) -> Result<Response, Problem> {
-    let workspace = load::<ReadWorkspace>(&api, &principal, &caller, &workspace).await?;
-    let tag = ETag::of_workspace(&workspace);
-    if tag.known(&headers) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag.header())]).into_response());
+    let view = match workspace.parse::<WorkspaceId>() {
+        Ok(id) => by_id(&api, id).await?,
+        // A name is looked for where the caller may use it; the rest is as with an id.
+        Err(_) => by_id(&api, load::<ReadWorkspace>(&api, &principal, &caller, &workspace).await?.id).await?,
+    };
+    Authorized::<WorkspaceScope, ReadWorkspace>::check(&principal, view.scope)?;
+    if view.etag.known(&headers) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, view.etag.header())]).into_response());
     }
-    Ok(answer(StatusCode::OK, &workspace))
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(([json, (header::ETAG, view.etag.header())], view.json.clone()).into_response())
+}
+
+async fn by_id(api: &Api, id: WorkspaceId) -> Result<Arc<View>, Problem> {
+    let mut conn = api.connection().await?;
+    let found = match store::workspaces::stamp(&mut conn, id).await? {
+        Some(stamp) => api.views().load(&mut conn, &[(id, stamp)]).await?.pop(),
+        None => None,
+    };
+    found.ok_or_else(|| Denied::Hidden { noun: "workspace" }.into())
 }

@@ -13,9 +13,10 @@ use crate::domain::authorize;
 use crate::domain::{name, workspace};
 use crate::http::caller::Caller;
 use crate::http::etag::ETag;
-use crate::state::{Api, commit};
+use crate::state::Api;
 use crate::store;
 use crate::store::audit::Record;
+use crate::store::workspaces::SettingsChange;
 
 /// A name for a workspace.
 pub(super) fn check_name(given: &str) -> Result<(), Problem> {
@@ -58,14 +59,15 @@ pub(in crate::routes) async fn update(
     check_inactivity(body.inactivity_seconds)?;
     let (name, seconds) = (body.name.as_deref(), body.inactivity_seconds);
 
-    let mut transaction = api.begin().await?;
-    let revision = store::workspaces::update(&mut transaction, &right, name, seconds, expected, api.now()).await?;
-    let revision = revision.ok_or_else(ETag::mismatch)?;
     let record = Record::by(&principal, &caller, right.action()).on("workspace", right.id.as_uuid(), &right.name);
     let detail = serde_json::json!({ "name": body.name, "inactivity_seconds": body.inactivity_seconds });
-    api.audit(&mut transaction, record.detail(detail)).await?;
-    api.changes().notify(&mut transaction, right.id).await?;
-    commit(transaction).await?;
+    let entry = api.audit_entry(record.detail(detail));
+    let change = SettingsChange { name, inactivity_seconds: seconds, expected, now: api.now() };
+    let mut conn = api.connection().await?;
+    let notice = api.changes().notice(right.id);
+    let revision = store::workspaces::update(&mut conn, &right, &change, entry, &notice).await?;
+    drop(conn);
+    let revision = revision.ok_or_else(ETag::mismatch)?;
     api.changes().publish(right.id);
 
     let mut changed = right.into_resource();
