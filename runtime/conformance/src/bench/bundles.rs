@@ -1,0 +1,141 @@
+//! The bundles: one busybox, several configurations.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+/// How a container differs from what `runc spec` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Default,
+    NoNetwork,
+    User,
+    Seccomp,
+}
+
+/// Docker's profile as containerd writes it into config.json.
+const PROFILE: &str = include_str!("../../../hull/src/seccomp/tests/moby-default.json");
+
+/// Where the bundles are.
+#[derive(Debug)]
+pub(crate) struct Bundles {
+    work: PathBuf,
+}
+
+impl Bundles {
+    /// Makes the two root file systems.
+    pub(crate) fn new(work: &Path, busybox: &Path) -> Result<Bundles> {
+        for name in ["rootfs", "rootfs-user"] {
+            let rootfs = work.join(name);
+            for folder in ["bin", "dev", "proc", "sys", "tmp"] {
+                fs::create_dir_all(rootfs.join(folder))?;
+            }
+            let program = rootfs.join("bin/busybox");
+            fs::copy(busybox, &program).with_context(|| format!("no static busybox at {}", busybox.display()))?;
+            for applet in ["true", "sleep"] {
+                fs::hard_link(&program, rootfs.join("bin").join(applet))?;
+            }
+        }
+        let status = Command::new("chown").args(["-hR", "100000:100000"]).arg(work.join("rootfs-user")).status()?;
+        ensure!(status.success(), "chown failed");
+        Ok(Bundles { work: work.to_owned() })
+    }
+
+    /// The root file system of a kind of container.
+    pub(crate) fn rootfs(&self, kind: Kind) -> String {
+        let name = if kind == Kind::User { "rootfs-user" } else { "rootfs" };
+        self.work.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Writes a bundle and gives its path.
+    pub(crate) fn write(&self, id: &str, kind: Kind, args: &[&str]) -> Result<String> {
+        let folder = self.work.join("bundles").join(id);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("config.json"), serde_json::to_vec(&self.config(id, kind, args)?)?)?;
+        Ok(folder.to_string_lossy().into_owned())
+    }
+
+    fn config(&self, id: &str, kind: Kind, args: &[&str]) -> Result<Value> {
+        let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+        let names = ["pid", "ipc", "uts", "mount", "cgroup", "network", "user"];
+        let namespaces: Vec<Value> = names
+            .iter()
+            .filter(|name| (**name != "network" || kind != Kind::NoNetwork) && (**name != "user" || kind == Kind::User))
+            .map(|name| json!({"type": name}))
+            .collect();
+        let mut config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": false,
+                "user": {"uid": 0, "gid": 0},
+                "args": args,
+                "env": ["PATH=/bin", "TERM=xterm"],
+                "cwd": "/",
+                "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+                "noNewPrivileges": true
+            },
+            "root": {"path": self.rootfs(kind), "readonly": false},
+            "hostname": "bench",
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+                {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+                {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+                {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
+            ],
+            "linux": {
+                "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+                "cgroupsPath": format!("{CGROUP}/{id}"),
+                "namespaces": namespaces,
+                "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
+                "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+            }
+        });
+        if kind == Kind::User {
+            let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            config["linux"]["uidMappings"] = mapping.clone();
+            config["linux"]["gidMappings"] = mapping;
+        }
+        if kind == Kind::Seccomp {
+            config["linux"]["seccomp"] = serde_json::from_str(PROFILE).context("the profile")?;
+        }
+        Ok(config)
+    }
+}
+
+/// Parent of all cgroups that are made here.
+pub(crate) const CGROUP: &str = "/berth-test";
+
+/// The cgroup folders of a container, one a hierarchy, their parents made.
+pub(crate) fn cgroups(id: &str) -> Result<Vec<String>> {
+    let mount = Path::new("/sys/fs/cgroup");
+    let hierarchies: Vec<PathBuf> = if mount.join("cgroup.controllers").exists() {
+        vec![mount.to_owned()]
+    } else {
+        let mut folders: Vec<PathBuf> = fs::read_dir(mount)?.flatten().map(|entry| entry.path()).collect();
+        folders.retain(|folder| !folder.is_symlink() && folder.join("cgroup.procs").exists());
+        folders.sort();
+        folders
+    };
+    let mut out = Vec::new();
+    for hierarchy in hierarchies {
+        let parent = hierarchy.join(CGROUP.trim_start_matches('/'));
+        fs::create_dir_all(&parent)?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            // A new cpuset is empty, and nothing can be in an empty one.
+            if let Ok(value) = fs::read_to_string(hierarchy.join(file))
+                && hierarchy != mount
+                && fs::read_to_string(parent.join(file)).is_ok_and(|now| now.trim().is_empty())
+            {
+                fs::write(parent.join(file), value)?;
+            }
+        }
+        out.push(parent.join(id).to_string_lossy().into_owned());
+    }
+    Ok(out)
+}
