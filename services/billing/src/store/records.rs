@@ -22,7 +22,9 @@ pub(crate) async fn apply(
            (SELECT credits_per_hour FROM billing.prices WHERE class = $8 AND valid_from <= $9 AND (valid_to IS NULL OR valid_to > $9)),
            $9, $10, $11)
          ON CONFLICT ON CONSTRAINT usage_records_instance_key DO UPDATE SET
-           stopped_at = COALESCE(record.stopped_at, GREATEST(EXCLUDED.stopped_at, record.started_at)),
+           stopped_at = COALESCE(record.stopped_at,
+             -- GREATEST passes over nulls: without the case, an event without an end would end the record at its start.
+             CASE WHEN EXCLUDED.stopped_at IS NOT NULL THEN GREATEST(EXCLUDED.stopped_at, record.started_at) END),
            version = GREATEST(record.version, EXCLUDED.version)
          WHERE record.stopped_at IS NULL OR record.version < EXCLUDED.version",
     )

@@ -116,3 +116,29 @@ async fn the_database_and_the_service_count_alike() {
         assert_eq!(sql.normalize(), exact.normalize(), "{price} {ms}");
     }
 }
+
+#[tokio::test]
+async fn events_in_any_order_and_number_make_the_same_record() {
+    let service = service().await;
+    service.run();
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, order) in (0_u32..).zip(orders) {
+        let mut events = [
+            event(number, Phase::Running, Some("10:00:00.0009"), None),
+            event(number, Phase::Stopping, Some("10:00:00.0009"), None),
+            event(number, Phase::Stopped, Some("10:00:00.0009"), Some("10:40:00.0005")),
+        ];
+        for (version, event) in (1_u64..).zip(&mut events) {
+            event.version = version;
+        }
+        for at in order.into_iter().chain(order) {
+            service.publish(&events[at]).await;
+        }
+    }
+    service.settled().await;
+    let page = service.usage("", "ben").await;
+    assert_eq!((page.totals.records, page.totals.duration_ms, page.totals.credits.as_str()), (6, 6 * 2_400_000, "6"));
+    assert!(
+        page.items.iter().all(|item| item.stopped_at == Some(at("10:40:00")) && item.credits.as_deref() == Some("1"))
+    );
+}
