@@ -18,6 +18,9 @@ use crate::spec::{NamespaceType, Spec};
 /// Where CRIU is looked for; nothing is looked up in PATH.
 const PATHS: &[&str] = &["/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu", "/sbin/criu"];
 
+/// CRIU's environment: it runs iptables and the like, and gets nothing else of ours.
+const CRIU_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// How much of CRIU's log goes into an error.
 const LOG_LINES: usize = 8;
 
@@ -176,6 +179,7 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32) -> Result<()> {
     let status = std::process::Command::new(program)
         .args(&args)
         .env_clear()
+        .env("PATH", CRIU_PATH)
         .stdin(std::process::Stdio::null())
         .output()
         .map_err(|e| Error::new(Code::Checkpoint, format!("{program}: {e}")))?;
@@ -257,7 +261,7 @@ pub(crate) fn restore(options: &Options, spec: &Spec, bundle: &str, rootfs: &str
     let path = std::ffi::CString::new(program).map_err(|_| Error::new(Code::Internal, "path"))?;
     let nul = |_| Error::new(Code::Usage, "an option holds a null byte");
     let argv = StringVector::new(args.iter().map(String::as_str)).map_err(nul)?;
-    let envp = StringVector::new(std::iter::empty::<Vec<u8>>()).map_err(nul)?;
+    let envp = StringVector::new([format!("PATH={CRIU_PATH}")]).map_err(nul)?;
     let entrances = cgroup.entrances()?;
     match clone_process(&CloneOptions { flags: 0, cgroup: cgroup.clone_target() }).context(Code::Clone, "for criu")? {
         Cloned::Child => {

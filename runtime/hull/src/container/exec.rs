@@ -96,15 +96,7 @@ pub(crate) fn exec(options: &ExecOptions) -> Result<Executed> {
     match cloned {
         Cloned::Child => {
             drop(ours);
-            let child = Child {
-                namespaces,
-                target,
-                entrances: place.entrances,
-                own_user,
-                terminal,
-                before,
-                after,
-            };
+            let child = Child { namespaces, target, entrances: place.entrances, own_user, terminal, before, after };
             child.run(&mut launch, &labels, theirs)
         }
         Cloned::Parent { pid, pidfd } => {

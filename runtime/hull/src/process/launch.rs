@@ -75,6 +75,8 @@ impl Launch<'_> {
     /// First half, nothing of which the start gate has to wait for.
     pub(crate) fn settle(&self) -> Result<()> {
         self.scheduling.apply()?;
+        // Before any filter: the call cannot fail otherwise, and a filter may make it.
+        rustix::process::umask(Mode::from_raw_mode(self.process.user.umask.unwrap_or(0o022) & 0o777));
         if let Some(name) = &self.keyring {
             join_keyring(name)?;
         }
@@ -98,8 +100,6 @@ impl Launch<'_> {
             enter_directory(&self.process.cwd)?;
         }
         verify_directory(&self.process.cwd)?;
-        let umask = user.umask.unwrap_or(0o022);
-        rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
         labels.apply_exec()?;
         let environment = self.environment();
         let program = find_program(self.process, &environment)?;

@@ -64,7 +64,10 @@ fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
         ));
     }
     let destination = clean(&mount.destination);
-    let source = if options.bind {
+    let source = if options.remount {
+        // Nothing new is mounted.
+        Source::Path(String::new())
+    } else if options.bind {
         let Some(source) = mount.source.as_deref().filter(|s| !s.is_empty()) else {
             return Err(Error::new(Code::ConfigInvalid, format!("bind mount {destination} has no source")));
         };
@@ -239,6 +242,9 @@ pub(crate) struct MountContext<'a> {
 /// Makes one mount.
 pub(crate) fn attach(cx: &mut MountContext<'_>, mount: &Prepared) -> Result<()> {
     let at = mount.destination.as_str();
+    if mount.options.remount {
+        return change_existing(cx.root, mount);
+    }
     match &mount.source {
         Source::Tree(tree) => place_bind(cx, mount, tree),
         Source::Path(path) => {
@@ -255,6 +261,26 @@ pub(crate) fn attach(cx: &mut MountContext<'_>, mount: &Prepared) -> Result<()> 
         Source::Cgroup => super::cgroupfs::mount(cx, at, &mount.options),
         Source::Filesystem { kind, source } => mount_filesystem(cx, mount, kind, source.as_deref()),
     }
+}
+
+/// `remount`: other attributes for the mount that is there. What only the file system itself could change is refused.
+fn change_existing(root: &Root, mount: &Prepared) -> Result<()> {
+    let at = mount.destination.as_str();
+    if let Some((key, _)) = mount.options.data.first() {
+        return Err(Error::new(
+            Code::MountOption,
+            format!("{key} with remount of {at}: only attributes of the mount can be changed"),
+        ));
+    }
+    let target = root.open(at).context(Code::MountTarget, at)?;
+    let options = &mount.options;
+    let change = MountAttr { set: options.set, clear: options.clear, ..MountAttr::default() };
+    mount_setattr(target.as_fd(), c"", &change).context(Code::MountAttr, at)?;
+    for (bit, recursive) in &options.propagation {
+        let change = MountAttr { propagation: *bit, recursive: *recursive, ..MountAttr::default() };
+        mount_setattr(target.as_fd(), c"", &change).context(Code::MountAttr, at)?;
+    }
+    apply_recursive(&target, options, at)
 }
 
 fn place_bind(cx: &MountContext<'_>, mount: &Prepared, tree: &OwnedFd) -> Result<()> {

@@ -209,12 +209,6 @@ fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
     if out.tmpcopyup && mount.r#type.as_deref() != Some("tmpfs") {
         return Err(Error::new(Code::MountOption, format!("tmpcopyup of {at} needs a tmpfs")));
     }
-    if out.remount {
-        return Err(Error::new(
-            Code::MountOption,
-            format!("remount of {at} is not supported: give the final options at once"),
-        ));
-    }
     out.clear = widen_atime(out.set, out.clear);
     out.recursive_clear = widen_atime(out.recursive_set, out.recursive_clear);
     Ok(())

@@ -127,7 +127,7 @@ pub(in super::super) fn run(_: &Global, _: &Parsed) -> Result<i32> {
         oci_version_min: "1.0.0",
         oci_version_max: SPEC_VERSION,
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        mount_options: options::known_names().filter(|n| *n != "remount").collect(),
+        mount_options: options::known_names().collect(),
         linux: Linux {
             namespaces: NAMESPACES
                 .iter()
