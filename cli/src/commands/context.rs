@@ -6,7 +6,8 @@ use crate::output;
 
 /// Shows what a URL means, offline.
 pub(crate) fn parse(format: Output, hosts: &[String], url: &str) -> anyhow::Result<()> {
-    let context = berth_scm::domain::context::parse_for_cli(url, hosts)
+    let allowed = std::env::var("BERTH_ALLOW_PRIVATE_HOSTS").unwrap_or_default();
+    let context = berth_scm::domain::context::parse_for_cli_allowing(url, hosts, &allowed)
         .map_err(|error| Exit::new(exit::FAILURE, berth_http::problem::chain(&error)))?;
     output::result(format, &context, |context| {
         let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());

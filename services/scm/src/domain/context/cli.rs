@@ -20,6 +20,26 @@ pub enum CliError {
 /// # Errors
 /// When a flag is not of that form, or the text is no URL that Berth opens.
 pub fn parse_for_cli<S: AsRef<str>>(url: &str, host_flags: &[S]) -> Result<Context, CliError> {
-    let hosts = Hosts::from_flags(host_flags.iter().map(AsRef::as_ref))?;
+    parse_for_cli_allowing(url, host_flags, "")
+}
+
+/// The same, with plain http to the `host:port,…` that `BERTH_ALLOW_PRIVATE_HOSTS` names. What is no `host:port` is passed over: the server
+/// judges the list.
+///
+/// # Errors
+/// As [`parse_for_cli`].
+pub fn parse_for_cli_allowing<S: AsRef<str>>(
+    url: &str,
+    host_flags: &[S],
+    allow_private_hosts: &str,
+) -> Result<Context, CliError> {
+    let mut hosts = Hosts::from_flags(host_flags.iter().map(AsRef::as_ref))?;
+    for entry in allow_private_hosts.split(',') {
+        if let Some((host, port)) = entry.trim().rsplit_once(':')
+            && let Ok(port) = port.parse()
+        {
+            hosts.allow_plain_http(host, port);
+        }
+    }
     Ok(parse(url, &hosts)?)
 }

@@ -22,7 +22,7 @@ mod tests;
 
 use berth_api_types::context::{Context, ContextType, Provider};
 
-pub use cli::{CliError, parse_for_cli};
+pub use cli::{CliError, parse_for_cli, parse_for_cli_allowing};
 pub use error::ContextError;
 pub use hosts::{Hosts, HostsError, provider_named};
 pub use page::page_url;
