@@ -273,6 +273,11 @@ impl NodeAgent {
     async fn collect(&self) {
         loop {
             tokio::time::sleep(COLLECT_EVERY).await;
+            for (workspace, record, used_bytes) in self.inner.node.disks().list() {
+                if let Err(error) = self.inner.writer.disk_usage(&workspace, used_bytes, record.initialized).await {
+                    tracing::warn!(workspace, error = chain(&error), "the usage of a disk cannot be written");
+                }
+            }
             let disks = self.inner.node.disks().list().into_iter().filter_map(|(_, record, _)| record.image);
             let running = self.inner.node.instances().into_iter().filter_map(|instance| instance.record().image);
             let keep: BTreeSet<Digest> = disks.chain(running).filter_map(|digest| digest.parse().ok()).collect();

@@ -204,7 +204,13 @@ fn conditions(ready: bool, reason: &str, now: &str) -> Value {
 
 /// The status of a pod whose workspace is ready.
 #[must_use]
-pub(super) fn running_status(instance: &str, image: &str, digest: &str, address: &str, started: DateTime<Utc>) -> Value {
+pub(super) fn running_status(
+    instance: &str,
+    image: &str,
+    digest: &str,
+    address: &str,
+    started: DateTime<Utc>,
+) -> Value {
     let now = rfc3339(started);
     json!({ "status": {
         "phase": "Running",

@@ -111,6 +111,12 @@ impl Writer {
         }
     }
 
+    /// Says what a disk costs.
+    pub(super) async fn disk_usage(&self, workspace: &str, used_bytes: u64, initialized: bool) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({ "status": { "usedBytes": used_bytes, "initialized": initialized } }));
+        missing_is_fine(self.disks.patch_status(workspace, &PatchParams::default(), &patch).await.map(drop))
+    }
+
     /// Lets a Disk go: its bytes are gone.
     pub(super) async fn release_disk(&self, disk: &Disk) -> Result<(), Error> {
         let rest: Vec<String> = disk

@@ -379,7 +379,12 @@ impl DiskStore {
             erase(&path)?;
         }
         for (workspace, _, _) in self.list() {
-            filesystem::unmount(&self.folder(&workspace)?.join("mnt"))?;
+            let folder = self.folder(&workspace)?;
+            let lock_path = folder.join("lock");
+            let lock = File::create(&lock_path).map_err(file_error(&lock_path, "opened"))?;
+            if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                filesystem::unmount(&folder.join("mnt"))?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 use super::*;
 
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 /// Tests that mount need root and loop devices.
 fn store() -> Option<(tempfile::TempDir, DiskStore)> {
     if !rustix::process::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {

@@ -95,10 +95,8 @@ async fn content_that_cannot_be_had_says_why_and_leaves_nothing() {
     wanted.checkout.reference = None;
     let id = wanted.instance_id.clone();
     t.node.start(wanted, &steps(), &Default::default()).await.unwrap();
-    assert_eq!(
-        run(&t.node, &id, &["git", "status", "--short", "--branch"]).await.unwrap(),
-        "## No commits yet on main"
-    );
+    let status = run(&t.node, &id, &["git", "status", "--short", "--branch"]).await.unwrap();
+    assert!(status.starts_with("## No commits yet on main"), "{status}");
     t.close().await;
 }
 
