@@ -74,8 +74,8 @@ bench: build ## Measure starts, stops, the API and memory; writes docs/performan
 	@deploy/bench
 
 .PHONY: bench-runtime
-bench-runtime: build ## Measure hull beside crun and runc
-	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-bench -- --hull $(BIN)/hull $(if $(PEERS),--peers $(PEERS))
+bench-runtime: build ## Measure hull beside crun and runc; writes docs/performance.md
+	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-bench -- --hull $(BIN)/hull $(if $(PEERS),--peers $(PEERS)) --write docs/performance.md
 
 .PHONY: services
 services: ## Build the services as processes of their own

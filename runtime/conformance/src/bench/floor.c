@@ -150,6 +150,20 @@ static void cgroup_mounts(int count, char **cgroups, int user)
 	must(mount(0, "sys/fs/cgroup", 0, MS_REMOUNT | MS_BIND | flags | MS_RDONLY, 0), "cgroups read-only");
 }
 
+/* The file by which a process enters: of version 1 the one that needs no lock on all processes of the machine. */
+static int entrance(const char *cgroup)
+{
+	char path[4096];
+	snprintf(path, sizeof path, "%s/tasks", cgroup);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0) {
+		snprintf(path, sizeof path, "%s/cgroup.procs", cgroup);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+	}
+	must(fd, path);
+	return fd;
+}
+
 static void inside(const char *rootfs, int user, int net, int count, char **cgroups)
 {
 	if (user) {
@@ -245,7 +259,9 @@ static int run(const char *rootfs, int user, int net, int count, char **cgroups)
 				put(path, allowed[rule]);
 		}
 	}
-	int channel[2];
+	int channel[2], entrances[64];
+	for (int i = 0; i < count; i++)
+		entrances[i] = entrance(cgroups[i]);
 	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel), "socketpair");
 	struct clone_args args = {
 		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (net ? CLONE_NEWNET : 0) | (user ? CLONE_NEWUSER : 0),
@@ -255,22 +271,19 @@ static int run(const char *rootfs, int user, int net, int count, char **cgroups)
 	must(pid, "clone3");
 	char byte = 0;
 	if (pid == 0) {
-		must(read(channel[1], &byte, 1), "channel");
+		for (int i = 0; i < count; i++)
+			must(write(entrances[i], "0", 1), cgroups[i]);
+		if (user)
+			must(read(channel[1], &byte, 1), "channel");
 		inside(rootfs, user, net, count, cgroups);
-	}
-	char text[32];
-	snprintf(text, sizeof text, "%d", pid);
-	for (int i = 0; i < count; i++) {
-		snprintf(path, sizeof path, "%s/cgroup.procs", cgroups[i]);
-		put(path, text);
 	}
 	if (user) {
 		snprintf(path, sizeof path, "/proc/%d/uid_map", pid);
 		put(path, "0 100000 65536");
 		snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
 		put(path, "0 100000 65536");
+		must(write(channel[0], &byte, 1), "channel");
 	}
-	must(write(channel[0], &byte, 1), "channel");
 	int status;
 	must(waitpid(pid, &status, 0), "waitpid");
 	for (int i = 0; i < count; i++)
@@ -280,12 +293,10 @@ static int run(const char *rootfs, int user, int net, int count, char **cgroups)
 
 static int enter(pid_t target, int count, char **cgroups)
 {
-	char path[4096];
 	int pidfd = syscall(SYS_pidfd_open, target, 0);
 	must(pidfd, "pidfd_open");
 	for (int i = 0; i < count; i++) {
-		snprintf(path, sizeof path, "%s/cgroup.procs", cgroups[i]);
-		put(path, "0");
+		must(write(entrance(cgroups[i]), "0", 1), cgroups[i]);
 	}
 	must(setns(pidfd, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP), "setns");
 	pid_t pid = fork();
