@@ -74,6 +74,11 @@ macro_rules! codes {
                 match self { $(Self::$variant => $text,)* }
             }
 
+            /// The code of a stable name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Some(match name { $($name => Self::$variant,)* _ => return None })
+            }
+
             /// Number on the wire between the processes of one start.
             pub(crate) fn number(self) -> u16 {
                 match self { $(Self::$variant => $number,)* }
@@ -228,6 +233,12 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.inner.hint = hint.into();
+        self
+    }
+
+    /// Adds an error number that came as a number.
+    pub(crate) fn with_errno(mut self, errno: Option<Errno>) -> Self {
+        self.inner.errno = errno;
         self
     }
 

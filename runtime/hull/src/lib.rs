@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod cli;
 pub mod container;
+mod embed;
 mod error;
 mod files;
 mod hooks;
@@ -15,4 +16,5 @@ pub mod spec;
 mod time;
 mod timeline;
 
+pub use embed::{Container, ContainerBuilder, ContainerState, Exec, Executing, Executor, Running, Runtime};
 pub use error::{Code, Error, Phase, Result};

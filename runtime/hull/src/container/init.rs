@@ -20,7 +20,7 @@ use crate::process::launch::{Launch, find_program};
 use crate::rootfs::devices::Node;
 use crate::rootfs::mask::{self, Masker};
 use crate::rootfs::mounts::{self, MountContext, Prepared};
-use crate::rootfs::resolve::Root;
+use crate::rootfs::resolve::{Root, device_of};
 use crate::rootfs::{self, RootSource, cgroupfs, options};
 use crate::spec::{Hooks, NamespaceType, TimeOffset};
 use crate::{files, hooks, timeline};
@@ -337,6 +337,7 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
             rootfs::devices::make(&root, node)?;
         }
     }
+    reopen_null(&root)?;
     let terminal = match &plan.terminal {
         Some(to) => {
             let terminal = console::open_inside(cx.devpts.as_ref(), &root, plan.launch.process)?;
@@ -364,6 +365,36 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     }
     if let Some(terminal) = terminal {
         console::attach(terminal)?;
+    }
+    Ok(())
+}
+
+/// Standard streams on the host's null device become the container's own, so that nothing of the host's mounts stays
+/// open (a checkpoint could not save it).
+fn reopen_null(root: &Root) -> Result<()> {
+    let null = (rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(1, 3));
+    let mut own = None;
+    for (number, stream) in
+        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].into_iter().enumerate()
+    {
+        if device_of(stream) != Ok(null) {
+            continue;
+        }
+        if own.is_none() {
+            let Ok(fd) =
+                root.open_flags("/dev/null", OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
+            else {
+                return Ok(());
+            };
+            // What the image calls /dev/null may be anything (CVE-2026-88265).
+            if device_of(&fd) != Ok(null) {
+                return Ok(());
+            }
+            own = Some(fd);
+        }
+        if let (Some(fd), Ok(number)) = (&own, i32::try_from(number)) {
+            hull_sys::fd::place(fd.as_fd(), number).context(Code::Descriptors, "/dev/null")?;
+        }
     }
     Ok(())
 }

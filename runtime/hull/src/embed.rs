@@ -1,0 +1,435 @@
+//! Containers from other programs, also ones with many threads or an async runtime.
+//!
+//! Every operation runs the `hull` program: a copy of a threaded process could dead-lock on a lock that another thread
+//! held, so none is ever made. No state is kept in the process: no working directory, no signal handler, no environment
+//! changes. Standard streams are given as descriptors. All calls block for as long as the runtime works; in async code
+//! run them on a blocking thread and wait for the end by [`Running::pidfd`].
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::Deserialize;
+
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::spec::{Process, Resources, Spec};
+
+/// Changes what a container runs before it is created: another workload is another program as `process.args`, started
+/// by the runtime in the fresh process, never in a copy of the embedding one.
+pub trait Executor {
+    /// Whether this executor takes the container; by its annotations, for example.
+    fn takes(&self, spec: &Spec) -> bool;
+
+    /// Changes the configuration: program, mounts, environment.
+    fn prepare(&self, spec: &mut Spec) -> Result<()>;
+}
+
+/// An installed runtime and where it keeps its records.
+///
+/// ```no_run
+/// use hull::{Runtime, spec::Spec};
+///
+/// let runtime = Runtime::new("/usr/bin/hull").root("/run/my-program/hull");
+/// let container = runtime.create("web", "/srv/bundles/web").spec(Spec::default()).create()?;
+/// let running = container.start()?;
+/// assert!(running.wait()?.is_some_and(|status| status == 0));
+/// container.delete(false)?;
+/// # Ok::<(), hull::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    program: PathBuf,
+    root: Option<PathBuf>,
+    systemd: bool,
+}
+
+impl Runtime {
+    /// The runtime of that program file.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), root: None, systemd: false }
+    }
+
+    /// Where the records are; without it, where the program puts them.
+    #[must_use]
+    pub fn root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = Some(root.into());
+        self
+    }
+
+    /// Lets systemd make the cgroups.
+    #[must_use]
+    pub fn systemd(mut self, on: bool) -> Self {
+        self.systemd = on;
+        self
+    }
+
+    /// Begins a container from a bundle directory.
+    pub fn create(&self, id: impl Into<String>, bundle: impl Into<PathBuf>) -> ContainerBuilder {
+        ContainerBuilder {
+            runtime: self.clone(),
+            id: id.into(),
+            bundle: bundle.into(),
+            spec: None,
+            streams: [None, None, None],
+            console_socket: None,
+        }
+    }
+
+    /// A handle of a container that exists, or will.
+    pub fn container(&self, id: impl Into<String>) -> Container {
+        Container { runtime: self.clone(), id: id.into() }
+    }
+
+    /// All containers.
+    pub fn list(&self) -> Result<Vec<ContainerState>> {
+        let output = self.call(&["list", "--format", "json"])?;
+        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+    }
+
+    /// The command with its global flags, logging to a memory file.
+    fn command(&self) -> Result<(Command, OwnedFd)> {
+        let log = rustix::fs::memfd_create("hull-log", MemfdFlags::CLOEXEC).context(Code::Internal, "log")?;
+        let mut command = Command::new(&self.program);
+        // Another process opens it by this path; the descriptor itself is not inherited.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), log.as_raw_fd());
+        command.args(["--log-format", "json", "--log", &path]);
+        if let Some(root) = &self.root {
+            command.arg("--root").arg(root);
+        }
+        if self.systemd {
+            command.arg("--systemd-cgroup");
+        }
+        Ok((command, log))
+    }
+
+    fn call(&self, args: &[&str]) -> Result<Vec<u8>> {
+        let (mut command, log) = self.command()?;
+        command.args(args).stdin(Stdio::null()).stderr(Stdio::null());
+        let output = command.output().map_err(|e| self.not_started(&e))?;
+        if output.status.success() { Ok(output.stdout) } else { Err(logged(&log, output.status)) }
+    }
+
+    fn not_started(&self, error: &std::io::Error) -> Error {
+        Error::new(Code::Exec, format!("{}: {error}", self.program.display()))
+    }
+}
+
+/// One line of the JSON log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LogLine {
+    level: String,
+    msg: String,
+    code: String,
+    object: String,
+    errno: Option<i32>,
+    hint: String,
+}
+
+/// The error that a failed command logged, as a value.
+fn logged(log: &OwnedFd, status: ExitStatus) -> Error {
+    let _ = rustix::fs::seek(log, rustix::fs::SeekFrom::Start(0));
+    let bytes = files::read_all(log, 1 << 20).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rev().filter_map(|l| serde_json::from_str::<LogLine>(l).ok()).find(|l| l.level == "error");
+    match line {
+        Some(line) => match Code::parse(&line.code) {
+            Some(code) => {
+                Error::new(code, line.object).hint(line.hint).with_errno(line.errno.map(Errno::from_raw_os_error))
+            }
+            None => Error::new(Code::Internal, line.msg),
+        },
+        None => Error::new(Code::Internal, format!("the runtime ended with {status} and said nothing")),
+    }
+}
+
+/// A container in the making.
+#[derive(Debug)]
+pub struct ContainerBuilder {
+    runtime: Runtime,
+    id: String,
+    bundle: PathBuf,
+    spec: Option<Spec>,
+    streams: [Option<OwnedFd>; 3],
+    console_socket: Option<PathBuf>,
+}
+
+impl ContainerBuilder {
+    /// The configuration by value: written to the bundle as `config.json`.
+    #[must_use]
+    pub fn spec(mut self, spec: Spec) -> Self {
+        self.spec = Some(spec);
+        self
+    }
+
+    /// Lets the first executor that takes the configuration change it; does nothing without [`ContainerBuilder::spec`].
+    pub fn executors(mut self, executors: &[&dyn Executor]) -> Result<Self> {
+        if let Some(spec) = &mut self.spec
+            && let Some(executor) = executors.iter().find(|e| e.takes(spec))
+        {
+            executor.prepare(spec)?;
+        }
+        Ok(self)
+    }
+
+    /// Standard input; the null device without it.
+    #[must_use]
+    pub fn stdin(mut self, fd: OwnedFd) -> Self {
+        self.streams[0] = Some(fd);
+        self
+    }
+
+    /// Standard output; the null device without it.
+    #[must_use]
+    pub fn stdout(mut self, fd: OwnedFd) -> Self {
+        self.streams[1] = Some(fd);
+        self
+    }
+
+    /// Standard error; the null device without it.
+    #[must_use]
+    pub fn stderr(mut self, fd: OwnedFd) -> Self {
+        self.streams[2] = Some(fd);
+        self
+    }
+
+    /// Unix socket that gets the terminal's master, for a process with a terminal.
+    #[must_use]
+    pub fn console_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.console_socket = Some(path.into());
+        self
+    }
+
+    /// Creates the container; its process waits for [`Container::start`].
+    pub fn create(self) -> Result<Container> {
+        if let Some(spec) = &self.spec {
+            write_spec(&self.bundle, spec)?;
+        }
+        let (mut command, log) = self.runtime.command()?;
+        command.arg("create").arg("--bundle").arg(&self.bundle);
+        if let Some(path) = &self.console_socket {
+            command.arg("--console-socket").arg(path);
+        }
+        let [stdin, stdout, stderr] = self.streams.map(|fd| fd.map_or_else(Stdio::null, Stdio::from));
+        command.arg(&self.id).stdin(stdin).stdout(stdout).stderr(stderr);
+        let status = command.status().map_err(|e| self.runtime.not_started(&e))?;
+        if status.success() { Ok(Container { runtime: self.runtime, id: self.id }) } else { Err(logged(&log, status)) }
+    }
+}
+
+fn write_spec(bundle: &Path, spec: &Spec) -> Result<()> {
+    let path = bundle.join("config.json");
+    let bytes = serde_json::to_vec_pretty(spec).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+    std::fs::write(&path, bytes).map_err(|e| Error::new(Code::ConfigRead, format!("{}: {e}", path.display())))
+}
+
+/// What the runtime says about a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerState {
+    /// The id.
+    pub id: String,
+    /// `creating`, `created`, `running`, `paused` or `stopped`.
+    pub status: String,
+    /// Process id, 0 when stopped.
+    pub pid: i32,
+    /// Start time of the process in clock ticks after boot.
+    pub pid_start_time: Option<u64>,
+    /// Bundle directory.
+    pub bundle: PathBuf,
+    /// When it was created (RFC 3339).
+    pub created: String,
+    /// Exit status, once known.
+    pub exit_status: Option<i32>,
+}
+
+/// A container.
+#[derive(Debug, Clone)]
+pub struct Container {
+    runtime: Runtime,
+    id: String,
+}
+
+impl Container {
+    /// The id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its state now.
+    pub fn state(&self) -> Result<ContainerState> {
+        let output = self.runtime.call(&["state", &self.id])?;
+        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+    }
+
+    /// Lets the process run its program.
+    pub fn start(&self) -> Result<Running> {
+        // The handle is taken first: the program may end before anybody could look.
+        let running = self.running()?;
+        self.runtime.call(&["start", &self.id])?;
+        Ok(running)
+    }
+
+    /// A handle of the process.
+    pub fn running(&self) -> Result<Running> {
+        let state = self.state()?;
+        let gone = || Error::new(Code::WrongState, "container not running");
+        let pid = Pid::from_raw(state.pid).ok_or_else(gone)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+        // Still the same process after opening, or the number was taken by another one.
+        let same = crate::container::store::process_stat(state.pid).map(|s| s.0) == state.pid_start_time;
+        if same { Ok(Running { pid: state.pid, pidfd }) } else { Err(gone()) }
+    }
+
+    /// Sends a signal to its first process.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        self.runtime.call(&["kill", &self.id, &signal.to_string()]).map(drop)
+    }
+
+    /// Stops all processes for a while.
+    pub fn pause(&self) -> Result<()> {
+        self.runtime.call(&["pause", &self.id]).map(drop)
+    }
+
+    /// Lets them run on.
+    pub fn resume(&self) -> Result<()> {
+        self.runtime.call(&["resume", &self.id]).map(drop)
+    }
+
+    /// Changes limits.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        let file = rustix::fs::memfd_create("resources", MemfdFlags::CLOEXEC).context(Code::Internal, "resources")?;
+        let bytes = serde_json::to_vec(resources).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        files::write_all(&file, &bytes).context(Code::Internal, "resources")?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        self.runtime.call(&["update", "--resources", &path, &self.id]).map(drop)
+    }
+
+    /// Statistics as `hull events --stats` prints them.
+    pub fn stats(&self) -> Result<serde_json::Value> {
+        let output = self.runtime.call(&["events", "--stats", &self.id])?;
+        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+    }
+
+    /// Begins a further process.
+    pub fn exec(&self, process: Process) -> Exec {
+        Exec { container: self.clone(), process, streams: [None, None, None] }
+    }
+
+    /// Deletes it; with `force`, kills it first, and one that does not exist is fine.
+    pub fn delete(&self, force: bool) -> Result<()> {
+        let args: &[&str] = if force { &["delete", "--force", &self.id] } else { &["delete", &self.id] };
+        self.runtime.call(args).map(drop)
+    }
+}
+
+/// A container's running process.
+#[derive(Debug)]
+pub struct Running {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Running {
+    /// Its id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Becomes readable when the process ends: what async code waits for.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits for the end; gives the exit code, or 128 plus the signal. `None` on kernels before 6.15, which keep the
+    /// status for the parent alone, and until the parent has taken it.
+    pub fn wait(&self) -> Result<Option<i32>> {
+        loop {
+            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(Error::os(Code::Internal, "poll", e)),
+            }
+        }
+        let code = hull_sys::pidfd::info(self.pidfd.as_fd()).ok().and_then(|i| i.exit_code);
+        Ok(code.map(|c| if c & 0x7f == 0 { c >> 8 & 0xff } else { 128 + (c & 0x7f) }))
+    }
+}
+
+/// A further process in the making.
+#[derive(Debug)]
+pub struct Exec {
+    container: Container,
+    process: Process,
+    streams: [Option<OwnedFd>; 3],
+}
+
+impl Exec {
+    /// Standard input; the null device without it.
+    #[must_use]
+    pub fn stdin(mut self, fd: OwnedFd) -> Self {
+        self.streams[0] = Some(fd);
+        self
+    }
+
+    /// Standard output; the null device without it.
+    #[must_use]
+    pub fn stdout(mut self, fd: OwnedFd) -> Self {
+        self.streams[1] = Some(fd);
+        self
+    }
+
+    /// Standard error; the null device without it.
+    #[must_use]
+    pub fn stderr(mut self, fd: OwnedFd) -> Self {
+        self.streams[2] = Some(fd);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(self) -> Result<Executing> {
+        let file = rustix::fs::memfd_create("process", MemfdFlags::CLOEXEC).context(Code::Internal, "process")?;
+        let bytes = serde_json::to_vec(&self.process).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        files::write_all(&file, &bytes).context(Code::Internal, "process")?;
+        let runtime = &self.container.runtime;
+        let (mut command, log) = runtime.command()?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let [stdin, stdout, stderr] = self.streams.map(|fd| fd.map_or_else(Stdio::null, Stdio::from));
+        command.args(["exec", "--process", &path, &self.container.id]).stdin(stdin).stdout(stdout).stderr(stderr);
+        let child = command.spawn().map_err(|e| runtime.not_started(&e))?;
+        Ok(Executing { child, log, _process: file })
+    }
+}
+
+/// A further process that was started.
+#[derive(Debug)]
+pub struct Executing {
+    child: Child,
+    log: OwnedFd,
+    /// The runtime reads it in its own time.
+    _process: OwnedFd,
+}
+
+impl Executing {
+    /// The runtime's process in the foreground: it ends with the container's process, and passes signals on to it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end; gives the exit code, or 128 plus the signal.
+    pub fn wait(mut self) -> Result<i32> {
+        let status = self.child.wait().map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        // The runtime's own failure is told by its log, so that a program's 255 stays a program's.
+        let failed = rustix::fs::fstat(&self.log).is_ok_and(|s| s.st_size > 0);
+        match status.code() {
+            Some(255) if failed => Err(logged(&self.log, status)),
+            Some(code) => Ok(code),
+            None => Err(logged(&self.log, status)),
+        }
+    }
+}
