@@ -140,7 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
         (self.sender, self.receiver)
     }
 
-    /// Sends a request and waits for its reply; [`Reply::Error`] comes as [`ClientError::Refused`]. Not cancel safe.
+    /// Sends a request and waits for its reply; [`Reply::Error`] comes as [`ClientError::Refused`], and ends the
+    /// connection. Not cancel safe.
     pub async fn request(&mut self, request: &Request) -> Result<Reply, ClientError> {
         // A supervisor that refuses at once may hang up before it has read everything: its word counts more than our broken pipe.
         let sent = self.sender.json(request).await;

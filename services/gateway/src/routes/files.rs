@@ -67,7 +67,11 @@ pub(super) async fn upload(
     let path = if upload.path.is_empty() { "." } else { upload.path.as_str() };
     let is_folder = match client.stat(path).await {
         Ok(info) => info.file_type == FileType::Directory,
-        Err(error) if error.code() == Some(ErrorCode::NotFound) => false,
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => {
+            // A refusal ends a connection.
+            client = access.supervisor().await?;
+            false
+        }
         Err(error) => return Err(problem(error)),
     };
     let (path, rename_to) = if is_folder { (path.to_owned(), None) } else { split(path)? };

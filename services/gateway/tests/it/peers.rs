@@ -1,6 +1,7 @@
 //! Everybody around the gateway.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -38,6 +39,8 @@ pub struct Peers {
     pub activity: AtomicUsize,
     pub requests: Mutex<Vec<wire::Request>>,
     pub files: Mutex<HashMap<String, Vec<u8>>>,
+    /// A real supervisor's socket, instead of the script.
+    pub real: Mutex<Option<PathBuf>>,
 }
 
 /// The gateway, listening, and its peers.
@@ -92,6 +95,7 @@ impl World {
             activity: AtomicUsize::new(0),
             requests: Mutex::default(),
             files: Mutex::default(),
+            real: Mutex::default(),
         });
         let api = Router::new().route("/internal/authorize", post(authorize)).with_state(peers.clone());
         let ws_manager = Router::new()
@@ -229,7 +233,14 @@ async fn logs(request: Request) -> String {
 }
 
 async fn supervisor(State(peers): State<Arc<Peers>>, request: Request) -> Result<Response, Problem> {
-    berth_http::upgrade::accept(request, "berth-supervisor", move |stream| async move {
+    berth_http::upgrade::accept(request, "berth-supervisor", move |mut stream| async move {
+        let real = peers.real.lock().unwrap().clone();
+        if let Some(path) = real {
+            let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
+            // Either end may hang up.
+            tokio::io::copy_bidirectional(&mut stream, &mut socket).await.ok();
+            return;
+        }
         let mut supervisor = Supervisor { stream, reader: wire::FrameReader::new(), peers };
         // A client that hangs up ends it.
         supervisor.serve().await;
@@ -391,7 +402,10 @@ impl Supervisor {
             "/file" => wire::FileType::File,
             _ => {
                 let message = format!("there is nothing at {path}");
-                return self.json(&wire::Reply::Error { code: wire::ErrorCode::NotFound, message }).await;
+                self.json(&wire::Reply::Error { code: wire::ErrorCode::NotFound, message }).await;
+                // A refusal ends a connection.
+                self.stream.shutdown().await.ok();
+                return;
             }
         };
         let info = wire::FileInfo {
