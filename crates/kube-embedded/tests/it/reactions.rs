@@ -50,7 +50,9 @@ async fn dependents_follow_their_last_owner() {
     map(&server, "below", &[&both], false).await;
     delete(&server, &format!("{MAPS}/a"), &json!({})).await;
     let path = format!("{MAPS}/both");
-    let left = until(&server, &path, |_, map| map["metadata"]["ownerReferences"].as_array().is_some_and(|o| o.len() == 1)).await;
+    let left =
+        until(&server, &path, |_, map| map["metadata"]["ownerReferences"].as_array().is_some_and(|o| o.len() == 1))
+            .await;
     assert_eq!(left["metadata"]["ownerReferences"][0]["name"], "b");
     delete(&server, &format!("{MAPS}/b"), &json!({})).await;
     gone(&server, &path).await;
@@ -122,7 +124,8 @@ async fn a_crd_changes_and_goes() {
     assert_eq!(status, StatusCode::CREATED, "{made}");
     let gadgets = "/apis/test.dev/v1/gadgets";
     until(&server, gadgets, |status, _| status == StatusCode::OK).await;
-    let gadget = json!({"apiVersion": "test.dev/v1", "kind": "Gadget", "metadata": {"name": "g"}, "spec": {"size": "small"}});
+    let gadget =
+        json!({"apiVersion": "test.dev/v1", "kind": "Gadget", "metadata": {"name": "g"}, "spec": {"size": "small"}});
     let (_, stored) = post(&server, gadgets, &gadget).await;
 
     // A new default shows in old objects without a write, and a second version shows them in its own form.
@@ -140,7 +143,10 @@ async fn a_crd_changes_and_goes() {
     rival["metadata"]["name"] = json!("widgets.test.dev");
     rival["spec"]["names"] = json!({"plural": "widgets", "kind": "Widget", "shortNames": ["gd"]});
     post(&server, CRDS, &rival).await;
-    let refused = until(&server, &format!("{CRDS}/widgets.test.dev"), |_, crd| crd["status"]["conditions"][0]["type"] == "NamesAccepted").await;
+    let refused = until(&server, &format!("{CRDS}/widgets.test.dev"), |_, crd| {
+        crd["status"]["conditions"][0]["type"] == "NamesAccepted"
+    })
+    .await;
     assert_eq!(refused["status"]["conditions"][0]["reason"], "ShortNamesConflict");
     assert_eq!(get(&server, "/apis/test.dev/v1/widgets").await.0, StatusCode::NOT_FOUND);
 
@@ -159,6 +165,7 @@ async fn a_watch_that_fell_behind_is_told() {
     }
     let line = first_line(&server, &format!("{WORKSPACES}?watch=1&resourceVersion={version}")).await;
     assert_eq!((line["type"].as_str(), line["object"]["reason"].as_str()), (Some("ERROR"), Some("Expired")));
-    let (status, expired) = get(&server, &format!("{WORKSPACES}?resourceVersion={version}&resourceVersionMatch=Exact")).await;
+    let (status, expired) =
+        get(&server, &format!("{WORKSPACES}?resourceVersion={version}&resourceVersionMatch=Exact")).await;
     assert_eq!((status, expired["reason"].as_str()), (StatusCode::GONE, Some("Expired")));
 }
