@@ -2,6 +2,8 @@
 //!
 //! Needs root, cgroups and a static busybox; without them each test says what is missing and passes.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: a failure is a panic, a skipped test says why")]
+
 mod bundle;
 mod library;
 mod program;
