@@ -34,10 +34,9 @@ pub(super) async fn download(
     let access = caller.running(&gateway, WorkspaceAction::Exec, download.wait).await?;
     access.mark();
     let copy = CopyOut { path: download.path, follow: download.follow, user: download.user };
-    let mut client = access.supervisor().await?;
     // What is not there is told before the answer has begun.
-    client.stat(&copy.path).await.map_err(problem)?;
-    let tar = client.copy_out(copy).await.map_err(problem)?;
+    access.supervisor().await?.stat(&copy.path).await.map_err(problem)?;
+    let tar = access.supervisor().await?.copy_out(copy).await.map_err(problem)?;
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(tar)).into_response())
 }
 
@@ -63,21 +62,16 @@ pub(super) async fn upload(
 ) -> Result<StatusCode, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, upload.wait).await?;
     access.mark();
-    let mut client = access.supervisor().await?;
     let path = if upload.path.is_empty() { "." } else { upload.path.as_str() };
-    let is_folder = match client.stat(path).await {
+    let is_folder = match access.supervisor().await?.stat(path).await {
         Ok(info) => info.file_type == FileType::Directory,
-        Err(error) if error.code() == Some(ErrorCode::NotFound) => {
-            // A refusal ends a connection.
-            client = access.supervisor().await?;
-            false
-        }
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => false,
         Err(error) => return Err(problem(error)),
     };
     let (path, rename_to) = if is_folder { (path.to_owned(), None) } else { split(path)? };
     let copy = CopyIn { path, rename_to, keep_owner: upload.keep_owner, user: upload.user };
     let content: BodyDataStream = body.into_data_stream();
-    client.copy_in(copy, content.map_err(std::io::Error::other)).await.map_err(problem)?;
+    access.supervisor().await?.copy_in(copy, content.map_err(std::io::Error::other)).await.map_err(problem)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -143,25 +143,43 @@ async fn ports() {
     serve.await.unwrap();
 }
 
+fn archive_of(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("tree.tar")
+}
+
 #[tokio::test]
 async fn files_there_and_back() {
     let Some((world, init)) = world().await else { return };
     let here = tempfile::tempdir().unwrap();
     std::fs::create_dir(here.path().join("tree")).unwrap();
     std::fs::write(here.path().join("tree/file"), "content".repeat(100_000)).unwrap();
-    let tar = Command::new("tar").args(["-c", "-C"]).arg(here.path()).arg("tree").output().unwrap().stdout;
+    let made =
+        Command::new("tar").args(["-c", "-C"]).arg(here.path()).arg("-f").arg(archive_of(&here)).arg("tree").status();
+    assert!(made.unwrap().success());
+    let tar = std::fs::read(archive_of(&here)).unwrap();
 
     let answer = world.http(Method::PUT, "/files?path=copy").body(tar).send().await.unwrap();
     assert_eq!(answer.status(), 204, "{}", answer.text().await.unwrap());
     let arrived = std::fs::read(init.folder.path().join("copy/file")).unwrap();
     assert!(arrived == "content".repeat(100_000).as_bytes());
 
+    let folder = std::fs::read(archive_of(&here)).unwrap();
+    let answer = world.http(Method::PUT, "/files?path=copy").body(folder).send().await.unwrap();
+    assert_eq!(answer.status(), 204, "into the folder that is there now");
+    assert!(init.folder.path().join("copy/tree/file").exists());
+
     let answer = world.http(Method::GET, "/files?path=copy").send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/x-tar");
     let tar = answer.bytes().await.unwrap();
     let archive = here.path().join("back.tar");
     std::fs::write(&archive, &tar).unwrap();
-    let listed = Command::new("tar").arg("-tf").arg(&archive).output().unwrap().stdout;
-    assert_eq!(String::from_utf8(listed).unwrap().lines().collect::<Vec<_>>(), ["copy/", "copy/file"]);
+    let listed = Command::new("tar").arg("-tf").arg(&archive).output().unwrap();
+    assert!(listed.status.success(), "{} bytes: {}", tar.len(), String::from_utf8_lossy(&listed.stderr));
+    let listed = listed.stdout;
+    let listed = String::from_utf8(listed).unwrap();
+    let mut names: Vec<_> = listed.lines().map(|name| name.trim_end_matches('/')).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["copy", "copy/file", "copy/tree", "copy/tree/file"]);
     let missing = world.http(Method::GET, "/files?path=nothing-here").send().await.unwrap();
     assert_eq!(missing.status(), 404);
 }
