@@ -98,19 +98,17 @@ pub(crate) fn fields_of(value: &Value, schema: &Schema, set: &mut Set) {
     }
 }
 
+/// The members of a container, none of one that is absent; `None` for a leaf.
+fn members_of<'a>(value: Option<&'a Value>, schema: &'a Schema) -> Option<Vec<(String, &'a Value)>> {
+    value.map_or_else(|| Some(Vec::new()), |value| elements(value, schema))
+}
+
 /// What differs from `old` to `new`: added or changed fields, and removed ones.
 pub(crate) fn compare(old: Option<&Value>, new: Option<&Value>, schema: &Schema, changed: &mut Set, removed: &mut Set) {
     if old == new {
         return;
     }
-    let list = |value: Option<&Value>| -> Option<Vec<(String, Value)>> {
-        match value {
-            None => Some(Vec::new()),
-            Some(value) => elements(value, schema)
-                .map(|elements| elements.into_iter().map(|(element, value)| (element, value.clone())).collect()),
-        }
-    };
-    let (Some(before), Some(after)) = (list(old), list(new)) else {
+    let (Some(before), Some(after)) = (members_of(old, schema), members_of(new, schema)) else {
         match (old, new) {
             (Some(_), None) => removed.owned = true,
             _ => changed.owned = true,
@@ -125,12 +123,10 @@ pub(crate) fn compare(old: Option<&Value>, new: Option<&Value>, schema: &Schema,
         }
         return;
     }
-    let find = |list: &[(String, Value)], element: &str| {
-        list.iter().find(|(name, _)| name == element).map(|(_, value)| value.clone())
-    };
+    let find = |list: &[(String, &Value)], element: &str| list.iter().position(|(name, _)| name == element);
     for (element, value) in &after {
-        let previous = find(&before, element);
-        step(previous.as_ref(), Some(value), element, schema, old.is_some(), changed, removed);
+        let previous = find(&before, element).map(|at| before[at].1);
+        step(previous, Some(value), element, schema, old.is_some(), changed, removed);
     }
     for (element, value) in &before {
         if find(&after, element).is_none() {
