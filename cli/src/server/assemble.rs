@@ -13,7 +13,7 @@ use berth_clock::{Entropy, SharedClock, SystemClock, SystemEntropy};
 use berth_gateway::{Gateway, Nodes};
 use berth_http::InternalClient;
 use berth_kube_embedded::{ApiServer, Builder, Store, Tokens, User};
-use berth_node::{Credential, CredentialQuery, CredentialSource, NodeAgent};
+use berth_node::{Credential, CredentialQuery, CredentialSource, Deps, NodeAgent};
 use berth_scm::Scm;
 use berth_supervisor_client::protocol::Secret;
 use berth_ws_manager::WsManager;
@@ -66,9 +66,10 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
     authenticator.set(api.authenticator());
     let to_api = InternalClient::in_process("api", api.internal_router());
 
-    let node = NodeAgent::new(config.node.clone(), kube(berth_workspace_crd::NAMESPACE), Arc::new(ScmCredentials(to_scm)), Arc::clone(&clock))
-        .await
-        .context("the node agent")?;
+    let deps = Deps { clock: Arc::clone(&clock), credentials: Arc::new(ScmCredentials(to_scm)) };
+    let (node_config, node_client) = (config.node.clone(), kube(berth_workspace_crd::NAMESPACE));
+    // It adopts what runs and sweeps what does not: milliseconds of work on files and mounts.
+    let node = tokio::task::block_in_place(|| NodeAgent::new(node_config, node_client, deps)).context("the node agent")?;
     let to_node = InternalClient::in_process("node", node.internal_router());
     let gateway = Gateway::new(
         config.gateway.clone(),

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use berth_clock::Entropy;
-use rustls_pki_types::pem::PemObject as _;
 
 use crate::home::Home;
 
@@ -34,23 +33,8 @@ pub(crate) fn load_or_make(home: &Home, entropy: &dyn Entropy) -> anyhow::Result
     let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     Ok(Keys {
         kube_token: read(&token_file)?.trim().to_owned(),
-        kube_tls: server_tls(&certificate, &folder.join("kube.key"))?,
+        kube_tls: berth_http::serve::tls_config(&certificate, &folder.join("kube.key"))?,
     })
-}
-
-/// A TLS configuration from PEM files.
-pub(crate) fn server_tls(certificate: &Path, key: &Path) -> anyhow::Result<Arc<rustls::ServerConfig>> {
-    let chain = rustls_pki_types::CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("{} is not a certificate chain in PEM", certificate.display()))?;
-    let private = rustls_pki_types::PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("{} is not a private key in PEM", key.display()))?;
-    let mut config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .with_context(|| format!("{} and {} do not belong together", certificate.display(), key.display()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 fn make_certificates(folder: &Path) -> anyhow::Result<()> {

@@ -1,11 +1,11 @@
 //! The listeners of a server.
 
 use anyhow::Context as _;
-use berth_http::{Listener, serve::bind_unix};
+use berth_http::{Listener, serve::{bind_unix, tls_config}};
 use tokio::net::TcpListener;
 
 use super::config::Config;
-use super::keys::{self, Keys};
+use super::keys::Keys;
 use crate::home::Home;
 
 /// All of them, bound before anything is served, so that a taken port is known at once.
@@ -25,7 +25,7 @@ pub(crate) async fn bind(home: &Home, config: &Config, keys: &Keys) -> anyhow::R
     let socket = bind_unix(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let public = tcp(&config.server.listen, "server.listen").await?;
     let public = match (&config.server.tls_cert, &config.server.tls_key) {
-        (Some(certificate), Some(key)) => Listener::Tls(public, keys::server_tls(certificate, key)?),
+        (Some(certificate), Some(key)) => Listener::Tls(public, tls_config(certificate, key)?),
         _ => Listener::Tcp(public),
     };
     let kubernetes = tcp(&config.kubernetes.listen, "kubernetes.listen").await?;

@@ -167,6 +167,44 @@ async fn connection<S>(
     }
 }
 
+/// Files that are no certificate and key.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The chain.
+    #[error("{0} is not a certificate chain in PEM")]
+    Chain(String, #[source] rustls_pki_types::pem::Error),
+    /// The key.
+    #[error("{0} is not a private key in PEM")]
+    Key(String, #[source] rustls_pki_types::pem::Error),
+    /// Together.
+    #[error("{0} and {1} do not belong together")]
+    Pair(String, String, #[source] rustls::Error),
+}
+
+/// A server's TLS from a certificate chain and its private key, both PEM. HTTP/2 and HTTP/1.1.
+///
+/// # Errors
+/// When a file cannot be read, or the two do not belong together.
+pub fn tls_config(
+    certificate: &std::path::Path,
+    key: &std::path::Path,
+) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    use rustls_pki_types::pem::PemObject as _;
+    let (certificate_name, key_name) = (certificate.display().to_string(), key.display().to_string());
+    let chain = rustls_pki_types::CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|source| TlsError::Chain(certificate_name.clone(), source))?;
+    let private = rustls_pki_types::PrivateKeyDer::from_pem_file(key)
+        .map_err(|source| TlsError::Key(key_name.clone(), source))?;
+    crate::install_crypto();
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|source| TlsError::Pair(certificate_name, key_name, source))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// Listens on a unix socket that only its owner may use (mode 0600), in place of one left by a process that died.
 ///
 /// # Errors
