@@ -55,7 +55,13 @@ impl Connection {
 }
 
 /// Fills the database, then sends requests at the rate, open loop: a late answer counts from when it should have been asked.
-pub(crate) async fn measure(server: &Server, workspaces: usize, rate: u32, seconds: u32, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(
+    server: &Server,
+    workspaces: usize,
+    rate: u32,
+    seconds: u32,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let created = tokio::task::block_in_place(|| server.json(&["token", "create", "bench"]))?;
     let token: Arc<str> = created["secret"].as_str().context("the token")?.into();
     let ids = Arc::new(fill(server, &token, workspaces).await?);
@@ -124,8 +130,10 @@ async fn fill(server: &Server, token: &Arc<str>, workspaces: usize) -> anyhow::R
                 if number >= workspaces {
                     return anyhow::Ok(ids);
                 }
-                let body = serde_json::json!({ "context_url": repository, "start": false, "name": format!("fill-{number}") });
-                let answer = connection.call(Method::POST, "/api/v1/workspaces", body, &format!("fill-{number}")).await?;
+                let body =
+                    serde_json::json!({ "context_url": repository, "start": false, "name": format!("fill-{number}") });
+                let answer =
+                    connection.call(Method::POST, "/api/v1/workspaces", body, &format!("fill-{number}")).await?;
                 let workspace: serde_json::Value = serde_json::from_slice(&answer)?;
                 ids.push(workspace["id"].as_str().context("the id")?.to_owned());
             }

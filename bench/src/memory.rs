@@ -35,8 +35,9 @@ fn berth_inits() -> Vec<String> {
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|path| {
-            std::fs::read(path.join("cmdline"))
-                .is_ok_and(|line| line.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(b"berth-init")))
+            std::fs::read(path.join("cmdline")).is_ok_and(|line| {
+                line.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(b"berth-init"))
+            })
         })
         .map(|path| path.display().to_string())
         .collect()

@@ -36,7 +36,11 @@ impl OnTerminal {
                 None => on_terminal.env_remove(key),
             };
         }
-        on_terminal.env("TERM", "xterm").stdin(Stdio::from(slave()?)).stdout(Stdio::from(slave()?)).stderr(Stdio::from(slave()?));
+        on_terminal
+            .env("TERM", "xterm")
+            .stdin(Stdio::from(slave()?))
+            .stdout(Stdio::from(slave()?))
+            .stderr(Stdio::from(slave()?));
         let started = Instant::now();
         let child = on_terminal.spawn()?;
         Ok(Self { child, terminal: File::from(terminal), started, seen: String::new() })

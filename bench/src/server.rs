@@ -42,7 +42,8 @@ impl Server {
             this.check(&["image", "build-base"])?;
             // A server of an earlier run may know another repository's port.
             this.check(&["server", "stop"])?;
-            let status = this.berth(&["server", "--detach"]).env("BERTH_ALLOW_PRIVATE_HOSTS", address.to_string()).status()?;
+            let status =
+                this.berth(&["server", "--detach"]).env("BERTH_ALLOW_PRIVATE_HOSTS", address.to_string()).status()?;
             if !status.success() {
                 bail!("the server did not start");
             }

@@ -24,7 +24,9 @@ pub(crate) fn measure(server: &Server, count: usize, report: &mut Report) -> any
         terminal.finish()?;
         let workspace = server.json(&["show", &name])?;
         for step in workspace["receipt"]["steps"].as_array().into_iter().flatten() {
-            let (Some(step_name), Some(micros)) = (step["name"].as_str(), step["duration_us"].as_u64()) else { continue };
+            let (Some(step_name), Some(micros)) = (step["name"].as_str(), step["duration_us"].as_u64()) else {
+                continue;
+            };
             if !order.iter().any(|known| known == step_name) {
                 order.push(step_name.to_owned());
             }
@@ -63,6 +65,9 @@ pub(crate) fn restart(server: &Server, count: usize, report: &mut Report) -> any
     server.check(&["delete", name])?;
     report.add(&format!("stop, then start, p50 of {count}"), percentile(&mut both, 0.50), 300.0, "ms");
     report.tell("stop, then start, p95", format!("{:.1} ms", percentile(&mut both, 0.95)));
-    report.tell("stop alone / start alone, p50", format!("{:.1} / {:.1} ms", percentile(&mut stops, 0.5), percentile(&mut starts, 0.5)));
+    report.tell(
+        "stop alone / start alone, p50",
+        format!("{:.1} / {:.1} ms", percentile(&mut stops, 0.5), percentile(&mut starts, 0.5)),
+    );
     Ok(())
 }

@@ -42,7 +42,14 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "BERTH_HOME", value_name = "DIR", help_heading = "Global options")]
     pub home: Option<PathBuf>,
     /// Personal access token for a remote server; prefer `berth login` or the variable
-    #[arg(long, global = true, env = "BERTH_TOKEN", hide_env_values = true, value_name = "TOKEN", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "BERTH_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        help_heading = "Global options"
+    )]
     pub token: Option<String>,
 }
 
@@ -132,7 +139,10 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = "Example: berth automations validate .berth/automations.yaml")]
     Automations(Automations),
     /// Understand a context URL without a server
-    #[command(subcommand, after_help = "Example: berth context parse https://github.com/rust-lang/cargo/pull/1 --output json")]
+    #[command(
+        subcommand,
+        after_help = "Example: berth context parse https://github.com/rust-lang/cargo/pull/1 --output json"
+    )]
     Context(Context),
     /// Run the server: every service, the database and the node in one process
     #[command(after_help = "Example: berth server --detach --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem")]
@@ -166,7 +176,9 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = "Example: berth token create laptop --expires-in-days 30")]
     Token(Token),
     /// Print a kubeconfig for this machine's embedded Kubernetes API
-    #[command(after_help = "Example: berth kubeconfig > ~/.kube/berth && KUBECONFIG=~/.kube/berth kubectl -n berth get workspaces")]
+    #[command(
+        after_help = "Example: berth kubeconfig > ~/.kube/berth && KUBECONFIG=~/.kube/berth kubectl -n berth get workspaces"
+    )]
     Kubeconfig,
     /// Images on this machine's node
     #[command(subcommand, after_help = "Example: berth image build-base")]

@@ -155,7 +155,9 @@ impl Client {
                 }
                 match body.frame().await? {
                     Ok(frame) => buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref())),
-                    Err(error) => return Some((Err(error).context("the server's event stream broke off"), (body, Vec::new()))),
+                    Err(error) => {
+                        return Some((Err(error).context("the server's event stream broke off"), (body, Vec::new())));
+                    }
                 }
             }
         })))
@@ -194,7 +196,9 @@ impl Client {
             Target::Socket(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| {
                     let hint = match error.kind() {
-                        std::io::ErrorKind::PermissionDenied => "only its owner may use it: run as that user, or `berth login URL`",
+                        std::io::ErrorKind::PermissionDenied => {
+                            "only its owner may use it: run as that user, or `berth login URL`"
+                        }
                         _ => "start one with `berth server --detach`, or name a remote one with `berth login URL`",
                     };
                     Exit::new(exit::UNREACHABLE, format!("no server answers at {}: {hint}", path.display()))
@@ -222,7 +226,8 @@ impl Client {
                 }
                 let config = tls(ca.as_deref())?;
                 let name = rustls_pki_types::ServerName::try_from(host)?;
-                let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(unreachable)?;
+                let stream =
+                    tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(unreachable)?;
                 Ok(Box::new(stream))
             }
         }
@@ -235,8 +240,9 @@ fn tls(ca: Option<&std::path::Path>) -> anyhow::Result<Arc<rustls::ClientConfig>
     let mut roots = rustls::RootCertStore::empty();
     let system = std::path::PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
     let file = ca.map_or(system, std::path::Path::to_owned);
-    let certificates = rustls_pki_types::CertificateDer::pem_file_iter(&file)
-        .with_context(|| format!("cannot read the CA certificates in {}: give a PEM file with --ca-cert", file.display()))?;
+    let certificates = rustls_pki_types::CertificateDer::pem_file_iter(&file).with_context(|| {
+        format!("cannot read the CA certificates in {}: give a PEM file with --ca-cert", file.display())
+    })?;
     for certificate in certificates {
         // A certificate of the system's store that rustls does not take is one that no server should use.
         let _ = roots.add(certificate?);

@@ -17,10 +17,11 @@ impl Home {
         if rustix::process::getuid().is_root() {
             return Ok(Self(PathBuf::from("/var/lib/berth")));
         }
-        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(|| {
-            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"))
-        });
-        data.map(|data| Self(data.join("berth"))).context("neither BERTH_HOME nor HOME is set: say where with --home DIR")
+        let data = std::env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+        data.map(|data| Self(data.join("berth")))
+            .context("neither BERTH_HOME nor HOME is set: say where with --home DIR")
     }
 
     /// The folder itself.
@@ -62,11 +63,9 @@ impl Home {
     pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         for (folder, mode) in [(self.0.clone(), 0o755), (self.run(), 0o755), (self.keys(), 0o700)] {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(&folder)
-                .with_context(|| format!("cannot create {}: run as root, or choose a folder with --home", folder.display()))?;
+            std::fs::DirBuilder::new().recursive(true).mode(mode).create(&folder).with_context(|| {
+                format!("cannot create {}: run as root, or choose a folder with --home", folder.display())
+            })?;
         }
         Ok(())
     }

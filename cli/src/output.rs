@@ -77,7 +77,11 @@ pub(crate) fn bytes(count: i64) -> String {
     for (unit, size) in UNITS {
         if count >= size {
             let tenths = count.saturating_mul(10) / size;
-            return if tenths % 10 == 0 { format!("{} {unit}", tenths / 10) } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) };
+            return if tenths % 10 == 0 {
+                format!("{} {unit}", tenths / 10)
+            } else {
+                format!("{}.{} {unit}", tenths / 10, tenths % 10)
+            };
         }
     }
     format!("{count} B")
@@ -89,9 +93,14 @@ mod tests {
 
     #[test]
     fn numbers_are_for_people() {
-        assert_eq!((duration(950), duration(1_250), duration(340_000), duration(2_500_000)),
-            ("950 µs".into(), "1.2 ms".into(), "340 ms".into(), "2.50 s".into()));
-        assert_eq!((bytes(2 << 30), bytes(1_610_612_736), bytes(10)), ("2 GiB".into(), "1.5 GiB".into(), "10 B".into()));
+        assert_eq!(
+            (duration(950), duration(1_250), duration(340_000), duration(2_500_000)),
+            ("950 µs".into(), "1.2 ms".into(), "340 ms".into(), "2.50 s".into())
+        );
+        assert_eq!(
+            (bytes(2 << 30), bytes(1_610_612_736), bytes(10)),
+            ("2 GiB".into(), "1.5 GiB".into(), "10 B".into())
+        );
         assert_eq!(table(&["A", "BB"], &[vec!["xyz".into(), "1".into()]]), "A    BB\nxyz  1\n");
     }
 }

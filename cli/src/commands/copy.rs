@@ -40,7 +40,9 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str) -> anyhow::Resu
         (End::Here(from), End::Workspace { workspace, path }) => upload(context, &from, &workspace, &path).await,
         (End::Workspace { workspace, path }, End::Here(to)) => download(context, &workspace, &path, &to).await,
         (End::Here(_), End::Here(_)) => bail!("neither path is in a workspace: write WORKSPACE:PATH"),
-        (End::Workspace { .. }, End::Workspace { .. }) => bail!("both paths are in workspaces: copy to this machine first"),
+        (End::Workspace { .. }, End::Workspace { .. }) => {
+            bail!("both paths are in workspaces: copy to this machine first")
+        }
     }
 }
 

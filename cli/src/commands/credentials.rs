@@ -31,9 +31,10 @@ fn file() -> Option<PathBuf> {
 pub(crate) fn load() -> anyhow::Result<Option<Stored>> {
     let Some(file) = file() else { return Ok(None) };
     match std::fs::read(&file) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
-            format!("{} cannot be read: sign in again with `berth login URL`", file.display())
-        })?)),
+        Ok(bytes) => Ok(Some(
+            serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} cannot be read: sign in again with `berth login URL`", file.display()))?,
+        )),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
     }

@@ -33,12 +33,20 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     match (failed, global.output) {
         (0, _) => Ok(()),
         (_, Output::Json) => Err(Exit::silent(exit::FAILURE).into()),
-        (count, Output::Text) => Err(Exit::new(exit::FAILURE, format!("{count} of {} checks failed", checks.len())).into()),
+        (count, Output::Text) => {
+            Err(Exit::new(exit::FAILURE, format!("{count} of {} checks failed", checks.len())).into())
+        }
     }
 }
 
 fn checks(home: &Home) -> Vec<Check> {
-    let mut checks = vec![user(), kernel(), cgroups(), filesystem("overlay", "overlayfs"), filesystem("ext4", "disks of workspaces")];
+    let mut checks = vec![
+        user(),
+        kernel(),
+        cgroups(),
+        filesystem("overlay", "overlayfs"),
+        filesystem("ext4", "disks of workspaces"),
+    ];
     for (name, program, package) in [
         ("nft", "nft", "nftables"),
         ("ip", "ip", "iproute2"),
@@ -66,7 +74,11 @@ fn user() -> Check {
     Check {
         name: "user",
         ok: uid.is_root(),
-        detail: if uid.is_root() { "root".to_owned() } else { "workspaces need root for their namespaces and disks: run as root".to_owned() },
+        detail: if uid.is_root() {
+            "root".to_owned()
+        } else {
+            "workspaces need root for their namespaces and disks: run as root".to_owned()
+        },
     }
 }
 
@@ -77,7 +89,11 @@ fn kernel() -> Check {
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     // Overlay over id-mapped layers in a user namespace came with 5.19; unprivileged overlay with userxattr with 5.11.
     let ok = version >= (5, 19);
-    Check { name: "kernel", ok, detail: if ok { release } else { format!("{release} is too old: 5.19 or newer is needed") } }
+    Check {
+        name: "kernel",
+        ok,
+        detail: if ok { release } else { format!("{release} is too old: 5.19 or newer is needed") },
+    }
 }
 
 fn cgroups() -> Check {
@@ -117,18 +133,24 @@ fn postgres() -> Check {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let found = runtime.map(|runtime| runtime.block_on(berth_embedded_pg::Installation::find(None, "postgres")));
     match found {
-        Ok(Ok(installation)) => Check { name: "postgres", ok: true, detail: format!("version {}", installation.version()) },
+        Ok(Ok(installation)) => {
+            Check { name: "postgres", ok: true, detail: format!("version {}", installation.version()) }
+        }
         Ok(Err(error)) => Check { name: "postgres", ok: false, detail: error.to_string() },
         Err(error) => Check { name: "postgres", ok: false, detail: error.to_string() },
     }
 }
 
 fn sibling(program: &'static str) -> Check {
-    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(program))).filter(|path| path.is_file());
+    let beside =
+        std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(program))).filter(|path| path.is_file());
     Check {
         name: program,
         ok: beside.is_some(),
-        detail: beside.map_or_else(|| format!("not beside berth: build it with `make build`, and install {program} in berth's folder"), |path| path.display().to_string()),
+        detail: beside.map_or_else(
+            || format!("not beside berth: build it with `make build`, and install {program} in berth's folder"),
+            |path| path.display().to_string(),
+        ),
     }
 }
 
@@ -140,7 +162,11 @@ fn space(home: &Path) -> Check {
             Check {
                 name: "disk space",
                 ok: free >= 5,
-                detail: format!("{free} GiB free at {}{}", existing.display(), if free >= 5 { "" } else { ": workspaces need 5 GiB or more" }),
+                detail: format!(
+                    "{free} GiB free at {}{}",
+                    existing.display(),
+                    if free >= 5 { "" } else { ": workspaces need 5 GiB or more" }
+                ),
             }
         }
         Err(error) => Check { name: "disk space", ok: false, detail: error.to_string() },
@@ -148,6 +174,10 @@ fn space(home: &Path) -> Check {
 }
 
 fn which(program: &str) -> Option<String> {
-    let output = Command::new("sh").args(["-c", "command -v -- \"$1\"", "sh", program]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().ok()?;
+    let output = Command::new("sh")
+        .args(["-c", "command -v -- \"$1\"", "sh", program])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -16,9 +16,16 @@ use crate::home::Home;
 use crate::output;
 
 /// Serves, or starts or stops the one in the background.
-pub(crate) fn run(global: &Global, listen: &str, repositories: &[String], detach: bool, stop: bool) -> anyhow::Result<()> {
+pub(crate) fn run(
+    global: &Global,
+    listen: &str,
+    repositories: &[String],
+    detach: bool,
+    stop: bool,
+) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
-    let address: SocketAddr = listen.parse().with_context(|| format!("{listen:?} is not an address: write 127.0.0.1:7171"))?;
+    let address: SocketAddr =
+        listen.parse().with_context(|| format!("{listen:?} is not an address: write 127.0.0.1:7171"))?;
     if !address.ip().is_loopback() {
         bail!("{address} is not a loopback address: this server knows no users");
     }
@@ -39,7 +46,8 @@ pub(crate) fn run(global: &Global, listen: &str, repositories: &[String], detach
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let listener =
+            tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         std::fs::write(&pid_file, std::process::id().to_string())?;
         output::write(b"ready\n")?;
         let shutdown = CancellationToken::new();
@@ -71,7 +79,9 @@ fn background(home: &Home, listen: &str, pid_file: &Path) -> anyhow::Result<()> 
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("its output")?).read_line(&mut line)?;
     if line.trim() != "ready" {
-        bail!("the git server did not start: is {listen} taken by another program? choose another with GIT_LISTEN=127.0.0.1:PORT");
+        bail!(
+            "the git server did not start: is {listen} taken by another program? choose another with GIT_LISTEN=127.0.0.1:PORT"
+        );
     }
     Ok(())
 }
@@ -87,7 +97,8 @@ fn running(pid_file: &Path) -> Option<Pid> {
 fn mirror(root: &Path, repository: &str) -> anyhow::Result<()> {
     let (name, folder) =
         repository.split_once('=').with_context(|| format!("{repository:?} is not owner/name=FOLDER"))?;
-    let valid = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let valid =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     if name.split('/').count() != 2 || !name.split('/').all(valid) {
         bail!("{name:?} is not owner/name");
     }
@@ -98,9 +109,22 @@ fn mirror(root: &Path, repository: &str) -> anyhow::Result<()> {
     }
     let head = git(&source, &["rev-parse", "--verify", "HEAD"]).with_context(|| format!("{folder} has no commits"))?;
     let branch = git(&source, &["symbolic-ref", "--quiet", "--short", "HEAD"]).unwrap_or_else(|_| "main".to_owned());
-    git(&bare, &["fetch", "--quiet", "--force", &source.display().to_string(), "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"])?;
+    git(
+        &bare,
+        &[
+            "fetch",
+            "--quiet",
+            "--force",
+            &source.display().to_string(),
+            "refs/heads/*:refs/heads/*",
+            "refs/tags/*:refs/tags/*",
+        ],
+    )?;
     // A detached checkout (as CI makes) has its commit on no branch.
-    git(&bare, &["fetch", "--quiet", "--force", &source.display().to_string(), &format!("{head}:refs/heads/{branch}")])?;
+    git(
+        &bare,
+        &["fetch", "--quiet", "--force", &source.display().to_string(), &format!("{head}:refs/heads/{branch}")],
+    )?;
     git(&bare, &["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")])?;
     Ok(())
 }

@@ -21,21 +21,26 @@ pub(crate) fn run(global: &Global, command: Image) -> anyhow::Result<()> {
     match command {
         Image::BuildBase => {
             let digest = base::ensure(&layout, &node.images(), &|step| output::note(step))?;
-            output::result(global.output, &serde_json::json!({ "reference": base::BASE, "digest": digest.to_string() }), |_| {
-                format!("{} {digest}", base::BASE)
-            })
+            output::result(
+                global.output,
+                &serde_json::json!({ "reference": base::BASE, "digest": digest.to_string() }),
+                |_| format!("{} {digest}", base::BASE),
+            )
         }
         Image::Import { path, reference } => {
             let reference = reference.parse()?;
             let digest = import::import(&layout, &path, &reference)?;
-            output::result(global.output, &serde_json::json!({ "reference": reference.to_string(), "digest": digest.to_string() }), |_| {
-                format!("{reference} {digest}")
-            })
+            output::result(
+                global.output,
+                &serde_json::json!({ "reference": reference.to_string(), "digest": digest.to_string() }),
+                |_| format!("{reference} {digest}"),
+            )
         }
         Image::List => {
             let images = layout.list()?;
             output::result(global.output, &images, |images| {
-                let rows: Vec<Vec<String>> = images.iter().map(|(name, digest)| vec![name.clone(), digest.clone()]).collect();
+                let rows: Vec<Vec<String>> =
+                    images.iter().map(|(name, digest)| vec![name.clone(), digest.clone()]).collect();
                 output::table(&["IMAGE", "DIGEST"], &rows)
             })
         }
@@ -52,6 +57,9 @@ fn with_server(node: &NodeHome, command: &Image) -> anyhow::Result<()> {
     let built = std::fs::read_to_string(node.images().join("index.json")).is_ok_and(|index| index.contains(base::BASE));
     match command {
         Image::BuildBase if built => output::write(format!("{} is built\n", base::BASE).as_bytes()),
-        _ => Err(Exit::new(exit::CONFLICT, "the server uses the image store: stop it first with `berth server stop`").into()),
+        _ => {
+            Err(Exit::new(exit::CONFLICT, "the server uses the image store: stop it first with `berth server stop`")
+                .into())
+        }
     }
 }

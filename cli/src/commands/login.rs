@@ -29,7 +29,9 @@ pub(crate) async fn login(context: &Context, global: &Global, url: &str) -> anyh
     let user: User = client.get("/api/v1/users/me").await?;
     let ca_cert = global.ca_cert.as_ref().map(std::path::absolute).transpose()?;
     let file = credentials::store(&credentials::Stored { url: url.to_owned(), token, ca_cert })?;
-    output::result(context.output, &user, |user| format!("signed in to {url} as {} (kept in {})", user.email, file.display()))
+    output::result(context.output, &user, |user| {
+        format!("signed in to {url} as {} (kept in {})", user.email, file.display())
+    })
 }
 
 /// Forgets the stored sign-in.

@@ -11,7 +11,8 @@ use crate::output;
 
 /// Lists the ports that programs inside listen on.
 pub(crate) async fn list(context: &Context, workspace: &str) -> anyhow::Result<()> {
-    let value: serde_json::Value = context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
+    let value: serde_json::Value =
+        context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
     let items = value.get("items").cloned().unwrap_or(value);
     output::result(context.output, &items, |items| {
         let cell = |value: &serde_json::Value| match value {
@@ -34,9 +35,9 @@ pub(crate) async fn forward(context: &Context, workspace: &str, ports: &[String]
     let mut listeners = Vec::new();
     for port in ports {
         let (local, remote) = parse(port)?;
-        let listener = TcpListener::bind(("127.0.0.1", local)).await.with_context(|| {
-            format!("cannot listen on 127.0.0.1:{local}: choose another with LOCAL:{remote}")
-        })?;
+        let listener = TcpListener::bind(("127.0.0.1", local))
+            .await
+            .with_context(|| format!("cannot listen on 127.0.0.1:{local}: choose another with LOCAL:{remote}"))?;
         output::note(format!("127.0.0.1:{} -> {workspace}:{remote}", listener.local_addr()?.port()));
         listeners.push((listener, remote));
     }

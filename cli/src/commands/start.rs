@@ -40,7 +40,11 @@ pub(crate) async fn until_running(context: &Context, workspace: &Workspace) -> a
                     Phase::Stopping | Phase::Stopped if workspace.instance_id == started => {
                         live.finish();
                         let reason = if workspace.reason.is_empty() { "it was stopped" } else { &workspace.reason };
-                        return Err(Exit::new(exit::WORKSPACE_FAILED, format!("{} did not start: {reason}", workspace.name)).into());
+                        return Err(Exit::new(
+                            exit::WORKSPACE_FAILED,
+                            format!("{} did not start: {reason}", workspace.name),
+                        )
+                        .into());
                     }
                     _ => {}
                 }

@@ -22,9 +22,16 @@ pub(crate) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
 async fn collect(context: &Context, folder: &Path) -> anyhow::Result<()> {
     let write = |name: &str, text: &[u8]| std::fs::write(folder.join(name), text).context("the bundle");
     write("version.txt", format!("berth {}\n", env!("CARGO_PKG_VERSION")).as_bytes())?;
-    let doctor = Command::new(std::env::current_exe()?).args(["doctor", "--output", "json", "--home"]).arg(context.home.path()).output()?;
+    let doctor = Command::new(std::env::current_exe()?)
+        .args(["doctor", "--output", "json", "--home"])
+        .arg(context.home.path())
+        .output()?;
     write("doctor.json", &doctor.stdout)?;
-    for (name, path) in [("server.json", "/api/v1/server"), ("workspaces.json", "/api/v1/workspaces?limit=200&owner=all"), ("classes.json", "/api/v1/classes")] {
+    for (name, path) in [
+        ("server.json", "/api/v1/server"),
+        ("workspaces.json", "/api/v1/workspaces?limit=200&owner=all"),
+        ("classes.json", "/api/v1/classes"),
+    ] {
         let text = match context.client.get::<serde_json::Value>(path).await {
             Ok(value) => serde_json::to_vec_pretty(&value)?,
             Err(error) => format!("{error:#}\n").into_bytes(),
@@ -57,7 +64,9 @@ async fn collect(context: &Context, folder: &Path) -> anyhow::Result<()> {
 fn redact(text: &str) -> String {
     text.lines()
         .map(|line| match line.split_once('=') {
-            Some((key, _)) if ["password", "token", "secret", "key"].iter().any(|word| key.to_lowercase().contains(word)) => {
+            Some((key, _))
+                if ["password", "token", "secret", "key"].iter().any(|word| key.to_lowercase().contains(word)) =>
+            {
                 format!("{key}= \"[hidden]\"")
             }
             Some((key, value)) if value.contains("://") && value.contains('@') => format!("{key}= \"[hidden URL]\""),
@@ -68,7 +77,8 @@ fn redact(text: &str) -> String {
 }
 
 fn pack(folder: &Path, file: &Path) -> anyhow::Result<()> {
-    let status = Command::new("tar").arg("--create").arg("--file").arg(file).arg("--directory").arg(folder).arg(".").status()?;
+    let status =
+        Command::new("tar").arg("--create").arg("--file").arg(file).arg("--directory").arg(folder).arg(".").status()?;
     anyhow::ensure!(status.success(), "tar could not write {}", file.display());
     Ok(())
 }

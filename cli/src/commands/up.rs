@@ -29,10 +29,14 @@ pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::R
     };
     if up.no_wait {
         return output::result(context.output, &workspace, |workspace| {
-            format!("{} ({}) is being started: follow it with `berth show {}`", workspace.name, workspace.id, workspace.name)
+            format!(
+                "{} ({}) is being started: follow it with `berth show {}`",
+                workspace.name, workspace.id, workspace.name
+            )
         });
     }
-    let workspace = if workspace.phase == Phase::Running { workspace } else { start::until_running(context, &workspace).await? };
+    let workspace =
+        if workspace.phase == Phase::Running { workspace } else { start::until_running(context, &workspace).await? };
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if context.output == Output::Text && interactive && !up.no_shell {
         if let Some(total) = workspace.receipt.total_us {

@@ -49,11 +49,13 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let cluster = cluster(keys, &pool, &clock).await?;
     let kube = |name: &'static str| kube::Client::new(cluster.router(), name);
-    let ws_manager = WsManager::new(config.ws_manager.clone(), kube(berth_workspace_crd::NAMESPACE), Arc::clone(&clock))?;
+    let ws_manager =
+        WsManager::new(config.ws_manager.clone(), kube(berth_workspace_crd::NAMESPACE), Arc::clone(&clock))?;
     let to_ws_manager = InternalClient::in_process("ws-manager", ws_manager.internal_router());
 
     let authenticator = LateAuthenticator::default();
-    let scm = Scm::new(&config.scm, pool.clone(), Arc::clone(&clock), Arc::clone(&entropy), Arc::new(authenticator.clone()))?;
+    let scm =
+        Scm::new(&config.scm, pool.clone(), Arc::clone(&clock), Arc::clone(&entropy), Arc::new(authenticator.clone()))?;
     let to_scm = InternalClient::in_process("scm", scm.internal_router());
     let api = Api::new(
         config.api.clone(),
@@ -69,7 +71,8 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
     let deps = Deps { clock: Arc::clone(&clock), credentials: Arc::new(ScmCredentials(to_scm)) };
     let (node_config, node_client) = (config.node.clone(), kube(berth_workspace_crd::NAMESPACE));
     // It adopts what runs and sweeps what does not: milliseconds of work on files and mounts.
-    let node = tokio::task::block_in_place(|| NodeAgent::new(node_config, node_client, deps)).context("the node agent")?;
+    let node =
+        tokio::task::block_in_place(|| NodeAgent::new(node_config, node_client, deps)).context("the node agent")?;
     let to_node = InternalClient::in_process("node", node.internal_router());
     let gateway = Gateway::new(
         config.gateway.clone(),
@@ -99,11 +102,8 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
         },
     )?;
 
-    let others = Router::new()
-        .merge(scm.router())
-        .merge(gateway.router())
-        .merge(billing.router())
-        .merge(automations.router());
+    let others =
+        Router::new().merge(scm.router()).merge(gateway.router()).merge(billing.router()).merge(automations.router());
     let documents = vec![Scm::openapi(), Billing::openapi(), Automations::openapi()];
     let public = api.router_with(documents).merge(api.protect(others));
     let public = ServerMetrics::new(to_ws_manager).watch(public, api.authenticator());

@@ -129,12 +129,19 @@ pub(crate) fn stop(global: &Global) -> anyhow::Result<()> {
     };
     match pidfd_send_signal(&pidfd, Signal::TERM) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-        Err(error) => return Err(error).with_context(|| format!("the server (pid {pid}) cannot be told to stop: are you its user?")),
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("the server (pid {pid}) cannot be told to stop: are you its user?"));
+        }
     }
     let patience = rustix::event::Timespec::try_from(Duration::from_secs(60))?;
     let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience))?;
     if ended == 0 {
-        return Err(Exit::new(exit::FAILURE, format!("the server (pid {pid}) still runs after 60 s: see {}", home.log().display())).into());
+        return Err(Exit::new(
+            exit::FAILURE,
+            format!("the server (pid {pid}) still runs after 60 s: see {}", home.log().display()),
+        )
+        .into());
     }
     output::note("the server stopped; workspaces go on running");
     Ok(())

@@ -147,7 +147,11 @@ fn lock(home: &Home) -> anyhow::Result<std::fs::File> {
         let holder = std::fs::read_to_string(&path).unwrap_or_default();
         return Err(Exit::new(
             exit::CONFLICT,
-            format!("another server runs on {} (pid {}): stop it with `berth server stop`", home.path().display(), holder.trim()),
+            format!(
+                "another server runs on {} (pid {}): stop it with `berth server stop`",
+                home.path().display(),
+                holder.trim()
+            ),
         )
         .into());
     }
@@ -216,7 +220,9 @@ pub(crate) fn setup_link(global: &Global) -> anyhow::Result<()> {
         );
         match api.setup_link().await? {
             Some(link) => output::write(format!("{link}\n").as_bytes()),
-            None => Err(Exit::new(exit::CONFLICT, "the first administrator was made already: sign in, or ask them").into()),
+            None => {
+                Err(Exit::new(exit::CONFLICT, "the first administrator was made already: sign in, or ask them").into())
+            }
         }
     })
 }

@@ -1,7 +1,10 @@
 //! The listeners of a server.
 
 use anyhow::Context as _;
-use berth_http::{Listener, serve::{bind_unix, tls_config}};
+use berth_http::{
+    Listener,
+    serve::{bind_unix, tls_config},
+};
 use tokio::net::TcpListener;
 
 use super::config::Config;
@@ -29,7 +32,11 @@ pub(crate) async fn bind(home: &Home, config: &Config, keys: &Keys) -> anyhow::R
         _ => Listener::Tcp(public),
     };
     let kubernetes = tcp(&config.kubernetes.listen, "kubernetes.listen").await?;
-    Ok(Listeners { socket: Listener::Unix(socket), public, kubernetes: Listener::Tls(kubernetes, std::sync::Arc::clone(&keys.kube_tls)) })
+    Ok(Listeners {
+        socket: Listener::Unix(socket),
+        public,
+        kubernetes: Listener::Tls(kubernetes, std::sync::Arc::clone(&keys.kube_tls)),
+    })
 }
 
 async fn tcp(address: &str, key: &str) -> anyhow::Result<TcpListener> {

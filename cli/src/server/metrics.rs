@@ -68,7 +68,11 @@ impl ServerMetrics {
             registry.register("http_requests", "Requests of users, by route and status", this.requests.clone());
             registry.register("http_request_seconds", "Time to the answer's head", this.seconds.clone());
             registry.register("instances", "Instances in the cluster, by phase", this.instances.clone());
-            registry.register("process_resident_memory_bytes", "Resident memory of the server", this.resident_bytes.clone());
+            registry.register(
+                "process_resident_memory_bytes",
+                "Resident memory of the server",
+                this.resident_bytes.clone(),
+            );
             registry.register("process_open_fds", "Open file descriptors of the server", this.open_files.clone());
         });
         this
@@ -76,10 +80,8 @@ impl ServerMetrics {
 
     /// Counts the requests of `router`, and adds `/metrics`.
     pub(crate) fn watch(self, router: Router, authenticator: Arc<dyn Authenticator>) -> Router {
-        let scrape = Router::new()
-            .route("/metrics", get(Self::scrape))
-            .layer(Extension(authenticator))
-            .with_state(self.clone());
+        let scrape =
+            Router::new().route("/metrics", get(Self::scrape)).layer(Extension(authenticator)).with_state(self.clone());
         router.layer(axum::middleware::from_fn_with_state(self, Self::count)).merge(scrape)
     }
 

@@ -95,11 +95,14 @@ impl Installation {
             std::fs::create_dir_all(parent).map_err(io("create", parent))?;
         }
         self.prepare_folder(&fresh)?;
-        run(self
-            .command("initdb")
-            .arg("--pgdata")
-            .arg(&fresh)
-            .args(["--username", role, "--auth=reject", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8"]))
+        run(self.command("initdb").arg("--pgdata").arg(&fresh).args([
+            "--username",
+            role,
+            "--auth=reject",
+            "--data-checksums",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+        ]))
         .await?;
         std::fs::rename(&fresh, data).map_err(io("rename", &fresh))
     }
@@ -212,7 +215,16 @@ async fn ensure_user(user: &str) -> Result<Owner, PostgresError> {
         return Ok(owner);
     }
     let made = Command::new("useradd")
-        .args(["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "--user-group", user])
+        .args([
+            "--system",
+            "--no-create-home",
+            "--home-dir",
+            "/nonexistent",
+            "--shell",
+            "/usr/sbin/nologin",
+            "--user-group",
+            user,
+        ])
         .output()
         .await;
     if made.is_ok_and(|output| output.status.success())

@@ -39,16 +39,15 @@ impl Server {
     pub(crate) async fn spawn(installation: &Installation, data: &Path) -> Result<Self, PostgresError> {
         let log_path = data.join("server.log");
         rotate(&log_path);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).map_err(io("open", &log_path))?;
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(&log_path).map_err(io("open", &log_path))?;
         let error_log = log.try_clone().map_err(io("open", &log_path))?;
         let mut command = installation.command("postgres");
         command.arg("-D").arg(data).stdout(log).stderr(error_log).process_group(0).kill_on_drop(false);
         let mut child = command.spawn().map_err(io("start postgres on", data))?;
         let pid = child.id().unwrap_or_default();
-        let server = Self::open(pid).ok_or_else(|| PostgresError::Program {
-            program: "postgres".to_owned(),
-            output: crate::tail(&log_path),
-        })?;
+        let server = Self::open(pid)
+            .ok_or_else(|| PostgresError::Program { program: "postgres".to_owned(), output: crate::tail(&log_path) })?;
         // Reaps it when it ends while we live.
         tokio::spawn(async move { child.wait().await });
         Ok(server)
@@ -75,7 +74,11 @@ impl Server {
                 Ok(()) => {}
                 Err(rustix::io::Errno::SRCH) => return Ok(()),
                 Err(error) => {
-                    return Err(PostgresError::Io { action: "signal", path: format!("postgres {}", self.pid), source: error.into() });
+                    return Err(PostgresError::Io {
+                        action: "signal",
+                        path: format!("postgres {}", self.pid),
+                        source: error.into(),
+                    });
                 }
             }
             if tokio::time::timeout(patience, self.exited()).await.is_ok() {

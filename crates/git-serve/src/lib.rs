@@ -60,9 +60,8 @@ async fn serve(State(backend): State<Backend>, request: Request) -> Response<Bod
 
 async fn cgi(backend: &Backend, request: Request) -> Result<Response<Body>, ServeError> {
     let (parts, body) = request.into_parts();
-    let header = |name: &str| {
-        parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-    };
+    let header =
+        |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     if let Some(wanted) = &backend.authorization
         && header("authorization") != **wanted
     {
@@ -104,8 +103,7 @@ async fn cgi(backend: &Backend, request: Request) -> Result<Response<Body>, Serv
     });
     let output = child.wait_with_output().await.map_err(ServeError::Output)?;
     feed.abort();
-    let end =
-        output.stdout.windows(4).position(|window| window == b"\r\n\r\n").ok_or(ServeError::NotCgi)?;
+    let end = output.stdout.windows(4).position(|window| window == b"\r\n\r\n").ok_or(ServeError::NotCgi)?;
     let head = std::str::from_utf8(&output.stdout[..end]).map_err(|_| ServeError::NotCgi)?;
     let mut response = Response::builder();
     for line in head.lines() {

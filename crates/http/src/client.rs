@@ -63,10 +63,12 @@ impl From<CallError> for Problem {
             CallError::Transport { .. } => {
                 Self::unavailable("a part of the server cannot be reached; try again").with_source(error)
             }
-            CallError::Decode { .. } => {
-                Self::new(StatusCode::BAD_GATEWAY, "bad_gateway", "a part of the server gave an answer that cannot be read")
-                    .with_source(error)
-            }
+            CallError::Decode { .. } => Self::new(
+                StatusCode::BAD_GATEWAY,
+                "bad_gateway",
+                "a part of the server gave an answer that cannot be read",
+            )
+            .with_source(error),
         }
     }
 }
@@ -102,7 +104,10 @@ impl InternalClient {
     /// # Errors
     /// When the HTTP client cannot be made.
     pub fn remote(service: &'static str, base: &str, tokens: ServiceTokens) -> Result<Self, CallError> {
-        #[expect(clippy::disallowed_methods, reason = "a peer of this installation: its address comes from the configuration")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a peer of this installation: its address comes from the configuration"
+        )]
         let client = reqwest::Client::builder()
             .connect_timeout(std::time::Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none())

@@ -18,9 +18,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         match axum::Json::<T>::from_request(request, state).await {
             Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(rejection) => {
-                Err(Problem::new(rejection.status(), "invalid_body", format!("the request body: {}", rejection.body_text())))
-            }
+            Err(rejection) => Err(Problem::new(
+                rejection.status(),
+                "invalid_body",
+                format!("the request body: {}", rejection.body_text()),
+            )),
         }
     }
 }

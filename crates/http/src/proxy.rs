@@ -62,7 +62,11 @@ async fn pass(State(target): State<Target>, mut request: Request) -> Response {
     strip(request.headers_mut(), upgrade.as_ref());
     let mut response = match target.client.request(request).await {
         Ok(response) => response.map(Body::new),
-        Err(error) => return Problem::unavailable("a part of the server cannot be reached; try again").with_source(error).into_response(),
+        Err(error) => {
+            return Problem::unavailable("a part of the server cannot be reached; try again")
+                .with_source(error)
+                .into_response();
+        }
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let server_side = hyper::upgrade::on(&mut response);

@@ -185,10 +185,7 @@ pub enum TlsError {
 ///
 /// # Errors
 /// When a file cannot be read, or the two do not belong together.
-pub fn tls_config(
-    certificate: &std::path::Path,
-    key: &std::path::Path,
-) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+pub fn tls_config(certificate: &std::path::Path, key: &std::path::Path) -> Result<Arc<rustls::ServerConfig>, TlsError> {
     use rustls_pki_types::pem::PemObject as _;
     let (certificate_name, key_name) = (certificate.display().to_string(), key.display().to_string());
     let chain = rustls_pki_types::CertificateDer::pem_file_iter(certificate)

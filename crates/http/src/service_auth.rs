@@ -89,7 +89,8 @@ impl ServiceTokens {
         {
             return token.clone();
         }
-        let claims = Claims { iss: self.issuer.to_owned(), aud: audience.to_owned(), iat: now, exp: now + LIFETIME_SECONDS };
+        let claims =
+            Claims { iss: self.issuer.to_owned(), aud: audience.to_owned(), iat: now, exp: now + LIFETIME_SECONDS };
         match jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.keys.encoding) {
             Ok(token) => {
                 cache.insert(audience.to_owned(), (claims.exp, token.clone()));

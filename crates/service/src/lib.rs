@@ -152,7 +152,9 @@ where
 {
     let read = |file: &str| {
         let path = settings.keys.join(file);
-        std::fs::read(&path).with_context(|| format!("cannot read {}: `keys` names the folder of the installation's key pair", path.display()))
+        std::fs::read(&path).with_context(|| {
+            format!("cannot read {}: `keys` names the folder of the installation's key pair", path.display())
+        })
     };
     let keys = ServiceKeys::from_pem(&read("services.key")?, &read("services.pub")?)?;
     let clock = SystemClock::shared();
@@ -160,7 +162,8 @@ where
     let pool = match settings.database_url.as_str() {
         "" => None,
         url => {
-            let pool = berth_db::connect(&berth_db::DatabaseConfig { url: url.to_owned(), max_connections: 16 }).await?;
+            let pool =
+                berth_db::connect(&berth_db::DatabaseConfig { url: url.to_owned(), max_connections: 16 }).await?;
             berth_db::migrate(&pool).await?;
             Some(pool)
         }
@@ -177,11 +180,14 @@ where
     let parts = build(settings.service, context).await?;
     let internal = RequireService::new(keys, clock, name, parts.callers).protect(parts.internal);
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    for (what, address, router) in [("public", &settings.listen, parts.public), ("internal", &settings.internal_listen, internal)] {
+    for (what, address, router) in
+        [("public", &settings.listen, parts.public), ("internal", &settings.internal_listen, internal)]
+    {
         if address.is_empty() {
             continue;
         }
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({what})"))?;
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({what})"))?;
         tracing::info!(service = name, what, address = %listener.local_addr()?, "serving");
         let token = shutdown.clone();
         tasks.spawn(async move {

@@ -33,9 +33,8 @@ pub struct FilterError {
 /// # Errors
 /// When the filter cannot be read.
 pub fn install_logs(format: LogFormat, filter: &str) -> Result<(), FilterError> {
-    let parsed = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| FilterError { filter: filter.to_owned(), source })?;
+    let parsed =
+        EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(std::io::stderr)

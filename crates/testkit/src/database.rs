@@ -78,7 +78,9 @@ async fn make(migrations: &Migrator) -> anyhow::Result<TestDatabase> {
         .await?;
     if exists.is_none() {
         sqlx::query(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {template}"))).execute(&mut admin).await?;
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {template} TEMPLATE template0"))).execute(&mut admin).await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {template} TEMPLATE template0")))
+            .execute(&mut admin)
+            .await?;
         let pool = PgPool::connect(&format!("{server}&dbname={template}")).await?;
         migrations.run(&pool).await.context("the migrations")?;
         pool.close().await;

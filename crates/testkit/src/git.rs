@@ -65,7 +65,11 @@ impl GitServer {
         let path = self.root.path().join(owner).join(format!("{name}.git"));
         std::fs::create_dir_all(&path)?;
         git(&path, &["init", "--quiet", "--bare", "--initial-branch=main", "."])?;
-        for (key, value) in [("http.receivepack", "true"), ("uploadpack.allowFilter", "true"), ("uploadpack.allowAnySHA1InWant", "true")] {
+        for (key, value) in [
+            ("http.receivepack", "true"),
+            ("uploadpack.allowFilter", "true"),
+            ("uploadpack.allowAnySHA1InWant", "true"),
+        ] {
             git(&path, &["config", key, value])?;
         }
         let repository = Repository { url: format!("http://{}/{owner}/{name}.git", self.address), path };
@@ -119,7 +123,16 @@ impl Repository {
 
 fn git(folder: &Path, args: &[&str]) -> anyhow::Result<String> {
     let output = std::process::Command::new("git")
-        .args(["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "safe.directory=*", "-c", "protocol.file.allow=always"])
+        .args([
+            "-c",
+            "user.name=Test",
+            "-c",
+            "user.email=test@example.com",
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "protocol.file.allow=always",
+        ])
         .args(args)
         .current_dir(folder)
         .env("GIT_CONFIG_NOSYSTEM", "1")

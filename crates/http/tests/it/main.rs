@@ -40,7 +40,9 @@ async fn exercise(client: &InternalClient) {
         }
         other => panic!("{other}"),
     }
-    assert!(matches!(client.post::<_, u64>("/double", &"x").await, Err(CallError::Problem(body)) if body.status == 422));
+    assert!(
+        matches!(client.post::<_, u64>("/double", &"x").await, Err(CallError::Problem(body)) if body.status == 422)
+    );
     let events: Vec<u64> = client.events::<u64>("/events").await.unwrap().map(Result::unwrap).collect().await;
     assert_eq!(events, [1, 2, 3]);
     let mut stream = client.upgrade("/echo", "echo").await.unwrap();
@@ -61,7 +63,10 @@ async fn calls_over_http_with_service_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key.pem");
     let run = |args: &[&str]| {
-        assert!(std::process::Command::new("openssl").args(args).output().unwrap().status.success(), "openssl {args:?}");
+        assert!(
+            std::process::Command::new("openssl").args(args).output().unwrap().status.success(),
+            "openssl {args:?}"
+        );
     };
     run(&["genpkey", "-algorithm", "ed25519", "-out", key.to_str().unwrap()]);
     let public = directory.path().join("public.pem");
@@ -88,7 +93,9 @@ async fn calls_over_http_with_service_tokens() {
         InternalClient::remote("test", &base, tokens("billing")).unwrap(),
         InternalClient::remote("other", &base, tokens("api")).unwrap(),
     ] {
-        assert!(matches!(wrong.post::<_, u64>("/double", &1).await, Err(CallError::Problem(body)) if body.status == 401));
+        assert!(
+            matches!(wrong.post::<_, u64>("/double", &1).await, Err(CallError::Problem(body)) if body.status == 401)
+        );
     }
     shutdown.cancel();
     server.await.unwrap();
@@ -122,7 +129,12 @@ async fn a_proxy_passes_requests_events_and_upgrades() {
     let listen = async |router: Router| {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(Listener::Tcp(listener), router, ServeOptions::default(), tokio_util::sync::CancellationToken::new()));
+        tokio::spawn(serve(
+            Listener::Tcp(listener),
+            router,
+            ServeOptions::default(),
+            tokio_util::sync::CancellationToken::new(),
+        ));
         format!("http://{address}")
     };
     let behind = listen(router()).await;
