@@ -14,8 +14,14 @@ use super::seccomp;
 pub const INIT: &str = "/.berth/bin/berth-init";
 /// Git's system-wide configuration inside; it includes the image's own.
 pub const GIT_CONFIG: &str = "/.berth/gitconfig";
-/// Cgroup of all workspaces.
-pub const CGROUP: &str = "/berth";
+/// Cgroup of all workspaces of a BERTH_HOME.
+#[must_use]
+pub fn cgroup(home: &std::path::Path) -> String {
+    match crate::network::slot::tag(home) {
+        0 => "/berth".to_owned(),
+        tag => format!("/berth-{tag:04x}"),
+    }
+}
 
 /// What a workspace may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +47,8 @@ pub struct Limits {
 pub struct Inputs<'a> {
     /// Id of the instance: names the cgroup.
     pub instance: &'a str,
+    /// Cgroup that its own goes into.
+    pub cgroup: &'a str,
     /// Host name inside.
     pub hostname: &'a str,
     /// Bundle, absolute: its files are bound into the container.
@@ -188,7 +196,7 @@ pub fn spec(inputs: &Inputs<'_>) -> Spec {
                 namespace(NamespaceType::Uts, None),
                 namespace(NamespaceType::Cgroup, None),
             ],
-            cgroups_path: Some(format!("{CGROUP}/{}", inputs.instance)),
+            cgroups_path: Some(format!("{}/{}", inputs.cgroup, inputs.instance)),
             resources: Some(resources(inputs)),
             seccomp: Some(seccomp::profile()),
             masked_paths: MASKED.iter().map(|path| (*path).to_owned()).collect(),
@@ -233,6 +241,7 @@ mod tests {
     ) -> Inputs<'a> {
         Inputs {
             instance: "019ab0e2-7c1e-7d30-8f6b-3f9a1d0c5e77",
+            cgroup: "/berth",
             hostname: "hello",
             bundle: "/var/lib/berth/run/instances/019ab0e2",
             init: "/var/lib/berth/bin/1/berth-init",

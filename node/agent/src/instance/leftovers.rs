@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
-use crate::container::config::CGROUP;
+use crate::container::config::cgroup;
 
 /// Mount points at or below `folder`, deepest first.
 fn mounts_below(folder: &Path) -> Vec<PathBuf> {
@@ -57,9 +57,9 @@ fn hierarchies() -> Vec<PathBuf> {
 }
 
 /// Removes cgroups of ours that belong to none of `live`, with what still runs in them.
-pub(crate) fn sweep_cgroups(live: &BTreeSet<String>) {
+pub(crate) fn sweep_cgroups(home: &Path, live: &BTreeSet<String>) {
     for root in hierarchies() {
-        let ours = root.join(CGROUP.trim_start_matches('/'));
+        let ours = root.join(cgroup(home).trim_start_matches('/'));
         for entry in std::fs::read_dir(&ours).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_instance(&name) && !live.contains(&name) {
@@ -75,9 +75,9 @@ fn is_instance(name: &str) -> bool {
 }
 
 /// Removes the cgroups of one instance.
-pub(crate) fn remove_cgroups(instance: &str) {
+pub(crate) fn remove_cgroups(home: &Path, instance: &str) {
     for root in hierarchies() {
-        remove_cgroup(&root.join(CGROUP.trim_start_matches('/')).join(instance));
+        remove_cgroup(&root.join(cgroup(home).trim_start_matches('/')).join(instance));
     }
 }
 
@@ -109,14 +109,20 @@ fn remove_cgroup(path: &Path) {
 pub fn census(home: &Path) -> Census {
     let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let cgroups = hierarchies().into_iter().map(|root| {
-        let entries = std::fs::read_dir(root.join(CGROUP.trim_start_matches('/'))).into_iter().flatten().flatten();
+        let entries =
+            std::fs::read_dir(root.join(cgroup(home).trim_start_matches('/'))).into_iter().flatten().flatten();
         entries.filter(|entry| is_instance(&entry.file_name().to_string_lossy())).count()
     });
     let loops = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     Census {
         mounts: mounts_below(home).len(),
         interfaces: interfaces
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(crate::network::slot::INTERFACE_PREFIX))
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(&crate::network::Subnets::default().for_home(home).prefix())
+            })
             .count(),
         cgroups: cgroups.sum(),
         loops: loops

@@ -159,6 +159,7 @@ impl Node {
     /// See [`NodeError`].
     pub fn open(config: Config, clock: SharedClock, credentials: Arc<dyn CredentialSource>) -> Result<Self, NodeError> {
         config.validate()?;
+        let config = Config { subnets: config.subnets.for_home(&config.home), ..config };
         let home = Home::new(&config.home);
         home.create()?;
         let lock_path = home.lock();
@@ -359,7 +360,7 @@ impl Node {
         }
         let (node, folder, slot, name) = (self.clone(), instance.folder.clone(), record.slot, id.clone());
         let cleared = tokio::task::spawn_blocking(move || {
-            leftovers::remove_cgroups(&name);
+            leftovers::remove_cgroups(node.inner.home.root(), &name);
             for mount in ["rootfs", "userns"] {
                 if let Err(error) = leftovers::unmount(&folder.join(mount)) {
                     tracing::warn!(instance = name, %error, "a mount of an ended workspace stays until the next start");
@@ -542,7 +543,7 @@ fn sweep(home: &Home, runtime: &Runtime, live: &BTreeSet<String>, found: &Found)
             }
         }
     }
-    leftovers::sweep_cgroups(live);
+    leftovers::sweep_cgroups(home.root(), live);
     let clear = |folder: &Path| {
         leftovers::unmount_below(folder)
             .map_err(|errno| NodeError::File { path: folder.to_owned(), source: errno.into() })

@@ -249,9 +249,9 @@ impl Node {
             tracing::warn!(instance = id, error = chain(&error), "hull cannot delete a container that did not start");
         }
         self.release_network(network).await;
-        let (id, folder) = (id.to_owned(), folder.to_owned());
+        let (id, folder, home) = (id.to_owned(), folder.to_owned(), self.inner.home.root().to_owned());
         let cleared = tokio::task::spawn_blocking(move || {
-            leftovers::remove_cgroups(&id);
+            leftovers::remove_cgroups(&home, &id);
             leftovers::unmount_below(&folder)
                 .map_err(std::io::Error::from)
                 .and_then(|()| image::unpack::remove_tree(&folder))
@@ -390,6 +390,7 @@ impl Node {
         let namespace = network.namespace.display().to_string();
         let spec = config::spec(&Inputs {
             instance: &request.instance_id,
+            cgroup: &config::cgroup(self.inner.home.root()),
             hostname: &request.hostname,
             bundle: &bundle,
             init: &init,

@@ -35,7 +35,7 @@ impl Node {
             }
             // The kernel waits for the host's disk. There is nothing to do but to wait with it.
             tracing::error!(instance = id, "a killed workspace does not end: the host's disk may hang");
-            super::leftovers::remove_cgroups(id);
+            super::leftovers::remove_cgroups(self.inner.home.root(), id);
         }
     }
 }

@@ -128,7 +128,7 @@ fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, LinkError> + Se
 /// Makes a namespace pinned at `path`, with a veth pair to this process's namespace, addresses and routes. Blocks some milliseconds.
 pub(super) fn make(path: &Path, slot: Slot, subnets: Subnets) -> Result<(), LinkError> {
     let at = path.to_owned();
-    let (address, gateway, interface) = (subnets.address(slot), subnets.gateway(slot), slot.interface());
+    let (address, gateway, interface) = (subnets.address(slot), subnets.gateway(slot), slot.interface(&subnets));
     let host_side = interface.clone();
     on_thread(move || {
         let step = |step: &'static str| {
@@ -193,9 +193,9 @@ pub(super) fn nft_inside(path: &Path, ruleset: Value) -> Result<(), LinkError> {
 }
 
 /// Removes a namespace; the veth pair goes at once, also while a process still holds the namespace.
-pub(super) fn remove(path: &Path, slot: Slot) -> Result<(), LinkError> {
-    if std::fs::exists(format!("/sys/class/net/{}", slot.interface())).unwrap_or(true) {
-        match ip(&format!("link delete {}\n", slot.interface()), "removing a workspace's network") {
+pub(super) fn remove(path: &Path, slot: Slot, subnets: Subnets) -> Result<(), LinkError> {
+    if std::fs::exists(format!("/sys/class/net/{}", slot.interface(&subnets))).unwrap_or(true) {
+        match ip(&format!("link delete {}\n", slot.interface(&subnets)), "removing a workspace's network") {
             Err(LinkError::Failed { output, .. }) if output.contains("Cannot find device") => {}
             other => other?,
         }
@@ -218,9 +218,9 @@ pub(super) fn unpin(path: &Path) -> Result<(), LinkError> {
 }
 
 /// Whether a namespace is pinned at `path` and its interface there.
-pub(super) fn is_whole(path: &Path, slot: Slot) -> bool {
+pub(super) fn is_whole(path: &Path, slot: Slot, subnets: Subnets) -> bool {
     let pinned = rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS_MAGIC);
-    pinned && Path::new("/sys/class/net").join(slot.interface()).exists()
+    pinned && Path::new("/sys/class/net").join(slot.interface(&subnets)).exists()
 }
 
 /// `NSFS_MAGIC` of linux/magic.h.

@@ -67,21 +67,21 @@ impl NetworkPool {
             let slot = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Slot);
             match slot {
                 Some(slot) if live_slots.contains(&slot) => {}
-                Some(slot) if link::is_whole(&entry.path(), slot) && ready.len() < depth => ready.push(slot),
-                Some(slot) => link::remove(&entry.path(), slot)?,
+                Some(slot) if link::is_whole(&entry.path(), slot, subnets) && ready.len() < depth => ready.push(slot),
+                Some(slot) => link::remove(&entry.path(), slot, subnets)?,
                 None => link::unpin(&entry.path())?,
             }
         }
         // Interfaces whose pin is gone.
         for entry in std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let slot = name.strip_prefix(INTERFACE_PREFIX).and_then(|number| number.parse().ok()).map(Slot);
+            let slot = name.strip_prefix(&subnets.prefix()).and_then(|number| number.parse().ok()).map(Slot);
             if let Some(slot) = slot
                 && !live_slots.contains(&slot)
                 && !ready.contains(&slot)
                 && subnets_own(&subnets, &name, slot)
             {
-                link::remove(&root.join(slot.0.to_string()), slot)?;
+                link::remove(&root.join(slot.0.to_string()), slot, subnets)?;
             }
         }
         let uplinks = switch_forwarding_on(&root)?;
@@ -154,7 +154,7 @@ impl NetworkPool {
     fn make(&self, slot: Slot) -> Result<(), LinkError> {
         let path = self.path(slot);
         link::make(&path, slot, self.inner.subnets).inspect_err(|_| {
-            if let Err(error) = link::remove(&path, slot) {
+            if let Err(error) = link::remove(&path, slot, self.inner.subnets) {
                 tracing::warn!(%error, "a half made network stays until the next start");
             }
         })
@@ -174,7 +174,7 @@ impl NetworkPool {
             let path = self.path(slot);
             std::thread::spawn(move || link::nft_inside(&path, ruleset))
         });
-        let outside = link::nft(&rules::open(slot, &openings), "opening services for a workspace");
+        let outside = link::nft(&rules::open(&self.inner.subnets, slot, &openings), "opening services for a workspace");
         if let Some(inside) = inside {
             inside.join().map_err(|_| LinkError::Broken)??;
         }
@@ -193,7 +193,8 @@ impl NetworkPool {
             None => return Ok(()),
         };
         if !openings.is_empty()
-            && let Err(error) = link::nft(&rules::close(slot, &openings), "closing services of a workspace")
+            && let Err(error) =
+                link::nft(&rules::close(&self.inner.subnets, slot, &openings), "closing services of a workspace")
         {
             // Somebody flushed the table: what is not there is closed.
             tracing::warn!(
@@ -201,7 +202,7 @@ impl NetworkPool {
                 "the packet filter did not have a workspace's openings"
             );
         }
-        link::remove(&self.path(slot), slot)?;
+        link::remove(&self.path(slot), slot, self.inner.subnets)?;
         self.state().taken.remove(&slot);
         Ok(())
     }
@@ -309,16 +310,18 @@ impl NetworkPool {
     pub fn close(&self) -> Result<(), LinkError> {
         let ready = std::mem::take(&mut self.state().ready);
         for slot in ready {
-            link::remove(&self.path(slot), slot)?;
+            link::remove(&self.path(slot), slot, self.inner.subnets)?;
         }
         if self.in_use() > 0 {
             return Ok(());
         }
-        for uplink in &self.inner.uplinks {
+        // Another home's workspaces on this machine may still need it.
+        let others = addresses().iter().any(|(name, _)| name.starts_with(INTERFACE_PREFIX));
+        for uplink in self.inner.uplinks.iter().filter(|_| !others) {
             link::set(&forwarding(uplink), "0")?;
         }
         let _ = std::fs::remove_file(uplinks_file(&self.inner.root));
-        let table = serde_json::json!({ "table": { "family": "inet", "name": rules::TABLE } });
+        let table = serde_json::json!({ "table": { "family": "inet", "name": self.inner.subnets.table() } });
         link::nft(
             &serde_json::json!({ "nftables": [{ "add": table }, { "delete": table }] }),
             "removing the packet filter",

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::slot::{INTERFACE_PREFIX, Slot, Subnets};
 
-/// Name of our table, on the host and inside.
-pub const TABLE: &str = "berth";
+/// Name of our table inside a workspace's namespace.
+const TABLE: &str = "berth";
 
 /// Addresses that are no public internet (RFC 6890): closed unless opened by name.
 const PRIVATE: [(&str, u8); 15] = [
@@ -103,8 +103,8 @@ fn reject() -> Value {
     json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })
 }
 
-fn ours() -> Value {
-    Value::String(format!("{INTERFACE_PREFIX}*"))
+fn ours(subnets: &Subnets) -> Value {
+    Value::String(format!("{}*", subnets.prefix()))
 }
 
 fn prefix(address: &str, length: u8) -> Value {
@@ -131,6 +131,18 @@ fn replace_table() -> Vec<Value> {
     vec![json!({ "add": table }), json!({ "delete": table }), json!({ "add": table })]
 }
 
+/// The commands with another table's name.
+fn in_table(mut commands: Vec<Value>, name: &str) -> Vec<Value> {
+    for command in &mut commands {
+        for verb in command.as_object_mut().into_iter().flat_map(|command| command.values_mut()) {
+            for (kind, object) in verb.as_object_mut().into_iter().flatten() {
+                object[if kind == "table" { "name" } else { "table" }] = json!(name);
+            }
+        }
+    }
+    commands
+}
+
 fn whole(commands: Vec<Value>) -> Value {
     json!({ "nftables": commands })
 }
@@ -154,7 +166,7 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
     commands.push(rule(
         "prerouting",
         vec![
-            matches(meta("iifname"), ours()),
+            matches(meta("iifname"), ours(subnets)),
             matches(field("ip", "daddr"), gateways.clone()),
             matches(meta("l4proto"), json!("tcp")),
             json!({ "dnat": {
@@ -168,7 +180,7 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
             commands.push(rule(
                 "prerouting",
                 vec![
-                    matches(meta("iifname"), ours()),
+                    matches(meta("iifname"), ours(subnets)),
                     matches(field("ip", "daddr"), gateways.clone()),
                     matches(field(protocol, "dport"), json!(53)),
                     json!({ "dnat": { "family": "ip", "addr": server.to_string() } }),
@@ -180,19 +192,21 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
         "postrouting",
         vec![
             matches(field("ip", "saddr"), prefix(&subnets.base().to_string(), subnets.prefix_length())),
-            not(meta("oifname"), ours()),
+            not(meta("oifname"), ours(subnets)),
             not(meta("oifname"), json!("lo")),
             json!({ "masquerade": null }),
         ],
     ));
 
     // To a workspace: answers only. Also closes the way from one workspace to another.
-    commands.push(rule("forward", vec![matches(meta("oifname"), ours()), established(), accept()]));
-    commands.push(rule("forward", vec![matches(meta("oifname"), ours()), drop()]));
+    commands.push(rule("forward", vec![matches(meta("oifname"), ours(subnets)), established(), accept()]));
+    commands.push(rule("forward", vec![matches(meta("oifname"), ours(subnets)), drop()]));
     for uplink in &table.uplinks_opened {
-        commands.push(rule("forward", vec![matches(meta("iifname"), json!(uplink)), drop()]));
+        // Another home's workspaces on this machine see to themselves.
+        let others = not(meta("oifname"), Value::String(format!("{INTERFACE_PREFIX}*")));
+        commands.push(rule("forward", vec![matches(meta("iifname"), json!(uplink)), others, drop()]));
     }
-    let from_us = matches(meta("iifname"), ours());
+    let from_us = matches(meta("iifname"), ours(subnets));
     commands.push(rule("forward", vec![from_us.clone(), established(), accept()]));
     // No IPv6 address is given out; what has one was made by the workspace itself.
     commands.push(rule("forward", vec![from_us.clone(), not(meta("nfproto"), json!("ipv4")), drop()]));
@@ -229,13 +243,13 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
     }
     commands.push(rule("input", vec![from_us, reject()]));
     for (slot, openings) in open {
-        commands.extend(element_commands("add", *slot, openings));
+        commands.extend(element_commands("add", subnets, *slot, openings));
     }
-    whole(commands)
+    whole(in_table(commands, &subnets.table()))
 }
 
-fn element_commands(verb: &str, slot: Slot, openings: &[Opening]) -> Vec<Value> {
-    let interface = slot.interface();
+fn element_commands(verb: &str, subnets: &Subnets, slot: Slot, openings: &[Opening]) -> Vec<Value> {
+    let interface = slot.interface(subnets);
     openings
         .iter()
         .map(|opening| {
@@ -260,14 +274,14 @@ fn element_commands(verb: &str, slot: Slot, openings: &[Opening]) -> Vec<Value> 
 
 /// Opens services for one workspace, in one transaction.
 #[must_use]
-pub fn open(slot: Slot, openings: &[Opening]) -> Value {
-    whole(element_commands("add", slot, openings))
+pub fn open(subnets: &Subnets, slot: Slot, openings: &[Opening]) -> Value {
+    whole(in_table(element_commands("add", subnets, slot, openings), &subnets.table()))
 }
 
 /// Closes them again.
 #[must_use]
-pub fn close(slot: Slot, openings: &[Opening]) -> Value {
-    whole(element_commands("delete", slot, openings))
+pub fn close(subnets: &Subnets, slot: Slot, openings: &[Opening]) -> Value {
+    whole(in_table(element_commands("delete", subnets, slot, openings), &subnets.table()))
 }
 
 /// The table inside a workspace's namespace: what it asks of an opened port of its own loopback goes to the host's. Only such ports: the

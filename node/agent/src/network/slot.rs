@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-/// Names of our interfaces on the host begin with this.
-pub const INTERFACE_PREFIX: &str = "bth";
+/// Names of the interfaces of every home's workspaces on the host begin with this.
+pub const INTERFACE_PREFIX: &str = "bt";
 /// Ids of one workspace, as many as an image may use.
 pub const ID_COUNT: u32 = 65_536;
 /// First host uid of slot 0. High, so that no distribution's users or subordinate ids are there.
@@ -19,8 +19,8 @@ pub struct Slot(pub u16);
 impl Slot {
     /// Name of the host's end of its veth pair.
     #[must_use]
-    pub fn interface(self) -> String {
-        format!("{INTERFACE_PREFIX}{}", self.0)
+    pub fn interface(self, subnets: &Subnets) -> String {
+        format!("{}{}", subnets.prefix(), self.0)
     }
 
     /// First uid (and gid) of its range on the host. Ranges end below 2^31.
@@ -35,6 +35,8 @@ impl Slot {
 #[serde(try_from = "String", into = "String")]
 pub struct Subnets {
     base: u32,
+    /// Zero for the machine's usual home; else it keeps the names of another home apart (a second server, a test).
+    tag: u16,
 }
 
 /// A network that cannot be used.
@@ -46,7 +48,7 @@ pub struct SubnetsError(String);
 
 impl Default for Subnets {
     fn default() -> Self {
-        Self { base: u32::from(Ipv4Addr::new(10, 209, 0, 0)) }
+        Self { base: u32::from(Ipv4Addr::new(10, 209, 0, 0)), tag: 0 }
     }
 }
 
@@ -56,7 +58,7 @@ impl TryFrom<String> for Subnets {
     fn try_from(text: String) -> Result<Self, SubnetsError> {
         let address = text.strip_suffix("/16").and_then(|address| address.parse::<Ipv4Addr>().ok());
         match address {
-            Some(address) if address.octets()[2..] == [0, 0] => Ok(Self { base: u32::from(address) }),
+            Some(address) if address.octets()[2..] == [0, 0] => Ok(Self { base: u32::from(address), tag: 0 }),
             _ => Err(SubnetsError(text)),
         }
     }
@@ -71,6 +73,34 @@ impl From<Subnets> for String {
 impl Subnets {
     /// Slots that fit.
     pub const MOST: u16 = 1 << 14;
+
+    /// For this BERTH_HOME: another one than the usual gets names, and unless they were configured addresses, of its own.
+    #[must_use]
+    pub fn for_home(self, home: &std::path::Path) -> Self {
+        let tag = tag(home);
+        if tag == 0 {
+            return self;
+        }
+        let [_, low] = tag.to_be_bytes();
+        let base = if self.base == Self::default().base {
+            u32::from(Ipv4Addr::new(10, 160 + low % 48, 0, 0))
+        } else {
+            self.base
+        };
+        Self { base, tag }
+    }
+
+    /// Names of this home's interfaces begin with this; no home's prefix is another's beginning.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        if self.tag == 0 { format!("{INTERFACE_PREFIX}h") } else { format!("{INTERFACE_PREFIX}{:04x}x", self.tag) }
+    }
+
+    /// Name of this home's table in the packet filter.
+    #[must_use]
+    pub fn table(&self) -> String {
+        if self.tag == 0 { "berth".to_owned() } else { format!("berth_{:04x}", self.tag) }
+    }
 
     /// First address.
     #[must_use]
@@ -97,6 +127,17 @@ impl Subnets {
     }
 }
 
+/// Tells homes on one machine apart; zero for the usual one.
+#[must_use]
+pub fn tag(home: &std::path::Path) -> u16 {
+    use sha2::Digest as _;
+    if home == std::path::Path::new("/var/lib/berth") {
+        return 0;
+    }
+    let hash: [u8; 32] = sha2::Sha256::digest(home.as_os_str().as_encoded_bytes()).into();
+    u16::from_be_bytes([hash[0], hash[1]]).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +151,11 @@ mod tests {
         assert_eq!(subnets.address(last), Ipv4Addr::new(10, 209, 255, 254));
         assert!(last.uid_base().checked_add(ID_COUNT).is_some_and(|end| end <= 1 << 31));
         assert_eq!(Slot(1).uid_base() - Slot(0).uid_base(), ID_COUNT);
-        assert!(last.interface().len() < 16);
+        for subnets in [subnets, subnets.for_home(std::path::Path::new("/tmp/x"))] {
+            assert!(last.interface(&subnets).len() < 16);
+        }
+        assert_ne!(subnets.for_home(std::path::Path::new("/tmp/x")).base(), subnets.base());
+        assert_eq!(subnets.for_home(std::path::Path::new("/var/lib/berth")), subnets);
     }
 
     #[test]
