@@ -24,7 +24,7 @@ deps: ## Install the Debian packages that building and running need
 .PHONY: build
 build: ## Build target/release/{berth,hull,berth-init}
 	@$(CARGO) build --release --locked -p berth
-	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --profile static --locked --target $(HOST_TARGET) -p hull -p berth-init
+	@RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' $(CARGO) build --profile static --locked --target $(HOST_TARGET) -p hull -p berth-init
 	@for p in hull berth-init; do cmp -s $(STATIC)/$$p $(BIN)/$$p || install -m 755 $(STATIC)/$$p $(BIN)/$$p; done
 
 .PHONY: run
@@ -37,7 +37,7 @@ stop: ## Stop the server; workspaces' disks stay
 
 .PHONY: test
 test: deps build tools ## Run every test
-	@$(CARGO) build --locked -p berth
+	@$(CARGO) build --locked -p hull -p berth-init
 	@deploy/run-tests
 
 .PHONY: tools

@@ -1,11 +1,9 @@
-//! Exit statuses, the same for every command. `exec` and `shell` pass on the status of what ran; a signal is 128 plus its number.
+//! Exit statuses, the same for every command; 2, a wrong command line, is clap's. `exec` and `shell` pass on the status of what ran; a signal is 128 plus its number.
 
 use std::fmt;
 
 /// It could not be done.
 pub(crate) const FAILURE: u8 = 1;
-/// The command line is wrong (clap uses the same).
-pub(crate) const USAGE: u8 = 2;
 /// There is no such thing, or you may not know of it.
 pub(crate) const NOT_FOUND: u8 = 3;
 /// Not signed in, or not allowed.

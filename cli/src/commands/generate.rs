@@ -32,5 +32,12 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
 }
 
 fn files() -> anyhow::Result<Vec<(String, String)>> {
-    Ok(vec![("docs/berth.toml".to_owned(), crate::server::config::defaults_toml()?)])
+    let mut files = vec![
+        ("docs/berth.toml".to_owned(), crate::server::config::defaults_toml()?),
+        ("openapi/berth.json".to_owned(), crate::server::openapi()?),
+    ];
+    for manifest in berth_ws_manager::manifests::manifests()? {
+        files.push((manifest.path, manifest.text));
+    }
+    Ok(files)
 }

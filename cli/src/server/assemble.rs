@@ -106,7 +106,7 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
         Router::new().merge(scm.router()).merge(gateway.router()).merge(billing.router()).merge(automations.router());
     let documents = vec![Scm::openapi(), Billing::openapi(), Automations::openapi()];
     let public = api.router_with(documents).merge(api.protect(others));
-    let public = ServerMetrics::new(to_ws_manager).watch(public, api.authenticator());
+    let public = ServerMetrics::new(to_ws_manager, &ws_manager).watch(public, api.authenticator());
     let setup_link = api.setup_link().await?;
     Ok(Parts {
         public,

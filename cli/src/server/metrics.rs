@@ -13,6 +13,7 @@ use berth_api_types::internal::InstanceStatus;
 use berth_authz::{Authenticated, Authenticator};
 use berth_http::{InternalClient, Problem};
 use berth_telemetry::Metrics;
+use berth_ws_manager::WsManager;
 use http::header;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -51,7 +52,8 @@ pub(crate) struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    pub(crate) fn new(ws_manager: InternalClient) -> Self {
+    /// Those of the server, and of ws-manager.
+    pub(crate) fn new(ws_manager: InternalClient, manager: &WsManager) -> Self {
         let this = Self {
             metrics: Metrics::default(),
             requests: Family::default(),
@@ -64,6 +66,7 @@ impl ServerMetrics {
         let build: Family<BuildLabels, Gauge> = Family::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
         this.metrics.register(|registry| {
+            manager.register_metrics(registry);
             registry.register("build_info", "Version of the server", build);
             registry.register("http_requests", "Requests of users, by route and status", this.requests.clone());
             registry.register("http_request_seconds", "Time to the answer's head", this.seconds.clone());

@@ -34,3 +34,14 @@ fn foreground(global: &Global, server: &Server) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("berth").build()?;
     runtime.block_on(lifecycle::run(home, config))
 }
+
+/// The document of every public operation, as the server gives it at `/openapi.json`.
+pub(crate) fn openapi() -> anyhow::Result<String> {
+    let mut document = berth_api::openapi();
+    for other in
+        [berth_scm::Scm::openapi(), berth_billing::Billing::openapi(), berth_automations::Automations::openapi()]
+    {
+        document.merge(other);
+    }
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}

@@ -63,7 +63,6 @@ impl Jobs {
 
     /// Looks for the file in the workspace. Definitions are given when they replace what was known.
     async fn look(&self, busy: &Busy) -> Result<(FileStatus, Option<Definitions>), WorkError> {
-        let mut supervisor = self.supervisors.connect(busy.instance_id).await?;
         // The default folder of a workspace is the checkout; a workspace whose default folder is another one has it here.
         let checkout = checkout_path(&busy.repository);
         let candidates = PATHS
@@ -71,6 +70,8 @@ impl Jobs {
             .map(|path| ((*path).to_owned(), *path))
             .chain(PATHS.iter().map(|path| (format!("{checkout}/{path}"), *path)));
         for (full, shown) in candidates {
+            // A request about a file ends its connection.
+            let mut supervisor = self.supervisors.connect(busy.instance_id).await?;
             match read(&mut supervisor, &full).await? {
                 Content::Missing => {}
                 Content::Unreadable(reason) => {
