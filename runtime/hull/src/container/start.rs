@@ -1,5 +1,10 @@
 //! Starting a created container.
 
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+
 use super::create::release;
 use super::notify_socket;
 use super::store::{Entry, START_SOCKET, Status};
@@ -20,21 +25,28 @@ pub(crate) fn start(root: &str, id: &str) -> Result<()> {
             return Err(Error::new(Code::WrongState, "cannot start an already running container"));
         }
     }
+    let process = super::delete::open(&state)?;
     let notify = notify_socket::listen(&entry.path)?;
     let path = entry.file(START_SOCKET);
     let connection = socket::connect(&path).context(Code::Socket, &path)?;
-    release(&connection)?;
+    release(&connection).inspect_err(|_| end(&process))?;
     entry.started()?;
     let spec = entry.config()?;
-    poststart(&spec, id, &state.bundle, state.pid)?;
+    poststart(&spec, id, &state.bundle, state.pid).inspect_err(|_| end(&process))?;
     match notify {
         Some(socket) => {
-            let pidfd = super::delete::open(&state)?;
             entry.unlock();
-            notify_socket::wait(&socket, &pidfd, state.pid)
+            notify_socket::wait(&socket, &process, state.pid)
         }
         None => Ok(()),
     }
+}
+
+/// Sees to it that a container whose start failed is stopped when the caller hears of it.
+fn end(process: &OwnedFd) {
+    let _ = pidfd_send_signal(process, Signal::KILL);
+    let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
+    let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience));
 }
 
 /// Runs the poststart hooks: the program runs already; one that fails stops the container.
