@@ -15,8 +15,7 @@ pub(crate) fn measure(server: &Server, count: usize, report: &mut Report) -> any
             .map(|number| {
                 scope.spawn(move || {
                     let name = format!("many-{number}");
-                    let result =
-                        server.check(&["up", &server.repository, "--name", &name, "--class", "bench", "--no-shell"]);
+                    let result = server.check(&["up", &server.repository, "--name", &name, "--no-shell"]);
                     (begin.elapsed(), result)
                 })
             })

@@ -3,19 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use async_trait::async_trait;
 use axum::Router;
 use berth_api::Api;
-use berth_api_types::internal::{GitCredentialReply, LookupGitCredential};
 use berth_automations::Automations;
 use berth_billing::Billing;
 use berth_clock::{Entropy, SharedClock, SystemClock, SystemEntropy};
 use berth_gateway::{Gateway, Nodes};
 use berth_http::InternalClient;
 use berth_kube_embedded::{ApiServer, Builder, Store, Tokens, User};
-use berth_node::{Credential, CredentialQuery, CredentialSource, Deps, NodeAgent};
+use berth_node::{Deps, NodeAgent, ScmCredentials};
 use berth_scm::Scm;
-use berth_supervisor_client::protocol::Secret;
 use berth_ws_manager::WsManager;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -68,7 +65,7 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
     authenticator.set(api.authenticator());
     let to_api = InternalClient::in_process("api", api.internal_router());
 
-    let deps = Deps { clock: Arc::clone(&clock), credentials: Arc::new(ScmCredentials(to_scm)) };
+    let deps = Deps { clock: Arc::clone(&clock), credentials: Arc::new(ScmCredentials::new(to_scm)) };
     let (node_config, node_client) = (config.node.clone(), kube(berth_workspace_crd::NAMESPACE));
     // It adopts what runs and sweeps what does not: milliseconds of work on files and mounts.
     let node =
@@ -158,24 +155,5 @@ impl Parts {
     /// Ends what outlives the jobs.
     pub(crate) async fn shutdown(self) {
         self.cluster.shutdown().await;
-    }
-}
-
-/// The node's questions for credentials, answered by scm.
-#[derive(Debug)]
-struct ScmCredentials(InternalClient);
-
-#[async_trait]
-impl CredentialSource for ScmCredentials {
-    async fn lookup(&self, query: CredentialQuery) -> Result<Option<Credential>, String> {
-        let lookup = LookupGitCredential {
-            instance_id: query.instance_id.parse().map_err(|_| "the instance has no valid id".to_owned())?,
-            user_id: query.owner_id.parse().map_err(|_| "the owner has no valid id".to_owned())?,
-            host: query.host,
-            repository_host: query.repository_host,
-        };
-        let reply: Option<GitCredentialReply> =
-            self.0.post("/internal/git-credentials/lookup", &lookup).await.map_err(|error| error.to_string())?;
-        Ok(reply.map(|reply| Credential { username: reply.username, password: Secret::new(reply.password) }))
     }
 }

@@ -66,7 +66,7 @@ impl Default for Config {
             blank_disks: 2,
             min_free_disk_bytes: 5 << 30,
             reserved_memory_bytes: 512 << 20,
-            memory_overcommit_percent: 400,
+            memory_overcommit_percent: 1000,
             max_instances: 1000,
             parallel_starts: None,
             image_refresh_seconds: 300,

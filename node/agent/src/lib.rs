@@ -14,8 +14,10 @@ pub mod home;
 pub mod image;
 pub mod instance;
 pub mod network;
+mod scm;
 mod supervisor;
 
 pub use agent::{AgentError, Deps, DiskUsage, NodeAgent, NodeStatus};
 pub use config::{Config, ConfigError};
 pub use credentials::{Credential, CredentialQuery, CredentialSource, NoCredentials};
+pub use scm::ScmCredentials;
