@@ -86,7 +86,7 @@ pub(crate) async fn measure(
                 match number % 20 {
                     0 => {
                         let body = serde_json::json!({ "context_url": repository, "start": false, "name": format!("load-{number}") });
-                        connection.call(Method::POST, "/api/v1/workspaces", body, &format!("load-{number}")).await?;
+                        connection.call(Method::POST, "/api/v1/workspaces", body, &key("load", number)).await?;
                     }
                     10 => {
                         let body = serde_json::json!({ "name": format!("renamed-{number}") });
@@ -117,6 +117,11 @@ pub(crate) async fn measure(
     Ok(())
 }
 
+/// An idempotency key of this run alone: the home of an earlier run remembers its own.
+fn key(what: &str, number: usize) -> String {
+    format!("{what}-{}-{number}", std::process::id())
+}
+
 async fn fill(server: &Server, token: &Arc<str>, workspaces: usize) -> anyhow::Result<Vec<String>> {
     let mut tasks = tokio::task::JoinSet::new();
     let next = Arc::new(AtomicUsize::new(0));
@@ -132,8 +137,7 @@ async fn fill(server: &Server, token: &Arc<str>, workspaces: usize) -> anyhow::R
                 }
                 let body =
                     serde_json::json!({ "context_url": repository, "start": false, "name": format!("fill-{number}") });
-                let answer =
-                    connection.call(Method::POST, "/api/v1/workspaces", body, &format!("fill-{number}")).await?;
+                let answer = connection.call(Method::POST, "/api/v1/workspaces", body, &key("fill", number)).await?;
                 let workspace: serde_json::Value = serde_json::from_slice(&answer)?;
                 ids.push(workspace["id"].as_str().context("the id")?.to_owned());
             }
