@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -48,6 +48,7 @@ const APPLETS: &[&str] = &[
     "mount",
     "mountpoint",
     "mv",
+    "nc",
     "od",
     "printf",
     "ps",
@@ -107,7 +108,10 @@ impl<'a> Bundle<'a> {
         }
         fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")?;
         fs::write(rootfs.join("etc/group"), "root:x:0:\nuser:x:1000:\n")?;
-        let config = default_config(&id);
+        let mut config = default_config(&id);
+        if context.systemd() {
+            config["linux"]["cgroupsPath"] = json!(format!("hc.slice:test:{id}"));
+        }
         Ok(Bundle { context, id, path, config, more_ids: Vec::new() })
     }
 
@@ -283,6 +287,16 @@ impl<'a> Bundle<'a> {
         Ok(self)
     }
 
+    /// Creates and starts a container whose standard streams are the null device, and not files of the suite.
+    pub(crate) fn silent(&self) -> Result<()> {
+        self.save()?;
+        let mut command = self.command(&["create", "--bundle", &self.bundle_path(), &self.id]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command::wait(&mut command.spawn()?, command::patience())?;
+        ensure!(status.success(), "create: {status}");
+        self.start()?.ok().context("start").map(drop)
+    }
+
     /// Creates a container with whatever process is set.
     pub(crate) fn created(&self) -> Result<()> {
         self.create()?.ok().context("create").map(drop)
@@ -317,7 +331,7 @@ impl<'a> Bundle<'a> {
 
     /// Asks for the state until it is `status`. Each question costs a process, which is pause enough.
     pub(crate) fn wait_for(&self, status: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + command::patience();
         loop {
             let state = self.state()?;
             if state["status"] == status {
@@ -329,7 +343,7 @@ impl<'a> Bundle<'a> {
 
     /// Asks until a file has the content that `done` wants.
     pub(crate) fn wait_for_file(&self, path: &Path, done: impl Fn(&str) -> bool) -> Result<String> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + command::patience();
         loop {
             let content = fs::read_to_string(path).unwrap_or_default();
             if done(&content) {
@@ -373,7 +387,7 @@ impl Drop for Bundle<'_> {
         for id in ids {
             let delete = &mut self.context.command();
             delete.args(["delete", "--force", &id]).current_dir("/");
-            let _ = command::run_within(delete, None, Duration::from_secs(10));
+            let _ = command::run(delete, None);
             crate::cleanup::cgroups(&id);
         }
         crate::cleanup::bundle(&self.path);

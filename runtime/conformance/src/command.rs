@@ -4,14 +4,24 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+static PATIENCE: OnceLock<Duration> = OnceLock::new();
+
 /// Longer than any honest runtime needs; a hang is a failure with a name.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) fn patience() -> Duration {
+    *PATIENCE.get_or_init(|| Duration::from_secs(20))
+}
+
+/// Sets it, once, for a machine that is slower than others.
+pub(crate) fn be_patient(seconds: u64) {
+    let _ = PATIENCE.set(Duration::from_secs(seconds));
+}
 
 /// What a program left behind.
 #[derive(Debug)]
@@ -70,7 +80,7 @@ pub(crate) fn timespec(duration: Duration) -> Result<Timespec> {
 
 /// Runs `command`. Output goes through files: a container that outlives the command would hold a pipe open.
 pub(crate) fn run(command: &mut Command, input: Option<&str>) -> Result<Output> {
-    run_within(command, input, PATIENCE)
+    run_within(command, input, patience())
 }
 
 /// As [`run`], with its own deadline.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::command::{PATIENCE, timespec};
+use crate::command::{patience, timespec};
 
 /// A listening socket at a path short enough for a socket address.
 pub(crate) struct Receiver {
@@ -34,14 +34,14 @@ impl Receiver {
 
     /// The message and the descriptors that the next connection brings.
     pub(crate) fn receive(&self) -> Result<(String, Vec<OwnedFd>)> {
-        ready(&self.listener, PATIENCE).context("nobody connected to the socket")?;
+        ready(&self.listener, patience()).context("nobody connected to the socket")?;
         let (stream, _) = self.listener.accept()?;
         receive_from(&stream)
     }
 }
 
 fn receive_from(stream: &UnixStream) -> Result<(String, Vec<OwnedFd>)> {
-    ready(stream, PATIENCE).context("no message came over the socket")?;
+    ready(stream, patience()).context("no message came over the socket")?;
     let mut bytes = vec![0_u8; 64 << 10];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -69,7 +69,7 @@ pub(crate) fn read_until(terminal: &OwnedFd, wanted: &str) -> Result<String> {
     let mut text = String::new();
     let mut bytes = [0_u8; 4096];
     while !text.contains(wanted) {
-        ready(terminal, PATIENCE).with_context(|| format!("the terminal showed {text:?}"))?;
+        ready(terminal, patience()).with_context(|| format!("the terminal showed {text:?}"))?;
         match file.read(&mut bytes) {
             Ok(0) | Err(_) => break,
             Ok(count) => text.push_str(&String::from_utf8_lossy(&bytes[..count])),

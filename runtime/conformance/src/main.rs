@@ -55,6 +55,9 @@ struct Args {
     /// Tests at a time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// How long any command may take before it counts as hanging.
+    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+    patience: u64,
     /// Tests of these names may fail; with it, any other failure or an unexpected success fails the run.
     #[arg(long)]
     known: Option<PathBuf>,
@@ -87,6 +90,7 @@ fn real_main(args: &Args) -> Result<bool> {
     if !rustix::process::geteuid().is_root() {
         bail!("must be root: containers are made with and without user namespaces");
     }
+    command::be_patient(args.patience);
     let runtime = find(&args.runtime)?;
     leave_hybrid_cgroups(&runtime)?;
     // Kept on disk if a mount is left below it, see `cleanup::bundle`.

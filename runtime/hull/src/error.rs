@@ -5,9 +5,20 @@ use std::fmt;
 use rustix::io::Errno;
 
 /// Result of everything in this crate.
+///
+/// ```
+/// fn mounts() -> hull::Result<usize> {
+///     Ok(3)
+/// }
+/// assert_eq!(mounts().unwrap(), 3);
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Part of the life cycle an error belongs to.
+///
+/// ```
+/// assert_eq!(hull::Code::Mount.phase(), hull::Phase::Rootfs);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Command line and option files.
@@ -34,6 +45,10 @@ pub enum Phase {
 
 impl Phase {
     /// Name in logs.
+    ///
+    /// ```
+    /// assert_eq!(hull::Phase::Rootfs.as_str(), "rootfs");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Usage => "usage",
@@ -53,6 +68,10 @@ impl Phase {
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $name:literal, $phase:ident, $text:literal;)*) => {
         /// What failed; the names are stable, new ones may be added.
+        ///
+        /// ```
+        /// assert_eq!(hull::Code::parse(hull::Code::Mount.as_str()), Some(hull::Code::Mount));
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Code {
@@ -61,11 +80,19 @@ macro_rules! codes {
 
         impl Code {
             /// The stable name.
+            ///
+            /// ```
+            /// assert_eq!(hull::Code::Mount.as_str(), "mount");
+            /// ```
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
             /// The phase it belongs to.
+            ///
+            /// ```
+            /// assert_eq!(hull::Code::Exec.phase(), hull::Phase::Process);
+            /// ```
             pub fn phase(self) -> Phase {
                 match self { $(Self::$variant => Phase::$phase,)* }
             }
@@ -75,6 +102,10 @@ macro_rules! codes {
             }
 
             /// The code of a stable name.
+            ///
+            /// ```
+            /// assert_eq!(hull::Code::parse("mount"), Some(hull::Code::Mount));
+            /// ```
             pub fn parse(name: &str) -> Option<Self> {
                 Some(match name { $($name => Self::$variant,)* _ => return None })
             }
@@ -202,9 +233,17 @@ codes! {
     Socket = 53, "socket", Process, "cannot use socket";
     /// Output cannot be written.
     Output = 54, "output", Usage, "cannot write output";
+    /// A WebAssembly program cannot be run.
+    Wasm = 55, "wasm", Process, "WebAssembly:";
 }
 
 /// An error of the runtime.
+///
+/// ```
+/// use hull::{Code, Error};
+/// let error = Error::new(Code::NotFound, "web");
+/// assert_eq!((error.code().as_str(), error.object()), ("container-not-found", "web"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Error {
     inner: Box<Inner>,
@@ -220,16 +259,33 @@ struct Inner {
 
 impl Error {
     /// An error without an error number.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// assert_eq!(Error::new(Code::Mount, "/data").to_string(), "cannot mount /data");
+    /// ```
     pub fn new(code: Code, object: impl Into<String>) -> Self {
         Self { inner: Box::new(Inner { code, object: object.into(), errno: None, hint: String::new() }) }
     }
 
     /// An error of a system call.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// let error = Error::os(Code::Mount, "/data", rustix::io::Errno::PERM);
+    /// assert_eq!(error.to_string(), "cannot mount /data: operation not permitted");
+    /// ```
     pub fn os(code: Code, object: impl Into<String>, errno: Errno) -> Self {
         Self { inner: Box::new(Inner { code, object: object.into(), errno: Some(errno), hint: String::new() }) }
     }
 
     /// Adds what to do about it.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// let error = Error::new(Code::Mount, "/data").hint("mount it read-only");
+    /// assert_eq!(error.to_string(), "cannot mount /data (mount it read-only)");
+    /// ```
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.inner.hint = hint.into();
@@ -243,21 +299,41 @@ impl Error {
     }
 
     /// What failed.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// assert_eq!(Error::new(Code::Mount, "/data").code(), Code::Mount);
+    /// ```
     pub fn code(&self) -> Code {
         self.inner.code
     }
 
     /// What it failed on.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// assert_eq!(Error::new(Code::Mount, "/data").object(), "/data");
+    /// ```
     pub fn object(&self) -> &str {
         &self.inner.object
     }
 
     /// The kernel's error number.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// assert_eq!(Error::new(Code::Mount, "/data").errno(), None);
+    /// ```
     pub fn errno(&self) -> Option<Errno> {
         self.inner.errno
     }
 
     /// What to do about it; may be empty.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// assert_eq!(Error::new(Code::Mount, "/data").advice(), "");
+    /// ```
     pub fn advice(&self) -> &str {
         &self.inner.hint
     }
@@ -287,11 +363,16 @@ impl Error {
             inner: Box::new(Inner {
                 code: Code::from_number(u16::from_ne_bytes([a, b])),
                 object: object.to_owned(),
-                errno: (errno != 0).then(|| Errno::from_raw_os_error(errno)),
+                errno: errno_of(errno),
                 hint: hint.to_owned(),
             }),
         }
     }
+}
+
+/// An error number of somebody else, if it can be one.
+pub(crate) fn errno_of(number: i32) -> Option<Errno> {
+    (1..4096).contains(&number).then(|| Errno::from_raw_os_error(number))
 }
 
 /// The C library's text for an error number, in lower case as Go programs expect it.

@@ -1,6 +1,6 @@
 //! Reading and writing small files by descriptor; numbers parsed strictly.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -13,21 +13,18 @@ pub(crate) fn read_at(dir: impl AsFd, path: &str, limit: usize) -> Result<Vec<u8
 
 /// Reads until the end, at most `limit` bytes.
 pub(crate) fn read_all(fd: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
-    let mut out = Vec::new();
-    let mut chunk = [0u8; 8192];
+    // One page holds most files of the kernel, and most configurations.
+    let mut out = Vec::with_capacity(4096);
     loop {
-        let n = match rustix::io::read(fd, &mut chunk) {
-            Ok(n) => n,
-            Err(Errno::INTR) => continue,
+        if out.len() == out.capacity() {
+            out.reserve(out.len());
+        }
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut out)) {
+            Ok(0) => return Ok(out),
+            Ok(_) if out.len() > limit => return Err(Errno::FBIG),
+            Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
-        };
-        if n == 0 {
-            return Ok(out);
         }
-        if out.len().saturating_add(n) > limit {
-            return Err(Errno::FBIG);
-        }
-        out.extend_from_slice(chunk.get(..n).unwrap_or(&[]));
     }
 }
 
@@ -73,13 +70,32 @@ pub(crate) fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 }
 
 /// Makes or replaces a file below `dir` so that readers see the old or the new contents, never a part.
-pub(crate) fn replace_at(dir: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn replace_at(dir: impl AsFd, name: &str, bytes: &[u8], mode: Mode) -> Result<(), Errno> {
     let dir = dir.as_fd();
     let temporary = format!(".{name}.new");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::openat(dir, temporary.as_str(), flags, Mode::from_raw_mode(0o600))?;
+    let fd = rustix::fs::openat(dir, temporary.as_str(), flags, mode)?;
     write_all(&fd, bytes)?;
     rustix::fs::renameat(dir, temporary.as_str(), dir, name)
+}
+
+/// Makes or replaces a file below `dir` for others to read. It has no name until it is complete, so that a process that
+/// is killed leaves nothing; where the file system knows no nameless files, it has another name meanwhile.
+pub(crate) fn publish_at(dir: impl AsFd, name: &str, bytes: &[u8], mode: Mode) -> Result<(), Errno> {
+    let dir = dir.as_fd();
+    let fd = match rustix::fs::openat(dir, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, mode) {
+        Ok(fd) => fd,
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return replace_at(dir, name, bytes, mode),
+        Err(e) => return Err(e),
+    };
+    write_all(&fd, bytes)?;
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let publish = || rustix::fs::linkat(rustix::fs::CWD, link.as_str(), dir, name, AtFlags::SYMLINK_FOLLOW);
+    match publish() {
+        Err(Errno::EXIST) => rustix::fs::unlinkat(dir, name, AtFlags::empty()).and_then(|()| publish()),
+        other => other,
+    }
+    .or_else(|_| replace_at(dir, name, bytes, mode))
 }
 
 /// Moves a descriptor to a high number, so that it cannot be taken for one that the caller passed by number.

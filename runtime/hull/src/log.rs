@@ -84,7 +84,13 @@ pub(crate) fn setup(path: Option<&str>, json: bool, level: Level) -> Result<()> 
     Ok(())
 }
 
-fn write(level: Level, message: &str, error: Option<&Error>) {
+/// Whether messages of that level are written.
+pub(crate) fn enabled(level: Level) -> bool {
+    LOG.with(|l| level <= l.borrow().level)
+}
+
+/// Writes a message.
+pub(crate) fn write(level: Level, message: &str, error: Option<&Error>) {
     LOG.with(|l| {
         let log = l.borrow();
         if level > log.level {
@@ -131,6 +137,11 @@ pub(crate) fn fatal(error: &Error) {
 /// Writes a warning.
 pub(crate) fn warn(message: &str) {
     write(Level::Warning, message, None);
+}
+
+/// Writes what is good to know.
+pub(crate) fn info(message: &str) {
+    write(Level::Info, message, None);
 }
 
 /// Writes what only helps to find faults.

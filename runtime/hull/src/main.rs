@@ -1,5 +1,5 @@
 //! The runtime as a program.
 
-fn main() {
-    hull::cli::main()
-}
+#![no_main]
+
+hull_sys::program!(hull::cli::main);

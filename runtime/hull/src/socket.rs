@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -73,10 +73,14 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
 
 /// Sends bytes with one descriptor.
 pub(crate) fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: impl AsFd) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    send_with_fds(socket, bytes, &[fd.as_fd()])
+}
+
+/// Sends bytes with some descriptors.
+pub(crate) fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd.as_fd()];
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::NOBUFS);
     }
     loop {
@@ -90,23 +94,53 @@ pub(crate) fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: impl AsFd) -> Re
 
 /// Receives one message, with a descriptor if it carries one. An empty message is the end.
 pub(crate) fn receive(socket: impl AsFd) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
-    let mut buffer = [0u8; 16384];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let (bytes, fds) = receive_with_fds(socket, 16_384)?;
+    Ok((bytes, fds.into_iter().last()))
+}
+
+/// How many descriptors one message carries at most.
+const MOST_FDS: usize = 4;
+
+/// Receives one message of at most `limit` bytes with its descriptors. An empty message is the end.
+pub(crate) fn receive_with_fds(socket: impl AsFd, limit: usize) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
+    let mut buffer = vec![0u8; limit];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut reset = false;
     let received = loop {
         match recvmsg(&socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => break message,
-            // The other side died with unread data of ours: also the end.
-            Err(Errno::CONNRESET) => return Ok((Vec::new(), None)),
+            // The other side died with unread data of ours, which the kernel says once: its last words come after that.
+            Err(Errno::CONNRESET) if !reset => reset = true,
+            Err(Errno::CONNRESET) => return Ok((Vec::new(), Vec::new())),
             Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
     };
-    let mut fd = None;
+    let mut fds = Vec::new();
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(fds) = message {
-            fd = fds.last();
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            fds.extend(passed);
         }
     }
-    Ok((buffer.get(..received.bytes).unwrap_or(&[]).to_vec(), fd))
+    if received.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+        return Err(Errno::MSGSIZE);
+    }
+    buffer.truncate(received.bytes);
+    Ok((buffer, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_heard_over_unread_data() {
+        let (ours, theirs) = pair().unwrap();
+        send(&ours, b"never read").unwrap();
+        send(&theirs, b"last words").unwrap();
+        drop(theirs);
+        assert_eq!(receive(&ours).unwrap().0, b"last words");
+        assert_eq!(receive(&ours).unwrap().0, b"");
+    }
 }

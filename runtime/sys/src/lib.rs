@@ -4,6 +4,7 @@
 //! dies too early) is checked or owned inside. Calls that rustix has are taken from there.
 
 pub mod bpf;
+pub mod entry;
 pub mod fd;
 pub mod keyring;
 pub mod landlock;
@@ -14,6 +15,7 @@ pub mod net;
 pub mod pidfd;
 pub mod prctl;
 pub mod process;
+pub mod ptrace;
 mod raw;
 pub mod sandbox_mount;
 pub mod sandbox_process;

@@ -35,6 +35,12 @@ pub fn unblock_all() -> Result<(), Errno> {
     check_int(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) }).map(drop)
 }
 
+/// Lets writes to a pipe without a reader fail instead of ending the process.
+pub fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN needs no handler code.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Gives every signal that is ignored its default disposition again: ignored ones would stay so over execve.
 pub fn reset_dispositions() {
     for signal in 1..=LAST {
@@ -47,6 +53,20 @@ pub fn reset_dispositions() {
 pub fn reset(signal: i32) {
     // SAFETY: as above.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+extern "C" fn leave(signal: libc::c_int) {
+    // SAFETY: _exit is async-signal-safe and has no preconditions.
+    unsafe { libc::_exit(128_i32.saturating_add(signal)) }
+}
+
+/// Makes a signal end the process with status 128 plus its number, also as the first process of a PID namespace, which
+/// gets no signal that has no handler.
+pub fn exit_on(signal: i32) -> Result<(), Errno> {
+    let handler: extern "C" fn(libc::c_int) = leave;
+    // SAFETY: the handler calls nothing but _exit.
+    let ret = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+    if ret == libc::SIG_ERR { Err(crate::raw::last()) } else { Ok(()) }
 }
 
 /// Number of the signal in one record read from a signalfd (128 bytes).

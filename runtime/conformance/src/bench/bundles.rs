@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     NoNetwork,
     User,
     Seccomp,
+    /// The default, with systemd to make the cgroup.
+    Systemd,
 }
 
 /// Docker's profile as containerd writes it into config.json.
@@ -90,7 +92,7 @@ impl Bundles {
             ],
             "linux": {
                 "resources": {"devices": [{"allow": false, "access": "rwm"}]},
-                "cgroupsPath": format!("{CGROUP}/{id}"),
+                "cgroupsPath": if kind == Kind::Systemd { format!("system.slice:hull-bench:{id}") } else { format!("{CGROUP}/{id}") },
                 "namespaces": namespaces,
                 "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
                 "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
@@ -111,14 +113,21 @@ impl Bundles {
 /// Parent of all cgroups that are made here.
 pub(crate) const CGROUP: &str = "/berth-test";
 
+/// Names of the version 1 hierarchies that have controllers: what every runtime makes a folder in.
+fn hierarchies() -> Result<Vec<String>> {
+    let text = fs::read_to_string("/proc/self/cgroup")?;
+    let named = text.lines().filter_map(|line| line.split(':').nth(1));
+    Ok(named.filter(|name| !name.is_empty() && !name.starts_with("name=")).map(str::to_owned).collect())
+}
+
 /// The cgroup folders of a container, one a hierarchy, their parents made.
 pub(crate) fn cgroups(id: &str) -> Result<Vec<String>> {
     let mount = Path::new("/sys/fs/cgroup");
     let hierarchies: Vec<PathBuf> = if mount.join("cgroup.controllers").exists() {
         vec![mount.to_owned()]
     } else {
-        let mut folders: Vec<PathBuf> = fs::read_dir(mount)?.flatten().map(|entry| entry.path()).collect();
-        folders.retain(|folder| !folder.is_symlink() && folder.join("cgroup.procs").exists());
+        let mut folders: Vec<PathBuf> = hierarchies()?.iter().map(|name| mount.join(name)).collect();
+        folders.retain(|folder| folder.join("cgroup.procs").exists());
         folders.sort();
         folders
     };

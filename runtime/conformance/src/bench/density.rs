@@ -5,9 +5,10 @@ use std::fs;
 use anyhow::{Result, bail};
 
 use crate::Bench;
-use crate::bundles;
+use crate::bundles::{self, Kind};
+use crate::runtimes::Runtime;
 use crate::table::{Cell, Row, percentiles};
-use crate::workload::{at_once, create_and_start, id, remove};
+use crate::workload::{command, create_and_start, id, remove};
 
 /// Starts at once.
 const AT_ONCE: usize = 16;
@@ -17,7 +18,7 @@ pub(crate) fn measure(bench: &Bench, idle: usize) -> Result<Vec<Row>> {
     let (mut memory, mut together) = (vec![Cell::None], vec![Cell::None]);
     for runtime in &bench.runtimes {
         let ids: Vec<String> = (0..idle).map(|number| id(&format!("{}-i{number}", runtime.label))).collect();
-        let started = ids.iter().try_for_each(|id| create_and_start(bench, runtime, id));
+        let started = ids.iter().try_for_each(|id| create_and_start(bench, runtime, Kind::Default, id).map(drop));
         let used: Result<Vec<u64>> = ids.iter().map(|id| charged_kib(id)).collect();
         for id in &ids {
             let _ = remove(bench, runtime, id);
@@ -48,4 +49,27 @@ fn charged_kib(id: &str) -> Result<u64> {
         }
     }
     bail!("{id} has no memory cgroup")
+}
+
+/// Nanoseconds until the last of those that ran at once has ended.
+fn at_once(bench: &Bench, runtime: &Runtime, many: usize) -> Result<u64> {
+    let ids: Vec<String> = (0..many).map(|number| id(&format!("{}-{number}", runtime.label))).collect();
+    let mut commands = Vec::new();
+    for id in &ids {
+        let bundle = bench.bundles.write(id, Kind::Default, &["/bin/true"])?;
+        let mut words = command(bench, runtime, Kind::Default);
+        words.extend(["run".to_owned(), "--bundle".to_owned(), bundle, id.clone()]);
+        commands.push(words);
+    }
+    let from = std::time::Instant::now();
+    let mut running = Vec::new();
+    for (slot, words) in commands.iter().enumerate() {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        running.push(bench.meter.spawn(&words, &slot.to_string())?);
+    }
+    for ((child, file), words) in running.iter_mut().zip(&commands) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        bench.meter.finish(child, file, &words)?;
+    }
+    Ok(u64::try_from(from.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }

@@ -3,7 +3,9 @@
 //! All runtimes take turns within one run, so that whatever else the machine does falls on all of them. A C program that
 //! makes the same containers without configuration, state or checks shows what the kernel itself costs.
 
+mod bars;
 mod bundles;
+mod calls;
 mod density;
 mod meter;
 mod runtimes;
@@ -36,11 +38,14 @@ struct Args {
     #[arg(long, default_value_t = 40)]
     rounds: usize,
     /// Idle containers that are kept at once for the memory of one.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 500)]
     idle: usize,
     /// File whose part between `<!-- bench-runtime -->` and `<!-- /bench-runtime -->` is replaced.
     #[arg(long)]
     write: Option<PathBuf>,
+    /// The compiled floor; made there if it is missing. For machines without a C compiler.
+    #[arg(long)]
+    floor: Option<PathBuf>,
     /// A static busybox, if it is not in its usual place.
     #[arg(long, default_value = "/bin/busybox")]
     busybox: PathBuf,
@@ -65,23 +70,33 @@ fn real_main(args: &Args) -> Result<()> {
     let work = tempfile::Builder::new().prefix("hull-bench-").tempdir()?;
     // Mapped users must be able to pass.
     std::fs::set_permissions(work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    // State where engines keep it, in memory.
-    let state = tempfile::Builder::new().prefix("hull-bench-").tempdir_in("/run")?;
+    let state = tempfile::Builder::new().prefix("hull-bench-").tempdir_in(in_memory()?)?;
     // Less of what else the machine does gets between; not allowed everywhere.
     let _ = rustix::process::setpriority_process(None, -10);
-    let meter = Meter::build(work.path())?;
+    let meter = Meter::build(work.path(), args.floor.as_deref())?;
     let bundles = Bundles::new(work.path(), &args.busybox)?;
     let bench = Bench { meter, bundles, runtimes, state: state.path().to_owned(), rounds: args.rounds };
-    let mut rows = workload::measure(&bench)?;
-    rows.extend(workload::system_calls(&bench)?);
+    let samples = workload::measure(&bench)?;
+    let mut rows = table::timed(&samples);
+    rows.extend(calls::measure(&bench)?);
     rows.extend(density::measure(&bench, args.idle)?);
     rows.push(runtimes::sizes(&bench.runtimes)?);
-    let text = table::markdown(&bench, &rows)?;
+    let text = table::markdown(&bench, &rows, &bars::judge(&bench, &samples)?)?;
     match &args.write {
         Some(path) => table::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?,
         None => write!(std::io::stdout(), "{text}")?,
     }
     Ok(())
+}
+
+/// Where the runtimes keep their records: in memory, as engines have it in /run. A disk would write and discard for each
+/// container, which is no runtime's doing.
+fn in_memory() -> Result<&'static str> {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    ["/run", "/dev/shm"]
+        .into_iter()
+        .find(|path| rustix::fs::statfs(*path).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC))
+        .context("neither /run nor /dev/shm is a tmpfs")
 }
 
 /// Everything a measurement needs.

@@ -37,16 +37,19 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Compiles it.
-    pub(crate) fn build(work: &Path) -> Result<Meter> {
-        let (source, program) = (work.join("floor.c"), work.join("floor"));
-        fs::write(&source, include_str!("floor.c"))?;
-        let output = Command::new("cc")
-            .args(["-O2", "-static", "-o"])
-            .args([&program, &source])
-            .output()
-            .context("no C compiler; install the packages gcc and libc6-dev")?;
-        ensure!(output.status.success(), "cannot compile the floor: {}", String::from_utf8_lossy(&output.stderr));
+    /// Compiles it, unless a compiled one is given and there; where it is not there, it is put there.
+    pub(crate) fn build(work: &Path, given: Option<&Path>) -> Result<Meter> {
+        let program = given.map_or_else(|| work.join("floor"), Path::to_owned);
+        if !program.exists() {
+            let source = work.join("floor.c");
+            fs::write(&source, include_str!("floor.c"))?;
+            let output = Command::new("cc")
+                .args(["-O2", "-static", "-o"])
+                .args([&program, &source])
+                .output()
+                .context("no C compiler; install the packages gcc and libc6-dev")?;
+            ensure!(output.status.success(), "cannot compile the floor: {}", String::from_utf8_lossy(&output.stderr));
+        }
         Ok(Meter { program: program.to_string_lossy().into_owned(), folder: work.to_owned() })
     }
 

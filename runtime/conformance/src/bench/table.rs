@@ -7,6 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::Bench;
+use crate::bars::Bar;
+use crate::bundles::Kind;
+use crate::meter::Taken;
+use crate::workload::{Samples, Work};
 
 /// One measured thing of all columns: the floor first, then the runtimes.
 #[derive(Debug)]
@@ -38,11 +42,51 @@ pub(crate) fn milliseconds(nanoseconds: u64) -> String {
     if tenths >= 1000 { (tenths / 10).to_string() } else { format!("{}.{}", tenths / 10, tenths % 10) }
 }
 
+/// The rows of what was timed.
+pub(crate) fn timed(samples: &Samples) -> Vec<Row> {
+    let row = |name: String, columns: &[Vec<Taken>], of: fn(&Taken) -> u64| {
+        let cells = columns.iter().map(|taken| Cell::Times(percentiles(taken.iter().map(of))));
+        Row { name, cells: cells.collect() }
+    };
+    let mut rows = Vec::new();
+    for (work, columns) in &samples.taken {
+        rows.push(row(format!("{}, ms", work.name()), columns, |one| one.wall_ns));
+    }
+    let mut memory = Vec::new();
+    for (work, columns) in &samples.taken {
+        if !matches!(
+            work,
+            Work::Run(Kind::Default | Kind::Seccomp)
+                | Work::CreateStartDelete(Kind::Default)
+                | Work::Exec(Kind::Default)
+        ) {
+            continue;
+        }
+        let name = format!("CPU time of {}, all processes, ms", work.name());
+        rows.push(row(name, columns, |one| one.cpu_us.saturating_mul(1000)));
+        let cells = columns.iter().map(|taken| match taken.iter().map(|one| one.rss_kib).max() {
+            Some(most) => Cell::Text(most.to_string()),
+            None => Cell::None,
+        });
+        memory.push(Row {
+            name: format!("resident memory of {}, largest process, KiB", work.name()),
+            cells: cells.collect(),
+        });
+    }
+    rows.extend(memory);
+    rows
+}
+
 /// The whole part of the document.
-pub(crate) fn markdown(bench: &Bench, rows: &[Row]) -> Result<String> {
+pub(crate) fn markdown(bench: &Bench, rows: &[Row], bars: &[Bar]) -> Result<String> {
     let mut out = String::new();
     let kernel = rustix::system::uname();
-    let cgroups = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" };
+    let cgroups =
+        match (Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), Path::new("/run/systemd/system").exists()) {
+            (true, true) => "v2, systemd",
+            (true, false) => "v2",
+            (false, _) => "v1",
+        };
     let cores = std::thread::available_parallelism()?;
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("?");
@@ -66,6 +110,11 @@ pub(crate) fn markdown(bench: &Bench, rows: &[Row]) -> Result<String> {
                 Cell::Text(text) => write!(out, " {text} |")?,
             }
         }
+    }
+    write!(out, "\n\n| bar | figure | | |\n|---|---|---|---|")?;
+    for bar in bars {
+        let word = if bar.holds { "holds" } else { "**misses**" };
+        write!(out, "\n| {} | {} | {} | {word} |", bar.name, bar.figure, bar.bar)?;
     }
     out.push('\n');
     Ok(out)

@@ -381,7 +381,7 @@ pub(super) fn notified(bundle: &mut crate::bundle::Bundle<'_>, script: &str) -> 
     let folder = tempfile::Builder::new().prefix("hc").tempdir_in("/tmp")?;
     let path = folder.path().join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path)?;
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    socket.set_read_timeout(Some(crate::command::patience()))?;
     bundle
         .script(&format!("{script}; echo $NOTIFY_SOCKET > /told; while ! test -e /done; do usleep 20000; done"))
         .save()?;

@@ -1,13 +1,16 @@
 //! One file a topic.
 
 mod capabilities;
+mod cgroup2;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod console;
 mod devices;
 mod escapes;
 mod exec;
 mod features;
+mod flags;
 mod hooks;
 mod idmap;
 mod lifecycle;
@@ -18,10 +21,13 @@ mod namespaces;
 mod paths;
 mod process;
 mod rlimits;
+mod rootless;
 mod seccomp;
 mod sysctl;
+mod systemd;
 mod time;
 mod user;
+mod wasm;
 
 use crate::suite::Topic;
 
@@ -40,6 +46,8 @@ pub(crate) const ALL: &[Topic] = &[
     Topic { name: "time", tests: time::TESTS },
     Topic { name: "devices", tests: devices::TESTS },
     Topic { name: "cgroups", tests: cgroups::TESTS },
+    Topic { name: "cgroup2", tests: cgroup2::TESTS },
+    Topic { name: "systemd", tests: systemd::TESTS },
     Topic { name: "sysctl", tests: sysctl::TESTS },
     Topic { name: "seccomp", tests: seccomp::TESTS },
     Topic { name: "paths", tests: paths::TESTS },
@@ -48,5 +56,9 @@ pub(crate) const ALL: &[Topic] = &[
     Topic { name: "exec", tests: exec::TESTS },
     Topic { name: "features", tests: features::TESTS },
     Topic { name: "cli", tests: cli::TESTS },
+    Topic { name: "flags", tests: flags::TESTS },
+    Topic { name: "wasm", tests: wasm::TESTS },
+    Topic { name: "checkpoint", tests: checkpoint::TESTS },
+    Topic { name: "rootless", tests: rootless::TESTS },
     Topic { name: "escapes", tests: escapes::TESTS },
 ];

@@ -1,6 +1,7 @@
 //! config-linux.md "Namespaces".
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -148,11 +149,25 @@ fn inherited(context: &Context, row: &str) -> Result<()> {
 }
 
 /// A process in namespaces of its own; ends when dropped.
-struct Holder(Child);
+pub(super) struct Holder(Child);
 
 impl Holder {
     fn new(flags: &[&str]) -> Result<Holder> {
+        Holder::begin(Command::new("unshare"), flags)
+    }
+
+    /// A user namespace that belongs to another user than root, whose ids it maps.
+    pub(super) fn user_namespace_of(user: u32) -> Result<Holder> {
         let mut command = Command::new("unshare");
+        command.uid(user).gid(user).current_dir("/");
+        let holder = Holder::begin(command, &["--user"])?;
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", holder.0.id()), format!("0 {user} 65536\n"))?;
+        }
+        Ok(holder)
+    }
+
+    fn begin(mut command: Command, flags: &[&str]) -> Result<Holder> {
         command.args(flags).args(["sh", "-c", "echo ready; exec sleep 120"]).stdout(Stdio::piped());
         let mut holder = Holder(command.stdin(Stdio::null()).spawn()?);
         let stdout = holder.0.stdout.take().context("stdout")?;
@@ -161,7 +176,7 @@ impl Holder {
         Ok(holder)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         format!("/proc/{}/ns/{name}", self.0.id())
     }
 }

@@ -1,8 +1,13 @@
 //! config.md "rlimits".
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
+use super::namespaces::Holder;
+use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::suite::{Test, case, test};
 
@@ -24,6 +29,16 @@ pub(crate) const TESTS: &[Test] = &[
     case("sigpending", "RLIMIT_SIGPENDING", each, "SIGPENDING|Max pending signals|100"),
     case("stack", "RLIMIT_STACK", each, "STACK|Max stack size|8000000"),
     test("soft-and-hard", "soft and hard are set apart", soft_and_hard),
+    test(
+        "own-hard-limit-in-user-namespace",
+        "the caller's own hard limit can be set without rights, also in a user namespace of another user",
+        own_hard_limit,
+    ),
+    test(
+        "exec-own-hard-limit-in-user-namespace",
+        "the caller's own hard limit can be set without rights, also in a user namespace of another user",
+        exec_own_hard_limit,
+    ),
     test(
         "duplicate",
         "if rlimits contains duplicated entries with same type, the runtime MUST generate an error",
@@ -55,6 +70,38 @@ fn soft_and_hard(context: &Context) -> Result<()> {
     bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]));
     let said = bundle.run_script("ulimit -Sn; ulimit -Hn")?;
     ensure!(said == "100\n200", "{said}");
+    Ok(())
+}
+
+/// A bundle that joins a user namespace which root did not make.
+fn foreign<'a>(context: &'a Context, holder: &Holder) -> Result<(Bundle<'a>, u64)> {
+    let mut bundle = context.bundle()?;
+    bundle.chown_rootfs(100_000)?;
+    bundle.namespace("user", Some(&holder.path("user")));
+    let own = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": own, "hard": own}]));
+    Ok((bundle, own))
+}
+
+fn own_hard_limit(context: &Context) -> Result<()> {
+    let holder = Holder::user_namespace_of(100_000)?;
+    let (mut bundle, own) = foreign(context, &holder)?;
+    let said = bundle.run_script("ulimit -Sn; ulimit -Hn")?;
+    ensure!(said == format!("{own}\n{own}"), "{said}");
+    Ok(())
+}
+
+fn exec_own_hard_limit(context: &Context) -> Result<()> {
+    let holder = Holder::user_namespace_of(100_000)?;
+    let (mut bundle, own) = foreign(context, &holder)?;
+    bundle.started()?;
+    let process = json!({
+        "user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"], "args": ["sh", "-c", "ulimit -Sn"],
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": own, "hard": own}],
+    });
+    fs::write(bundle.path.join("process.json"), process.to_string())?;
+    let said = bundle.runtime(&["exec", "--process", "process.json", &bundle.id])?.ok()?;
+    ensure!(said.text() == own.to_string(), "{}", said.text());
     Ok(())
 }
 

@@ -5,7 +5,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 
-use crate::support::{CGROUP, Daemon, Folder, Said, cgroup_left, client, hull, missing, skip};
+use crate::support::{CGROUP, Daemon, Folder, Said, cgroup_left, client, hull, missing, no_systemd, skip};
+
+/// Who makes the cgroups.
+#[derive(Clone, Copy)]
+enum Driver {
+    Cgroupfs,
+    Systemd,
+}
 
 /// A dockerd and the image `box`.
 struct Docker {
@@ -15,14 +22,22 @@ struct Docker {
 }
 
 impl Docker {
-    fn start(hull: &Path) -> Result<Docker> {
+    fn start(hull: &Path, driver: Driver) -> Result<Docker> {
         let folder = Folder::new("docker")?;
         let host = format!("unix://{}", folder.text("docker.sock"));
         let mut command = Command::new("dockerd");
         command.args(["--host", &host, "--data-root", &folder.text("data"), "--exec-root", &folder.text("exec")]);
         command.args(["--pidfile", &folder.text("pid"), "--config-file", &folder.text("none.json")]);
         command.args(["--add-runtime", &format!("hull={}", hull.display()), "--default-runtime", "hull"]);
-        command.args(["--bridge", "none", "--iptables=false", "--storage-driver", "vfs", "--cgroup-parent", CGROUP]);
+        command.args(["--bridge", "none", "--iptables=false", "--storage-driver", "vfs"]);
+        match driver {
+            Driver::Cgroupfs => {
+                command.args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", CGROUP]);
+            }
+            Driver::Systemd => {
+                command.args(["--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "berthtest.slice"]);
+            }
+        }
         std::fs::write(folder.join("none.json"), "{}")?;
         let answers = || client("docker", ["--host", &host, "info"]).is_ok_and(|said| said.code == 0);
         let daemon = Daemon::start(&mut command, folder.join("log"), answers)?;
@@ -61,6 +76,18 @@ impl Drop for Docker {
 
 #[test]
 fn containers_of_docker() -> Result<()> {
+    containers(Driver::Cgroupfs)
+}
+
+#[test]
+fn containers_of_docker_by_systemd() -> Result<()> {
+    if let Some(reason) = no_systemd() {
+        skip!("{reason}");
+    }
+    containers(Driver::Systemd)
+}
+
+fn containers(driver: Driver) -> Result<()> {
     if let Some(reason) = missing(&["docker", "dockerd", "containerd"]) {
         skip!("{reason}");
     }
@@ -68,7 +95,7 @@ fn containers_of_docker() -> Result<()> {
         Ok(hull) => hull,
         Err(reason) => skip!("{reason}"),
     };
-    let docker = match Docker::start(&hull) {
+    let docker = match Docker::start(&hull, driver) {
         Ok(docker) => docker,
         Err(reason) => skip!("dockerd: {reason:#}"),
     };
@@ -103,7 +130,7 @@ fn lives(docker: &Docker) -> Result<()> {
     args.extend_from_slice(&limits);
     args.extend_from_slice(&["box", "sleep", "1000"]);
     let id = docker.call(&args)?.ok()?;
-    ensure!(cgroup_left(&id), "the container is not below {CGROUP}");
+    ensure!(cgroup_left(&id), "the container has no cgroup");
     ensure!(docker.call(&["exec", "lives", "echo", "inside"])?.ok()? == "inside");
     ensure!(docker.call(&["exec", "--user", "7:7", "lives", "id", "-u"])?.ok()? == "7");
     ensure!(docker.call(&["exec", "lives", "sh", "-c", "exit 5"])?.code == 5);

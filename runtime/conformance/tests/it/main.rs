@@ -1,7 +1,12 @@
-//! hull below the engines that people use. Each test starts an engine of its own, with folders and a socket of its own,
-//! and says why it skips where the engine is not installed.
+//! hull below the engines that people use, and hull killed at every system call. Each test of an engine starts one of its
+//! own, with folders and a socket of its own, and says why it skips where the engine is not installed.
+
+#![expect(clippy::print_stderr, reason = "tests say what they counted")]
 
 mod containerd;
 mod docker;
+mod interrupted;
 mod podman;
 mod support;
+mod tracer;
+mod vm;

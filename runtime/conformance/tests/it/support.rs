@@ -41,11 +41,15 @@ pub(crate) fn hull() -> Result<PathBuf, String> {
         .ok_or_else(|| "no hull is built (cargo build -p hull), and HULL names none".to_owned())
 }
 
+/// Where a program is installed.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
 /// Whether all these programs are installed.
 pub(crate) fn missing(programs: &[&str]) -> Option<String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |name: &&&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-    programs.iter().find(|name| !there(name)).map(|name| format!("{name} is not installed"))
+    programs.iter().find(|name| on_path(name).is_none()).map(|name| format!("{name} is not installed"))
 }
 
 /// A folder for one engine; whatever it mounts or leaves below goes away with it.
@@ -75,11 +79,36 @@ impl Folder {
         }
         fs::copy("/bin/busybox", rootfs.join("bin/busybox"))
             .context("no busybox; install the package busybox-static")?;
-        for applet in ["cat", "echo", "grep", "id", "ls", "sh", "sleep", "touch", "true", "tty"] {
+        for applet in ["cat", "echo", "grep", "id", "ls", "mv", "sh", "sleep", "touch", "true", "tty", "usleep"] {
             symlink("busybox", rootfs.join("bin").join(applet))?;
         }
         fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
         Ok(rootfs)
+    }
+}
+
+impl Folder {
+    /// The root file system as an archive of one image, in Docker's form, with `program` as its command.
+    pub(crate) fn image(&self, rootfs: &Path, reference: &str, program: &str) -> Result<PathBuf> {
+        let folder = self.join("image");
+        fs::create_dir_all(&folder)?;
+        let tar = |from: &Path, to: &Path| -> Result<()> {
+            said(Command::new("tar").arg("-C").arg(from).arg("-cf").arg(to).arg("."))?.ok().map(drop)
+        };
+        tar(rootfs, &folder.join("layer.tar"))?;
+        let sum = said(Command::new("sha256sum").arg(folder.join("layer.tar")))?.ok()?;
+        let layer = sum.split(' ').next().context("no sum")?;
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":{program},"Env":["PATH=/bin"]}},"rootfs":{{"type":"layers","diff_ids":["sha256:{layer}"]}}}}"#
+        );
+        fs::write(folder.join("config.json"), config)?;
+        fs::write(
+            folder.join("manifest.json"),
+            format!(r#"[{{"Config":"config.json","RepoTags":["{reference}"],"Layers":["layer.tar"]}}]"#),
+        )?;
+        let archive = self.join("image.tar");
+        tar(&folder, &archive)?;
+        Ok(archive)
     }
 }
 
@@ -158,15 +187,55 @@ impl Said {
     }
 }
 
-/// Runs a client, a minute at most.
+/// Runs a client, two minutes at most.
 pub(crate) fn client<I: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = I>) -> Result<Said> {
-    let output = Command::new("timeout").arg("60").arg(program).args(args).stdin(Stdio::null()).output()?;
+    said(Command::new("timeout").arg("120").arg(program).args(args))
+}
+
+/// Runs a command to its end.
+pub(crate) fn said(command: &mut Command) -> Result<Said> {
+    let output = command.stdin(Stdio::null()).output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Said { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }
 
-/// Whether a container's cgroup is left anywhere.
+/// Whether cgroups are of version 2.
+pub(crate) fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Why there is nothing that a systemd could make scopes on.
+pub(crate) fn no_systemd() -> Option<&'static str> {
+    let running = unified() && Path::new("/run/systemd/system").exists();
+    (!running).then_some("no systemd on cgroups of version 2")
+}
+
+/// Why CRIU is of no use here.
+pub(crate) fn no_criu() -> Option<String> {
+    match client("criu", ["check"]) {
+        Ok(check) if check.code == 0 => None,
+        Ok(check) => Some(format!("criu does not work here: {}", check.stderr.lines().last().unwrap_or("no word"))),
+        Err(_) => Some("criu is not installed".to_owned()),
+    }
+}
+
+/// Asks until it holds, half a minute at most. Each question starts a process, which is pause enough.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds()? {
+        ensure!(Instant::now() < deadline, "{what} does not come about");
+    }
+    Ok(())
+}
+
+/// Whether a container's cgroup is left anywhere: a folder of its name, or a scope.
 pub(crate) fn cgroup_left(id: &str) -> bool {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    hierarchies.map(|entry| entry.path().join(CGROUP.trim_start_matches('/')).join(id)).any(|folder| folder.exists())
+    fn below(folder: &Path, id: &str) -> bool {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name == id || name.ends_with(&format!("-{id}.scope")) || below(&entry.path(), id)
+        })
+    }
+    below(Path::new("/sys/fs/cgroup"), id)
 }

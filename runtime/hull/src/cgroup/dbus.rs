@@ -25,6 +25,7 @@ pub(super) enum Value {
     Bytes(Vec<u8>),
     U32s(Vec<u32>),
     Texts(Vec<String>),
+    Pairs(Vec<(String, String)>),
 }
 
 impl Value {
@@ -39,6 +40,7 @@ impl Value {
             Self::Bytes(_) => "ay",
             Self::U32s(_) => "au",
             Self::Texts(_) => "as",
+            Self::Pairs(_) => "a(ss)",
         }
     }
 }
@@ -103,6 +105,13 @@ impl Writer {
             Value::Bytes(bytes) => self.array(1, |w| w.out.extend_from_slice(bytes)),
             Value::U32s(list) => self.array(4, |w| list.iter().for_each(|n| w.u32(*n))),
             Value::Texts(list) => self.array(4, |w| list.iter().for_each(|t| w.text(t))),
+            Value::Pairs(list) => self.array(8, |w| {
+                for (first, second) in list {
+                    w.align(8);
+                    w.text(first);
+                    w.text(second);
+                }
+            }),
         }
     }
 
@@ -143,8 +152,7 @@ fn failed(what: impl Into<String>) -> Error {
 impl Bus {
     /// Connects to the system's bus, or to the user's.
     pub(super) fn connect(milliseconds: u32) -> Result<Self> {
-        let root = rustix::process::geteuid().is_root();
-        let path = if root {
+        let path = if crate::rights::rule_the_host() {
             "/run/dbus/system_bus_socket".to_owned()
         } else {
             user_bus().ok_or_else(|| {
@@ -169,7 +177,8 @@ impl Bus {
     }
 
     fn authenticate(&mut self) -> Result<()> {
-        let uid: String = rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+        // The bus knows the user by the number outside.
+        let uid: String = crate::rights::outer_uid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
         self.send(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {

@@ -1,10 +1,14 @@
 //! Device access rules: deny by default, then what every container needs, then the configuration's rules in order.
 
+use std::os::fd::OwnedFd;
+
 use hull_sys::bpf;
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::Directory;
 use crate::error::{Code, Context, Error, Result};
+use crate::files;
 use crate::spec::resources::DeviceRule;
 
 /// A rule in full.
@@ -88,19 +92,30 @@ pub(super) fn apply_v1(dir: &Directory, configured: &[DeviceRule]) -> Result<()>
         .iter()
         .rposition(|r| r.kind == 'a' && r.major.is_none() && r.minor.is_none() && r.access.len() == 3)
         .unwrap_or(0);
+    // Opened once: each rule is one write, and there are a dozen.
+    let (mut allow, mut deny) = (None, None);
     for rule in all.get(start..).unwrap_or(&[]) {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+        let (name, file) = if rule.allow { ("devices.allow", &mut allow) } else { ("devices.deny", &mut deny) };
+        let mut put = |line: &str| put_line(dir, name, file, line).map_err(|e| dir.error(name, line, e));
         if rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access.len() == 3 {
-            dir.write(file, "a")?;
+            put("a")?;
         } else if rule.kind == 'a' {
             for kind in ['b', 'c'] {
-                dir.write(file, format!("{kind} {}:{} {}", show(rule.major), show(rule.minor), rule.access))?;
+                put(&format!("{kind} {}:{} {}", show(rule.major), show(rule.minor), rule.access))?;
             }
         } else {
-            dir.write(file, format!("{} {}:{} {}", rule.kind, show(rule.major), show(rule.minor), rule.access))?;
+            put(&format!("{} {}:{} {}", rule.kind, show(rule.major), show(rule.minor), rule.access))?;
         }
     }
     Ok(())
+}
+
+fn put_line(dir: &Directory, name: &str, file: &mut Option<OwnedFd>, line: &str) -> Result<(), Errno> {
+    let fd = match file {
+        Some(fd) => fd,
+        None => file.insert(openat(&dir.fd, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?),
+    };
+    files::write_once(fd, line.as_bytes())
 }
 
 /// Loads the rules as a program and attaches it to a version 2 cgroup in place of what an earlier call attached.

@@ -4,7 +4,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Cgroup, Directory};
+use super::{Cgroup, Directory, Record};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::time::Deadline;
@@ -68,14 +68,22 @@ impl Cgroup {
         }
     }
 
+    /// Path of the directory that can be frozen.
+    pub(crate) fn freezer(&self) -> Option<&str> {
+        self.with_controller("freezer").or(self.v2.as_ref()).map(|d| d.path.as_str())
+    }
+}
+
+impl Record {
     /// Whether the processes inside are stopped.
     pub(crate) fn frozen(&self) -> bool {
-        let v2 = self.v2.as_ref().and_then(|d| files::read_text_at(&d.fd, "cgroup.events", 4096).ok());
-        if v2.is_some_and(|text| text.lines().any(|l| l == "frozen 1")) {
+        let events = self.v2.as_ref().and_then(|path| files::read_text(&format!("{path}/cgroup.events"), 4096).ok());
+        if events.is_some_and(|text| text.lines().any(|l| l == "frozen 1")) {
             return true;
         }
-        self.with_controller("freezer")
-            .and_then(|d| files::read_text_at(&d.fd, "freezer.state", 64).ok())
+        let freezer = self.v1.iter().find(|(name, _)| name.split(',').any(|c| c == "freezer"));
+        freezer
+            .and_then(|(_, path)| files::read_text(&format!("{path}/freezer.state"), 64).ok())
             .is_some_and(|text| matches!(text.trim(), "FROZEN" | "FREEZING"))
     }
 }

@@ -7,16 +7,18 @@ mod dbus;
 pub(crate) mod devices;
 pub(crate) mod freeze;
 pub(crate) mod layout;
+pub(crate) mod ownership;
 pub(crate) mod stats;
 pub(crate) mod systemd;
 mod tree;
+mod unit_devices;
 mod v1;
 pub(crate) mod v2;
 
 use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,7 @@ use tree::{collect_processes, enable_down_to, for_each_child, remove_tree};
 /// Who makes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Driver {
+pub(crate) enum Driver {
     /// The runtime itself.
     #[default]
     Cgroupfs,
@@ -156,6 +158,13 @@ pub(crate) fn plan(layout: &Layout, path: Option<&str>, id: &str) -> Result<Reco
     Ok(Record { driver: Driver::Cgroupfs, v1, v2, unit: None, hybrid: layout.hybrid() })
 }
 
+/// Removes the directories of a record if nothing is inside; false when that has to be looked into.
+pub(crate) fn remove_empty(record: &Record) -> bool {
+    let mut paths = record.v1.iter().map(|(_, path)| path).chain(&record.v2);
+    record.driver != Driver::Systemd
+        && paths.all(|path| matches!(unlinkat(CWD, path.as_str(), AtFlags::REMOVEDIR), Ok(()) | Err(Errno::NOENT)))
+}
+
 fn controllers_of(name: &str) -> Vec<String> {
     name.split(',').map(str::to_owned).collect()
 }
@@ -194,7 +203,7 @@ fn make_v1(name: &str, path: &str) -> Result<()> {
 
 fn cpuset_from_parent(path: &str) -> Result<(), Errno> {
     let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
-    v1::inherit_cpuset(&open_directory(parent)?, &open_directory(path)?)
+    v1::inherit_cpuset(parent, path)
 }
 
 impl Cgroup {
@@ -430,13 +439,14 @@ impl Cgroup {
         }
     }
 
-    /// Ids of all processes inside, those of sub-groups too.
+    /// Ids of all processes inside, those of sub-groups too. A process is in version 2 from its beginning and joins
+    /// version 1 itself, so that both are looked at.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
-        let Some(directory) = self.v1.iter().find(|d| d.name == "pids").or(self.v2.as_ref()).or(self.v1.first()) else {
-            return Ok(Vec::new());
-        };
+        let v1 = self.v1.iter().find(|d| d.name == "pids").or(self.v1.first());
         let mut out = Vec::new();
-        collect_processes(directory.fd.as_fd(), &mut out).with(Code::CgroupRead, || directory.path.clone())?;
+        for directory in v1.into_iter().chain(&self.v2) {
+            collect_processes(directory.fd.as_fd(), &mut out).with(Code::CgroupRead, || directory.path.clone())?;
+        }
         out.sort_unstable();
         out.dedup();
         Ok(out)

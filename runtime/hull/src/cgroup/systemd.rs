@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::dbus::{Bus, Reader, Value, Writer};
 use super::layout::{Layout, MOUNT_POINT};
-use super::{Cgroup, Driver, Record};
+use super::{Cgroup, Driver, Record, unit_devices};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::process::limits::parse_list;
@@ -57,7 +57,7 @@ fn names(path: Option<&str>, id: &str, root: bool) -> Result<(String, String)> {
 
 /// Plans the unit; the directories are known when it runs.
 pub(crate) fn plan(path: Option<&str>, id: &str) -> Result<Record> {
-    let (slice, unit) = names(path, id, rustix::process::geteuid().is_root())?;
+    let (slice, unit) = names(path, id, crate::rights::rule_the_host())?;
     Ok(Record { driver: Driver::Systemd, unit: Some(format!("{slice}/{unit}")), ..Record::default() })
 }
 
@@ -113,7 +113,35 @@ fn resource_properties(resources: &Resources, unified: bool) -> Result<Vec<(Stri
             }
         }
     }
+    if unified {
+        for (file, text) in &resources.unified {
+            out.extend(unified_property(file, text.trim())?);
+        }
+    }
     Ok(out)
+}
+
+/// Files of version 2 that a property stands for. systemd would otherwise put its own value there at a reload.
+const UNIFIED: &[(&str, &str)] = &[
+    ("cpu.weight", "CPUWeight"),
+    ("memory.high", "MemoryHigh"),
+    ("memory.low", "MemoryLow"),
+    ("memory.max", "MemoryMax"),
+    ("memory.min", "MemoryMin"),
+    ("memory.swap.max", "MemorySwapMax"),
+    ("pids.max", "TasksMax"),
+];
+
+/// The property for a file, if there is one; a text that is no number is for the kernel to refuse.
+fn unified_property(file: &str, text: &str) -> Result<Option<(String, Value)>> {
+    match file {
+        "cpuset.cpus" => return Ok(Some(("AllowedCPUs".to_owned(), Value::Bytes(bit_mask(text)?)))),
+        "cpuset.mems" => return Ok(Some(("AllowedMemoryNodes".to_owned(), Value::Bytes(bit_mask(text)?)))),
+        _ => {}
+    }
+    let Some((_, name)) = UNIFIED.iter().find(|(known, _)| *known == file) else { return Ok(None) };
+    let number = if text == "max" { Some(u64::MAX) } else { files::parse_unsigned(text) };
+    Ok(number.map(|n| ((*name).to_owned(), Value::U64(n))))
 }
 
 fn bit_mask(list: &str) -> Result<Vec<u8>> {
@@ -205,6 +233,7 @@ pub(crate) fn start(
         properties.push((name.to_owned(), Value::Bool(true)));
     }
     properties.extend(resource_properties(resources, layout.unified())?);
+    properties.extend(unit_devices::properties(resources)?);
     properties.extend(annotated(annotations)?);
     let mut bus = Bus::connect(DEADLINE_MS)?;
     // So that the end of the job is told.
@@ -322,6 +351,13 @@ mod tests {
         assert!(out.contains(&("After".to_owned(), Value::Texts(vec!["a.service".into(), "b.service".into()]))));
         assert_eq!(parse_variant("uint64 7"), Some(Value::U64(7)));
         assert_eq!(parse_variant("{}"), None);
+    }
+
+    #[test]
+    fn unified_files_become_properties() {
+        assert_eq!(unified_property("memory.high", "max").unwrap(), Some(("MemoryHigh".into(), Value::U64(u64::MAX))));
+        assert_eq!(unified_property("cpuset.cpus", "0").unwrap().unwrap().0, "AllowedCPUs");
+        assert_eq!(unified_property("io.max", "254:0 rbps=1").unwrap(), None);
     }
 
     #[test]

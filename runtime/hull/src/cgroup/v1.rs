@@ -1,7 +1,6 @@
 //! Limits of version 1 hierarchies.
 
-use std::os::fd::OwnedFd;
-
+use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::Directory;
@@ -209,15 +208,11 @@ fn apply_network(dir: &Directory, controller: &str, network: &Network) -> Result
     Ok(())
 }
 
-/// A new cpuset has neither CPUs nor memory nodes: gives it its parent's, from the top down.
-pub(super) fn inherit_cpuset(parent: &OwnedFd, child: &OwnedFd) -> Result<(), Errno> {
+/// A new cpuset has neither CPUs nor memory nodes: gives it its parent's.
+pub(super) fn inherit_cpuset(parent: &str, child: &str) -> Result<(), Errno> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let now = files::read_at(child, file, 65536)?;
-        if now.iter().any(|b| !b.is_ascii_whitespace()) {
-            continue;
-        }
-        let value = files::read_at(parent, file, 65536)?;
-        files::write_at(child, file, value.trim_ascii_end())?;
+        let value = files::read_at(CWD, &format!("{parent}/{file}"), 65536)?;
+        files::write_at(CWD, &format!("{child}/{file}"), value.trim_ascii_end())?;
     }
     Ok(())
 }

@@ -107,6 +107,16 @@ fn long_flags(flags: &[Flag]) -> String {
     flags.iter().map(|f| format!("--{}", f.name)).collect::<Vec<_>>().join(" ")
 }
 
+fn fish_flag(out: &mut String, condition: &str, flag: &Flag) {
+    let needs = if flag.kind == Kind::Bool { "" } else { " -rF" };
+    let _ = write!(out, "complete -c hull -n '{condition}' -l {}{needs}", flag.name);
+    for alias in flag.aliases {
+        let dash = if alias.len() == 1 { "-s" } else { "-l" };
+        let _ = write!(out, " {dash} {alias}");
+    }
+    let _ = writeln!(out, " -d '{}'", flag.help.replace('\'', "\\'"));
+}
+
 /// The completion script of a shell.
 pub(super) fn completion(shell: &str) -> Option<String> {
     let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
@@ -144,8 +154,9 @@ pub(super) fn completion(shell: &str) -> Option<String> {
                 );
             }
             out.push_str(
-                "  )\n  if (( CURRENT == 2 )); then _describe command commands; return; fi\n  case $words[2] in\n",
+                "  )\n  local word cmd=\n  for word in ${words[2,CURRENT-1]}; do\n    (( ${commands[(I)$word:*]} )) && { cmd=$word; break; }\n  done\n  case $cmd in\n",
             );
+            let _ = writeln!(out, "    '') _describe command commands; compadd -- {} ;;", long_flags(GLOBAL));
             for command in COMMANDS {
                 let ids = if command.takes_id { " $(hull list -q 2>/dev/null)" } else { "" };
                 let _ = writeln!(out, "    {}) compadd -- {}{ids} ;;", command.name, long_flags(command.flags));
@@ -154,18 +165,14 @@ pub(super) fn completion(shell: &str) -> Option<String> {
         }
         "fish" => {
             let _ = writeln!(out, "complete -c hull -f");
+            for flag in GLOBAL {
+                fish_flag(&mut out, "__fish_use_subcommand", flag);
+            }
             for command in COMMANDS {
                 let quoted = command.about.replace('\'', "\\'");
                 let _ = writeln!(out, "complete -c hull -n __fish_use_subcommand -a {} -d '{quoted}'", command.name);
                 for flag in command.flags {
-                    let needs = if flag.kind == Kind::Bool { "" } else { " -r" };
-                    let _ = writeln!(
-                        out,
-                        "complete -c hull -n '__fish_seen_subcommand_from {}' -l {}{needs} -d '{}'",
-                        command.name,
-                        flag.name,
-                        flag.help.replace('\'', "\\'")
-                    );
+                    fish_flag(&mut out, &format!("__fish_seen_subcommand_from {}", command.name), flag);
                 }
                 if command.takes_id {
                     let _ = writeln!(
@@ -179,4 +186,26 @@ pub(super) fn completion(shell: &str) -> Option<String> {
         _ => return None,
     }
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_and_completions_have_every_flag_of_every_command() {
+        let pages = COMMANDS.iter().map(|c| (c.name, c.flags, man(Some(c)))).chain([("hull", GLOBAL, man(None))]);
+        for (name, flags, page) in pages {
+            for flag in flags {
+                assert!(page.contains(&roff(&flag_words(flag))), "{name} --{}: not in its page", flag.name);
+                assert!(!flag.help.is_empty() && !flag.help.starts_with(['.', '\'']), "{name} --{}", flag.name);
+                for shell in ["bash", "zsh", "fish"] {
+                    let script = completion(shell).unwrap();
+                    let spelled =
+                        if shell == "fish" { format!("-l {}", flag.name) } else { format!("--{}", flag.name) };
+                    assert!(script.contains(&spelled), "{name} {spelled}: not completed by {shell}");
+                }
+            }
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Global {
     /// Directory of the records.
     pub(crate) root: String,
     pub(crate) driver: Driver,
+    /// File that says how WebAssembly programs are run.
+    pub(crate) wasm_config: Option<String>,
 }
 
 /// Runs the command line of the program and ends it with the command's exit status.
@@ -73,11 +75,12 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
         other => return Err(fail(Error::new(Code::Usage, format!("invalid log-format: {other}")))),
     };
     log::setup(global.get("log"), json, level).map_err(fail)?;
-    if name == "help" {
+    if matches!(name.as_str(), "help" | "h") {
         return help_for(words.get(used)).map_err(fail);
     }
     let Some(command) = table::COMMANDS.iter().find(|c| c.name == name) else {
-        return Err(fail(Error::new(Code::Usage, format!("No help topic for '{name}'"))));
+        // The status that runc has for this alone.
+        return Err((Error::new(Code::Usage, format!("No help topic for '{name}'")), 3));
     };
     if let Some(path) = global.get("timeline") {
         timeline::open(path).map_err(fail)?;
@@ -87,9 +90,14 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
     if rest.iter().take(own_words).take_while(|w| *w != "--").any(|w| w == "--help" || w == "-h") {
         return print(&help::command(command)).map_err(fail);
     }
+    let context = Global {
+        root: root(&global),
+        driver: driver(&global).map_err(fail)?,
+        wasm_config: global.owned("wasm-config"),
+    };
+    let parsed = parse_command(command, rest).map_err(fail)?;
+    // Told apart from a program that ends with 1.
     let failure = if command.name == "exec" { 255 } else { 1 };
-    let context = Global { root: root(&global), driver: driver(&global).map_err(fail)? };
-    let parsed = parse_command(command, rest).map_err(|e| (e, failure))?;
     (command.run)(&context, &parsed).map_err(|e| (e, failure))
 }
 
@@ -116,6 +124,16 @@ fn parse_command(command: &table::Command, rest: &[String]) -> Result<Parsed> {
     Ok(parsed)
 }
 
+/// Reads a command line without doing what it says.
+pub(crate) fn parse_only(words: &[String]) {
+    let Ok((global, used)) = parse::parse(words, table::GLOBAL, true) else { return };
+    let Some(name) = global.args.first() else { return };
+    let Some(command) = table::COMMANDS.iter().find(|c| c.name == name) else { return };
+    if let Ok(parsed) = parse_command(command, words.get(used..).unwrap_or(&[])) {
+        signals::parse(parsed.arg(1));
+    }
+}
+
 fn help_for(name: Option<&String>) -> Result<i32> {
     match name.and_then(|n| table::COMMANDS.iter().find(|c| c.name == n)) {
         Some(command) => print(&help::command(command)),
@@ -123,16 +141,17 @@ fn help_for(name: Option<&String>) -> Result<i32> {
     }
 }
 
-/// Where the records are: root has /run, others what their login session gave them.
+/// Where the records are: root has /run, others what their login session gave them. Root of a user namespace is another.
 fn root(global: &Parsed) -> String {
     if let Some(root) = global.owned("root") {
         return crate::container::bundle::absolute(&root).unwrap_or(root);
     }
-    if rustix::process::geteuid().is_root() {
+    if crate::rights::rule_the_host() {
         return "/run/hull".to_owned();
     }
     match std::env::var("XDG_RUNTIME_DIR") {
         Ok(dir) if dir.starts_with('/') => format!("{dir}/hull"),
+        _ if rustix::process::geteuid().is_root() => "/run/hull".to_owned(),
         _ => format!("/tmp/hull-{}", rustix::process::geteuid().as_raw()),
     }
 }

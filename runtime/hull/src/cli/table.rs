@@ -31,6 +31,7 @@ pub(crate) const GLOBAL: &[Flag] = &[
     value("cgroup-manager", &[], "NAME", "cgroupfs, systemd or disabled"),
     value("rootless", &[], "true|false|auto", "taken for compatibility; what is possible is found out"),
     value("criu", &[], "PATH", "taken for compatibility; criu is found in the fixed system paths"),
+    value("wasm-config", &[], "FILE", "how WebAssembly programs are run (default /etc/hull/wasm.json)"),
     value("timeline", &[], "FILE", "write the phases of the command with nanoseconds to this file, as JSON lines"),
     switch("help", &["h"], "show help"),
     switch("version", &["v"], "show the version"),
@@ -78,6 +79,7 @@ const EXEC: &[Flag] = &[
     list("cap", &["c"], "CAPABILITY", "add a capability"),
     list("cgroup", &[], "[CONTROLLER:]PATH", "run in a sub-cgroup of the container"),
     switch("ignore-paused", &[], "start in a paused container too"),
+    switch("session", &[], "stay, and start a process for each request on the socket that is standard input"),
 ];
 const UPDATE: &[Flag] = &[
     value("resources", &["r"], "FILE", "read linux.resources from a file, - for standard input"),
@@ -177,7 +179,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         "delete containers",
         &[
             switch("force", &["f"], "kill it first; one that does not exist is fine"),
-            switch("regex", &[], "take the arguments as patterns with * and ?"),
+            switch("regex", &["r"], "take the arguments as patterns with * and ?"),
         ],
         (1, MANY),
         c::delete::run,
@@ -233,7 +235,19 @@ pub(crate) const COMMANDS: &[Command] = &[
         (0, 0),
         c::list::run,
     ),
-    plain("man", "[COMMAND]", "print a man page", &[], (0, 1), c::man::run),
+    plain(
+        "man",
+        "[COMMAND]",
+        "print a man page",
+        &[value(
+            "output",
+            &["o"],
+            "DIR",
+            "write all pages and completions below this directory, as /usr/share has them",
+        )],
+        (0, 1),
+        c::man::run,
+    ),
     command("pause", "ID", "stop all processes of a container for a while", &[], (1, 1), c::pause::pause),
     Command {
         name: "ps",

@@ -5,12 +5,14 @@ use rustix::fs::CWD;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::hooks;
-use crate::process::limits;
+use crate::process::{limits, own_binary};
 use crate::rootfs::options;
 use crate::spec::{Linux, NamespaceType, Process, Spec};
 
-/// Largest `config.json` that is read.
+/// Largest configuration that is read.
 const CONFIG_LIMIT: usize = 64 << 20;
+
+const CONFIG: &str = "config.json";
 
 /// A bundle.
 #[derive(Debug)]
@@ -26,13 +28,27 @@ impl Bundle {
     /// Reads `config.json` of a bundle.
     pub(crate) fn load(path: &str) -> Result<Self> {
         let path = absolute(path)?;
-        let file = format!("{path}/config.json");
-        let json = files::read_at(CWD, &file, CONFIG_LIMIT).context(Code::ConfigRead, &file)?;
-        let spec: Spec =
-            serde_json::from_slice(&json).map_err(|e| Error::new(Code::ConfigInvalid, format!("{file}: {e}")))?;
-        let bundle = Self { path, spec, json };
-        check(&bundle.spec)?;
+        let json = read_config(&path)?;
+        Self::parse(path, json)
+    }
+
+    /// The same for a container that will run: from here on, this program runs from a file it cannot write to.
+    pub(crate) fn load_protected(path: &str) -> Result<Self> {
+        let path = absolute(path)?;
+        let json = read_config(&path)?;
+        let protected = own_binary::protect_early(&json)?;
+        let bundle = Self::parse(path, json)?;
+        if !protected {
+            own_binary::protect(bundle.spec.linux.as_ref())?;
+        }
         Ok(bundle)
+    }
+
+    fn parse(path: String, json: Vec<u8>) -> Result<Self> {
+        let spec: Spec = serde_json::from_slice(&json)
+            .map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}/{CONFIG}: {e}")))?;
+        check(&spec)?;
+        Ok(Self { path, spec, json })
     }
 
     /// The Linux part; absent means empty.
@@ -47,6 +63,11 @@ impl Bundle {
         let root = root.ok_or_else(|| Error::new(Code::ConfigInvalid, "root.path is missing"))?;
         Ok(if root.path.starts_with('/') { root.path.clone() } else { format!("{}/{}", self.path, root.path) })
     }
+}
+
+fn read_config(path: &str) -> Result<Vec<u8>> {
+    let file = format!("{path}/{CONFIG}");
+    files::read_at(CWD, &file, CONFIG_LIMIT).context(Code::ConfigRead, &file)
 }
 
 /// A path as seen from the root directory.

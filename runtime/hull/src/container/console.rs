@@ -76,14 +76,17 @@ pub(crate) fn open_on_host(process: &Process) -> Result<Terminal> {
 /// Hands the master out.
 pub(crate) fn send(to: &TerminalTo, master: &OwnedFd, sync: impl AsFd) -> Result<()> {
     match to {
-        TerminalTo::Socket(socket) => {
-            socket::send_with_fd(socket, b"/dev/ptmx", master).context(Code::Console, "console socket")
-        }
+        TerminalTo::Socket(socket) => send_master(socket, master),
         TerminalTo::Runtime => {
             let copy = rustix::io::fcntl_dupfd_cloexec(master, 3).context(Code::Console, "master")?;
             sync::send(sync, &Message::Terminal(copy)).context(Code::Console, "runtime")
         }
     }
+}
+
+/// Sends the master as engines expect it.
+pub(crate) fn send_master(socket: impl AsFd, master: &OwnedFd) -> Result<()> {
+    socket::send_with_fd(socket, b"/dev/ptmx", master).context(Code::Console, "console socket")
 }
 
 /// Makes the terminal the caller's; the master is closed.

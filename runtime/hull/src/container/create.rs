@@ -1,10 +1,11 @@
 //! Creating a container: the runtime's side.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use hull_sys::process::{CloneOptions, Cloned, clone_process};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -18,42 +19,44 @@ use super::{idmap, maps, netdev, notify_socket, prepare_launch};
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
-use crate::process::limits;
+use crate::process::{limits, wasm};
 use crate::rootfs::devices;
 use crate::rootfs::mounts::{self, Prepared};
 use crate::rootfs::{self, RootSource};
-use crate::spec::{Hooks, NamespaceType, Process};
+use crate::spec::{Hooks, Linux, NamespaceType, Process, Resources};
 use crate::{hooks, socket, timeline};
 
 /// What `create` and `run` are asked for.
 #[derive(Debug, Default, Clone)]
-pub struct CreateOptions {
+pub(crate) struct CreateOptions {
     /// Directory of the runtime's records.
-    pub root: String,
+    pub(crate) root: String,
     /// Container id.
-    pub id: String,
+    pub(crate) id: String,
     /// Bundle path.
-    pub bundle: String,
+    pub(crate) bundle: String,
     /// Unix socket that gets the terminal's master.
-    pub console_socket: Option<String>,
+    pub(crate) console_socket: Option<String>,
     /// File that gets the process id.
-    pub pid_file: Option<String>,
+    pub(crate) pid_file: Option<String>,
     /// Unix socket that gets a pidfd of the process.
-    pub pidfd_socket: Option<String>,
+    pub(crate) pidfd_socket: Option<String>,
     /// Change the root without pivot_root.
-    pub no_pivot: bool,
+    pub(crate) no_pivot: bool,
     /// Make no session keyring.
-    pub no_new_keyring: bool,
+    pub(crate) no_new_keyring: bool,
     /// How many descriptors from 3 on go to the program.
-    pub preserve_fds: u32,
+    pub(crate) preserve_fds: u32,
     /// How many of these were passed by socket activation.
-    pub listen_fds: Option<u32>,
+    pub(crate) listen_fds: Option<u32>,
     /// Who makes cgroups.
-    pub driver: Driver,
+    pub(crate) driver: Driver,
     /// Start the program without waiting for `start`.
-    pub run: bool,
+    pub(crate) run: bool,
     /// The runtime keeps the terminal and copies.
-    pub foreground: bool,
+    pub(crate) foreground: bool,
+    /// File that says how WebAssembly programs are run, if not the default one.
+    pub(crate) wasm_config: Option<String>,
 }
 
 /// A container that was just created.
@@ -95,9 +98,8 @@ impl Undo {
 
 /// Creates a container; on failure nothing is left behind.
 pub(crate) fn create(options: &CreateOptions) -> Result<Created> {
-    let bundle = Bundle::load(&options.bundle)?;
+    let bundle = Bundle::load_protected(&options.bundle)?;
     let process = bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
-    crate::process::own_binary::protect(bundle.spec.linux.as_ref())?;
     timeline::mark("config");
     let entry = Entry::create(&options.root, &options.id)?;
     let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None };
@@ -150,14 +152,15 @@ fn create_in(
     // The journal: what follows can be cleaned up from it alone.
     undo.entry.save(&state)?;
     timeline::mark("state");
-    let resources = linux.resources.as_ref();
     if options.driver != Driver::Systemd {
-        make_cgroup(&mut state, resources, undo)?;
+        equip(undo.cgroup.insert(make_cgroup(&mut state, linux)?), bundle)?;
     }
     timeline::mark("cgroup");
     let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
-    let plan = make_plan(options, bundle, process, namespaces, root_rights, undo)?;
-    let wanted_maps = Wanted { mounts_with_maps: plan.mounts.iter().any(Prepared::wants_id_map) };
+    let wasm = wasm::config::Config::load(options.wasm_config.as_deref())?;
+    let mut plan = make_plan(options, bundle, process, namespaces, root_rights, undo)?;
+    plan.launch.wasm = wasm::Handler::of_container(&bundle.spec, process, &wasm)?;
+    let wanted = Wanted { mounts_with_maps: plan.mounts.iter().any(Prepared::wants_id_map), wasm: &wasm };
     timeline::mark("sources");
     let gate_is_socket = matches!(plan.gate, Gate::Socket(_));
     let child = spawn(plan, ours, theirs, undo.cgroup.as_ref())?;
@@ -170,7 +173,7 @@ fn create_in(
         set_groups: true,
     };
     undo.pidfd = Some(child.pidfd);
-    parent.converse(bundle, &mut state, undo, &wanted_maps)?;
+    parent.converse(bundle, &mut state, undo, &wanted)?;
     timeline::mark("init");
     if options.driver == Driver::Systemd {
         // The unit was made for the process that is inside it now.
@@ -181,29 +184,54 @@ fn create_in(
     Ok((state, parent.sync, parent.terminal))
 }
 
-struct Wanted {
+struct Wanted<'a> {
     mounts_with_maps: bool,
+    wasm: &'a wasm::config::Config,
 }
 
-fn make_cgroup(state: &mut State, resources: Option<&crate::spec::Resources>, undo: &mut Undo) -> Result<()> {
-    let cgroup =
-        if state.cgroup.driver == Driver::Disabled { Cgroup::disabled() } else { Cgroup::create(&state.cgroup)? };
-    let cgroup = undo.cgroup.insert(cgroup);
+/// Makes the cgroup that the state plans. A user who may make none, and whose configuration asks for none, goes without.
+fn make_cgroup(state: &mut State, linux: &Linux) -> Result<Cgroup> {
+    if state.cgroup.driver == Driver::Disabled {
+        return Ok(Cgroup::disabled());
+    }
+    let asked = linux.cgroups_path.as_deref().is_some_and(|p| !p.is_empty())
+        || linux
+            .resources
+            .as_ref()
+            .is_some_and(|r| *r != Resources { devices: r.devices.clone(), ..Resources::default() });
+    match Cgroup::create(&state.cgroup) {
+        Err(e)
+            if !asked
+                && !crate::rights::rule_the_host()
+                && matches!(e.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) =>
+        {
+            crate::log::debug(&format!("no cgroup for this container: {e}"));
+            // Of a machine with several hierarchies, some may have let it.
+            let _ = Cgroup::open(&state.cgroup).remove_all();
+            state.cgroup = cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() };
+            Ok(Cgroup::disabled())
+        }
+        other => other,
+    }
+}
+
+/// Writes into a cgroup what the configuration says, but for the limit of tasks.
+pub(crate) fn equip(cgroup: &Cgroup, bundle: &Bundle) -> Result<()> {
     if cgroup.driver == Driver::Disabled {
         return Ok(());
     }
-    if let Some(resources) = resources {
+    let linux = bundle.linux();
+    if let Some(resources) = &linux.resources {
         cgroup.apply(resources)?;
     }
-    apply_devices(cgroup, resources)
+    apply_devices(cgroup, linux.resources.as_ref())?;
+    cgroup::ownership::give(cgroup, &bundle.spec, linux)
 }
 
 fn apply_devices(cgroup: &Cgroup, resources: Option<&crate::spec::Resources>) -> Result<()> {
     match cgroup.apply_devices(resources) {
         // Without root the kernel keeps devices away by itself: nodes cannot be made in a user namespace.
-        Err(e) if !rustix::process::geteuid().is_root() && matches!(e.errno(), Some(Errno::PERM | Errno::ACCESS)) => {
-            Ok(())
-        }
+        Err(e) if !crate::rights::rule_the_host() && matches!(e.errno(), Some(Errno::PERM | Errno::ACCESS)) => Ok(()),
         other => other,
     }
 }
@@ -292,7 +320,7 @@ fn make_plan<'a>(
     })
 }
 
-fn terminal_target(options: &CreateOptions, process: &Process) -> Result<Option<TerminalTo>> {
+pub(crate) fn terminal_target(options: &CreateOptions, process: &Process) -> Result<Option<TerminalTo>> {
     match (process.terminal, &options.console_socket) {
         (true, Some(path)) => Ok(Some(TerminalTo::Socket(socket::connect(path).context(Code::Socket, path)?))),
         (true, None) if options.foreground => Ok(Some(TerminalTo::Runtime)),
@@ -363,21 +391,25 @@ struct Parent {
 
 impl Parent {
     /// Answers until the process is ready.
-    fn converse(&mut self, bundle: &Bundle, state: &mut State, undo: &mut Undo, wanted: &Wanted) -> Result<()> {
+    fn converse(&mut self, bundle: &Bundle, state: &mut State, undo: &mut Undo, wanted: &Wanted<'_>) -> Result<()> {
         let linux = bundle.linux();
         let process = bundle.spec.process.as_ref();
         if self.pid != 0 {
-            self.adopt(process, state)?;
+            self.adopt(process, state, &undo.entry)?;
         }
         loop {
-            match sync::receive(&self.sync)? {
+            match self.receive(undo)? {
                 Message::Init { pid, pidfd } => {
                     self.pid = pid;
                     if let Some((_, Some(stage))) = self.stage.take() {
                         let _ = waitid(WaitId::PidFd(stage.as_fd()), WaitIdOptions::EXITED);
                     }
                     undo.pidfd = Some(pidfd);
-                    self.adopt(process, state)?;
+                    self.adopt(process, state, &undo.entry)?;
+                    self.go()?;
+                }
+                Message::NamespacesReady | Message::Module(_) | Message::Ready if self.pid == 0 => {
+                    return Err(Error::new(Code::Internal, "message of a process that was not told of"));
                 }
                 Message::WantsMaps => {
                     let pid = self.stage.as_ref().map_or(self.pid, |s| s.0);
@@ -389,30 +421,52 @@ impl Parent {
                     self.go()?;
                 }
                 Message::Terminal(master) => self.terminal = Some(master),
+                Message::Module(file) => wasm::cache::answer(wanted.wasm, file, &self.sync)?,
                 Message::Ready => return Ok(()),
                 Message::Failed(error) => return Err(error),
                 Message::End => return Err(death(undo)),
-                Message::Go { .. } | Message::Start => return Err(Error::new(Code::Internal, "unexpected message")),
+                Message::Go { .. } | Message::Start | Message::Compiled(_) | Message::Exit(_) => {
+                    return Err(Error::new(Code::Internal, "unexpected message"));
+                }
             }
         }
     }
 
+    /// The next message; the in-between process shares its channel with the container's, so that its end must be seen by
+    /// itself.
+    fn receive(&self, undo: &Undo) -> Result<Message> {
+        if let Some((_, Some(stage))) = &self.stage {
+            let mut fds = [PollFd::new(&self.sync, PollFlags::IN), PollFd::new(stage, PollFlags::IN)];
+            while let Err(e) = poll(&mut fds, None) {
+                if e != Errno::INTR {
+                    return Err(Error::os(Code::Internal, "poll", e));
+                }
+            }
+            if fds.iter().map(PollFd::revents).eq([PollFlags::empty(), PollFlags::IN]) {
+                return Err(death(undo));
+            }
+        }
+        sync::receive(&self.sync)
+    }
+
     /// What needs the runtime's rights over a process: limits and the killer's score, set from outside.
-    fn adopt(&self, process: Option<&Process>, state: &mut State) -> Result<()> {
+    fn adopt(&self, process: Option<&Process>, state: &mut State, entry: &Entry) -> Result<()> {
         state.pid = self.pid;
         state.start_time = store::process_stat(self.pid).map_or(0, |s| s.0);
+        if state.cgroup.driver != Driver::Cgroupfs {
+            // No cgroup shows yet which processes are the container's, so the journal has to.
+            entry.save(state)?;
+        }
         let Some(process) = process else { return Ok(()) };
         set_outside(self.pid, process)
     }
 
-    fn runtime_part(&self, bundle: &Bundle, state: &mut State, undo: &mut Undo, wanted: &Wanted) -> Result<()> {
+    fn runtime_part(&self, bundle: &Bundle, state: &mut State, undo: &mut Undo, wanted: &Wanted<'_>) -> Result<()> {
         let linux = bundle.linux();
         if state.cgroup.driver == Driver::Systemd {
             let resources = linux.resources.clone().unwrap_or_default();
             let cgroup = cgroup::systemd::start(&state.cgroup, self.pid, &resources, &bundle.spec.annotations)?;
-            let cgroup = undo.cgroup.insert(cgroup);
-            cgroup.apply(&resources)?;
-            apply_devices(cgroup, Some(&resources))?;
+            equip(undo.cgroup.insert(cgroup), bundle)?;
         }
         if let Some(rdt) = &linux.intel_rdt {
             let group = super::intel_rdt::apply(rdt, &state.id, self.pid)?;
@@ -425,12 +479,7 @@ impl Parent {
         if !linux.net_devices.is_empty() {
             netdev::move_all(&linux.net_devices, self.pid)?;
         }
-        if let Some(h) = &bundle.spec.hooks {
-            let json = super::state::json_for_hooks(&bundle.spec, &state.id, &bundle.path, "creating", self.pid);
-            hooks::run("prestart", &h.prestart, &json, Some(&bundle.path), &[])?;
-            hooks::run("createRuntime", &h.create_runtime, &json, Some(&bundle.path), &[])?;
-        }
-        Ok(())
+        run_creation_hooks(bundle, &state.id, self.pid)
     }
 
     fn go(&self) -> Result<()> {
@@ -439,10 +488,18 @@ impl Parent {
     }
 }
 
+/// Runs the hooks that find the namespaces made and nothing in them yet.
+pub(crate) fn run_creation_hooks(bundle: &Bundle, id: &str, pid: i32) -> Result<()> {
+    let Some(h) = &bundle.spec.hooks else { return Ok(()) };
+    let json = super::state::json_for_hooks(&bundle.spec, id, &bundle.path, "creating", pid);
+    hooks::run("prestart", &h.prestart, &json, Some(&bundle.path), &[])?;
+    hooks::run("createRuntime", &h.create_runtime, &json, Some(&bundle.path), &[])
+}
+
 /// Sets what the process cannot, or may no longer, set for itself.
 pub(crate) fn set_outside(pid: i32, process: &Process) -> Result<()> {
     let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
-    limits::set_rlimits(raw, &process.rlimits)?;
+    limits::raise_limits(raw, &process.rlimits)?;
     if let Some(score) = process.oom_score_adj {
         let path = format!("/proc/{pid}/oom_score_adj");
         match files::write_at(rustix::fs::CWD, &path, score.to_string().as_bytes()) {
@@ -509,41 +566,55 @@ fn finish(
 pub(crate) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
     let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
     let dir = if dir.is_empty() { "/" } else { dir };
-    rustix::fs::open(
-        dir,
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .and_then(|dir| {
-        let temporary = format!(".{name}.{}", rustix::process::getpid().as_raw_pid());
-        let flags = rustix::fs::OFlags::WRONLY
-            | rustix::fs::OFlags::CREATE
-            | rustix::fs::OFlags::TRUNC
-            | rustix::fs::OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, temporary.as_str(), flags, rustix::fs::Mode::from_raw_mode(0o644))?;
-        files::write_all(&fd, pid.to_string().as_bytes())?;
-        rustix::fs::renameat(&dir, temporary.as_str(), &dir, name)
-    })
-    .with(Code::Output, || format!("pid file {path}"))
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty())
+        .and_then(|dir| files::publish_at(dir, name, pid.to_string().as_bytes(), Mode::from_raw_mode(0o644)))
+        .with(Code::Output, || format!("pid file {path}"))
 }
 
 /// Lets a created container's process run its program; the answer is the end of the channel (by execve) or an error.
 pub(crate) fn release(sync: &OwnedFd) -> Result<()> {
-    sync::send(sync, &Message::Start).map_err(|e| match e {
-        Errno::PIPE | Errno::CONNRESET => Error::new(Code::WrongState, "cannot start a container that has stopped"),
-        e => Error::os(Code::Internal, "sync", e),
-    })?;
-    loop {
-        let mut fds = [PollFd::new(sync, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(e) => return Err(Error::os(Code::Internal, format!("descriptor {}", sync.as_raw_fd()), e)),
-        }
-        return match sync::receive(sync)? {
-            Message::End => Ok(()),
-            Message::Failed(error) => Err(error),
-            _ => Err(Error::new(Code::Internal, "unexpected message")),
-        };
+    let sent = match sync::send(sync, &Message::Start) {
+        Ok(()) => true,
+        // It is gone, and may have said why.
+        Err(Errno::PIPE | Errno::CONNRESET) => false,
+        Err(e) => return Err(Error::os(Code::Internal, "sync", e)),
+    };
+    match sync::receive(sync)? {
+        Message::End if sent => Ok(()),
+        Message::End => Err(Error::new(Code::WrongState, "cannot start a container that has stopped")),
+        Message::Failed(error) => Err(error),
+        _ => Err(Error::new(Code::Internal, "unexpected message")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The container's process shares the channel with the one in between, and could be faster than it: a container
+    /// whose process id is 0 came of that.
+    #[test]
+    fn a_process_may_not_speak_before_it_was_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = Entry::create(dir.path().to_str().unwrap(), "early").unwrap();
+        let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None };
+        let bundle = Bundle { path: String::new(), spec: crate::spec::Spec::default(), json: Vec::new() };
+        let (ours, theirs) = socket::pair().unwrap();
+        let own = rustix::process::getpid();
+        let parent_of =
+            |sync| Parent { sync, mounts: Vec::new(), stage: None, pid: 0, terminal: None, set_groups: true };
+        let mut state = State::default();
+        sync::send(&theirs, &Message::Ready).unwrap();
+        let mut parent = parent_of(ours);
+        let wanted = Wanted { mounts_with_maps: false, wasm: &<_>::default() };
+        let refused = parent.converse(&bundle, &mut state, &mut undo, &wanted);
+        assert_eq!(refused.unwrap_err().code(), Code::Internal);
+        let pidfd = pidfd_open(own, PidfdFlags::empty()).unwrap();
+        sync::send(&theirs, &Message::Init { pid: own.as_raw_pid(), pidfd }).unwrap();
+        sync::send(&theirs, &Message::Ready).unwrap();
+        parent.converse(&bundle, &mut state, &mut undo, &wanted).unwrap();
+        assert_eq!((parent.pid, state.pid), (own.as_raw_pid(), own.as_raw_pid()));
+        assert_eq!(sync::await_go(&theirs).unwrap().0, own.as_raw_pid());
     }
 }

@@ -6,10 +6,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::store::{Entry, State, Status};
-use crate::cgroup::Cgroup;
+use super::store::{Entry, Stage, State, Status};
+use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Result};
 use crate::hooks;
+use crate::log::{self, Level};
+use crate::spec::Spec;
 use crate::time::Deadline;
 
 /// SIGKILL.
@@ -18,24 +20,71 @@ const KILL: i32 = 9;
 /// How long a killed container may take to end.
 const KILL_MS: u32 = 10_000;
 
+/// What a deletion found and undid, for the log.
+#[derive(Debug, Default)]
+struct Undone {
+    /// Whether the runtime that created it did not finish.
+    interrupted: bool,
+    killed: Vec<i32>,
+    cgroups: Vec<String>,
+    records: String,
+}
+
+impl Undone {
+    /// Nobody waits for news of an ordinary deletion; that a runtime was killed in the middle is worth a warning.
+    fn tell(&self, id: &str) {
+        let level = if self.interrupted { Level::Warning } else { Level::Info };
+        if log::enabled(level) {
+            log::write(level, &self.text(id), None);
+        }
+    }
+
+    fn text(&self, id: &str) -> String {
+        let mut parts = Vec::new();
+        if self.interrupted {
+            parts.push("its creation was interrupted".to_owned());
+        }
+        if !self.killed.is_empty() {
+            let pids: Vec<String> = self.killed.iter().map(ToString::to_string).collect();
+            parts.push(format!("killed processes {}", pids.join(", ")));
+        }
+        if !self.cgroups.is_empty() {
+            parts.push(format!("removed cgroups {}", self.cgroups.join(", ")));
+        }
+        parts.push(format!("removed records {}", self.records));
+        format!("container {id}: {}", parts.join("; "))
+    }
+}
+
 /// Deletes a container; with `force`, kills it first and takes a container that is not there as deleted.
 pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
     let entry = match Entry::open(root, id) {
         Ok(entry) => entry,
-        Err(error) if force && error.code() == Code::NotFound => return Ok(()),
+        Err(error) if force && error.code() == Code::NotFound => {
+            log::info(&format!("container {id} does not exist: there was nothing to delete"));
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     entry.lock()?;
+    let mut undone = Undone { records: entry.path.clone(), ..Undone::default() };
     let state = match entry.state() {
         Ok(state) => state,
-        // Killed between the directory and its first file: nothing else was made yet.
-        Err(error) if force && error.errno() == Some(Errno::NOENT) => return entry.remove(),
+        // Killed before the first state file, or after the last thing but the directory was removed.
+        Err(error) if force && error.errno() == Some(Errno::NOENT) => {
+            entry.remove()?;
+            undone.interrupted = true;
+            undone.tell(id);
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     match state.status(&entry) {
+        // The process of an interrupted creation may wait for its start.
+        Status::Stopped if state.running() => kill_and_wait(&state, &mut undone)?,
         Status::Stopped => {}
-        _ if force => kill_and_wait(&state)?,
-        Status::Created => kill_and_wait(&state)?,
+        _ if force => kill_and_wait(&state, &mut undone)?,
+        Status::Created => kill_and_wait(&state, &mut undone)?,
         status => {
             return Err(Error::new(
                 Code::WrongState,
@@ -44,51 +93,77 @@ pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
             .hint("stop it, or use --force"));
         }
     }
-    clean(&entry, &state, force)
+    undone.interrupted = state.stage == Stage::Creating;
+    clean_up(&entry, &state, force, &mut undone)?;
+    undone.tell(id);
+    Ok(())
 }
 
 /// Undoes what the journal says was made.
 pub(crate) fn clean(entry: &Entry, state: &State, force: bool) -> Result<()> {
+    clean_up(entry, state, force, &mut Undone::default())
+}
+
+fn clean_up(entry: &Entry, state: &State, force: bool, undone: &mut Undone) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
     // Without a PID namespace of its own, the first process' end leaves others behind.
-    let left = !cgroup.processes().unwrap_or_default().is_empty();
-    if left {
+    let left = cgroup.processes().unwrap_or_default();
+    if !left.is_empty() {
         cgroup.kill_all()?;
         cgroup.thaw().ok();
         if !cgroup.wait_empty(KILL_MS)? {
             let pids: Vec<String> = cgroup.processes()?.iter().map(ToString::to_string).collect();
             return Err(Error::new(Code::Timeout, format!("processes {} of {} do not end", pids.join(", "), entry.id)));
         }
+        undone.killed.extend(left);
     }
+    undone.cgroups = cgroup.v1.iter().chain(&cgroup.v2).map(|d| d.path.clone()).collect();
     cgroup.remove_all()?;
     if let Some(path) = &state.intel_rdt {
         super::intel_rdt::remove(path);
     }
     let spec = entry.config();
     entry.remove()?;
-    if let Ok(spec) = spec
-        && let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststop.is_empty())
-    {
-        let json = super::state::json_for_hooks(&spec, &entry.id, &state.bundle, "stopped", 0);
-        // The container is gone: hooks that fail are told about, none keeps the others from running.
-        let mut first = None;
-        for hook in &h.poststop {
-            if let Err(e) = hooks::run("poststop", std::slice::from_ref(hook), &json, Some(&state.bundle), &[]) {
-                first = first.or(Some(e));
-            }
-        }
-        if let Some(error) = first.filter(|_| !force) {
-            crate::log::warn(&error.to_string());
-        }
+    if let Ok(spec) = spec {
+        poststop(&spec, entry, state, force);
     }
     Ok(())
 }
 
-fn kill_and_wait(state: &State) -> Result<()> {
+/// The same for a container whose process was just waited for: in most, nothing is left to be looked for.
+pub(crate) fn clean_ended(entry: &Entry, state: &State, spec: &Spec) -> Result<()> {
+    if !cgroup::remove_empty(&state.cgroup) {
+        return clean(entry, state, true);
+    }
+    if let Some(path) = &state.intel_rdt {
+        super::intel_rdt::remove(path);
+    }
+    entry.remove()?;
+    poststop(spec, entry, state, true);
+    Ok(())
+}
+
+/// The container is gone: hooks that fail are told about, none keeps the others from running.
+fn poststop(spec: &Spec, entry: &Entry, state: &State, force: bool) {
+    let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststop.is_empty()) else { return };
+    let json = super::state::json_for_hooks(spec, &entry.id, &state.bundle, "stopped", 0);
+    let mut first = None;
+    for hook in &h.poststop {
+        if let Err(e) = hooks::run("poststop", std::slice::from_ref(hook), &json, Some(&state.bundle), &[]) {
+            first = first.or(Some(e));
+        }
+    }
+    if let Some(error) = first.filter(|_| !force) {
+        log::warn(&error.to_string());
+    }
+}
+
+fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
     let pidfd = state.running().then(|| open(state)).transpose()?;
     if let Some(pidfd) = &pidfd {
         signal_fd(pidfd, KILL)?;
+        undone.killed.push(state.pid);
     }
     // A stopped first process takes its PID namespace along; a shared one needs all of the cgroup killed.
     cgroup.kill_all().or_else(|e| if pidfd.is_some() { Ok(()) } else { Err(e) })?;

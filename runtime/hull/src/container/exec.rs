@@ -12,24 +12,20 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::create::{set_outside, write_pid_file};
 use super::init::TerminalTo;
 use super::namespaces::flag;
-use super::store::{Entry, State, Status};
+use super::store::{Entry, State};
 use super::sync::{self, Message};
 use super::{bundle, console, prepare_launch};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::labels::Labels;
 use crate::process::launch::Launch;
-use crate::process::limits;
+use crate::process::{limits, own_binary, wasm};
 use crate::spec::{NamespaceType, Process, Spec};
 use crate::{files, socket, timeline};
 
 /// What `exec` is asked for.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct ExecOptions {
-    /// Directory of the runtime's records.
-    pub(crate) root: String,
-    /// Container id.
-    pub(crate) id: String,
     /// The process.
     pub(crate) process: Process,
     /// Unix socket that gets the terminal's master.
@@ -46,83 +42,155 @@ pub(crate) struct ExecOptions {
     pub(crate) cgroups: Vec<(String, String)>,
     /// The caller stays in the foreground and may copy a terminal.
     pub(crate) foreground: bool,
+    /// File that says how WebAssembly programs are run, if not the default one.
+    pub(crate) wasm_config: Option<String>,
 }
 
 /// A process that was started in a container.
 #[derive(Debug)]
 pub(crate) struct Executed {
+    pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) terminal: Option<OwnedFd>,
 }
 
-/// Starts a process in a container; when this returns, the program runs.
-pub(crate) fn exec(options: &ExecOptions) -> Result<Executed> {
-    let entry = Entry::open(&options.root, &options.id)?;
-    let state = entry.state()?;
-    let cgroup = Cgroup::open(&state.cgroup);
-    check_state(&state, &entry, &cgroup, options)?;
-    let spec = entry.config()?;
-    bundle::check_process(&options.process)?;
-    crate::process::own_binary::protect(spec.linux.as_ref())?;
-    timeline::mark("config");
-    let target = super::delete::open(&state)?;
-    let namespaces = shared_namespaces(&spec, state.pid)?;
-    let own_user = namespaces & ns::USER != 0;
-    let mut launch = prepare_launch(&spec, &options.process, own_user)?;
-    launch.preserve_fds = options.preserve_fds;
-    launch.keyring = Some(
-        CString::new(format!("_ses.{}", options.id)).map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?,
-    );
-    launch.set_groups =
-        files::read_text(&format!("/proc/{}/setgroups", state.pid), 16).map_or(true, |t| t.trim() != "deny");
-    let labels = labels(&options.process)?;
-    let place = Place::find(cgroup, &options.cgroups)?;
-    let terminal = terminal_target(options)?;
-    let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
-    let affinity = options.process.exec_cpu_affinity.clone().unwrap_or_default();
-    let before = affinity.initial.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
-    let after = affinity.r#final.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
-    // Not traceable from its first moment on: the container's processes see it as soon as it is cloned.
-    let root_rights = rustix::process::geteuid().is_root();
-    prctl::set_dumpable(!root_rights).context(Code::Internal, "dumpable")?;
-    if namespaces & ns::PID != 0 {
-        // Takes effect for children of this process: one clone is enough.
-        ns::setns(target.as_fd(), ns::PID)
-            .or_else(|e| if own_user && e == Errno::PERM { Ok(()) } else { Err(e) })
-            .context(Code::NamespaceJoin, "pid")?;
-    }
-    let cloned = clone_into(&place)?;
-    timeline::mark("clone");
-    match cloned {
-        Cloned::Child => {
-            drop(ours);
-            let child = Child { namespaces, target, entrances: place.entrances, own_user, terminal, before, after };
-            child.run(&mut launch, &labels, theirs)
+/// The container that a process is to be started in.
+#[derive(Debug)]
+pub(crate) struct Target {
+    entry: Entry,
+    pub(crate) spec: Spec,
+}
+
+impl Target {
+    /// Opens its records. From here on, this program runs from a file the container cannot write to.
+    pub(crate) fn open(root: &str, id: &str) -> Result<Self> {
+        let entry = Entry::open(root, id)?;
+        let json = entry.config_json()?;
+        let protected = own_binary::protect_early(&json)?;
+        let spec = entry.parse_config(&json)?;
+        if !protected {
+            own_binary::protect(spec.linux.as_ref())?;
         }
-        Cloned::Parent { pid, pidfd } => {
-            drop(theirs);
-            drop(terminal);
-            match parent(options, pid, &ours) {
-                Ok(terminal) => Ok(Executed { pidfd, terminal }),
-                Err(error) => {
-                    let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
-                    let _ = rustix::process::waitid(
-                        rustix::process::WaitId::PidFd(pidfd.as_fd()),
-                        rustix::process::WaitIdOptions::EXITED,
-                    );
-                    Err(error)
+        Ok(Self { entry, spec })
+    }
+}
+
+/// Starts a process in a container; when this returns, the program runs.
+pub(crate) fn exec(container: Target, options: &ExecOptions) -> Result<Executed> {
+    Entrance::open(container, options)?.start(options, None)
+}
+
+/// A container that processes can be started in: what does not change from one to the next.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    spec: Spec,
+    state: State,
+    /// Taken by the child, which must let go of it before its program runs.
+    target: Option<OwnedFd>,
+    namespaces: u64,
+    own_user: bool,
+    set_groups: bool,
+    keyring: CString,
+    wasm: wasm::config::Config,
+    place: Place,
+}
+
+impl Entrance {
+    /// Finds the container and enters the PID namespace, for processes that are made from now on.
+    pub(crate) fn open(container: Target, options: &ExecOptions) -> Result<Self> {
+        let Target { entry, spec } = container;
+        let state = entry.state()?;
+        let cgroup = Cgroup::open(&state.cgroup);
+        let target = open_process(&state)?;
+        refuse_paused(&state, options.ignore_paused)?;
+        timeline::mark("config");
+        let namespaces = shared_namespaces(&spec, state.pid)?;
+        let own_user = namespaces & ns::USER != 0;
+        let set_groups =
+            files::read_text(&format!("/proc/{}/setgroups", state.pid), 16).map_or(true, |t| t.trim() != "deny");
+        let id = entry.id.as_str();
+        let keyring = CString::new(format!("_ses.{id}")).map_err(|_| Error::new(Code::InvalidId, id))?;
+        let wasm = wasm::config::Config::load(options.wasm_config.as_deref())?;
+        let place = Place::find(cgroup, &options.cgroups)?;
+        // Not traceable from its first moment on: the container's processes see it as soon as it is cloned.
+        let root_rights = rustix::process::geteuid().is_root();
+        prctl::set_dumpable(!root_rights).context(Code::Internal, "dumpable")?;
+        if namespaces & ns::PID != 0 {
+            // Takes effect for children of this process: one clone is enough.
+            ns::setns(target.as_fd(), ns::PID)
+                .or_else(|e| if own_user && e == Errno::PERM { Ok(()) } else { Err(e) })
+                .context(Code::NamespaceJoin, "pid")?;
+        }
+        let target = Some(target);
+        Ok(Self { spec, state, target, namespaces, own_user, set_groups, keyring, wasm, place })
+    }
+
+    /// Readable when the container has ended.
+    pub(crate) fn target(&self) -> Option<&OwnedFd> {
+        self.target.as_ref()
+    }
+
+    /// Starts a process, with the caller's standard streams or with given ones.
+    pub(crate) fn start(&mut self, options: &ExecOptions, streams: Option<[OwnedFd; 3]>) -> Result<Executed> {
+        bundle::check_process(&options.process)?;
+        let mut launch = prepare_launch(&self.spec, &options.process, self.own_user)?;
+        launch.preserve_fds = options.preserve_fds;
+        launch.wasm = wasm::Handler::of_exec(&self.spec, &options.process, &self.wasm)?;
+        launch.keyring = Some(self.keyring.clone());
+        launch.set_groups = self.set_groups;
+        let labels = labels(&options.process)?;
+        let terminal = terminal_target(options)?;
+        let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
+        let affinity = options.process.exec_cpu_affinity.clone().unwrap_or_default();
+        let before = affinity.initial.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
+        let after = affinity.r#final.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
+        let cloned = clone_into(&self.place)?;
+        timeline::mark("clone");
+        match cloned {
+            Cloned::Child => {
+                drop(ours);
+                let (namespaces, own_user) = (self.namespaces, self.own_user);
+                let (target, entrances) = (self.target.take(), std::mem::take(&mut self.place.entrances));
+                let waits = options.pid_file.is_some() || options.pidfd_socket.is_some();
+                let child = Child { namespaces, target, entrances, own_user, streams, terminal, before, after, waits };
+                child.run(&mut launch, &labels, theirs)
+            }
+            Cloned::Parent { pid, pidfd } => {
+                drop(theirs);
+                drop(terminal);
+                match parent(options, &self.wasm, pid, &ours) {
+                    Ok(terminal) => Ok(Executed { pid, pidfd, terminal }),
+                    Err(error) => {
+                        let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
+                        let _ = rustix::process::waitid(
+                            rustix::process::WaitId::PidFd(pidfd.as_fd()),
+                            rustix::process::WaitIdOptions::EXITED,
+                        );
+                        Err(error)
+                    }
                 }
             }
         }
     }
+
+    /// Whether a further process can be started now.
+    pub(crate) fn check(&self) -> Result<()> {
+        open_process(&self.state)?;
+        refuse_paused(&self.state, false)
+    }
 }
 
-fn check_state(state: &State, entry: &Entry, cgroup: &Cgroup, options: &ExecOptions) -> Result<()> {
-    if state.stage != super::store::Stage::Created || !state.running() {
-        return Err(Error::new(Code::WrongState, "cannot exec in a stopped container"));
+/// The container's process, which has to be alive.
+fn open_process(state: &State) -> Result<OwnedFd> {
+    let stopped = || Error::new(Code::WrongState, "cannot exec in a stopped container");
+    if state.stage != super::store::Stage::Created {
+        return Err(stopped());
     }
-    let _ = (entry, Status::Paused);
-    if !options.ignore_paused && cgroup.frozen() {
+    super::delete::open(state).map_err(|_| stopped())
+}
+
+fn refuse_paused(state: &State, ignore_paused: bool) -> Result<()> {
+    if !ignore_paused && state.cgroup.frozen() {
         return Err(Error::new(
             Code::WrongState,
             "cannot exec in a paused container (use --ignore-paused to override)",
@@ -167,6 +235,7 @@ fn shared_namespaces(spec: &Spec, pid: i32) -> Result<u64> {
 }
 
 /// Where the new process goes.
+#[derive(Debug)]
 struct Place {
     v2: Option<OwnedFd>,
     v2_path: String,
@@ -199,7 +268,7 @@ fn clone_into(place: &Place) -> Result<Cloned> {
     Ok(cloned)
 }
 
-fn parent(options: &ExecOptions, pid: i32, sync: &OwnedFd) -> Result<Option<OwnedFd>> {
+fn parent(options: &ExecOptions, wasm: &wasm::config::Config, pid: i32, sync: &OwnedFd) -> Result<Option<OwnedFd>> {
     let mut terminal = None;
     loop {
         match sync::receive(sync)? {
@@ -209,6 +278,7 @@ fn parent(options: &ExecOptions, pid: i32, sync: &OwnedFd) -> Result<Option<Owne
                 sync::send(sync, &Message::Go { pid, set_groups: true }).context(Code::Internal, "sync")?;
             }
             Message::Terminal(master) => terminal = Some(master),
+            Message::Module(file) => wasm::cache::answer(wasm, file, sync)?,
             Message::Ready => {
                 if let Some(path) = &options.pidfd_socket {
                     let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
@@ -231,17 +301,24 @@ fn parent(options: &ExecOptions, pid: i32, sync: &OwnedFd) -> Result<Option<Owne
 /// The new process.
 struct Child {
     namespaces: u64,
-    target: OwnedFd,
+    target: Option<OwnedFd>,
     entrances: Vec<OwnedFd>,
     own_user: bool,
+    streams: Option<[OwnedFd; 3]>,
     terminal: Option<TerminalTo>,
     before: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
+    /// Whether the caller has to learn of the process before the program runs.
+    waits: bool,
 }
 
 impl Child {
-    fn run(self, launch: &mut Launch<'_>, labels: &Labels, sync: OwnedFd) -> ! {
+    fn run(mut self, launch: &mut Launch<'_>, labels: &Labels, sync: OwnedFd) -> ! {
         crate::log::forget_file();
+        if let Err(error) = self.place_streams() {
+            let _ = sync::send(&sync, &Message::Failed(error));
+            exit(255)
+        }
         let error = match self.keep_only_own(launch, labels, &sync).and_then(|()| self.setup(launch, labels, &sync)) {
             Ok(never) => match never {},
             Err(error) => error,
@@ -250,8 +327,16 @@ impl Child {
         exit(255)
     }
 
+    fn place_streams(&mut self) -> Result<()> {
+        for (stream, number) in self.streams.take().into_iter().flatten().zip(0..) {
+            hull_sys::fd::place(stream.as_fd(), number).context(Code::Descriptors, "standard streams")?;
+        }
+        Ok(())
+    }
+
     fn keep_only_own(&self, launch: &Launch<'_>, labels: &Labels, sync: &OwnedFd) -> Result<()> {
-        let mut keep = vec![sync.as_raw_fd(), self.target.as_raw_fd()];
+        let mut keep = vec![sync.as_raw_fd()];
+        keep.extend(self.target.as_ref().map(AsRawFd::as_raw_fd));
         keep.extend(self.entrances.iter().map(AsRawFd::as_raw_fd));
         if let Some(TerminalTo::Socket(socket)) = &self.terminal {
             keep.push(socket.as_raw_fd());
@@ -276,13 +361,14 @@ impl Child {
             sched::set_affinity(mask).context(Code::Scheduling, "final CPU affinity")?;
         }
         let process = launch.process;
-        let needs_parent = !process.rlimits.is_empty() || process.oom_score_adj.is_some();
+        let needs_parent = limits::any_raised(&process.rlimits) || process.oom_score_adj.is_some();
         if needs_parent {
             sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
             sync::await_go(sync)?;
         }
-        join(&self.target, self.namespaces)?;
-        drop(self.target);
+        if let Some(target) = self.target {
+            join(&target, self.namespaces)?;
+        }
         if self.own_user {
             // The user's own ids come later; until then root's of the namespace, if it has one.
             let root = (rustix::fs::Gid::ROOT, rustix::fs::Uid::ROOT);
@@ -298,13 +384,15 @@ impl Child {
             console::send(to, &terminal.master, sync)?;
             console::attach(terminal)?;
         }
+        launch.choose_handler(sync)?;
         launch.settle()?;
+        let start = || if self.waits { await_start(sync) } else { Ok(()) };
         let armed = if launch.filters_early() {
-            await_start(sync)?;
+            start()?;
             launch.prepare(labels)?
         } else {
             let armed = launch.prepare(labels)?;
-            await_start(sync)?;
+            start()?;
             armed
         };
         Err(launch.execute(&armed))

@@ -107,7 +107,13 @@ pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
             let sent = sync::send(&sync, &Message::Init { pid, pidfd });
             process::exit(i32::from(sent.is_err()))
         }
-        Ok(Some(Cloned::Child) | None) => init_body(plan, sync),
+        Ok(Some(Cloned::Child) | None) => {
+            // The runtime learns of this process first: whatever else it is told would be about nobody.
+            if sync::await_go(&sync).is_err() {
+                process::exit(1)
+            }
+            init_body(plan, sync)
+        }
         Err(error) => {
             let _ = sync::send(&sync, &Message::Failed(error));
             process::exit(1)
@@ -210,8 +216,7 @@ fn init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Error {
 }
 
 fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::convert::Infallible> {
-    let gone = || Error::new(Code::Internal, "no channel to the runtime");
-    let sync = report.as_ref().ok_or_else(gone)?;
+    let sync = channel(report)?;
     let learned = enter(plan, sync)?;
     let labels = labels(plan)?;
     let labels = labels.as_ref();
@@ -222,18 +227,30 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     plan.mounts.clear();
     plan.nodes.clear();
     plan.namespaces.join.clear();
+    plan.launch.choose_handler(sync)?;
     plan.launch.settle()?;
     complete_listener(plan, &learned);
     let none = Labels::default();
     let labels = labels.unwrap_or(&none);
     let armed = if plan.launch.filters_early() {
         // Everything after the filter must be allowed by it, so the wait comes first; the program is looked up before.
-        find_program(plan.launch.process, &plan.launch.process.env)?;
-        pass_gate(plan, report)?;
+        if !plan.launch.is_wasm() {
+            find_program(plan.launch.process, &plan.launch.process.env)?;
+        }
+        tell_ready(report)?;
+        wait_for_start(plan, report)?;
         plan.launch.prepare(labels)?
+    } else if matches!(plan.gate, Gate::Message) {
+        // The runtime records the container while the rest is done; `run` has nobody who would have to hear first that
+        // the program cannot be started.
+        tell_ready(report)?;
+        let armed = plan.launch.prepare(labels)?;
+        wait_for_start(plan, report)?;
+        armed
     } else {
         let armed = plan.launch.prepare(labels)?;
-        pass_gate(plan, report)?;
+        tell_ready(report)?;
+        wait_for_start(plan, report)?;
         armed
     };
     if let Some(hooks) = plan.bundle.spec.hooks.as_ref().filter(|h| !h.start_container.is_empty()) {
@@ -323,6 +340,7 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
         root: &root,
         label: linux.mount_label.as_deref(),
         cgroup: &plan.view,
+        own_cgroup_roots: plan.namespaces.makes(NamespaceType::Cgroup),
         read_only_later: Vec::new(),
         devpts: None,
     };
@@ -472,13 +490,19 @@ fn complete_listener(plan: &mut Plan<'_>, learned: &Learned) {
     }
 }
 
-/// Tells that everything is ready and waits for the word to start.
-fn pass_gate(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
-    let gone = || Error::new(Code::Internal, "no channel to the runtime");
-    let sync = report.as_ref().ok_or_else(gone)?;
-    sync::send(sync, &Message::Ready).context(Code::Internal, "sync")?;
+fn channel(report: &Option<OwnedFd>) -> Result<&OwnedFd> {
+    report.as_ref().ok_or_else(|| Error::new(Code::Internal, "no channel to the runtime"))
+}
+
+/// Tells that the container is complete.
+fn tell_ready(report: &Option<OwnedFd>) -> Result<()> {
+    sync::send(channel(report)?, &Message::Ready).context(Code::Internal, "sync")
+}
+
+/// Waits for the word to start.
+fn wait_for_start(plan: &Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
     match &plan.gate {
-        Gate::Message => match sync::receive(sync)? {
+        Gate::Message => match sync::receive(channel(report)?)? {
             Message::Start => Ok(()),
             _ => process::exit(1),
         },

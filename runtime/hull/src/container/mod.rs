@@ -15,15 +15,16 @@ pub(crate) mod namespaces;
 mod netdev;
 pub(crate) mod notify_socket;
 pub(crate) mod restore;
+pub(crate) mod session;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod sync;
 mod sysctl;
 
-pub use create::CreateOptions;
-pub use state::{Report, report};
-pub use store::Status;
+pub(crate) use create::CreateOptions;
+pub(crate) use state::{Report, report};
+pub(crate) use store::Status;
 
 use crate::error::{Code, Error, Result};
 use crate::process::launch::Launch;
@@ -66,6 +67,7 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bo
         filter,
         listener,
         landlock,
+        wasm: None,
         preserve_fds: 0,
         listen_fds: None,
         keyring: None,

@@ -8,9 +8,10 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::bundle::Bundle;
-use super::create::{CreateOptions, write_pid_file};
-use super::criu;
+use super::create::{CreateOptions, equip, run_creation_hooks, terminal_target, write_pid_file};
+use super::init::TerminalTo;
 use super::store::{self, Entry, Stage, State};
+use super::{console, criu};
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::rootfs::options;
@@ -23,29 +24,22 @@ pub(crate) struct Restored {
     pub(crate) entry: Entry,
     pub(crate) state: State,
     pub(crate) pidfd: OwnedFd,
+    /// The terminal's master, where the runtime stays in the foreground.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// Restores a container; on failure nothing is left behind.
 pub(crate) fn restore(options: &CreateOptions, image: &criu::Options) -> Result<Restored> {
     let bundle = Bundle::load(&options.bundle)?;
-    if options.driver == Driver::Systemd {
-        return Err(Error::new(
-            Code::Unsupported,
-            "restore with the systemd cgroup driver: use --cgroup-manager=cgroupfs",
-        ));
-    }
-    if bundle.spec.process.as_ref().is_some_and(|p| p.terminal) {
-        return Err(Error::new(
-            Code::Unsupported,
-            "restore of a container with a terminal: its master cannot be handed out",
-        ));
-    }
     let entry = Entry::create(&options.root, &options.id)?;
-    let mut made = None;
-    match restore_in(options, image, &bundle, &entry, &mut made) {
-        Ok((state, pidfd)) => Ok(Restored { entry, state, pidfd }),
+    let mut restoring = Restoring { options, image, bundle: &bundle, entry: &entry, cgroup: None, terminal: None };
+    match restoring.restore() {
+        Ok((state, pidfd)) => {
+            let terminal = restoring.terminal.take();
+            Ok(Restored { entry, state, pidfd, terminal })
+        }
         Err(error) => {
-            if let Some(cgroup) = &made {
+            if let Some(cgroup) = &restoring.cgroup {
                 let _ = cgroup.kill_all();
                 let _ = cgroup.wait_empty(2000);
                 let _ = cgroup.remove_all();
@@ -56,56 +50,108 @@ pub(crate) fn restore(options: &CreateOptions, image: &criu::Options) -> Result<
     }
 }
 
-fn restore_in(
-    options: &CreateOptions,
-    image: &criu::Options,
-    bundle: &Bundle,
-    entry: &Entry,
-    made: &mut Option<Cgroup>,
-) -> Result<(State, OwnedFd)> {
-    entry.lock()?;
-    entry.save_config(&bundle.json)?;
-    let linux = bundle.linux();
-    let own = rustix::process::getpid().as_raw_pid();
-    let record = match options.driver {
-        Driver::Disabled => cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() },
-        _ => cgroup::plan(&cgroup::layout::Layout::detect()?, linux.cgroups_path.as_deref(), &options.id)?,
-    };
-    let mut state = State {
-        oci_version: bundle.spec.oci_version.clone(),
-        id: options.id.clone(),
-        bundle: bundle.path.clone(),
-        rootfs: bundle.rootfs()?,
-        created: crate::time::now_rfc3339(),
-        owner: rustix::process::getuid().as_raw(),
-        boot_id: store::boot_id()?,
-        creator: own,
-        creator_start: store::process_stat(own).map_or(0, |s| s.0),
-        cgroup: record,
-        ..State::default()
-    };
-    entry.save(&state)?;
-    let cgroup = if options.driver == Driver::Disabled { Cgroup::disabled() } else { Cgroup::create(&state.cgroup)? };
-    let cgroup = made.insert(cgroup);
-    if let Some(resources) = &linux.resources {
-        cgroup.apply(resources)?;
+struct Restoring<'a> {
+    options: &'a CreateOptions,
+    image: &'a criu::Options,
+    bundle: &'a Bundle,
+    entry: &'a Entry,
+    cgroup: Option<Cgroup>,
+    terminal: Option<OwnedFd>,
+}
+
+impl Restoring<'_> {
+    fn restore(&mut self) -> Result<(State, OwnedFd)> {
+        let (options, bundle, entry) = (self.options, self.bundle, self.entry);
+        entry.lock()?;
+        entry.save_config(&bundle.json)?;
+        let process =
+            bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
+        let terminal = terminal_target(options, process)?;
+        let mut state = self.first_state()?;
+        entry.save(&state)?;
+        // Before CRIU is started: it works in the mount namespace that this makes.
+        prepare_root(&state.rootfs, &bundle.spec)?;
+        let worker = self.start_in_cgroup(&mut state)?;
+        entry.save(&state)?;
+        let source = criu::Source { spec: &bundle.spec, bundle: &bundle.path, rootfs: &state.rootfs };
+        let mut master = None;
+        state.pid = worker.restore(self.image, &source, &mut |notice| {
+            match (notice.what.as_str(), notice.fd) {
+                // The namespaces are there, with nothing in them yet.
+                ("setup-namespaces", _) => run_creation_hooks(bundle, &options.id, notice.pid)?,
+                ("orphan-pts-master", Some(fd)) => master = hand_out(terminal.as_ref(), fd)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        self.terminal = master;
+        if let (Some(cgroup), Some(resources)) = (&self.cgroup, &bundle.linux().resources) {
+            cgroup.apply_pids(resources)?;
+        }
+        state.start_time = store::process_stat(state.pid).map_or(0, |s| s.0);
+        state.stage = Stage::Created;
+        entry.save(&state)?;
+        let pid = Pid::from_raw(state.pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|e| Error::os(Code::Checkpoint, "the restored process is gone", e))?;
+        if let Some(path) = &options.pid_file {
+            write_pid_file(path, state.pid)?;
+        }
+        Ok((state, pidfd))
     }
-    cgroup.apply_devices(linux.resources.as_ref())?;
-    prepare_root(&state.rootfs, &bundle.spec)?;
-    state.pid = criu::restore(image, &bundle.spec, &bundle.path, &state.rootfs, cgroup)?;
-    if let Some(resources) = &linux.resources {
-        cgroup.apply_pids(resources)?;
+
+    /// The journal: what follows can be cleaned up from it alone.
+    fn first_state(&self) -> Result<State> {
+        let (options, bundle) = (self.options, self.bundle);
+        let path = bundle.linux().cgroups_path.as_deref();
+        let own = rustix::process::getpid().as_raw_pid();
+        let record = match options.driver {
+            Driver::Disabled => cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() },
+            Driver::Cgroupfs => cgroup::plan(&cgroup::layout::Layout::detect()?, path, &options.id)?,
+            Driver::Systemd => cgroup::systemd::plan(path, &options.id)?,
+        };
+        Ok(State {
+            oci_version: bundle.spec.oci_version.clone(),
+            id: options.id.clone(),
+            bundle: bundle.path.clone(),
+            rootfs: bundle.rootfs()?,
+            created: crate::time::now_rfc3339(),
+            owner: rustix::process::getuid().as_raw(),
+            boot_id: store::boot_id()?,
+            creator: own,
+            creator_start: store::process_stat(own).map_or(0, |s| s.0),
+            cgroup: record,
+            ..State::default()
+        })
     }
-    state.start_time = store::process_stat(state.pid).map_or(0, |s| s.0);
-    state.stage = Stage::Created;
-    entry.save(&state)?;
-    let pid = Pid::from_raw(state.pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())
-        .map_err(|e| Error::os(Code::Checkpoint, "the restored process is gone", e))?;
-    if let Some(path) = &options.pid_file {
-        write_pid_file(path, state.pid)?;
+
+    /// Starts CRIU in the container's cgroup: what it restores is in there from the first instant.
+    fn start_in_cgroup(&mut self, state: &mut State) -> Result<criu::Restorer> {
+        let spec = &self.bundle.spec;
+        if state.cgroup.driver == Driver::Systemd {
+            let resources = self.bundle.linux().resources.clone().unwrap_or_default();
+            let worker = criu::Restorer::start(spec, None)?;
+            let cgroup = cgroup::systemd::start(&state.cgroup, worker.pid(), &resources, &spec.annotations)?;
+            let cgroup = self.cgroup.insert(cgroup);
+            state.cgroup = cgroup.record();
+            equip(cgroup, self.bundle)?;
+            return Ok(worker);
+        }
+        let disabled = state.cgroup.driver == Driver::Disabled;
+        let cgroup = if disabled { Cgroup::disabled() } else { Cgroup::create(&state.cgroup)? };
+        let cgroup = self.cgroup.insert(cgroup);
+        equip(cgroup, self.bundle)?;
+        criu::Restorer::start(spec, Some(cgroup))
     }
-    Ok((state, pidfd))
+}
+
+/// Passes the terminal's master on; gives it back where it is for this process.
+fn hand_out(to: Option<&TerminalTo>, master: OwnedFd) -> Result<Option<OwnedFd>> {
+    match to {
+        Some(TerminalTo::Socket(socket)) => console::send_master(socket, &master).map(|()| None),
+        Some(TerminalTo::Runtime) => Ok(Some(master)),
+        None => Err(Error::new(Code::Checkpoint, "the image holds a terminal, and process.terminal is false")),
+    }
 }
 
 /// CRIU wants the root to be a mount, and the mount points of external mounts to exist. Both are made in a mount

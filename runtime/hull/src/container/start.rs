@@ -21,7 +21,8 @@ pub(crate) fn start(root: &str, id: &str) -> Result<()> {
         Status::Created => {}
         Status::Stopped => return Err(Error::new(Code::WrongState, "cannot start a container that has stopped")),
         Status::Creating => return Err(Error::new(Code::WrongState, "cannot start a container that is being created")),
-        Status::Running | Status::Paused => {
+        Status::Paused => return Err(Error::new(Code::WrongState, "cannot start a container in the paused state")),
+        Status::Running => {
             return Err(Error::new(Code::WrongState, "cannot start an already running container"));
         }
     }

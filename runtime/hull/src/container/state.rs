@@ -44,36 +44,36 @@ pub(crate) fn seccomp_message(state: &[u8], pid: i32, metadata: Option<&str>) ->
 /// What `state` and `list` print: the specification's fields, those of runc, and what makes the pid safe to use.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub(crate) struct Report {
     /// Version of the specification the bundle follows.
-    pub oci_version: String,
+    pub(crate) oci_version: String,
     /// The id.
-    pub id: String,
+    pub(crate) id: String,
     /// Process id, 0 when stopped.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// Status.
-    pub status: &'static str,
+    pub(crate) status: &'static str,
     /// Bundle path.
-    pub bundle: String,
+    pub(crate) bundle: String,
     /// Root file system path.
-    pub rootfs: String,
+    pub(crate) rootfs: String,
     /// When it was created.
-    pub created: String,
+    pub(crate) created: String,
     /// Annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
     /// Name or number of the user who created it.
-    pub owner: String,
+    pub(crate) owner: String,
     /// Start time of the process in clock ticks after boot: tells a reused pid apart.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid_start_time: Option<u64>,
+    pub(crate) pid_start_time: Option<u64>,
     /// Exit status, once known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit_status: Option<i32>,
+    pub(crate) exit_status: Option<i32>,
 }
 
 /// Looks a container up.
-pub fn report(root: &str, id: &str) -> Result<Report> {
+pub(crate) fn report(root: &str, id: &str) -> Result<Report> {
     let entry = Entry::open(root, id)?;
     let state = entry.state()?;
     report_of(&entry, &state)

@@ -69,7 +69,7 @@ pub(crate) struct Exit {
 
 /// What the specification calls `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// Being created.
     Creating,
     /// Waiting for `start`.
@@ -84,7 +84,7 @@ pub enum Status {
 
 impl Status {
     /// Name in the state.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Creating => "creating",
             Self::Created => "created",
@@ -230,13 +230,21 @@ impl Entry {
     }
 
     pub(crate) fn config(&self) -> Result<Spec> {
-        let bytes = self.read(CONFIG)?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(CONFIG))))
+        self.parse_config(&self.config_json()?)
+    }
+
+    pub(crate) fn config_json(&self) -> Result<Vec<u8>> {
+        self.read(CONFIG)
+    }
+
+    pub(crate) fn parse_config(&self, json: &[u8]) -> Result<Spec> {
+        serde_json::from_slice(json).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(CONFIG))))
     }
 
     pub(crate) fn save(&self, state: &State) -> Result<()> {
         let bytes = serde_json::to_vec(state).map_err(|e| Error::new(Code::StateFile, e.to_string()))?;
-        files::replace_at(&self.dir, STATE, &bytes).with(Code::StateFile, || self.file(STATE))
+        files::replace_at(&self.dir, STATE, &bytes, Mode::from_raw_mode(0o600))
+            .with(Code::StateFile, || self.file(STATE))
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
@@ -271,7 +279,7 @@ impl Entry {
 
     pub(crate) fn save_exit(&self, status: i32) -> Result<()> {
         let bytes = serde_json::to_vec(&Exit { status }).map_err(|e| Error::new(Code::StateFile, e.to_string()))?;
-        files::replace_at(&self.dir, EXIT, &bytes).with(Code::StateFile, || self.file(EXIT))
+        files::replace_at(&self.dir, EXIT, &bytes, Mode::from_raw_mode(0o600)).with(Code::StateFile, || self.file(EXIT))
     }
 
     pub(crate) fn exit(&self) -> Option<i32> {
@@ -347,10 +355,10 @@ impl State {
         if !self.running() {
             return Status::Stopped;
         }
-        if entry.waits_for_start() {
-            return Status::Created;
+        if self.cgroup.frozen() {
+            return Status::Paused;
         }
-        if cgroup::Cgroup::open(&self.cgroup).frozen() { Status::Paused } else { Status::Running }
+        if entry.waits_for_start() { Status::Created } else { Status::Running }
     }
 }
 

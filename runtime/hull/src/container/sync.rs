@@ -18,6 +18,10 @@ pub(crate) enum Message {
     NamespacesReady,
     /// The terminal's other end.
     Terminal(OwnedFd),
+    /// The process is a WebAssembly module; its compiled form is asked for.
+    Module(OwnedFd),
+    /// That form, if there is one (from the runtime).
+    Compiled(Option<OwnedFd>),
     /// Everything is set up.
     Ready,
     /// It failed.
@@ -26,6 +30,8 @@ pub(crate) enum Message {
     Go { pid: i32, set_groups: bool },
     /// Run the program (from the runtime).
     Start,
+    /// A process that was started for somebody has ended, with its exit code or 128 plus the signal.
+    Exit(i32),
     /// The other side is gone.
     End,
 }
@@ -34,10 +40,13 @@ const INIT: u8 = b'I';
 const WANTS_MAPS: u8 = b'M';
 const NAMESPACES: u8 = b'N';
 const TERMINAL: u8 = b'T';
+const MODULE: u8 = b'W';
+const COMPILED: u8 = b'C';
 const READY: u8 = b'R';
 const FAILED: u8 = b'E';
 const GO: u8 = b'G';
 const START: u8 = b'S';
+const EXIT: u8 = b'X';
 
 /// Sends a message.
 pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
@@ -49,6 +58,9 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
         Message::WantsMaps => socket::send(socket, &[WANTS_MAPS]),
         Message::NamespacesReady => socket::send(socket, &[NAMESPACES]),
         Message::Terminal(fd) => socket::send_with_fd(socket, &[TERMINAL], fd),
+        Message::Module(fd) => socket::send_with_fd(socket, &[MODULE], fd),
+        Message::Compiled(Some(fd)) => socket::send_with_fd(socket, &[COMPILED], fd),
+        Message::Compiled(None) => socket::send(socket, &[COMPILED]),
         Message::Ready => socket::send(socket, &[READY]),
         Message::Failed(error) => {
             let mut bytes = vec![FAILED];
@@ -60,6 +72,10 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
             socket::send(socket, &[GO, a, b, c, d, u8::from(*set_groups)])
         }
         Message::Start => socket::send(socket, &[START]),
+        Message::Exit(status) => {
+            let [a, b, c, d] = status.to_ne_bytes();
+            socket::send(socket, &[EXIT, a, b, c, d])
+        }
         Message::End => Ok(()),
     }
 }
@@ -67,20 +83,23 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
 /// Receives a message.
 pub(crate) fn receive(socket: impl AsFd) -> Result<Message> {
     let (bytes, fd) = socket::receive(socket).context(Code::Internal, "message of the container's process")?;
-    let pid = |bytes: &[u8]| match bytes {
+    let number = |bytes: &[u8]| match bytes {
         [_, a, b, c, d, ..] => i32::from_ne_bytes([*a, *b, *c, *d]),
         _ => 0,
     };
     Ok(match (bytes.first().copied(), fd) {
         (None, _) => Message::End,
-        (Some(INIT), Some(pidfd)) => Message::Init { pid: pid(&bytes), pidfd },
+        (Some(INIT), Some(pidfd)) => Message::Init { pid: number(&bytes), pidfd },
         (Some(WANTS_MAPS), _) => Message::WantsMaps,
         (Some(NAMESPACES), _) => Message::NamespacesReady,
         (Some(TERMINAL), Some(fd)) => Message::Terminal(fd),
+        (Some(MODULE), Some(fd)) => Message::Module(fd),
+        (Some(COMPILED), fd) => Message::Compiled(fd),
         (Some(READY), _) => Message::Ready,
         (Some(FAILED), _) => Message::Failed(Error::from_wire(bytes.get(1..).unwrap_or(&[]))),
-        (Some(GO), _) => Message::Go { pid: pid(&bytes), set_groups: bytes.get(5) == Some(&1) },
+        (Some(GO), _) => Message::Go { pid: number(&bytes), set_groups: bytes.get(5) == Some(&1) },
         (Some(START), _) => Message::Start,
+        (Some(EXIT), _) => Message::Exit(number(&bytes)),
         (Some(other), _) => return Err(Error::new(Code::Internal, format!("unknown message {other}"))),
     })
 }

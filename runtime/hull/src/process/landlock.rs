@@ -3,6 +3,8 @@
 //! `{"readOnly": ["/usr"], "readWrite": ["/tmp"], "execute": ["/usr/bin"], "bindPorts": [8080], "connectPorts": [443]}`:
 //! what is not named is refused. The rules can only take rights away, so the annotation is safe to honour.
 
+use std::os::fd::BorrowedFd;
+
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
@@ -48,8 +50,9 @@ impl Rules {
         serde_json::from_str(text).map_err(|e| Error::new(Code::ConfigInvalid, format!("annotation {ANNOTATION}: {e}")))
     }
 
-    /// Applies the rules to the caller; paths are those of the container.
-    pub(crate) fn apply(&self) -> Result<()> {
+    /// Applies the rules to the caller; paths are those of the container. `handler` is a program from outside that runs
+    /// the process.
+    pub(crate) fn apply(&self, handler: Option<BorrowedFd<'_>>) -> Result<()> {
         let abi = hull_sys::landlock::abi().context(Code::Landlock, "this kernel does not have it")?;
         let all = all_rights(abi);
         let mut net = 0;
@@ -78,6 +81,10 @@ impl Rules {
                 let rights = if directory { rights } else { rights & FILE_RIGHTS } & all;
                 hull_sys::landlock::allow_path(ruleset.as_fd(), fd.as_fd(), rights).context(Code::Landlock, path)?;
             }
+        }
+        if let Some(program) = handler {
+            hull_sys::landlock::allow_path(ruleset.as_fd(), program, EXECUTE | READ_FILE)
+                .context(Code::Landlock, "hull-wasm")?;
         }
         let ports = [(&self.bind_ports, BIND_TCP), (&self.connect_ports, CONNECT_TCP)];
         for (ports, rights) in ports {

@@ -1,24 +1,29 @@
 //! The last steps of a container's process: who it is, what it may, and the execve.
 //!
 //! Order (each step needs what a later one takes away): terminal and session, scheduling, keyring, umask; without
-//! no_new_privs the filter; bounding set, ids, the other capability sets; security label; working directory; the
-//! program is looked up; no_new_privs; descriptors; with no_new_privs the filter, last of all; execve.
+//! no_new_privs the limits and the filter; bounding set, ids, the other capability sets; security label; working
+//! directory; the program is looked up; no_new_privs; descriptors; the limits and, with no_new_privs, the filter, last of
+//! all; execve.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hull_sys::process::StringVector;
-use hull_sys::{fd as sysfd, keyring, prctl, process, signal};
-use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use hull_sys::{fd as sysfd, keyring};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::caps::{self, CapabilityBits};
+use super::caps::CapabilityBits;
 use super::labels::Labels;
 use super::limits::Scheduling;
+use super::syscalls::{Kernel, Syscalls};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::rootfs::resolve::device_of;
 use crate::spec::Process;
+
+/// Where programs are looked for without PATH.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything about the process that can be computed and checked before it exists.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(crate) struct Launch<'a> {
     /// Gets the notify descriptor of the filter.
     pub(crate) listener: Option<super::notify::Listener>,
     pub(crate) landlock: Option<super::landlock::Rules>,
+    /// What runs the process if it is WebAssembly.
+    pub(crate) wasm: Option<super::wasm::Handler>,
     /// How many descriptors from 3 on the program gets.
     pub(crate) preserve_fds: u32,
     /// How many of them were passed by socket activation.
@@ -64,6 +71,7 @@ impl Launch<'_> {
         let passed = self.preserve_fds.saturating_add(3);
         let mut out: Vec<i32> = (3..passed).filter_map(|fd| i32::try_from(fd).ok()).collect();
         out.extend(self.listener.as_ref().map(super::notify::Listener::raw_fd));
+        out.extend(self.wasm.as_ref().and_then(super::wasm::Handler::raw_fd));
         out
     }
 
@@ -85,34 +93,43 @@ impl Launch<'_> {
 
     /// Takes the identity and finds the program.
     pub(crate) fn prepare(&mut self, labels: &Labels) -> Result<Armed> {
+        self.prepare_by(&mut Kernel, labels)
+    }
+
+    fn prepare_by(&mut self, kernel: &mut impl Syscalls, labels: &Labels) -> Result<Armed> {
         let user = &self.process.user;
+        let cwd = self.process.cwd.as_str();
         if self.filters_early() {
-            self.install_filter()?;
+            self.restrict(kernel)?;
         }
-        caps::limit_bounding(&self.capabilities)?;
+        kernel.limit_bounding(&self.capabilities)?;
         own_stdio(user.uid);
-        prctl::keep_capabilities(true).context(Code::Capabilities, "keep over the change of user")?;
+        kernel.keep_capabilities()?;
         // With root's rights first: the user may not be allowed to walk there, and the image's owner meant it to work.
-        let entered = enter_directory(&self.process.cwd);
-        self.set_ids()?;
-        caps::apply(&self.capabilities)?;
+        let entered = kernel.enter_directory(cwd);
+        self.set_ids(kernel)?;
+        kernel.set_capabilities(&self.capabilities)?;
         if entered.is_err() {
-            enter_directory(&self.process.cwd)?;
+            kernel.enter_directory(cwd).map_err(|e| Error::os(Code::Cwd, cwd, e))?;
         }
-        verify_directory(&self.process.cwd)?;
-        labels.apply_exec()?;
+        verify_directory(kernel, cwd)?;
+        kernel.label_exec(labels)?;
         let environment = self.environment();
-        let program = find_program(self.process, &environment)?;
+        let wasm = self.wasm.as_ref().map(|handler| handler.arm(self.process)).transpose()?.flatten();
+        let (program, args) = match &wasm {
+            Some((module, args)) => (module.clone(), args),
+            None => (find_program(self.process, &environment)?, &self.process.args),
+        };
         if self.process.no_new_privileges {
-            prctl::set_no_new_privs().context(Code::Identity, "no_new_privs")?;
+            kernel.set_no_new_privs()?;
         }
         if let Some(rules) = &self.landlock {
-            rules.apply()?;
+            kernel.restrict_paths(rules, self.handler_program())?;
         }
         let nul = |_| Error::new(Code::ConfigInvalid, "process: an argument or variable holds a null byte");
         Ok(Armed {
             program,
-            argv: StringVector::new(self.process.args.iter().map(String::as_str)).map_err(nul)?,
+            argv: StringVector::new(args.iter().map(String::as_str)).map_err(nul)?,
             envp: StringVector::new(environment.iter().map(String::as_str)).map_err(nul)?,
             environment,
         })
@@ -120,54 +137,76 @@ impl Launch<'_> {
 
     /// Becomes the program. Returns only on failure.
     pub(crate) fn execute(&mut self, armed: &Armed) -> Error {
-        if let Err(error) = self.last_steps() {
+        self.execute_by(&mut Kernel, armed)
+    }
+
+    fn execute_by(&mut self, kernel: &mut impl Syscalls, armed: &Armed) -> Error {
+        if let Err(error) = self.last_steps(kernel) {
             return error;
         }
-        let errno = process::execve(&armed.program, &armed.argv, &armed.envp);
+        if let Some(program) = self.handler_program() {
+            return super::wasm::execute(program, &armed.argv, &armed.envp);
+        }
+        let errno = kernel.execve(&armed.program, &armed.argv, &armed.envp);
         exec_error(&armed.program.to_string_lossy(), errno)
     }
 
-    fn last_steps(&mut self) -> Result<()> {
-        signal::reset_dispositions();
-        signal::unblock_all().context(Code::Internal, "signal mask")?;
+    /// Finds out whether the process is WebAssembly, inside the container and with the runtime at the other end.
+    pub(crate) fn choose_handler(&mut self, sync: impl AsFd) -> Result<()> {
+        self.wasm.as_mut().map_or(Ok(()), |handler| handler.choose(self.process, sync))
+    }
+
+    /// Whether the process is WebAssembly.
+    pub(crate) fn is_wasm(&self) -> bool {
+        self.wasm.as_ref().is_some_and(super::wasm::Handler::takes)
+    }
+
+    fn handler_program(&self) -> Option<BorrowedFd<'_>> {
+        self.wasm.as_ref().and_then(super::wasm::Handler::program)
+    }
+
+    fn last_steps(&mut self, kernel: &mut impl Syscalls) -> Result<()> {
+        kernel.reset_signals()?;
         let first = self.preserve_fds.saturating_add(3);
-        sysfd::cloexec_from(first).context(Code::Descriptors, "close_range")?;
+        kernel.close_on_exec_from(first)?;
         for fd in 3..first {
             let number = i32::try_from(fd).unwrap_or(i32::MAX);
-            sysfd::keep_over_exec(number)
+            kernel
+                .keep_over_exec(number)
                 .with(Code::Descriptors, || format!("descriptor {fd} of --preserve-fds is not open"))?;
         }
+        if let Some(handler) = &self.wasm {
+            handler.keep_compiled()?;
+        }
         if !self.filters_early() {
-            self.install_filter()?;
+            self.restrict(kernel)?;
         }
         Ok(())
     }
 
-    fn install_filter(&mut self) -> Result<()> {
-        let Some(filter) = &self.filter else { return Ok(()) };
-        match self.listener.take() {
-            Some(listener) => listener.install(filter),
-            None => hull_sys::seccomp::install(&filter.instructions, filter.flags)
-                .map(drop)
-                .context(Code::Seccomp, "installing the filter"),
+    /// The limits as late as can be, for few open files or little memory must do for the program, not for what comes
+    /// before it; then the filter, which may forbid to set them.
+    fn restrict(&mut self, kernel: &mut impl Syscalls) -> Result<()> {
+        kernel.set_limits(&self.process.rlimits)?;
+        match &self.filter {
+            Some(filter) => kernel.install_filter(filter, self.listener.take()),
+            None => Ok(()),
         }
     }
 
-    fn set_ids(&self) -> Result<()> {
+    fn set_ids(&self, kernel: &mut impl Syscalls) -> Result<()> {
         let user = &self.process.user;
         if self.set_groups {
-            let groups: Vec<Gid> = user.additional_gids.iter().map(|g| Gid::from_raw(*g)).collect();
-            rustix::thread::set_thread_groups(&groups)
+            kernel
+                .set_groups(&user.additional_gids)
                 .map_err(|e| id_error("supplementary groups", &user.additional_gids, e))?;
         } else if !user.additional_gids.is_empty() {
             return Err(Error::new(Code::Identity, "supplementary groups").hint(
                 "a user namespace made without rights cannot have any: use newgidmap, or leave additionalGids out",
             ));
         }
-        let gid = Gid::from_raw(user.gid);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| id_error("group", &[user.gid], e))?;
-        let uid = Uid::from_raw(user.uid);
-        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| id_error("user", &[user.uid], e))
+        kernel.set_gid(user.gid).map_err(|e| id_error("group", &[user.gid], e))?;
+        kernel.set_uid(user.uid).map_err(|e| id_error("user", &[user.uid], e))
     }
 
     fn environment(&self) -> Vec<String> {
@@ -224,24 +263,11 @@ fn own_stdio(uid: u32) {
     }
 }
 
-/// Never by a magic link such as /proc/self/fd/7, which leads to wherever a descriptor of the runtime is.
-fn enter_directory(cwd: &str) -> Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat2(CWD, cwd, flags, Mode::empty(), rustix::fs::ResolveFlags::NO_MAGICLINKS);
-    match opened {
-        Ok(directory) => rustix::process::fchdir(directory),
-        // An old filter that is already on; what is left of the protection is `verify_directory`.
-        Err(Errno::NOSYS | Errno::PERM) => rustix::process::chdir(cwd),
-        Err(e) => Err(e),
-    }
-    .map_err(|e| Error::os(Code::Cwd, cwd, e))
-}
-
 /// A directory outside the root would be a way out of the container (CVE-2024-21626).
-fn verify_directory(cwd: &str) -> Result<()> {
+fn verify_directory(kernel: &mut impl Syscalls, cwd: &str) -> Result<()> {
     let outside = || Error::new(Code::Cwd, cwd).hint("it is outside the container's root");
-    match rustix::process::getcwd(Vec::new()) {
-        Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
+    match kernel.directory() {
+        Ok(path) if path.starts_with(b"/") => Ok(()),
         Ok(_) => Err(outside()),
         Err(Errno::NOENT) => Err(outside()),
         Err(e) => Err(Error::os(Code::Cwd, cwd, e)),
@@ -279,10 +305,7 @@ pub(crate) fn find_program(process: &Process, environment: &[String]) -> Result<
             Err(e) => Err(Error::new(Code::Exec, format!("{name:?}: stat {name}: {}", crate::error::errno_text(e)))),
         };
     }
-    let path = environment
-        .iter()
-        .find_map(|v| v.strip_prefix("PATH="))
-        .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = environment.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let mut denied = false;
     for dir in path.split(':') {
         let dir = if dir.is_empty() { "." } else { dir };
@@ -333,6 +356,14 @@ pub(crate) fn fill_stdio() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Takes what standard input is, and leaves the null device in its place.
+pub(crate) fn take_stdin() -> Result<OwnedFd, Errno> {
+    let taken = files::move_high(&rustix::io::dup(rustix::stdio::stdin())?)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    sysfd::place(null.as_fd(), 0)?;
+    Ok(taken)
+}
+
 /// Makes a terminal the standard streams and the controlling terminal.
 pub(crate) fn take_terminal(terminal: &OwnedFd) -> Result<()> {
     let on = |fd: BorrowedFd<'_>, number: i32| sysfd::place(fd, number).context(Code::Console, "standard streams");
@@ -341,4 +372,92 @@ pub(crate) fn take_terminal(terminal: &OwnedFd) -> Result<()> {
         on(terminal.as_fd(), number)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::caps;
+    use super::super::syscalls::Recorder;
+    use super::*;
+    use crate::spec::process::Rlimit;
+    use crate::spec::{Capabilities, User};
+
+    fn process(no_new_privileges: bool) -> Process {
+        Process {
+            args: vec!["/bin/sh".into()],
+            cwd: "/work".into(),
+            user: User { uid: 7, gid: 8, additional_gids: vec![9], ..User::default() },
+            capabilities: Some(Capabilities::default()),
+            rlimits: vec![Rlimit { r#type: "RLIMIT_NOFILE".into(), soft: 5, hard: 5 }],
+            no_new_privileges,
+            ..Process::default()
+        }
+    }
+
+    fn launch(process: &Process) -> Launch<'_> {
+        let profile = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+        Launch {
+            process,
+            capabilities: caps::resolve(process.capabilities.as_ref()),
+            scheduling: Scheduling::default(),
+            filter: Some(crate::seccomp::compile(&profile).unwrap()),
+            listener: None,
+            landlock: Some(super::super::landlock::Rules::parse("{}").unwrap()),
+            preserve_fds: 1,
+            listen_fds: None,
+            keyring: None,
+            set_groups: true,
+            extra_env: Vec::new(),
+            wasm: None,
+        }
+    }
+
+    /// All calls of one launch, of which one may fail.
+    fn calls(no_new_privileges: bool, failing: Option<usize>) -> (Vec<String>, Error) {
+        let process = process(no_new_privileges);
+        let mut launch = launch(&process);
+        let mut kernel = Recorder { failing, directory: "/work".into(), ..Recorder::default() };
+        let error = match launch.prepare_by(&mut kernel, &Labels::default()) {
+            Ok(armed) => launch.execute_by(&mut kernel, &armed),
+            Err(error) => error,
+        };
+        (kernel.calls, error)
+    }
+
+    #[test]
+    fn each_step_comes_before_what_takes_away_what_it_needs() {
+        assert_eq!(
+            calls(true, None).0.join(", "),
+            "bounding, keep capabilities, directory /work, groups [9], gid 8, uid 7, capabilities, verify directory, \
+             label, no_new_privs, landlock, signals, close from 4, keep 3, limits 1, filter, execve /bin/sh"
+        );
+        // Without no_new_privs the filter needs CAP_SYS_ADMIN.
+        assert_eq!(
+            calls(false, None).0.join(", "),
+            "limits 1, filter, bounding, keep capabilities, directory /work, groups [9], gid 8, uid 7, capabilities, \
+             verify directory, label, landlock, signals, close from 4, keep 3, execve /bin/sh"
+        );
+    }
+
+    #[test]
+    fn a_program_never_runs_after_a_step_that_failed() {
+        for no_new_privileges in [true, false] {
+            let steps = calls(no_new_privileges, None).0.len() - 1;
+            for failing in 0..steps {
+                let (calls, error) = calls(no_new_privileges, Some(failing));
+                // The directory is tried again with the user's rights, and that may do.
+                let again = calls[failing].starts_with("directory");
+                assert_eq!(calls.iter().any(|call| call.starts_with("execve")), again, "{calls:?}");
+                assert!(again || error.errno() == Some(Errno::PERM), "{calls:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_working_directory_outside_the_root_is_refused() {
+        let process = process(true);
+        let mut kernel = Recorder { directory: "(unreachable)/work".into(), ..Recorder::default() };
+        let refused = launch(&process).prepare_by(&mut kernel, &Labels::default());
+        assert_eq!(refused.unwrap_err().code(), Code::Cwd);
+    }
 }

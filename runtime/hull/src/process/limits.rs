@@ -1,7 +1,8 @@
 //! Resource limits, scheduling, memory policy, personality.
 
 use hull_sys::{prctl, sched};
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::error::{Code, Context, Error, Result};
 use crate::spec::process::{IoPriority, Rlimit as RlimitSpec, Scheduler};
@@ -47,22 +48,50 @@ pub(crate) fn check_rlimits(limits: &[RlimitSpec]) -> Result<()> {
     Ok(())
 }
 
-/// Sets the limits of a process from outside, with the runtime's rights in the initial user namespace.
-pub(crate) fn set_rlimits(pid: Pid, limits: &[RlimitSpec]) -> Result<()> {
+/// The kernel's form of a limit.
+fn kernel_limit(limit: &RlimitSpec) -> Option<(Resource, Rlimit)> {
     let value = |n: u64| (n != u64::MAX).then_some(n);
-    for limit in limits {
-        let Some(resource) = resource(&limit.r#type) else { continue };
-        let new = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
-        rustix::process::prlimit(Some(pid), resource, new).map_err(|e| {
-            let error = Error::os(Code::Rlimit, format!("{} to {}:{}", limit.r#type, limit.soft, limit.hard), e);
-            if e == rustix::io::Errno::PERM {
-                error.hint("raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace")
-            } else {
-                error
-            }
-        })?;
+    let new = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+    resource(&limit.r#type).map(|resource| (resource, new))
+}
+
+/// Whether a limit is above the caller's own hard one, which a new process starts with.
+fn raises(limit: &RlimitSpec) -> bool {
+    resource(&limit.r#type).is_some_and(|r| getrlimit(r).maximum.is_some_and(|own| limit.hard > own))
+}
+
+/// Whether a process that the caller makes needs [`raise_limits`].
+pub(crate) fn any_raised(limits: &[RlimitSpec]) -> bool {
+    limits.iter().any(raises)
+}
+
+/// Raises limits of a new process from outside, with the runtime's rights in the initial user namespace. The others the
+/// process sets for itself: that needs no right at all, while a process whose ids are those of a user namespace made by
+/// somebody else can only be changed with `CAP_SYS_RESOURCE`, even to the limit it has.
+pub(crate) fn raise_limits(pid: Pid, limits: &[RlimitSpec]) -> Result<()> {
+    for limit in limits.iter().filter(|limit| raises(limit)) {
+        let Some((resource, new)) = kernel_limit(limit) else { continue };
+        prlimit(Some(pid), resource, new).map_err(|e| limit_error(limit, e))?;
     }
     Ok(())
+}
+
+/// Sets the caller's own limits.
+pub(crate) fn set_limits(limits: &[RlimitSpec]) -> Result<()> {
+    for limit in limits {
+        let Some((resource, new)) = kernel_limit(limit) else { continue };
+        setrlimit(resource, new).map_err(|e| limit_error(limit, e))?;
+    }
+    Ok(())
+}
+
+fn limit_error(limit: &RlimitSpec, errno: Errno) -> Error {
+    let error = Error::os(Code::Rlimit, format!("{} to {}:{}", limit.r#type, limit.soft, limit.hard), errno);
+    if errno == Errno::PERM {
+        error.hint("raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace")
+    } else {
+        error
+    }
 }
 
 /// The kernel's form of `process.scheduler`.

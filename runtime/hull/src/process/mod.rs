@@ -7,3 +7,5 @@ pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod notify;
 pub(crate) mod own_binary;
+mod syscalls;
+pub(crate) mod wasm;

@@ -5,12 +5,12 @@
 //! the runtime first executes itself again from a read-only clone of its mount, which costs no copy; without the right
 //! to clone mounts, from a sealed copy in memory.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use hull_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
 use hull_sys::process::{StringVector, execveat};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
@@ -20,19 +20,39 @@ use crate::spec::{Linux, NamespaceType};
 
 const SELF: &str = "/proc/self/exe";
 
-/// Makes sure of it; when it has to execute itself again, this does not return.
+/// Makes sure of it before the configuration is parsed; when the runtime has to execute itself again, this does not
+/// return. False when the configuration has to be known for an answer: [`protect`] gives it then.
+///
+/// Executing again costs a third of a start if everything up to here is done twice, so it comes first of all.
+pub(crate) fn protect_early(json: &[u8]) -> Result<bool> {
+    if names_user_namespace(json) {
+        return Ok(false);
+    }
+    protect(None)?;
+    Ok(true)
+}
+
+/// Whether "user" is the value of something in the text, as in the type of a namespace. A text that hides the word
+/// (`"us\u0065r"`) only gets more protection than it needs.
+fn names_user_namespace(json: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"user\"";
+    let mut rest = json;
+    while let Some(at) = rest.windows(WORD.len()).position(|window| window == WORD) {
+        rest = rest.get(at.saturating_add(WORD.len())..).unwrap_or(&[]);
+        if rest.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b':') {
+            return true;
+        }
+    }
+    false
+}
+
+/// Makes sure of it; when the runtime has to execute itself again, this does not return.
 pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
     let exe = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(Code::Internal, SELF)?;
-    if !container_could_write(&exe, linux)? || is_protected(&exe) {
+    if is_protected(&exe) || !container_could_write(&exe, linux)? {
         return Ok(());
     }
-    let program = match read_only_clone() {
-        Ok(program) => program,
-        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
-            sealed_copy().context(Code::Internal, "copying the runtime's own binary")?
-        }
-        Err(e) => return Err(Error::os(Code::Internal, "cloning the mount of the runtime's own binary", e)),
-    };
+    let program = read_only(&exe, "the runtime's own binary")?;
     let nul = |_| Error::new(Code::Internal, "command line");
     let argv = StringVector::new(std::env::args_os().map(|a| a.as_bytes().to_vec())).map_err(nul)?;
     let envp = StringVector::new(std::env::vars_os().map(|(key, value)| {
@@ -44,6 +64,34 @@ pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
     .map_err(nul)?;
     let errno = execveat(program.as_fd(), &argv, &envp);
     Err(Error::os(Code::Internal, "executing the runtime again from a protected file", errno))
+}
+
+/// Opens another program of ours that will run inside the container, in the same safety.
+pub(crate) fn open_program(path: &str, linux: Option<&Linux>) -> Result<OwnedFd> {
+    let program = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(Code::Exec, path)?;
+    if container_could_write(&program, linux)? { read_only(&program, path) } else { Ok(program) }
+}
+
+/// A descriptor of a file of ours to leave with a container: opening it anew through /proc never gives a writable one.
+pub(crate) fn read_only_file(file: &OwnedFd) -> Result<OwnedFd> {
+    let handle = read_only(file, "a file of ours")?;
+    rustix::fs::open(through_proc(&handle), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(Code::Internal, "opening a file read-only")
+}
+
+/// A handle of the file that leads to no writable descriptor.
+fn read_only(file: &OwnedFd, what: &str) -> Result<OwnedFd> {
+    match read_only_clone(file) {
+        Ok(handle) => Ok(handle),
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
+            sealed_copy(file).with(Code::Internal, || format!("copying {what}"))
+        }
+        Err(e) => Err(Error::os(Code::Internal, format!("cloning the mount of {what}"), e)),
+    }
+}
+
+fn through_proc(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Whether some id of the container has the right to write to the file.
@@ -82,22 +130,26 @@ fn joined_map_excludes(path: &str, uid: u32) -> bool {
 }
 
 fn is_protected(exe: &OwnedFd) -> bool {
+    /// Of memory files, whatever their mount is called.
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
     let read_only = rustix::fs::fstatvfs(exe).is_ok_and(|s| s.f_flag.contains(StatVfsMountFlags::RDONLY));
-    // Only a memory file answers this question; a path handle has to be opened for it.
     read_only
-        || rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(rustix::fs::fcntl_get_seals)
-            .is_ok_and(|seals| seals.contains(SealFlags::WRITE))
+        || rustix::fs::fstatfs(exe).is_ok_and(|s| s.f_type == TMPFS_MAGIC)
+            // Only a memory file answers this question; a path handle has to be opened for it.
+            && rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .and_then(rustix::fs::fcntl_get_seals)
+                .is_ok_and(|seals| seals.contains(SealFlags::WRITE))
 }
 
-fn read_only_clone() -> Result<OwnedFd, Errno> {
-    let tree = rustix::mount::open_tree(CWD, SELF, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+fn read_only_clone(file: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(file, "", flags)?;
     mount_setattr(tree.as_fd(), c"", &MountAttr { set: ATTR_RDONLY, ..MountAttr::default() })?;
     Ok(tree)
 }
 
-fn sealed_copy() -> Result<OwnedFd, Errno> {
-    let source = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+fn sealed_copy(file: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let source = rustix::fs::open(through_proc(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels since 6.3 want to know that it is meant to be executed; older ones refuse the flag.
     let copy = rustix::fs::memfd_create("hull", flags | MemfdFlags::EXEC)
@@ -111,4 +163,21 @@ fn sealed_copy() -> Result<OwnedFd, Errno> {
     }
     rustix::fs::fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_namespace_is_seen_in_the_text() {
+        for with in
+            [r#"{"namespaces":[{"type":"user"}]}"#, r#"{"user":{},"type" : "user" , "path":"/x"}"#, r#"["user""#]
+        {
+            assert!(names_user_namespace(with.as_bytes()), "{with}");
+        }
+        for without in [r#"{"process":{"user":{"uid":0},"user" : 1}}"#, r#"{"type":"users"}"#, ""] {
+            assert!(!names_user_namespace(without.as_bytes()), "{without}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::mounts::{MountContext, move_onto, new_filesystem};
 use super::options::MountOptions;
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Code, Context, Result};
 
 /// One version 1 hierarchy.
 #[derive(Debug, Clone)]
@@ -53,7 +53,9 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
             Mode::empty(),
         )
         .context(Code::Mount, at)?;
-        let mounted = if view.namespace {
+        // In a cgroup namespace whose roots are the container's directories, a clone of such a directory shows the same as
+        // a mount of the hierarchy, and the kernel has no superblock to make and to take down for it.
+        let mounted = if view.namespace && !cx.own_cgroup_roots {
             let mut fs = MountOptions { set: options.set, ..MountOptions::default() };
             for controller in &hierarchy.controllers {
                 match controller.split_once('=') {
@@ -87,7 +89,7 @@ fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> 
     } else {
         match &view.v2 {
             Some(path) => clone_directory(path, options.set),
-            None => Err(Error::new(Code::Unsupported, "a cgroup mount without cgroups")),
+            None => clone_host(options.set),
         }
     };
     let tree = match tree {
@@ -99,6 +101,17 @@ fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> 
         Err(error) => return Err(error),
     };
     move_onto(&tree, target, at)
+}
+
+/// For a container without cgroups of its own: what the host shows, all of it read-only.
+fn clone_host(set: u64) -> Result<OwnedFd> {
+    const PATH: &str = "/sys/fs/cgroup";
+    let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(CWD, PATH, flags).context(Code::Mount, PATH)?;
+    let set = set | sysmount::ATTR_RDONLY;
+    let attr = MountAttr { set, propagation: sysmount::PRIVATE, recursive: true, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &attr).context(Code::MountAttr, PATH)?;
+    Ok(tree)
 }
 
 fn clone_directory(path: &str, set: u64) -> Result<OwnedFd> {

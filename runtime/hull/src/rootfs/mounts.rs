@@ -233,6 +233,8 @@ pub(crate) struct MountContext<'a> {
     /// SELinux context of the container's own file systems.
     pub(crate) label: Option<&'a str>,
     pub(crate) cgroup: &'a super::cgroupfs::View,
+    /// Whether the container's cgroup namespace was made when its process was in the container's cgroups.
+    pub(crate) own_cgroup_roots: bool,
     /// Mounts that become read-only when everything below them has been made.
     pub(crate) read_only_later: Vec<OwnedFd>,
     /// The devpts instance, if one was mounted on /dev/pts.

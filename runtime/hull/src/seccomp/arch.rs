@@ -27,6 +27,10 @@ pub enum Arch {
 
 impl Arch {
     /// The architecture hull was built for; `None` where it has no table.
+    ///
+    /// ```
+    /// assert!(hull::seccomp::Arch::native().is_some());
+    /// ```
     #[must_use]
     pub const fn native() -> Option<Arch> {
         if cfg!(target_arch = "x86_64") {

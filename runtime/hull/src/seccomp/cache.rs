@@ -21,6 +21,11 @@ const MAX_FILE: u64 = 4 << 20;
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 
 /// A directory of compiled programs.
+///
+/// ```no_run
+/// let cache = hull::seccomp::Cache::open(std::path::Path::new("/var/cache/my-program"))?;
+/// # Ok::<(), hull::seccomp::CacheError>(())
+/// ```
 #[derive(Debug)]
 pub struct Cache {
     directory: OwnedFd,
@@ -54,6 +59,11 @@ impl Cache {
     ///
     /// # Errors
     /// It cannot be opened, or another user could write to it.
+    ///
+    /// ```no_run
+    /// let cache = hull::seccomp::Cache::open(std::path::Path::new("/var/cache/my-program"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(path: &Path) -> Result<Cache, CacheError> {
         let failed = |errno| CacheError::Open { path: path.to_owned(), errno };
         match mkdir(path, Mode::RWXU) {
@@ -75,6 +85,13 @@ impl Cache {
     ///
     /// # Errors
     /// The profile asks for something impossible; see [`CompileError`].
+    ///
+    /// ```no_run
+    /// let cache = hull::seccomp::Cache::open(std::path::Path::new("/var/cache/my-program"))?;
+    /// let profile = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)?;
+    /// assert_eq!(cache.compile(&profile)?, hull::seccomp::compile(&profile)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn compile(&self, seccomp: &Seccomp) -> Result<Program, CompileError> {
         let native = Arch::native().ok_or(CompileError::Machine)?;
         let Some(key) = key(native, seccomp) else {

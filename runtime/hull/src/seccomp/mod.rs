@@ -16,7 +16,7 @@ mod multiplexed;
 mod rules;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use arch::Arch;
 pub use cache::{Cache, CacheError};
@@ -26,9 +26,17 @@ use crate::spec::Seccomp;
 use crate::spec::seccomp::{Action, Flag};
 
 /// Most instructions the kernel takes in one program (`BPF_MAXINSNS`).
-const MAX_INSTRUCTIONS: usize = 4096;
+pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 
 /// A compiled filter.
+///
+/// ```
+/// let profile = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)?;
+/// for instruction in hull::seccomp::compile(&profile)?.instructions {
+///     println!("{instruction:?}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// In the order the kernel runs them.
@@ -40,6 +48,12 @@ pub struct Program {
 }
 
 /// Why a profile cannot become a filter.
+///
+/// ```
+/// let profile = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#)?;
+/// println!("{}", hull::seccomp::compile(&profile).unwrap_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
     /// hull has no table for the machine it runs on.
@@ -111,7 +125,7 @@ fn compile_for(native: Arch, seccomp: &Seccomp) -> Result<Program, CompileError>
         return Err(CompileError::NotifyDefault);
     }
     let default = rules::verdict(seccomp.default_action, seccomp.default_errno_ret)?;
-    let entries = rules::entries(seccomp)?;
+    let entries = rules::entries(native, seccomp)?;
     // Programs of other families cannot run here: leaving their architecture out changes nothing.
     let listed: Vec<Arch> = seccomp.architectures.iter().filter_map(|arch| Arch::of(*arch)).collect();
     let arches = native

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Arch, CompileError, multiplexed, tables};
+use super::tables::{self, Call};
+use super::{Arch, CompileError, multiplexed};
 use crate::spec::Seccomp;
 use crate::spec::seccomp::{Action, Arg, Op};
 
@@ -94,16 +95,17 @@ fn alternatives(args: &[Arg]) -> Result<Vec<Vec<Condition>>, CompileError> {
 /// One entry of `syscalls`, read once for all architectures.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
-    names: &'a [String],
+    /// The names, each looked up once for all architectures: comparing names is most of a compilation.
+    calls: Vec<(&'a str, Option<Call>)>,
     verdict: Verdict,
     alternatives: Vec<Vec<Condition>>,
 }
 
-/// Reads the entries of a profile.
+/// Reads the entries of a profile for machines of architecture `native`.
 ///
 /// # Errors
 /// An entry is not possible (see [`CompileError`]).
-pub(super) fn entries(seccomp: &Seccomp) -> Result<Vec<Entry<'_>>, CompileError> {
+pub(super) fn entries(native: Arch, seccomp: &Seccomp) -> Result<Vec<Entry<'_>>, CompileError> {
     let entry = |rule: &crate::spec::seccomp::Rule| -> Result<_, CompileError> {
         // The descriptor of the listener travels by these very calls: asking it about them would wait for ever.
         if rule.action == Action::Notify
@@ -116,7 +118,10 @@ pub(super) fn entries(seccomp: &Seccomp) -> Result<Vec<Entry<'_>>, CompileError>
     seccomp
         .syscalls
         .iter()
-        .map(|rule| entry(rule).map(|(verdict, alternatives)| Entry { names: &rule.names, verdict, alternatives }))
+        .map(|rule| {
+            let calls = rule.names.iter().map(|name| (name.as_str(), Call::named(native, name))).collect();
+            entry(rule).map(|(verdict, alternatives)| Entry { calls, verdict, alternatives })
+        })
         .collect()
 }
 
@@ -126,15 +131,15 @@ impl ArchRules {
     pub(super) fn resolve(arch: Arch, entries: &[Entry<'_>], default: Verdict) -> ArchRules {
         let mut rules = ArchRules::default();
         for entry in entries {
-            for name in entry.names {
-                rules.add(arch, name, entry, default);
+            for (name, call) in &entry.calls {
+                rules.add(arch, name, *call, entry, default);
             }
         }
         rules
     }
 
-    fn add(&mut self, arch: Arch, name: &str, entry: &Entry<'_>, default: Verdict) {
-        let direct = tables::number(arch, name);
+    fn add(&mut self, arch: Arch, name: &str, call: Option<Call>, entry: &Entry<'_>, default: Verdict) {
+        let direct = call.and_then(|call| call.number(arch));
         self.last = self.last.max(direct);
         // A rule that says what happens anyway would only hide others for the same call.
         if entry.verdict == default {

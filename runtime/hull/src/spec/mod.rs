@@ -2,6 +2,33 @@
 //!
 //! Properties the specification does not name are skipped, as it demands; `null` reads as absent everywhere,
 //! because callers written in Go produce it.
+//!
+//! Every type has a default, so that a configuration is built from what differs, or read from JSON:
+//!
+//! ```
+//! use hull::spec::{Linux, Mount, Namespace, NamespaceType, Process, Resources, Root, Spec, resources};
+//!
+//! let spec = Spec {
+//!     oci_version: "1.3.0".into(),
+//!     root: Some(Root { path: "rootfs".into(), readonly: true }),
+//!     process: Some(Process { args: vec!["/bin/web".into()], cwd: "/".into(), ..Process::default() }),
+//!     mounts: vec![Mount {
+//!         destination: "/data".into(),
+//!         source: Some("/srv/data".into()),
+//!         options: vec!["rbind".into(), "ro".into()],
+//!         ..Mount::default()
+//!     }],
+//!     linux: Some(Linux {
+//!         namespaces: vec![Namespace { r#type: NamespaceType::Mount, path: None }],
+//!         resources: Some(Resources { pids: Some(resources::Pids { limit: Some(100) }), ..Resources::default() }),
+//!         ..Linux::default()
+//!     }),
+//!     ..Spec::default()
+//! };
+//! let read: Spec = serde_json::from_str(&serde_json::to_string(&spec)?)?;
+//! assert_eq!(read.mounts[0].options, ["rbind", "ro"]);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 pub mod config;
 pub mod linux;

@@ -70,3 +70,92 @@ fn many_at_a_time_from_many_threads() {
         }
     });
 }
+
+/// A container that runs until it is killed.
+fn running(name: &str) -> Option<(Bundle, hull::Container)> {
+    let b = bundle(name, "sleep 1000 & wait")?;
+    let container = runtime(&b).create(&b.id, b.path()).spec(b.spec.clone()).create().unwrap();
+    container.start().unwrap();
+    Some((b, container))
+}
+
+fn shell(script: &str) -> Process {
+    Process { args: vec!["/bin/sh".into(), "-c".into(), script.into()], cwd: "/".into(), ..Process::default() }
+}
+
+#[test]
+fn a_session_starts_processes_again_and_again() {
+    let Some((_b, container)) = running("session") else { return };
+    let session = container.exec_session().unwrap();
+    for status in [0, 3, 0, 7] {
+        assert_eq!(session.exec(shell(&format!("exit {status}"))).spawn().unwrap().wait().unwrap(), status);
+    }
+    let (mut output, end) = std::io::pipe().unwrap();
+    session.exec(shell("echo $$ $(cat /proc/sys/kernel/hostname)")).stdout(end.into()).spawn().unwrap().wait().unwrap();
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    // In the container's PID namespace its number is a small one.
+    let pid: u32 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(pid > 1 && pid < 100, "{said}");
+    assert!(said.ends_with("hull-test\n"), "{said}");
+    let sleeper = session.exec(shell("exec sleep 1000")).spawn().unwrap();
+    sleeper.signal(15).unwrap();
+    assert_eq!(sleeper.wait().unwrap(), 128 + 15);
+    let missing = session.exec(Process { args: vec!["/no/such".into()], cwd: "/".into(), ..Process::default() });
+    assert_eq!(missing.spawn().unwrap_err().code(), Code::Exec);
+    // A failure ends nothing but itself.
+    assert_eq!(session.exec(shell("exit 5")).spawn().unwrap().wait().unwrap(), 5);
+    let (input, end) = std::io::pipe().unwrap();
+    let left = session.exec(shell("cat; exit 6")).stdin(input.into()).spawn().unwrap();
+    drop(session);
+    // It outlives the session, and its end is still told.
+    drop(end);
+    assert_eq!(left.wait().unwrap(), 6);
+    container.delete(true).unwrap();
+}
+
+#[test]
+fn a_session_ends_with_its_container() {
+    let Some((_b, container)) = running("session-end") else { return };
+    let session = container.exec_session().unwrap();
+    assert_eq!(session.exec(shell("true")).spawn().unwrap().wait().unwrap(), 0);
+    container.pause().unwrap();
+    assert_eq!(session.exec(shell("true")).spawn().unwrap_err().code(), Code::WrongState);
+    container.resume().unwrap();
+    let process = session.exec(shell("sleep 1000")).spawn().unwrap();
+    container.delete(true).unwrap();
+    assert_eq!(process.wait().unwrap(), 128 + 9);
+    assert_eq!(session.exec(shell("true")).spawn().unwrap_err().code(), Code::WrongState);
+    assert_eq!(container.exec_session().unwrap_err().code(), Code::NotFound);
+}
+
+#[test]
+fn a_session_serves_many_threads_and_is_faster_than_exec() {
+    let Some((_b, container)) = running("session-threads") else { return };
+    let session = container.exec_session().unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let session = &session;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    assert_eq!(session.exec(shell(&format!("exit {n}"))).spawn().unwrap().wait().unwrap(), n);
+                }
+            });
+        }
+    });
+    let program = Process { args: vec!["/bin/true".into()], cwd: "/".into(), ..Process::default() };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        let start = std::time::Instant::now();
+        assert_eq!(session.exec(program.clone()).spawn().unwrap().wait().unwrap(), 0);
+        with.push(start.elapsed());
+        let start = std::time::Instant::now();
+        assert_eq!(container.exec(program.clone()).spawn().unwrap().wait().unwrap(), 0);
+        without.push(start.elapsed());
+    }
+    with.sort();
+    without.sort();
+    println!("exec of true, p50 of 20: {:?} in a session, {:?} by a new runtime", with[10], without[10]);
+    assert!(with[10] < without[10]);
+    container.delete(true).unwrap();
+}

@@ -134,14 +134,158 @@ fn phases_of_a_start_are_recorded() {
 }
 
 #[test]
-fn pages_and_completions_name_every_command() {
+fn the_exit_status_is_kept_until_the_container_is_deleted() {
+    let Some(b) = bundle("wait", "exit 9") else { return };
+    b.write();
+    assert!(b.hull_detached(&["create", &b.id]));
+    let mut waiting = std::process::Command::new(env!("CARGO_BIN_EXE_hull"));
+    waiting.arg("--root").arg(b.records()).args(["wait", &b.id]).stdout(std::process::Stdio::piped());
+    let waiting = waiting.spawn().unwrap();
+    // It has its handle of the process before that can end.
+    until("the wait", || {
+        let handles = std::fs::read_dir(format!("/proc/{}/fd", waiting.id())).into_iter().flatten().flatten();
+        handles.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|to| to.ends_with("anon_inode:[pidfd]"))
+    });
+    assert!(b.hull_detached(&["start", &b.id]));
+    let output = waiting.wait_with_output().unwrap();
+    if !output.status.success() {
+        println!("skipped: this kernel keeps the status for the parent alone");
+        return;
+    }
+    assert_eq!(text(&output.stdout), "9");
+    assert_eq!(text(&b.hull(&["wait", &b.id]).stdout), "9");
+    let state: serde_json::Value = serde_json::from_slice(&b.hull(&["state", &b.id]).stdout).unwrap();
+    assert_eq!((&state["status"], &state["exitStatus"]), (&"stopped".into(), &9.into()));
+    assert!(b.hull_detached(&["delete", &b.id]));
+    assert!(!b.hull(&["wait", &b.id]).status.success());
+}
+
+#[test]
+fn a_process_of_another_boot_is_never_taken_for_the_containers() {
+    let Some(b) = bundle("boot", "sleep 1000 & wait") else { return };
+    b.write();
+    assert!(b.hull_detached(&["run", "--detach", &b.id]));
+    let path = b.records().join(&b.id).join("state.json");
+    let journal = std::fs::read_to_string(&path).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&journal).unwrap();
+    let boot = state["bootId"].as_str().unwrap();
+    let start = state["startTime"].as_u64().unwrap();
+    for (from, to) in [
+        (boot.to_owned(), "00000000-0000-0000-0000-000000000000".to_owned()),
+        (format!("\"startTime\":{start}"), format!("\"startTime\":{}", start + 1)),
+    ] {
+        std::fs::write(&path, journal.replace(&from, &to)).unwrap();
+        assert_eq!(status(&b), "stopped", "{from}");
+        assert!(!b.hull_detached(&["kill", &b.id, "KILL"]), "{from}");
+    }
+    std::fs::write(&path, journal).unwrap();
+    assert_eq!(status(&b), "running");
+}
+
+#[test]
+fn explain_names_what_decides() {
+    let Some(b) = bundle("explain", "true") else { return };
+    b.write();
+    let explain = |args: &[&str]| {
+        let path = b.path().to_str().unwrap();
+        let output = b.hull(&[&["explain", path], args].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(explain(&["--path", "/proc/kcore"]).contains("maskedPaths"));
+    assert!(explain(&["--path", "/proc/sys/kernel/panic"]).contains("readonlyPaths"));
+    assert!(explain(&["--cap", "CAP_SYS_ADMIN"]).contains("CAP_SYS_ADMIN"));
+    assert!(!explain(&[]).is_empty());
+}
+
+#[test]
+fn landlock_by_annotation_takes_rights_away() {
+    let script = "cat /etc/secret || echo refused; cat /tmp/open; echo x > /tmp/new && echo written";
+    let Some(mut b) = bundle("landlock", script) else { return };
+    for (file, contents) in [("etc/secret", "secret\n"), ("tmp/open", "open\n")] {
+        std::fs::write(b.path().join("rootfs").join(file), contents).unwrap();
+    }
+    let rules = r#"{"execute": ["/bin"], "readWrite": ["/tmp"]}"#;
+    b.spec.annotations.insert("dev.hull.landlock".to_owned(), rules.to_owned());
+    b.write();
+    let output = b.hull(&["run", &b.id]);
+    let said = text(&output.stderr);
+    if said.contains("landlock") {
+        println!("skipped: {said}");
+        return;
+    }
+    assert_eq!(text(&output.stdout), "refused\nopen\nwritten", "{said}");
+}
+
+#[test]
+fn several_containers_by_one_call() {
+    let Some(b) = bundle("several", "sleep 1000 & wait") else { return };
+    // `create ID...` takes each id's bundle from the folder of that name.
+    let ids: Vec<String> = ["a", "b"].iter().map(|n| format!("{}-{n}", b.id)).collect();
+    for id in &ids {
+        let mut spec = b.spec.clone();
+        spec.root.as_mut().unwrap().path = b.path().join("rootfs").to_str().unwrap().to_owned();
+        spec.linux.as_mut().unwrap().cgroups_path = Some(format!("/berth-test/{id}"));
+        std::fs::create_dir(b.path().join(id)).unwrap();
+        std::fs::write(b.path().join(id).join("config.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
+    }
+    let all = |command: &str| b.hull_detached(&[command, &ids[0], &ids[1]]);
+    assert!(all("create"));
+    assert!(all("start"));
+    let listed = text(&b.hull(&["list", "-q"]).stdout);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ids);
+    assert!(b.hull_detached(&["delete", "--force", &ids[0], &ids[1]]));
+    assert_eq!(text(&b.hull(&["list", "-q"]).stdout), "");
+}
+
+/// Runs a program over a file; `None` where it is not installed.
+fn check(program: &str, args: &[&str], file: &std::path::Path) -> Option<(bool, String)> {
+    let output = std::process::Command::new(program).args(args).arg(file).env("MANWIDTH", "80").output().ok()?;
+    Some((output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr))))
+}
+
+#[test]
+fn pages_and_completions_are_valid() {
     let Some(b) = bundle("pages", "true") else { return };
+    let share = b.path().join("share");
+    assert!(b.hull(&["man", "--output", share.to_str().unwrap()]).status.success());
+    let pages: Vec<_> = std::fs::read_dir(share.join("man/man8")).unwrap().map(|e| e.unwrap().path()).collect();
     let help = text(&b.hull(&["help"]).stdout);
-    for name in ["create", "exec", "checkpoint", "explain"] {
-        assert!(help.contains(name));
-        assert!(text(&b.hull(&["man", name]).stdout).starts_with(".TH"));
-        for shell in ["bash", "zsh", "fish"] {
-            assert!(text(&b.hull(&["completion", shell]).stdout).contains(name));
+    let commands = help.lines().skip_while(|l| *l != "COMMANDS:").skip(1).take_while(|l| !l.is_empty()).count();
+    assert_eq!(pages.len(), commands + 1);
+    for page in &pages {
+        // Warnings are what groff has to say about a page.
+        let Some((_, said)) = check("groff", &["-man", "-ww", "-z"], page) else {
+            println!("skipped: groff is not installed");
+            break;
+        };
+        assert_eq!(said, "", "{}", page.display());
+    }
+    for page in &pages {
+        let Some((fine, said)) = check("man", &["-l"], page) else {
+            println!("skipped: man is not installed");
+            break;
+        };
+        let name = page.file_stem().unwrap().to_str().unwrap().replace("hull-", "hull ");
+        assert!(fine && said.contains("SYNOPSIS") && said.contains(&name), "{}: {said}", page.display());
+    }
+    for (shell, file) in [
+        ("bash", "bash-completion/completions/hull"),
+        ("zsh", "zsh/vendor-completions/_hull"),
+        ("fish", "fish/vendor_completions.d/hull.fish"),
+    ] {
+        match check(shell, &["-n"], &share.join(file)) {
+            Some((fine, said)) => assert!(fine && said.is_empty(), "{shell}: {said}"),
+            None => println!("skipped: {shell} is not installed"),
         }
     }
+    let complete = |line: &str| {
+        let script = format!(
+            "source share/bash-completion/completions/hull; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _hull; echo ${{COMPREPLY[@]}}"
+        );
+        let output = std::process::Command::new("bash").args(["-c", &script]).current_dir(b.path()).output().unwrap();
+        text(&output.stdout)
+    };
+    assert_eq!(complete("hull che"), "checkpoint");
+    assert_eq!(complete("hull --debug exec --ig"), "--ignore-paused");
 }

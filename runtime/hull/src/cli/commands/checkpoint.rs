@@ -2,6 +2,7 @@
 
 use super::super::Global;
 use super::super::parse::Parsed;
+use crate::cgroup::Cgroup;
 use crate::container::criu::{self, Options};
 use crate::container::foreground::{self, Signals};
 use crate::container::store::{Entry, Status};
@@ -57,7 +58,11 @@ pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i
         return Err(Error::new(Code::Checkpoint, "checkpoint needs root"));
     }
     let options = options(parsed)?;
-    criu::dump(&options, &entry.config()?, state.pid)?;
+    criu::dump(&options, &entry.config()?, state.pid, &Cgroup::open(&state.cgroup))?;
+    if !options.leave_running {
+        // As of one that ended by itself: the image is all that is left.
+        delete::clean(&entry, &state, true)?;
+    }
     Ok(0)
 }
 
@@ -65,18 +70,16 @@ pub(in super::super) fn restore(global: &Global, parsed: &Parsed) -> Result<i32>
     if !rustix::process::geteuid().is_root() {
         return Err(Error::new(Code::Checkpoint, "restore needs root"));
     }
-    let create = super::create::options(global, parsed, parsed.arg(0))?;
-    if create.console_socket.is_some() {
-        return Err(Error::new(Code::Unsupported, "--console-socket with restore"));
-    }
+    let mut create = super::create::options(global, parsed, parsed.arg(0))?;
     let detach = parsed.is("detach");
+    create.foreground = !detach;
     let signals = if detach { None } else { Some(Signals::catch()?) };
     let restored = container_restore::restore(&create, &options(parsed)?)?;
     restored.entry.unlock();
     let spec = restored.entry.config()?;
     start::poststart(&spec, &restored.state.id, &restored.state.bundle, restored.state.pid)?;
     let Some(signals) = signals else { return Ok(0) };
-    let status = foreground::attend(&restored.pidfd, &signals, None, None)?;
+    let status = foreground::attend(&restored.pidfd, &signals, restored.terminal.as_ref(), None)?;
     restored.entry.lock()?;
     delete::clean(&restored.entry, &restored.state, true)?;
     Ok(status)

@@ -24,6 +24,7 @@ pub(super) fn options(global: &Global, parsed: &Parsed, id: &str) -> Result<Crea
         driver: global.driver,
         run: false,
         foreground: false,
+        wasm_config: global.wasm_config.clone(),
     })
 }
 

@@ -2,9 +2,9 @@
 
 use super::super::Global;
 use super::super::parse::Parsed;
-use crate::container::exec::{self, ExecOptions};
+use crate::container::exec::{self, ExecOptions, Target};
 use crate::container::foreground::{self, Signals};
-use crate::container::store::Entry;
+use crate::container::session;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::process::caps;
@@ -13,11 +13,14 @@ use crate::timeline;
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let detach = parsed.is("detach");
+    let session = parsed.is("session");
+    if !session && parsed.owned("process").is_none() && parsed.args.len() < 2 {
+        return Err(Error::new(Code::Usage, "process args cannot be empty"));
+    }
+    let target = Target::open(&global.root, parsed.arg(0))?;
     let preserve_fds = super::create::preserve_fds(parsed)?;
     let options = ExecOptions {
-        root: global.root.clone(),
-        id: parsed.arg(0).to_owned(),
-        process: process(global, parsed)?,
+        process: if session { Process::default() } else { process(&target, parsed)? },
         console_socket: parsed.owned("console-socket"),
         pid_file: parsed.owned("pid-file"),
         pidfd_socket: parsed.owned("pidfd-socket"),
@@ -25,9 +28,13 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         ignore_paused: parsed.is("ignore-paused"),
         cgroups: parsed.all("cgroup").map(cgroup).collect(),
         foreground: !detach,
+        wasm_config: global.wasm_config.clone(),
     };
+    if session {
+        return session::begin(target, &options).map(|()| 0);
+    }
     let signals = if detach { None } else { Some(Signals::catch()?) };
-    let executed = exec::exec(&options)?;
+    let executed = exec::exec(target, &options)?;
     timeline::mark("started");
     match signals {
         Some(signals) => foreground::attend(&executed.pidfd, &signals, executed.terminal.as_ref(), None),
@@ -44,16 +51,12 @@ fn cgroup(text: &str) -> (String, String) {
 }
 
 /// The process from a file, or the container's own with what the flags change.
-fn process(global: &Global, parsed: &Parsed) -> Result<Process> {
+fn process(target: &Target, parsed: &Parsed) -> Result<Process> {
     if let Some(path) = parsed.owned("process") {
         let bytes = files::read_at(rustix::fs::CWD, &path, 16 << 20).context(Code::InputFile, &path)?;
         return serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")));
     }
-    if parsed.args.len() < 2 {
-        return Err(Error::new(Code::Usage, "process args cannot be empty"));
-    }
-    let spec = Entry::open(&global.root, parsed.arg(0))?.config()?;
-    let mut process = spec.process.unwrap_or_default();
+    let mut process = target.spec.process.clone().unwrap_or_default();
     process.args = parsed.args.get(1..).unwrap_or(&[]).to_vec();
     // As runc: an adjusted process is the container's own but for what is said here.
     if let Some(cwd) = parsed.owned("cwd") {

@@ -8,7 +8,8 @@ use super::super::parse::Parsed;
 use super::super::{Global, SPEC_VERSION, print_json};
 use crate::cgroup::layout::Layout;
 use crate::error::Result;
-use crate::process::{caps, labels, landlock};
+use crate::process::wasm::config::Config;
+use crate::process::{caps, labels, landlock, wasm};
 use crate::rootfs::options;
 use crate::seccomp;
 
@@ -118,7 +119,7 @@ const NAMESPACES: &[(&str, &str)] = &[
     ("uts", "uts"),
 ];
 
-pub(in super::super) fn run(_: &Global, _: &Parsed) -> Result<i32> {
+pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
     let layout = Layout::detect().unwrap_or_default();
     let there = |path: &str| rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok();
     let supported: Vec<&str> =
@@ -185,8 +186,8 @@ pub(in super::super) fn run(_: &Global, _: &Parsed) -> Result<i32> {
             mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
             net_devices: Enabled { enabled: true },
         },
-        annotations: annotations(),
-        potentially_unsafe_config_annotations: &["org.systemd.property."],
+        annotations: annotations(&Config::load(global.wasm_config.as_deref())?),
+        potentially_unsafe_config_annotations: &["org.systemd.property.", wasm::HANDLER, wasm::VARIANT],
     };
     print_json(&features)
 }
@@ -198,11 +199,14 @@ fn has_controller(layout: &Layout, name: &str) -> bool {
     })
 }
 
-fn annotations() -> BTreeMap<&'static str, String> {
+fn annotations(config: &Config) -> BTreeMap<&'static str, String> {
     let mut out = BTreeMap::new();
     out.insert("dev.hull.version", super::super::VERSION.to_owned());
     out.insert("dev.hull.landlock.annotation", landlock::ANNOTATION.to_owned());
     out.insert("dev.hull.landlock.abi", hull_sys::landlock::abi().unwrap_or(0).to_string());
+    // The installed program; without it, the containers that need it are refused.
+    out.insert("dev.hull.wasm.enabled", config.program().is_ok().to_string());
+    out.insert("dev.hull.wasm.program", config.program().unwrap_or_default());
     out.insert("org.opencontainers.runc.checkpoint.enabled", super::checkpoint::criu_installed().to_string());
     out
 }

@@ -38,7 +38,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         created.entry.save_exit(status)?;
     } else {
         created.entry.lock()?;
-        delete::clean(&created.entry, &created.state, true)?;
+        delete::clean_ended(&created.entry, &created.state, &created.bundle.spec)?;
     }
     timeline::mark("deleted");
     Ok(status)

@@ -16,35 +16,48 @@ mod x86;
 /// Marks a call that an architecture does not have.
 const ABSENT: u32 = u32::MAX;
 
-fn find<const N: usize>(table: &[(&str, [u32; N])], name: &str, column: usize) -> Option<u32> {
+/// A system call: its number on each architecture of a family.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call(&'static [u32]);
+
+impl Call {
+    /// The call of that name in `arch`'s family.
+    pub(super) fn named(arch: Arch, name: &str) -> Option<Call> {
+        match arch {
+            #[cfg(any(test, target_arch = "x86_64"))]
+            Arch::X86_64 | Arch::X86 | Arch::X32 => find(x86::TABLE, name),
+            #[cfg(any(test, target_arch = "aarch64"))]
+            Arch::Aarch64 | Arch::Arm => find(arm::TABLE, name),
+            #[cfg(any(test, target_arch = "s390x"))]
+            Arch::S390x | Arch::S390 => find(s390::TABLE, name),
+            #[cfg(any(test, target_arch = "powerpc64"))]
+            Arch::Ppc64Le => find(ppc64le::TABLE, name),
+            #[cfg(any(test, target_arch = "riscv64"))]
+            Arch::Riscv64 => find(riscv64::TABLE, name),
+            #[cfg_attr(test, expect(unreachable_patterns, reason = "test builds carry every table"))]
+            _ => None,
+        }
+    }
+
+    /// Its number on `arch`, `None` when that architecture has no such call.
+    pub(super) fn number(self, arch: Arch) -> Option<u32> {
+        let column = match arch {
+            Arch::X86_64 | Arch::Aarch64 | Arch::S390x | Arch::Ppc64Le | Arch::Riscv64 => 0,
+            Arch::X86 | Arch::Arm | Arch::S390 => 1,
+            Arch::X32 => 2,
+        };
+        self.0.get(column).copied().filter(|number| *number != ABSENT)
+    }
+}
+
+fn find<const N: usize>(table: &'static [(&'static str, [u32; N])], name: &str) -> Option<Call> {
     let row = table.binary_search_by(|(candidate, _)| (*candidate).cmp(name)).ok()?;
-    table[row].1.get(column).copied().filter(|number| *number != ABSENT)
+    table.get(row).map(|(_, numbers)| Call(numbers))
 }
 
 /// The number of `name` on `arch`, `None` when that architecture has no such call.
 pub(super) fn number(arch: Arch, name: &str) -> Option<u32> {
-    match arch {
-        #[cfg(any(test, target_arch = "x86_64"))]
-        Arch::X86_64 => find(x86::TABLE, name, 0),
-        #[cfg(any(test, target_arch = "x86_64"))]
-        Arch::X86 => find(x86::TABLE, name, 1),
-        #[cfg(any(test, target_arch = "x86_64"))]
-        Arch::X32 => find(x86::TABLE, name, 2),
-        #[cfg(any(test, target_arch = "aarch64"))]
-        Arch::Aarch64 => find(arm::TABLE, name, 0),
-        #[cfg(any(test, target_arch = "aarch64"))]
-        Arch::Arm => find(arm::TABLE, name, 1),
-        #[cfg(any(test, target_arch = "s390x"))]
-        Arch::S390x => find(s390::TABLE, name, 0),
-        #[cfg(any(test, target_arch = "s390x"))]
-        Arch::S390 => find(s390::TABLE, name, 1),
-        #[cfg(any(test, target_arch = "powerpc64"))]
-        Arch::Ppc64Le => find(ppc64le::TABLE, name, 0),
-        #[cfg(any(test, target_arch = "riscv64"))]
-        Arch::Riscv64 => find(riscv64::TABLE, name, 0),
-        #[cfg_attr(test, expect(unreachable_patterns, reason = "test builds carry every table"))]
-        _ => None,
-    }
+    Call::named(arch, name)?.number(arch)
 }
 
 /// Every name of `arch`'s family, for tests and for `hull features`.

@@ -5,7 +5,7 @@ mod cached;
 mod differential;
 mod interpreter;
 mod oracle;
-mod random;
+pub(crate) mod random;
 
 use crate::spec::Seccomp;
 

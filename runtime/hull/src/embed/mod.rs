@@ -5,6 +5,8 @@
 //! changes. Standard streams are given as descriptors. All calls block for as long as the runtime works; in async code
 //! run them on a blocking thread and wait for the end by [`Running::pidfd`].
 
+mod session;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,12 +17,41 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Code, Context, Error, Result, errno_of};
 use crate::files;
 use crate::spec::{Process, Resources, Spec};
 
+pub use session::{ExecSession, SessionExec, SessionProcess};
+
 /// Changes what a container runs before it is created: another workload is another program as `process.args`, started
 /// by the runtime in the fresh process, never in a copy of the embedding one.
+///
+/// ```
+/// use hull::{Executor, Result, spec::Spec};
+///
+/// struct Emulator;
+///
+/// impl Executor for Emulator {
+///     fn takes(&self, spec: &Spec) -> bool {
+///         spec.annotations.contains_key("com.example.emulate")
+///     }
+///
+///     fn prepare(&self, spec: &mut Spec) -> Result<()> {
+///         if let Some(process) = &mut spec.process {
+///             process.args.insert(0, "/opt/emulator".into());
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut spec: Spec = serde_json::from_str(
+///     r#"{"process": {"args": ["/bin/app"], "cwd": "/"}, "annotations": {"com.example.emulate": "arm64"}}"#,
+/// ).unwrap();
+/// assert!(Emulator.takes(&spec));
+/// Emulator.prepare(&mut spec)?;
+/// assert_eq!(spec.process.unwrap().args, ["/opt/emulator", "/bin/app"]);
+/// # Ok::<(), hull::Error>(())
+/// ```
 pub trait Executor {
     /// Whether this executor takes the container; by its annotations, for example.
     fn takes(&self, spec: &Spec) -> bool;
@@ -50,11 +81,22 @@ pub struct Runtime {
 
 impl Runtime {
     /// The runtime of that program file.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// assert!(runtime.list()?.is_empty());
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into(), root: None, systemd: false }
     }
 
     /// Where the records are; without it, where the program puts them.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull").root("/run/my-program/hull");
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn root(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = Some(root.into());
@@ -62,6 +104,11 @@ impl Runtime {
     }
 
     /// Lets systemd make the cgroups.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull").systemd(true);
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn systemd(mut self, on: bool) -> Self {
         self.systemd = on;
@@ -69,6 +116,12 @@ impl Runtime {
     }
 
     /// Begins a container from a bundle directory.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let container = runtime.create("web", "/srv/bundles/web").create()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn create(&self, id: impl Into<String>, bundle: impl Into<PathBuf>) -> ContainerBuilder {
         ContainerBuilder {
             runtime: self.clone(),
@@ -81,11 +134,25 @@ impl Runtime {
     }
 
     /// A handle of a container that exists, or will.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// println!("{}", runtime.container("web").state()?.status);
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn container(&self, id: impl Into<String>) -> Container {
         Container { runtime: self.clone(), id: id.into() }
     }
 
     /// All containers.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// for state in runtime.list()? {
+    ///     println!("{} {}", state.id, state.status);
+    /// }
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn list(&self) -> Result<Vec<ContainerState>> {
         let output = self.call(&["list", "--format", "json"])?;
         serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
@@ -119,6 +186,12 @@ impl Runtime {
     }
 }
 
+/// The null device, for a stream that nobody gave.
+fn null() -> Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).context(Code::Descriptors, "/dev/null")
+}
+
 /// One line of the JSON log.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -139,9 +212,7 @@ fn logged(log: &OwnedFd, status: ExitStatus) -> Error {
     let line = text.lines().rev().filter_map(|l| serde_json::from_str::<LogLine>(l).ok()).find(|l| l.level == "error");
     match line {
         Some(line) => match Code::parse(&line.code) {
-            Some(code) => {
-                Error::new(code, line.object).hint(line.hint).with_errno(line.errno.map(Errno::from_raw_os_error))
-            }
+            Some(code) => Error::new(code, line.object).hint(line.hint).with_errno(line.errno.and_then(errno_of)),
             None => Error::new(Code::Internal, line.msg),
         },
         None => Error::new(Code::Internal, format!("the runtime ended with {status} and said nothing")),
@@ -161,6 +232,13 @@ pub struct ContainerBuilder {
 
 impl ContainerBuilder {
     /// The configuration by value: written to the bundle as `config.json`.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let spec = hull::spec::Spec { hostname: Some("web".into()), ..Default::default() };
+    /// runtime.create("web", "/srv/bundles/web").spec(spec).create()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn spec(mut self, spec: Spec) -> Self {
         self.spec = Some(spec);
@@ -168,6 +246,25 @@ impl ContainerBuilder {
     }
 
     /// Lets the first executor that takes the configuration change it; does nothing without [`ContainerBuilder::spec`].
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// struct Wasm;
+    /// impl hull::Executor for Wasm {
+    ///     fn takes(&self, spec: &hull::spec::Spec) -> bool {
+    ///         spec.annotations.get("module.wasm.image/variant").is_some_and(|variant| variant == "compat")
+    ///     }
+    ///     fn prepare(&self, spec: &mut hull::spec::Spec) -> hull::Result<()> {
+    ///         if let Some(process) = &mut spec.process {
+    ///             process.args.insert(0, "/opt/engine".into());
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// let builder = runtime.create("module", "/srv/bundles/module").spec(Default::default());
+    /// builder.executors(&[&Wasm])?.create()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn executors(mut self, executors: &[&dyn Executor]) -> Result<Self> {
         if let Some(spec) = &mut self.spec
             && let Some(executor) = executors.iter().find(|e| e.takes(spec))
@@ -178,6 +275,13 @@ impl ContainerBuilder {
     }
 
     /// Standard input; the null device without it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let (read, write) = std::io::pipe().unwrap();
+    /// runtime.create("web", "/srv/bundles/web").stdin(read.into()).create()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn stdin(mut self, fd: OwnedFd) -> Self {
         self.streams[0] = Some(fd);
@@ -185,6 +289,13 @@ impl ContainerBuilder {
     }
 
     /// Standard output; the null device without it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let (read, write) = std::io::pipe().unwrap();
+    /// runtime.create("web", "/srv/bundles/web").stdout(write.into()).create()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn stdout(mut self, fd: OwnedFd) -> Self {
         self.streams[1] = Some(fd);
@@ -192,6 +303,13 @@ impl ContainerBuilder {
     }
 
     /// Standard error; the null device without it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let (read, write) = std::io::pipe().unwrap();
+    /// runtime.create("web", "/srv/bundles/web").stderr(write.into()).create()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn stderr(mut self, fd: OwnedFd) -> Self {
         self.streams[2] = Some(fd);
@@ -199,6 +317,12 @@ impl ContainerBuilder {
     }
 
     /// Unix socket that gets the terminal's master, for a process with a terminal.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// runtime.create("shell", "/srv/bundles/shell").console_socket("/run/my-program/console.sock").create()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn console_socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.console_socket = Some(path.into());
@@ -206,6 +330,15 @@ impl ContainerBuilder {
     }
 
     /// Creates the container; its process waits for [`Container::start`].
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// match runtime.create("web", "/srv/bundles/web").create() {
+    ///     Ok(container) => println!("{} waits for its start", container.id()),
+    ///     Err(error) => eprintln!("{} ({}): {error}", error.code().as_str(), error.code().phase().as_str()),
+    /// }
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn create(self) -> Result<Container> {
         if let Some(spec) = &self.spec {
             write_spec(&self.bundle, spec)?;
@@ -257,17 +390,35 @@ pub struct Container {
 
 impl Container {
     /// The id.
+    ///
+    /// ```no_run
+    /// assert_eq!(hull::Runtime::new("/usr/bin/hull").container("web").id(), "web");
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// Its state now.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let state = runtime.container("web").state()?;
+    /// assert_eq!(state.status, "running");
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn state(&self) -> Result<ContainerState> {
         let output = self.runtime.call(&["state", &self.id])?;
         serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
     }
 
     /// Lets the process run its program.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let running = runtime.container("web").start()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn start(&self) -> Result<Running> {
         // The handle is taken first: the program may end before anybody could look.
         let running = self.running()?;
@@ -276,6 +427,12 @@ impl Container {
     }
 
     /// A handle of the process.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// println!("process {}", runtime.container("web").running()?.pid());
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn running(&self) -> Result<Running> {
         let state = self.state()?;
         let gone = || Error::new(Code::WrongState, "container not running");
@@ -287,21 +444,49 @@ impl Container {
     }
 
     /// Sends a signal to its first process.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// runtime.container("web").signal(15)?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn signal(&self, signal: i32) -> Result<()> {
         self.runtime.call(&["kill", &self.id, &signal.to_string()]).map(drop)
     }
 
     /// Stops all processes for a while.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let container = runtime.container("web");
+    /// container.pause()?;
+    /// container.resume()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn pause(&self) -> Result<()> {
         self.runtime.call(&["pause", &self.id]).map(drop)
     }
 
     /// Lets them run on.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// runtime.container("web").resume()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn resume(&self) -> Result<()> {
         self.runtime.call(&["resume", &self.id]).map(drop)
     }
 
     /// Changes limits.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// use hull::spec::resources::{Pids, Resources};
+    /// let limits = Resources { pids: Some(Pids { limit: Some(100) }), ..Resources::default() };
+    /// runtime.container("web").update(&limits)?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn update(&self, resources: &Resources) -> Result<()> {
         let file = rustix::fs::memfd_create("resources", MemfdFlags::CLOEXEC).context(Code::Internal, "resources")?;
         let bytes = serde_json::to_vec(resources).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
@@ -311,17 +496,49 @@ impl Container {
     }
 
     /// Statistics as `hull events --stats` prints them.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// println!("{}", runtime.container("web").stats()?["data"]["pids"]);
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn stats(&self) -> Result<serde_json::Value> {
         let output = self.runtime.call(&["events", "--stats", &self.id])?;
         serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
     }
 
     /// Begins a further process.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let process = hull::spec::Process { args: vec!["/bin/date".into()], cwd: "/".into(), ..Default::default() };
+    /// assert_eq!(runtime.container("web").exec(process).spawn()?.wait()?, 0);
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn exec(&self, process: Process) -> Exec {
         Exec { container: self.clone(), process, streams: [None, None, None] }
     }
 
+    /// Opens a session for programs that are run in it again and again.
+    ///
+    /// # Errors
+    /// [`Code::WrongState`] when it does not run.
+    ///
+    /// ```no_run
+    /// let session = hull::Runtime::new("/usr/bin/hull").container("web").exec_session()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
+    pub fn exec_session(&self) -> Result<ExecSession> {
+        ExecSession::open(self)
+    }
+
     /// Deletes it; with `force`, kills it first, and one that does not exist is fine.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// runtime.container("web").delete(true)?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn delete(&self, force: bool) -> Result<()> {
         let args: &[&str] = if force { &["delete", "--force", &self.id] } else { &["delete", &self.id] };
         self.runtime.call(args).map(drop)
@@ -337,17 +554,39 @@ pub struct Running {
 
 impl Running {
     /// Its id.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// println!("process {}", runtime.container("web").running()?.pid());
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
     /// Becomes readable when the process ends: what async code waits for.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let running = runtime.container("web").running()?;
+    /// let ended = poll(&mut [PollFd::new(&running.pidfd(), PollFlags::IN)], None).is_ok();
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
     /// Waits for the end; gives the exit code, or 128 plus the signal. `None` on kernels before 6.15, which keep the
     /// status for the parent alone, and until the parent has taken it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// if let Some(status) = runtime.container("web").running()?.wait()? {
+    ///     println!("ended with {status}");
+    /// }
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn wait(&self) -> Result<Option<i32>> {
         loop {
             match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None) {
@@ -371,6 +610,13 @@ pub struct Exec {
 
 impl Exec {
     /// Standard input; the null device without it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let (read, write) = std::io::pipe().unwrap();
+    /// runtime.container("web").exec(Default::default()).stdin(read.into()).spawn()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn stdin(mut self, fd: OwnedFd) -> Self {
         self.streams[0] = Some(fd);
@@ -378,6 +624,13 @@ impl Exec {
     }
 
     /// Standard output; the null device without it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let (read, write) = std::io::pipe().unwrap();
+    /// runtime.container("web").exec(Default::default()).stdout(write.into()).spawn()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn stdout(mut self, fd: OwnedFd) -> Self {
         self.streams[1] = Some(fd);
@@ -385,6 +638,13 @@ impl Exec {
     }
 
     /// Standard error; the null device without it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let (read, write) = std::io::pipe().unwrap();
+    /// runtime.container("web").exec(Default::default()).stderr(write.into()).spawn()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     #[must_use]
     pub fn stderr(mut self, fd: OwnedFd) -> Self {
         self.streams[2] = Some(fd);
@@ -392,6 +652,13 @@ impl Exec {
     }
 
     /// Starts it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let process = hull::spec::Process { args: vec!["/bin/date".into()], cwd: "/".into(), ..Default::default() };
+    /// let executing = runtime.container("web").exec(process).spawn()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn spawn(self) -> Result<Executing> {
         let file = rustix::fs::memfd_create("process", MemfdFlags::CLOEXEC).context(Code::Internal, "process")?;
         let bytes = serde_json::to_vec(&self.process).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
@@ -417,11 +684,23 @@ pub struct Executing {
 
 impl Executing {
     /// The runtime's process in the foreground: it ends with the container's process, and passes signals on to it.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// println!("{}", runtime.container("web").exec(Default::default()).spawn()?.id());
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits for the end; gives the exit code, or 128 plus the signal.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// assert_eq!(runtime.container("web").exec(Default::default()).spawn()?.wait()?, 0);
+    /// # Ok::<(), hull::Error>(())
+    /// ```
     pub fn wait(mut self) -> Result<i32> {
         let status = self.child.wait().map_err(|e| Error::new(Code::Internal, e.to_string()))?;
         // The runtime's own failure is told by its log, so that a program's 255 stays a program's.

@@ -1,0 +1,276 @@
+//! The systemd driver: containers as transient scopes (`--systemd-cgroup`).
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use crate::bundle::Bundle;
+use crate::command::{Output, patience, run, run_within};
+use crate::context::{Cgroups, Context};
+use crate::suite::{Test, skip, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test("names", "cgroupsPath slice:prefix:name is PREFIX-NAME.scope in the slice", names),
+    test("nested-slice", "a slice a-b.slice is below a.slice", nested_slice),
+    test("path-invalid", "a cgroupsPath of another form is an error", path_invalid),
+    test("properties", "limits are properties of the unit, as far as there are such", properties),
+    test("unified-properties", "limits of the unified map are properties too", unified_properties),
+    test("update", "update changes the properties with the limits", update),
+    test("reload", "a reload of systemd takes no limit and no device rule back", reload),
+    test("device-policy", "the device rules are the unit's: DevicePolicy=strict", device_policy),
+    test("delegate", "the unit's cgroup is delegated", delegate),
+    test("annotations", "org.systemd.property.* annotations are properties", annotations),
+    test("annotation-invalid", "an annotation that is no value of a property is an error", annotation_invalid),
+    test("exec", "exec joins the container's scope", exec),
+    test("deleted", "the unit goes with the container", deleted),
+    test("stopped", "a container whose unit was stopped is stopped, and can be deleted", stopped),
+    test("gone", "without systemd, create is an error that says so, and leaves nothing", gone),
+    test("silent", "a systemd that does not answer is an error within a deadline", silent),
+];
+
+/// A bundle in a slice of the suite's own.
+fn bundle(context: &Context) -> Result<Bundle<'_>> {
+    if !context.systemd() || context.cgroups == Cgroups::V1 {
+        return Err(skip("not the systemd driver on cgroups of version 2"));
+    }
+    context.bundle()
+}
+
+fn unit(bundle: &Bundle<'_>) -> String {
+    format!("test-{}.scope", bundle.id)
+}
+
+fn systemctl(args: &[&str]) -> Result<Output> {
+    run(Command::new("systemctl").args(args), None)?.ok()
+}
+
+fn property(unit: &str, name: &str) -> Result<String> {
+    Ok(systemctl(&["show", "--value", "--property", name, unit])?.text().to_owned())
+}
+
+fn has(unit: &str, wanted: &[(&str, &str)]) -> Result<()> {
+    for (name, wanted) in wanted {
+        let got = property(unit, name)?;
+        ensure!(got == *wanted, "{name} is {got:?} instead of {wanted:?}");
+    }
+    Ok(())
+}
+
+fn names(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.started()?;
+    let folder = bundle.cgroup("", bundle.pid()?)?;
+    let wanted = format!("/sys/fs/cgroup/hc.slice/{}", unit(&bundle));
+    ensure!(folder.starts_with(&wanted), "{} instead of {wanted}", folder.display());
+    has(&unit(&bundle), &[("ActiveState", "active"), ("Slice", "hc.slice")])
+}
+
+fn nested_slice(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.set("/linux/cgroupsPath", json!(format!("hc-inner.slice:test:{}", bundle.id)));
+    bundle.started()?;
+    let folder = bundle.cgroup("", bundle.pid()?)?;
+    ensure!(folder.starts_with("/sys/fs/cgroup/hc.slice/hc-inner.slice"), "{}", folder.display());
+    Ok(())
+}
+
+fn path_invalid(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.set("/linux/cgroupsPath", json!("/a/plain/path"));
+    bundle.refused().map(drop)
+}
+
+fn limited(bundle: &mut Bundle<'_>) {
+    bundle.set("/linux/resources/memory", json!({"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20}));
+    bundle.set(
+        "/linux/resources/cpu",
+        json!({"quota": 50000, "period": 200_000, "shares": 1024, "cpus": "0", "mems": "0"}),
+    );
+    bundle.set("/linux/resources/pids", json!({"limit": 50}));
+}
+
+fn properties(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    limited(&mut bundle);
+    bundle.started()?;
+    has(
+        &unit(&bundle),
+        &[
+            ("MemoryMax", "67108864"),
+            ("MemoryLow", "33554432"),
+            ("MemorySwapMax", "33554432"),
+            ("CPUQuotaPerSecUSec", "250ms"),
+            ("CPUQuotaPeriodUSec", "200ms"),
+            ("AllowedCPUs", "0"),
+            ("AllowedMemoryNodes", "0"),
+            ("TasksMax", "50"),
+        ],
+    )?;
+    let weight = property(&unit(&bundle), "CPUWeight")?;
+    // By the formula of 2025, or the older one.
+    ensure!(["100", "39"].contains(&weight.as_str()), "CPUWeight is {weight}");
+    Ok(())
+}
+
+fn unified_properties(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.set(
+        "/linux/resources/unified",
+        json!({"memory.high": "50331648", "memory.min": "1048576", "pids.max": "44", "cpu.weight": "77", "cpuset.cpus": "1"}),
+    );
+    bundle.started()?;
+    has(
+        &unit(&bundle),
+        &[
+            ("MemoryHigh", "50331648"),
+            ("MemoryMin", "1048576"),
+            ("TasksMax", "44"),
+            ("CPUWeight", "77"),
+            ("AllowedCPUs", "1"),
+        ],
+    )
+}
+
+fn update(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    limited(&mut bundle);
+    bundle.started()?;
+    bundle
+        .runtime(&["update", "--memory", "83886080", "--memory-swap", "-1", "--pids-limit", "33", &bundle.id])?
+        .ok()?;
+    has(&unit(&bundle), &[("MemoryMax", "83886080"), ("MemorySwapMax", "infinity"), ("TasksMax", "33")])
+}
+
+fn reload(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    limited(&mut bundle);
+    bundle.set("/linux/resources/unified", json!({"memory.high": "50331648"}));
+    bundle.started()?;
+    let folder = bundle.cgroup("", bundle.pid()?)?;
+    const FILES: [&str; 7] =
+        ["memory.max", "memory.low", "memory.high", "cpu.max", "cpu.weight", "cpuset.cpus", "pids.max"];
+    let limits = || FILES.map(|file| fs::read_to_string(folder.join(file)).unwrap_or_default());
+    let before = limits();
+    systemctl(&["daemon-reload"])?;
+    // Makes it write the unit's properties again, as a change of any of them does.
+    systemctl(&["set-property", "--runtime", &unit(&bundle), "MemoryMin=1M"])?;
+    ensure!(limits() == before, "{before:?} became {:?}", limits());
+    let devices = "head -c 1 /dev/zero >/dev/null && mknod /tmp/kmsg c 1 11 && ! head -c 1 /tmp/kmsg 2>/dev/null && echo as before";
+    let said = bundle.exec(&["--cap", "CAP_MKNOD"], devices)?.ok()?;
+    ensure!(said.text() == "as before", "{}{}", said.stdout, said.stderr);
+    Ok(())
+}
+
+fn device_policy(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.push(
+        "/linux/resources/devices",
+        json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}),
+    );
+    bundle.started()?;
+    has(&unit(&bundle), &[("DevicePolicy", "strict")])?;
+    let allowed = property(&unit(&bundle), "DeviceAllow")?;
+    for wanted in ["/dev/char/1:3 rwm", "/dev/char/10:229 rw", "char-pts rwm"] {
+        ensure!(allowed.contains(wanted), "{wanted} is not in {allowed:?}");
+    }
+    Ok(())
+}
+
+fn delegate(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.started()?;
+    has(&unit(&bundle), &[("Delegate", "yes")])
+}
+
+fn annotations(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.set(
+        "/annotations",
+        json!({"org.systemd.property.TimeoutStopUSec": "uint64 7000000", "org.systemd.property.CollectMode": "'inactive-or-failed'"}),
+    );
+    bundle.started()?;
+    has(&unit(&bundle), &[("TimeoutStopUSec", "7s"), ("CollectMode", "inactive-or-failed")])
+}
+
+fn annotation_invalid(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.set("/annotations", json!({"org.systemd.property.TimeoutStopUSec": "seven"}));
+    bundle.refused().map(drop)
+}
+
+fn exec(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.without_namespace("cgroup");
+    bundle.started()?;
+    let said = bundle.exec(&[], "cat /proc/self/cgroup")?.ok()?;
+    ensure!(said.text().contains(&unit(&bundle)), "{:?}", said.text());
+    Ok(())
+}
+
+fn deleted(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.started()?;
+    let folder = bundle.cgroup("", bundle.pid()?)?;
+    bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    ensure!(property(&unit(&bundle), "ActiveState")? == "inactive", "the unit is still there");
+    Ok(())
+}
+
+fn stopped(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.started()?;
+    // One whose processes end is gone by itself, often before the second command.
+    systemctl(&["kill", "--signal=KILL", &unit(&bundle)])?;
+    run(Command::new("systemctl").args(["stop", &unit(&bundle)]), None)?;
+    bundle.wait_for("stopped")?;
+    bundle.delete()?.ok().map(drop)
+}
+
+/// `create` with a folder of the test's in place of the one with the bus' socket, and of that of systemd's own.
+fn create_with_bus(bundle: &Bundle<'_>, bus: &Path) -> Result<Output> {
+    bundle.save()?;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /run/dbus && mount --bind \"$0\" /run/systemd && mkdir -p /run/systemd/system && exec \"$@\""]);
+    command.arg(bus).arg(&bundle.context.runtime).arg("--root").arg(bundle.context.work.join("state"));
+    command.args(&bundle.context.options).args(["create", "--bundle", &bundle.path.to_string_lossy(), &bundle.id]);
+    run_within(command.current_dir(&bundle.path), None, patience() + Duration::from_secs(60))
+}
+
+fn nothing_left(bundle: &Bundle<'_>) -> Result<()> {
+    ensure!(!bundle.runtime(&["state", &bundle.id])?.success(), "the container is there");
+    Ok(())
+}
+
+fn gone(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.script("sleep 60");
+    let bus = bundle.path.join("bus");
+    fs::create_dir(&bus)?;
+    let output = create_with_bus(&bundle, &bus)?;
+    ensure!(!output.success(), "it was created");
+    let word = output.stderr.to_lowercase();
+    ensure!(word.contains("systemd") || word.contains("dbus"), "{}", output.stderr);
+    nothing_left(&bundle)
+}
+
+fn silent(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.script("sleep 60");
+    let bus = bundle.path.join("bus");
+    fs::create_dir(&bus)?;
+    // The kernel takes connections, and nobody ever answers.
+    let _sockets = ["system_bus_socket", "private"]
+        .map(|name| UnixListener::bind(bus.join(name)))
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .context("a path of the work folder is too long for a socket")?;
+    let output = create_with_bus(&bundle, &bus)?;
+    ensure!(!output.success(), "it was created");
+    nothing_left(&bundle)
+}

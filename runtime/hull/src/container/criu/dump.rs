@@ -1,0 +1,80 @@
+//! Saving a running container.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, FileType};
+
+use super::wire::Message;
+use super::worker::{self, Worker};
+use super::{Options, external, failure, joined, make_dir};
+use crate::cgroup::Cgroup;
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::spec::Spec;
+
+/// The file beside the image that tells what the standard streams were.
+pub(super) const DESCRIPTORS: &str = "descriptors.json";
+
+/// Saves a container's processes, the first of which is `pid`.
+pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) -> Result<()> {
+    let (image, work) = (make_dir(&options.image)?, make_dir(options.work())?);
+    let (kind, what, log) = if options.pre_dump {
+        (worker::PRE_DUMP, "pre-dump", "pre-dump.log")
+    } else {
+        (worker::DUMP, "dump", "dump.log")
+    };
+    let mut message = options.message(&image, &work, log)?;
+    message.id(2, pid).flag(3, options.leave_running);
+    let is_file = |path: &str| {
+        let found = rustix::fs::stat(format!("/proc/{pid}/root{}", crate::rootfs::resolve::clean(path)));
+        found.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_dir())
+    };
+    for mount in external(spec, &is_file)? {
+        message.text(37, &format!("mnt[{}]:{0}", mount.destination));
+    }
+    for (kind, name, path) in joined(spec) {
+        let stat = rustix::fs::stat(path).context(Code::Checkpoint, path)?;
+        message.text(37, &format!("{kind}[{}]:{name}", stat.st_ino));
+    }
+    // Its tasks stop all at once then, and a paused container can be saved.
+    if let Some(path) = cgroup.freezer() {
+        message.text(44, path);
+    }
+    if let Some(parent) = &options.parent {
+        message.text(14, parent);
+    }
+    message.flag(15, options.pre_dump || options.parent.is_some());
+    if let Some(fd) = options.status_fd {
+        message.number(49, fd.into());
+    }
+    if let Some(address) = &options.page_server {
+        message.message(11, &page_server(address)?);
+    }
+    if !options.pre_dump {
+        save_descriptors(&image, pid).context(Code::Checkpoint, &options.image)?;
+    }
+    let worker = Worker::start(None, &[], false)?;
+    worker
+        .request(kind, &message, &mut |_| Ok(()))
+        .map(drop)
+        .map_err(|error| failure(what, options.work(), log, &error))
+}
+
+fn page_server(address: &str) -> Result<Message> {
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, files::parse_unsigned::<u16>(port)?)));
+    let (host, port) = parts.ok_or_else(|| Error::new(Code::Usage, "--page-server wants ADDRESS:PORT"))?;
+    let mut out = Message::default();
+    out.text(1, host).number(2, port.into());
+    Ok(out)
+}
+
+/// What the standard streams were, so that restore can put others in their place.
+fn save_descriptors(image: &OwnedFd, pid: i32) -> Result<(), rustix::io::Errno> {
+    let name = |n| {
+        let link = rustix::fs::readlinkat(CWD, format!("/proc/{pid}/fd/{n}"), Vec::new());
+        link.map(|l| l.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let names: Vec<String> = (0..3).map(name).collect();
+    let bytes = serde_json::to_vec(&names).map_err(|_| rustix::io::Errno::INVAL)?;
+    files::replace_at(image, DESCRIPTORS, &bytes, rustix::fs::Mode::from_raw_mode(0o600))
+}
