@@ -174,6 +174,15 @@ pub struct Authorize {
     /// Value of the client's `Cookie` header, whole.
     #[serde(default)]
     pub cookie: Option<String>,
+    /// The client's `Origin` header: a cookie counts only in requests of our own pages.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// The client's `Sec-Fetch-Site` header.
+    #[serde(default)]
+    pub fetch_site: Option<String>,
+    /// The client's request changes something or opens a socket. When nobody says, it does.
+    #[serde(default = "yes")]
+    pub unsafe_request: bool,
     /// The request came over the server's unix socket from root (peer credentials were checked).
     #[serde(default)]
     pub local_admin: bool,
@@ -181,6 +190,10 @@ pub struct Authorize {
     pub workspace: String,
     /// What they want.
     pub action: WorkspaceAction,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What a user may do to a workspace.
@@ -253,6 +266,37 @@ pub struct InstanceLifecycle {
     pub stopped_at: Option<DateTime<Utc>>,
     /// Version of the status it was made from.
     pub version: u64,
+}
+
+/// A row of the outbox, topic `workspace`: what other services keep of a workspace is of no use any more. Written by api in the transaction
+/// after which nobody sees the workspace; its last run's events of the topic `instance` come before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WorkspaceEvent {
+    /// It was deleted, with its disk.
+    Deleted {
+        /// Which.
+        workspace_id: WorkspaceId,
+    },
+}
+
+/// A row of the outbox, topic `audit`: what another service did for somebody, for api's audit log. Written in the transaction that did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor_id: UserId,
+    /// Their address then.
+    pub actor: String,
+    /// What they showed: `token:<id>`, `session:<id>`, `local`.
+    pub credential: String,
+    /// `git_credential.set`, ...
+    pub action: String,
+    /// `git_credential`, ...
+    pub target_type: String,
+    /// Its name; never a secret.
+    pub target: String,
 }
 
 /// A workspace class, as `GET /internal/classes` of ws-manager gives it.

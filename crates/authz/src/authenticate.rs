@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::extract::OptionalFromRequestParts;
+use berth_api_types::internal::{Authorize, WorkspaceAction};
 use berth_http::{PeerCredentials, Problem};
 use futures::future::BoxFuture;
 use http::request::Parts;
@@ -76,6 +77,22 @@ impl Presented {
             unsafe_request: !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
                 || headers.contains_key(header::UPGRADE),
         })
+    }
+
+    /// The question to api's `POST /internal/authorize`: may who showed this do that to the workspace?
+    #[must_use]
+    pub fn may(&self, action: WorkspaceAction, workspace: &str) -> Authorize {
+        Authorize {
+            authorization: self.authorization.clone(),
+            cookie: self.cookie.clone(),
+            origin: self.origin.clone(),
+            fetch_site: self.fetch_site.clone(),
+            unsafe_request: self.unsafe_request,
+            // The socket's mode lets only its owner in; only root is an administrator by that alone.
+            local_admin: self.peer_uid == Some(0),
+            workspace: workspace.to_owned(),
+            action,
+        }
     }
 
     /// The client showed nothing at all.

@@ -34,6 +34,17 @@ pub enum Credential {
     Local,
 }
 
+/// As it stands in the audit log: `token:<id>`, `session:<id>`, `local`.
+impl std::fmt::Display for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Token { id } => write!(f, "token:{id}"),
+            Self::Session { id } => write!(f, "session:{id}"),
+            Self::Local => f.write_str("local"),
+        }
+    }
+}
+
 /// Somebody whose credentials were checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {

@@ -3,6 +3,8 @@
 //! Delivery is at least once; a handler that only writes SQL through the connection it is given has its effect exactly once, since the offset moves in
 //! the same transaction.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -85,19 +87,19 @@ pub trait Handler: Send {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// Reads a topic in the name of a consumer.
+/// Reads topics in the name of a consumer.
 #[derive(Clone, Debug)]
 pub struct Consumer {
     pool: PgPool,
     consumer: &'static str,
-    topic: &'static str,
+    topics: &'static [&'static str],
 }
 
 impl Consumer {
-    /// A consumer of `topic`; its offset begins at the first event ever.
+    /// A consumer of `topics`, whose events come in one order; its offset in each begins at the first event ever.
     #[must_use]
-    pub const fn new(pool: PgPool, consumer: &'static str, topic: &'static str) -> Self {
-        Self { pool, consumer, topic }
+    pub const fn new(pool: PgPool, consumer: &'static str, topics: &'static [&'static str]) -> Self {
+        Self { pool, consumer, topics }
     }
 
     /// Handles everything there is, then waits for more, until `shutdown`. Several processes may run the same consumer: one works at a time.
@@ -135,29 +137,36 @@ impl Consumer {
     /// Handles one batch; whether there may be more.
     async fn batch<H: Handler>(&self, handler: &mut H, retry: &mut Retry) -> Result<bool, ConsumeError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query("INSERT INTO outbox.offsets (consumer, topic) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        sqlx::query(
+            "INSERT INTO outbox.offsets (consumer, topic) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
+        )
+        .bind(self.consumer)
+        .bind(self.topics)
+        .execute(&mut *transaction)
+        .await?;
+        // In one order, so that two processes cannot wait for each other.
+        sqlx::query("SELECT 1 FROM outbox.offsets WHERE consumer = $1 AND topic = ANY($2) ORDER BY topic FOR UPDATE")
             .bind(self.consumer)
-            .bind(self.topic)
+            .bind(self.topics)
             .execute(&mut *transaction)
             .await?;
-        let (xid, id): (String, i64) =
-            sqlx::query_as("SELECT xid::text, id FROM outbox.offsets WHERE consumer = $1 AND topic = $2 FOR UPDATE")
-                .bind(self.consumer)
-                .bind(self.topic)
-                .fetch_one(&mut *transaction)
-                .await?;
+        // Read after the lock was had: the offsets are those that the process before left.
         let events: Vec<Event> = sqlx::query_as(
-            "SELECT id, topic, key, payload, created_at, xid::text AS xid_text FROM outbox.events
-             WHERE topic = $1 AND (xid, id) > ($2::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-             ORDER BY xid, id LIMIT $4",
+            "SELECT e.id, e.topic, e.key, e.payload, e.created_at, e.xid::text AS xid_text
+             FROM outbox.offsets o CROSS JOIN LATERAL (
+                 SELECT * FROM outbox.events
+                 WHERE topic = o.topic AND (xid, id) > (o.xid, o.id) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+                 ORDER BY xid, id LIMIT $3
+             ) e
+             WHERE o.consumer = $1 AND o.topic = ANY($2) ORDER BY e.xid, e.id LIMIT $3",
         )
-        .bind(self.topic)
-        .bind(&xid)
-        .bind(id)
+        .bind(self.consumer)
+        .bind(self.topics)
         .bind(BATCH)
         .fetch_all(&mut *transaction)
         .await?;
-        let mut last = None;
+        // The last event of each topic that was handled.
+        let mut reached: BTreeMap<&str, &Event> = BTreeMap::new();
         let mut failed = false;
         for event in &events {
             // A savepoint: what a failing handler wrote is undone, what its predecessors did stays.
@@ -165,12 +174,12 @@ impl Consumer {
             match handler.handle(&mut savepoint, event).await {
                 Ok(()) => {
                     savepoint.commit().await?;
-                    last = Some(event);
+                    reached.insert(&event.topic, event);
                 }
                 Err(error) => {
                     savepoint.rollback().await?;
                     tracing::error!(
-                        consumer = self.consumer, topic = self.topic, event = event.id, key = %event.key, error = %error,
+                        consumer = self.consumer, topic = event.topic, event = event.id, key = %event.key, error = %error,
                         "outbox: an event could not be handled; it will be tried again"
                     );
                     failed = true;
@@ -178,10 +187,10 @@ impl Consumer {
                 }
             }
         }
-        if let Some(event) = last {
+        for (topic, event) in &reached {
             sqlx::query("UPDATE outbox.offsets SET xid = $3::xid8, id = $4 WHERE consumer = $1 AND topic = $2")
                 .bind(self.consumer)
-                .bind(self.topic)
+                .bind(topic)
                 .bind(&event.xid_text)
                 .bind(event.id)
                 .execute(&mut *transaction)
@@ -192,7 +201,7 @@ impl Consumer {
             retry.wait().await;
             return Ok(true);
         }
-        if last.is_some() {
+        if !reached.is_empty() {
             retry.reset();
         }
         Ok(events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX))

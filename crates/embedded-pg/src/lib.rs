@@ -172,7 +172,7 @@ impl Postgres {
         const SECONDS: u64 = 60;
         let ready = async {
             // The postmaster tells its state only in the last line of postmaster.pid; there is no descriptor to wait on.
-            while !process::is_ready(&self.config.data) {
+            while !process::is_ready(&self.config.data, self.server.pid()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

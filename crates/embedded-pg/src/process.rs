@@ -103,10 +103,27 @@ fn postmaster_pid(data: &Path) -> Option<u32> {
     std::fs::read_to_string(data.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
 }
 
-/// Line 8 of `postmaster.pid` is the postmaster's state.
-pub(crate) fn is_ready(data: &Path) -> bool {
-    std::fs::read_to_string(data.join("postmaster.pid"))
-        .ok()
-        .and_then(|text| text.lines().nth(7).map(|state| state.trim() == "ready"))
-        .unwrap_or(false)
+/// Whether the postmaster `pid` takes connections.
+pub(crate) fn is_ready(data: &Path, pid: u32) -> bool {
+    std::fs::read_to_string(data.join("postmaster.pid")).is_ok_and(|text| says_ready(&text, pid))
+}
+
+/// Line 1 of `postmaster.pid` is the postmaster's pid, line 8 its state. One that was killed leaves its file behind, and its last state in it.
+fn says_ready(text: &str, pid: u32) -> bool {
+    let line = |number| text.lines().nth(number).map(str::trim);
+    line(0) == Some(pid.to_string().as_str()) && line(7) == Some("ready")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_ready;
+
+    #[test]
+    fn a_dead_servers_last_word_does_not_count() {
+        let text = "71\n/data\n1700000000\n5432\n/socket\n\n  1 2\nready   \n";
+        assert!(says_ready(text, 71));
+        assert!(!says_ready(text, 72));
+        assert!(!says_ready(&text.replace("ready   ", "starting"), 71));
+        assert!(!says_ready("71\n/data\n", 71) && !says_ready("", 71));
+    }
 }

@@ -1,15 +1,28 @@
-//! A reverse proxy: requests as they come, to one other server of the installation. Upgrades (websockets) pass through.
+//! A reverse proxy: requests as they come, to one other service of the installation. Upgrades (websockets) pass through.
+//!
+//! The proxy says where a request came from (`X-Forwarded-For`), and proves that it may say so with a service token of its own;
+//! [`behind`] is the other end, which believes nobody else.
+
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, any};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::Problem;
+use crate::service_auth::{RequireService, ServiceTokens};
+
+/// Where the request came from. Replaced at the first hop: what a client says of itself does not count.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The proxy's service token. `Authorization` is the user's.
+const FORWARDED_BY: HeaderName = HeaderName::from_static("berth-forwarded-by");
 
 /// Headers that belong to one connection (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -28,20 +41,40 @@ pub struct BadTarget(String);
 
 #[derive(Clone)]
 struct Target {
+    service: &'static str,
     authority: http::uri::Authority,
     client: Client<HttpConnector, Body>,
+    tokens: ServiceTokens,
 }
 
-/// A router that passes everything to `base` (`http://host:port`).
+/// A route that passes every request to the public listener of `service`, at `base` (`http://host:port`).
 ///
 /// # Errors
 /// When `base` is not of that form.
-pub fn to(base: &str) -> Result<Router, BadTarget> {
+pub fn to(service: &'static str, base: &str, tokens: ServiceTokens) -> Result<MethodRouter, BadTarget> {
     let bad = || BadTarget(base.to_owned());
     let uri: Uri = base.parse().map_err(|_| bad())?;
     let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).cloned().ok_or_else(bad)?;
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    Ok(Router::new().fallback(pass).with_state(Target { authority, client }))
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    Ok(any(pass).with_state(Target { service, authority, client, tokens }))
+}
+
+/// Believes what the installation's own proxies say of a request's origin: then that is its [`ConnectInfo`].
+pub fn behind(proxies: RequireService, router: Router) -> Router {
+    router.layer(axum::middleware::from_fn_with_state(proxies, believe))
+}
+
+async fn believe(State(proxies): State<RequireService>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let address = request.headers_mut().remove(FORWARDED_FOR);
+    if let Some(token) = request.headers_mut().remove(FORWARDED_BY) {
+        proxies.verify(token.to_str().unwrap_or_default())?;
+        if let Some(address) = address.and_then(|value| value.to_str().ok()?.parse::<IpAddr>().ok()) {
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0)));
+        }
+    }
+    Ok(next.run(request).await)
 }
 
 async fn pass(State(target): State<Target>, mut request: Request) -> Response {
@@ -52,12 +85,17 @@ async fn pass(State(target): State<Target>, mut request: Request) -> Response {
     *request.uri_mut() = uri;
     *request.version_mut() = http::Version::HTTP_11;
     let upgrade = request.headers().get(header::UPGRADE).cloned();
-    if let Some(ConnectInfo(address)) = request.extensions().get::<ConnectInfo<std::net::SocketAddr>>()
-        && let Ok(value) = HeaderValue::from_str(&address.ip().to_string())
-    {
-        // What a client claims of itself does not count: the first trusted hop says where it came from.
-        request.headers_mut().insert("x-forwarded-for", value);
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    let headers = request.headers_mut();
+    headers.remove(FORWARDED_FOR);
+    if let Some(value) = address.and_then(|address| HeaderValue::from_str(&address.to_canonical().to_string()).ok()) {
+        headers.insert(FORWARDED_FOR, value);
     }
+    let Ok(mut token) = HeaderValue::from_str(&target.tokens.token_for(target.service)) else {
+        return Problem::internal("a service token is no header value").into_response();
+    };
+    token.set_sensitive(true);
+    headers.insert(FORWARDED_BY, token);
     let client_side = hyper::upgrade::on(&mut request);
     strip(request.headers_mut(), upgrade.as_ref());
     let mut response = match target.client.request(request).await {

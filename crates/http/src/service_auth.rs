@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 
+/// The audience of tokens for the embedded Kubernetes API: a token for it opens no internal route, and the other way round.
+pub const KUBERNETES_AUDIENCE: &str = "kubernetes";
+
 /// How long a token lives, seconds.
 const LIFETIME_SECONDS: i64 = 300;
 
@@ -135,16 +138,22 @@ impl RequireService {
     }
 
     async fn check(State(this): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
-        let caller = this.verify(request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes))?;
+        let token = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or_else(|| Problem::unauthorized("this listener is for Berth's services: send a service token"))?;
+        let caller = this.verify(token)?;
         request.extensions_mut().insert(CallingService(caller));
         Ok(next.run(request).await)
     }
 
-    fn verify(&self, authorization: Option<&[u8]>) -> Result<String, Problem> {
-        let token = authorization
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .ok_or_else(|| Problem::unauthorized("this listener is for Berth's services: send a service token"))?;
+    /// The service that this token proves, when it is one of those that may call.
+    ///
+    /// # Errors
+    /// 401 for every other token.
+    pub fn verify(&self, token: &str) -> Result<String, Problem> {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[self.audience]);
         validation.set_issuer(self.callers);

@@ -1,7 +1,7 @@
 //! A service as a process of its own: configuration, logs, database, two listeners, a clean stop. Each service's `main.rs` is a call of [`main`].
 //!
-//! The public listener serves users. The internal one serves the other services, which prove themselves with short-lived tokens
-//! (`berth_http::service_auth`). The one-machine server does not use this crate: it wires the same routers in memory.
+//! The public listener serves users: the gateway's directly, the others' through the services before them (`routes`, [`Parts::proxies`]).
+//! The internal one serves the other services, which prove themselves with short-lived tokens (`berth_http::service_auth`). The one-machine server does not use this crate: it wires the same routers in memory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::routing::MethodRouter;
 use berth_clock::{Entropy, SharedClock, SystemClock, SystemEntropy};
 use berth_http::service_auth::{RequireService, ServiceKeys, ServiceTokens};
-use berth_http::{InternalClient, Listener, ServeOptions, serve};
+use berth_http::{InternalClient, Listener, ServeOptions, proxy, serve};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,14 +28,20 @@ use tokio_util::sync::CancellationToken;
 pub struct Settings<C> {
     /// Where users are served, `ADDRESS:PORT`; empty: nowhere.
     pub listen: String,
+    /// Certificate chain of `listen`, PEM; none: plain HTTP, for loopback and for networks of the installation's own.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// Where the other services are served.
     pub internal_listen: String,
-    /// `postgres://…`; empty for services without a database.
+    /// `postgres://…`; empty for services without a database. The password may stand in the file that PGPASSFILE names instead.
     pub database_url: String,
     /// Folder with `services.key` and `services.pub`, the installation's Ed25519 pair in PEM.
     pub keys: PathBuf,
     /// Internal address of each other service: `api = "http://api:7081"`.
     pub peers: BTreeMap<String, String>,
+    /// Public address of each service whose routes this one passes on: `api = "http://api:7080"`.
+    pub routes: BTreeMap<String, String>,
     /// `text` or `json`.
     pub log_format: berth_telemetry::LogFormat,
     /// For example `info`.
@@ -48,8 +55,10 @@ pub struct Settings<C> {
 pub struct Context {
     name: &'static str,
     pool: Option<PgPool>,
+    keys: ServiceKeys,
     tokens: ServiceTokens,
     peers: BTreeMap<String, String>,
+    routes: BTreeMap<String, String>,
     /// The machine's clock.
     pub clock: SharedClock,
     /// The machine's random source.
@@ -79,6 +88,29 @@ impl Context {
         Ok(InternalClient::remote(service, base, self.tokens.clone())?)
     }
 
+    /// A route that passes requests on to another service's public listener.
+    ///
+    /// # Errors
+    /// When `routes` does not say where that is.
+    pub fn proxy(&self, service: &'static str) -> anyhow::Result<MethodRouter> {
+        let base = self.routes.get(service).with_context(|| {
+            format!("{} passes requests on to {service}: set routes.{service} to its public address", self.name)
+        })?;
+        Ok(proxy::to(service, base, self.tokens.clone())?)
+    }
+
+    /// Tokens that prove this service to others.
+    #[must_use]
+    pub fn tokens(&self) -> ServiceTokens {
+        self.tokens.clone()
+    }
+
+    /// Knows tokens that `callers` have for `audience`.
+    #[must_use]
+    pub fn verifier(&self, audience: &'static str, callers: &'static [&'static str]) -> RequireService {
+        RequireService::new(self.keys.clone(), Arc::clone(&self.clock), audience, callers)
+    }
+
     /// Authentication by asking api.
     ///
     /// # Errors
@@ -99,6 +131,8 @@ pub struct Parts {
     pub internal: Router,
     /// Services that may call the internal routes.
     pub callers: &'static [&'static str],
+    /// Services that pass users' requests on to the public routes: they say where those come from.
+    pub proxies: &'static [&'static str],
     /// Background jobs by name.
     pub jobs: Vec<(&'static str, Job)>,
 }
@@ -171,17 +205,25 @@ where
     let context = Context {
         name,
         pool: pool.clone(),
-        tokens: ServiceTokens::for_service(name, keys.clone(), Arc::clone(&clock)),
-        peers: settings.peers.clone(),
-        clock: Arc::clone(&clock),
+        keys: keys.clone(),
+        tokens: ServiceTokens::for_service(name, keys, Arc::clone(&clock)),
+        peers: settings.peers,
+        routes: settings.routes,
+        clock,
         entropy: Arc::new(SystemEntropy),
         shutdown: shutdown.clone(),
     };
-    let parts = build(settings.service, context).await?;
-    let internal = RequireService::new(keys, clock, name, parts.callers).protect(parts.internal);
+    let parts = build(settings.service, context.clone()).await?;
+    let public = proxy::behind(context.verifier(name, parts.proxies), parts.public);
+    let internal = context.verifier(name, parts.callers).protect(parts.internal);
+    let tls = match (&settings.tls_cert, &settings.tls_key) {
+        (Some(certificate), Some(key)) => Some(serve::tls_config(certificate, key)?),
+        (None, None) => None,
+        _ => anyhow::bail!("tls_cert and tls_key belong together: set both, or neither"),
+    };
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    for (what, address, router) in
-        [("public", &settings.listen, parts.public), ("internal", &settings.internal_listen, internal)]
+    for (what, address, router, tls) in
+        [("public", &settings.listen, public, tls), ("internal", &settings.internal_listen, internal, None)]
     {
         if address.is_empty() {
             continue;
@@ -190,8 +232,12 @@ where
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({what})"))?;
         tracing::info!(service = name, what, address = %listener.local_addr()?, "serving");
         let token = shutdown.clone();
+        let listener = match tls {
+            Some(tls) => Listener::Tls(listener, tls),
+            None => Listener::Tcp(listener),
+        };
         tasks.spawn(async move {
-            serve(Listener::Tcp(listener), router, ServeOptions::default(), token).await;
+            serve::serve(listener, router, ServeOptions::default(), token).await;
             (what, Ok(()))
         });
     }

@@ -1,11 +1,13 @@
 //! A real git server: smart HTTP on loopback through `git http-backend`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use berth_http::{Listener, ServeOptions, serve};
 use tokio_util::sync::CancellationToken;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A git server on a loopback port; `http://127.0.0.1:PORT/owner/name.git`.
 #[derive(Debug)]
@@ -30,7 +32,15 @@ impl GitServer {
     /// # Errors
     /// When no port can be had.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::start_with(None).await
+        Self::start_with(LOOPBACK, None).await
+    }
+
+    /// A server that serves anyone who reaches this address of the machine.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start_at(address: IpAddr) -> anyhow::Result<Self> {
+        Self::start_with(address, None).await
     }
 
     /// A server that wants this user and password for everything.
@@ -38,12 +48,12 @@ impl GitServer {
     /// # Errors
     /// When no port can be had.
     pub async fn start_private(user: &str, password: &str) -> anyhow::Result<Self> {
-        Self::start_with(Some((user, password))).await
+        Self::start_with(LOOPBACK, Some((user, password))).await
     }
 
-    async fn start_with(credentials: Option<(&str, &str)>) -> anyhow::Result<Self> {
+    async fn start_with(address: IpAddr, credentials: Option<(&str, &str)>) -> anyhow::Result<Self> {
         let root = tempfile::Builder::new().prefix("berth-git-").tempdir()?;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let listener = tokio::net::TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let router = berth_git_serve::router(root.path().to_owned(), credentials, true);
         let shutdown = CancellationToken::new();

@@ -7,6 +7,7 @@
 mod class;
 mod conditions;
 mod disk;
+#[expect(unreachable_pub, reason = "the derive of the schema repeats the type inside a function")]
 mod workspace;
 
 pub use class::{WorkspaceClass, WorkspaceClassSpec};

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kube::CustomResource;
+use kube::core::Rule;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Condition, ConditionStatus, ConditionType};
 
-/// What should run. Immutable but for `timeouts`.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What should run. Immutable but for `timeouts`: another class or repository is another instance.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "berth.dev",
     version = "v1",
@@ -29,38 +30,57 @@ use crate::{Condition, ConditionStatus, ConditionType};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.image) == has(oldSelf.image)").message(IMMUTABLE))]
 pub struct WorkspaceSpec {
     /// The durable workspace (UUID).
+    #[x_kube(validation = immutable())]
     pub workspace_id: String,
     /// Its name, also the host name inside.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = immutable())]
     pub workspace_name: String,
     /// Who owns it (UUID).
+    #[x_kube(validation = immutable())]
     pub owner_id: String,
     /// Who pays for it (UUID).
+    #[x_kube(validation = immutable())]
     pub organization_id: String,
     /// What kind of run this is.
     #[serde(default, rename = "type")]
+    #[x_kube(validation = immutable())]
     pub kind: InstanceType,
     /// Name of a `WorkspaceClass`.
+    #[x_kube(validation = immutable())]
     pub class: String,
     /// Image reference; none: `image` of the repository's devcontainer.json, else the base image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = immutable())]
     pub image: Option<String>,
     /// What is checked out.
+    #[x_kube(validation = immutable())]
     pub checkout: Checkout,
     /// Git's `user.name` and `user.email` inside.
     #[serde(default)]
+    #[x_kube(validation = immutable())]
     pub git: GitIdentity,
     /// When it stops by itself.
     #[serde(default)]
     pub timeouts: Timeouts,
     /// Environment of every process inside; never secrets.
     #[serde(default)]
+    #[x_kube(validation = immutable())]
     pub env: BTreeMap<String, String>,
     /// `host:port` of private or loopback addresses that this workspace may reach.
     #[serde(default)]
+    #[x_kube(validation = immutable())]
     pub allow_private_hosts: Vec<String>,
+}
+
+const IMMUTABLE: &str =
+    "cannot be changed while the instance lives: stop it, and start the workspace with other settings";
+
+fn immutable() -> Rule {
+    Rule::new("self == oldSelf").message(IMMUTABLE)
 }
 
 /// Why an instance runs.

@@ -1,15 +1,21 @@
 //! News between processes and within one: which workspaces changed, and whose credentials must be looked up anew.
 //!
-//! Within the process news goes by a broadcast channel after the commit. Other processes hear of it by `NOTIFY`, which Postgres sends with the
-//! commit. A subscriber is told *that* something changed and reads what it is now, so it can neither see it in the wrong order nor too early.
+//! A subscriber is told *that* something changed and reads what it is now, so it can neither see it in the wrong order nor too early. Within
+//! the process news goes by a broadcast channel after the commit; other processes hear of it by `NOTIFY`.
+//!
+//! Of rights Postgres tells with the commit. Of workspaces a task tells after it, many at once: a transaction that notifies holds a lock of
+//! the whole database until its commit is on the disk, so that with a notification in each of them every write would wait for a sync of its
+//! own. A process that dies in between has not told; it, or the one in its place, has all others read everything anew when it begins.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_clock::Entropy;
 use berth_ids::{UserId, WorkspaceId};
 use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::StoreError;
@@ -17,6 +23,8 @@ use crate::store::StoreError;
 const CHANNEL: &str = "berth_api";
 /// A subscriber that is further behind than this reads everything anew.
 const BACKLOG: usize = 4096;
+/// Other processes are told this often at most.
+const TELL_EVERY: Duration = Duration::from_millis(5);
 
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +39,27 @@ pub(crate) enum Change {
 #[derive(Clone, Debug)]
 pub(crate) struct Changes {
     sender: broadcast::Sender<Change>,
+    untold: Arc<Untold>,
     /// Tells this process's own notifications from others'.
     origin: String,
+}
+
+/// Workspaces that other processes have not been told of.
+#[derive(Debug, Default)]
+struct Untold {
+    workspaces: Mutex<HashSet<WorkspaceId>>,
+    some: Notify,
+}
+
+impl Untold {
+    fn add(&self, workspaces: impl IntoIterator<Item = WorkspaceId>) {
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).extend(workspaces);
+        self.some.notify_one();
+    }
+
+    fn take(&self) -> HashSet<WorkspaceId> {
+        std::mem::take(&mut *self.workspaces.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A notification of another process.
@@ -40,24 +67,29 @@ pub(crate) struct Changes {
 enum Heard {
     Workspace(WorkspaceId),
     User(UserId),
+    /// It begins; what the process before it had still to say is lost.
+    Beginning,
 }
 
-/// A notification, for statements that send it themselves.
-#[derive(Clone, Debug)]
-pub(crate) struct Notice {
-    pub(crate) channel: &'static str,
-    pub(crate) payload: String,
+async fn notify(pool: &PgPool, payloads: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload")
+        .bind(CHANNEL)
+        .bind(payloads)
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 fn parse(payload: &str, own: &str) -> Option<Heard> {
     let mut words = payload.split(' ');
-    let (origin, kind, id) = (words.next()?, words.next()?, words.next()?);
+    let (origin, kind, id) = (words.next()?, words.next()?, words.next());
     if origin == own {
         return None;
     }
-    match kind {
-        "workspace" => id.parse().ok().map(Heard::Workspace),
-        "user" => id.parse().ok().map(Heard::User),
+    match (kind, id) {
+        ("workspace", Some(id)) => id.parse().ok().map(Heard::Workspace),
+        ("user", Some(id)) => id.parse().ok().map(Heard::User),
+        ("beginning", None) => Some(Heard::Beginning),
         _ => None,
     }
 }
@@ -67,37 +99,62 @@ impl Changes {
         let mut bytes = [0_u8; 8];
         entropy.fill(&mut bytes);
         let origin = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { sender: broadcast::Sender::new(BACKLOG), origin }
+        Self { sender: broadcast::Sender::new(BACKLOG), untold: Arc::default(), origin }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.sender.subscribe()
     }
 
-    /// Tells this process; after the commit.
+    /// Tells this process at once, and others soon; after the commit.
     pub(crate) fn publish(&self, workspace: WorkspaceId) {
+        self.publish_here(workspace);
+        self.untold.add([workspace]);
+    }
+
+    fn publish_here(&self, workspace: WorkspaceId) {
         // No subscriber is no error.
         let _ = self.sender.send(Change::Workspace(workspace));
     }
 
-    /// Tells other processes, with the caller's transaction.
-    pub(crate) async fn notify(&self, conn: &mut PgConnection, workspace: WorkspaceId) -> Result<(), StoreError> {
-        self.send(conn, self.notice(workspace).payload).await
-    }
-
-    /// The notification of a workspace's change, for the statement that changes it.
-    pub(crate) fn notice(&self, workspace: WorkspaceId) -> Notice {
-        Notice { channel: CHANNEL, payload: format!("{} workspace {workspace}", self.origin) }
-    }
-
     /// Tells other processes, with the caller's transaction, that the rights or credentials of a user changed.
     pub(crate) async fn notify_user(&self, conn: &mut PgConnection, user: UserId) -> Result<(), StoreError> {
-        self.send(conn, format!("{} user {user}", self.origin)).await
-    }
-
-    async fn send(&self, conn: &mut PgConnection, payload: String) -> Result<(), StoreError> {
+        let payload = format!("{} user {user}", self.origin);
         sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(conn).await?;
         Ok(())
+    }
+
+    /// Tells other processes of changed workspaces, until `shutdown` and what is untold then.
+    pub(crate) async fn tell(&self, pool: &PgPool, shutdown: CancellationToken) {
+        let mut payloads = vec![format!("{} beginning", self.origin)];
+        let mut pause = TELL_EVERY;
+        loop {
+            let last = shutdown.is_cancelled();
+            payloads.extend(self.untold.take().iter().map(|id| format!("{} workspace {id}", self.origin)));
+            match notify(pool, &payloads).await {
+                Ok(()) => {
+                    payloads.clear();
+                    pause = TELL_EVERY;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "other processes could not be told of changes; trying again");
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+            if last {
+                return;
+            }
+            let next = async {
+                if payloads.is_empty() {
+                    self.untold.some.notified().await;
+                }
+                tokio::time::sleep(pause).await;
+            };
+            tokio::select! {
+                () = next => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
     }
 
     /// Passes other processes' news on, until `shutdown`.
@@ -138,8 +195,11 @@ impl Changes {
         // `try_recv` is none when the connection broke: then news may be missing, and the caller begins anew.
         while let Some(notification) = listener.try_recv().await? {
             match parse(notification.payload(), &self.origin) {
-                Some(Heard::Workspace(id)) => self.publish(id),
+                Some(Heard::Workspace(id)) => self.publish_here(id),
                 Some(Heard::User(id)) => forget_user(Some(id)),
+                Some(Heard::Beginning) => {
+                    let _ = self.sender.send(Change::Resync);
+                }
                 None => {}
             }
         }
@@ -157,6 +217,7 @@ mod tests {
         let id = WorkspaceId::new(&SystemClock, &SystemEntropy);
         assert_eq!(parse(&format!("b workspace {id}"), "a"), Some(Heard::Workspace(id)));
         assert_eq!(parse(&format!("a workspace {id}"), "a"), None);
+        assert_eq!(parse("b beginning", "a"), Some(Heard::Beginning));
         assert_eq!(parse("b workspace x", "a"), None);
         assert_eq!(parse("", "a"), None);
     }

@@ -3,6 +3,8 @@
 //! A request passes `layers` (who is it, how often, was it answered before), a handler in `routes`, the rules in `domain` and the SQL in
 //! `store`. What takes longer than a request is in `lifecycle` (start, stop, delete) and is carried on by `jobs` when a process dies midway.
 
+pub mod others;
+
 mod authenticate;
 mod changes;
 mod config;
@@ -12,7 +14,9 @@ mod jobs;
 mod layers;
 mod lifecycle;
 mod openapi;
+mod pages;
 mod routes;
+mod stamps;
 mod state;
 mod store;
 mod views;

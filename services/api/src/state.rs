@@ -23,6 +23,7 @@ use crate::domain::password::Passwords;
 use crate::domain::secret;
 use crate::layers::idempotency::Finished;
 use crate::layers::limits::Limits;
+use crate::stamps::Stamps;
 use crate::store::{self, StoreError};
 use crate::views::Views;
 
@@ -48,6 +49,7 @@ struct Inner {
     passwords: Passwords,
     limits: Limits,
     views: Views,
+    stamps: Stamps,
     finished: Finished,
     classes: Mutex<Option<Classes>>,
     nudge: Notify,
@@ -83,6 +85,7 @@ impl Api {
         Self {
             inner: Arc::new(Inner {
                 config,
+                stamps: Stamps::new(pool.clone()),
                 pool,
                 clock,
                 entropy,
@@ -231,6 +234,10 @@ impl Api {
 
     pub(crate) fn views(&self) -> &Views {
         &self.inner.views
+    }
+
+    pub(crate) fn stamps(&self) -> &Stamps {
+        &self.inner.stamps
     }
 
     /// The installation's workspace classes, as ws-manager has them.

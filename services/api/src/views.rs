@@ -33,7 +33,8 @@ pub(crate) struct View {
 pub(crate) struct Views(Mutex<HashMap<WorkspaceId, Arc<View>>>);
 
 impl Views {
-    fn get(&self, wanted: &[(WorkspaceId, Stamp)]) -> Vec<Option<Arc<View>>> {
+    /// Those of these that have the stamp, in this order.
+    pub(crate) fn get(&self, wanted: &[(WorkspaceId, Stamp)]) -> Vec<Option<Arc<View>>> {
         let views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let get = |(id, stamp): &(WorkspaceId, Stamp)| views.get(id).filter(|view| view.stamp == *stamp).cloned();
         wanted.iter().map(get).collect()

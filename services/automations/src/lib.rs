@@ -113,7 +113,7 @@ impl Automations {
     /// Follows instances and their runs until `shutdown`. Runs go on without it; nothing new starts.
     pub async fn run_jobs(&self, shutdown: CancellationToken) {
         let jobs = &self.state.jobs;
-        let consumer = Consumer::new(jobs.pool.clone(), "automations", "instance");
+        let consumer = Consumer::new(jobs.pool.clone(), "automations", &["instance", "workspace"]);
         let events = jobs::events::Events { clock: Arc::clone(&jobs.clock) };
         tokio::join!(consumer.run(events, shutdown.clone()), jobs.run(shutdown));
     }

@@ -14,6 +14,6 @@ fn main() -> std::process::ExitCode {
             automations.run_jobs(shutdown).await;
             Ok(())
         });
-        Ok(Parts { public, internal, callers: &[], jobs: vec![("runs", jobs)] })
+        Ok(Parts { public, internal, callers: &[], proxies: &["api"], jobs: vec![("runs", jobs)] })
     })
 }

@@ -96,7 +96,7 @@ impl Billing {
 
     /// Derives records from events and keeps the price list, until `shutdown`.
     pub async fn run_jobs(&self, shutdown: CancellationToken) {
-        let consumer = Consumer::new(self.state.pool.clone(), "billing", "instance");
+        let consumer = Consumer::new(self.state.pool.clone(), "billing", &["instance"]);
         let records =
             jobs::records::Records { clock: Arc::clone(&self.state.clock), entropy: Arc::clone(&self.entropy) };
         tokio::join!(consumer.run(records, shutdown.clone()), self.keep_prices(shutdown));

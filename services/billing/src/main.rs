@@ -13,6 +13,6 @@ fn main() -> std::process::ExitCode {
             billing.run_jobs(shutdown).await;
             Ok(())
         });
-        Ok(Parts { public, internal, callers: &[], jobs: vec![("usage", jobs)] })
+        Ok(Parts { public, internal, callers: &[], proxies: &["api"], jobs: vec![("usage", jobs)] })
     })
 }

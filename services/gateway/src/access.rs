@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use berth_api_types::internal::{Authorize, Authorized, WorkspaceAction};
+use berth_api_types::internal::{Authorized, WorkspaceAction};
 use berth_api_types::public::Phase;
 use berth_authz::Presented;
 use berth_http::{Problem, Upgraded};
@@ -21,9 +21,7 @@ const APPEARS_WITHIN: Duration = Duration::from_secs(10);
 /// What a client showed, and which workspace it means. Its `Origin` was checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    authorization: Option<String>,
-    cookie: Option<String>,
-    local_admin: bool,
+    shown: Presented,
     workspace: String,
 }
 
@@ -42,13 +40,7 @@ impl FromRequestParts<Gateway> for Caller {
             .await
             .map_err(|error| Problem::bad_request("invalid_path", error.body_text()))?;
         let workspace = parameters.into_iter().find(|(name, _)| name == "workspace").map(|(_, value)| value);
-        Ok(Self {
-            authorization: shown.authorization,
-            cookie: shown.cookie,
-            // The socket's mode lets only its owner in; only root is an administrator by that alone.
-            local_admin: shown.peer_uid == Some(0),
-            workspace: workspace.unwrap_or_default(),
-        })
+        Ok(Self { shown, workspace: workspace.unwrap_or_default() })
     }
 }
 
@@ -65,13 +57,7 @@ pub(crate) struct Access {
 
 impl Caller {
     async fn authorize(&self, gateway: &Gateway, action: WorkspaceAction) -> Result<Authorized, Problem> {
-        let question = Authorize {
-            authorization: self.authorization.clone(),
-            cookie: self.cookie.clone(),
-            local_admin: self.local_admin,
-            workspace: self.workspace.clone(),
-            action,
-        };
+        let question = self.shown.may(action, &self.workspace);
         Ok(gateway.0.dependencies.api.post("/internal/authorize", &question).await?)
     }
 

@@ -16,6 +16,7 @@ mod vault;
 use std::sync::Arc;
 
 use axum::Router;
+use berth_api_types::internal::AuditEvent;
 use berth_authz::{Authenticator, Principal};
 use berth_clock::{Entropy, SharedClock};
 use berth_http::Problem;
@@ -26,7 +27,7 @@ pub use config::{Config, ConfigError};
 pub use domain::context::parse_for_cli;
 pub use secrets::MasterKeyError;
 
-use remote::Remote;
+use remote::{Remote, Together};
 use resolver::Resolver;
 use secrets::Key;
 use vault::Vault;
@@ -57,15 +58,15 @@ impl State {
         action: &str,
         host: &str,
     ) -> Result<(), Problem> {
-        let event = serde_json::json!({
-            "at": self.clock.now(),
-            "actor_id": principal.user_id,
-            "actor": principal.email,
-            "credential": principal.credential,
-            "action": action,
-            "target_type": "git_credential",
-            "target": host,
-        });
+        let event = AuditEvent {
+            at: self.clock.now(),
+            actor_id: principal.user_id,
+            actor: principal.email.clone(),
+            credential: principal.credential.to_string(),
+            action: action.to_owned(),
+            target_type: "git_credential".to_owned(),
+            target: host.to_owned(),
+        };
         berth_db::outbox::publish(conn, "audit", &principal.user_id.to_string(), &event)
             .await
             .map_err(Problem::internal)
@@ -90,9 +91,11 @@ impl Scm {
         entropy: Arc<dyn Entropy>,
         authenticator: Arc<dyn Authenticator>,
     ) -> Result<Self, ConfigError> {
+        let remote = Arc::new(Remote::new(config.guard()?, config.timeout()?));
         let resolver = Resolver {
             hosts: config.known_hosts()?,
-            remote: Remote::new(config.guard()?, config.timeout()?),
+            refs: Together::new(Arc::clone(&remote)),
+            remote,
             bitbucket_api: config.bitbucket_api.trim_end_matches('/').to_owned(),
         };
         let master = Key::load_or_create(&config.master_key_file, entropy.as_ref())?;

@@ -7,6 +7,12 @@ fn main() -> std::process::ExitCode {
     berth_service::main("scm", |config: Config, context| async move {
         let (clock, entropy) = (context.clock.clone(), context.entropy.clone());
         let scm = Scm::new(&config, context.pool()?, clock, entropy, context.authenticator()?)?;
-        Ok(Parts { public: scm.router(), internal: scm.internal_router(), callers: &["api", "node"], jobs: vec![] })
+        Ok(Parts {
+            public: scm.router(),
+            internal: scm.internal_router(),
+            callers: &["api", "node"],
+            proxies: &["api"],
+            jobs: vec![],
+        })
     })
 }

@@ -1,11 +1,13 @@
 //! From a context URL to a commit: parse, ask the host, decide.
 
+use std::sync::Arc;
+
 use berth_api_types::context::{Context, ContextType, Provider, ResolvedContext};
 use serde_json::Value;
 
 use crate::domain::context::{ContextError, Hosts, encode, parse};
 use crate::domain::resolve::{Outcome, ResolveError, all_prefixes, decide, prefixes};
-use crate::remote::{Listing, Login, Remote, RemoteError};
+use crate::remote::{Listing, Login, Remote, RemoteError, Together};
 
 /// Why a context URL could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +15,9 @@ pub enum ResolverError {
     /// The URL.
     #[error(transparent)]
     Url(#[from] ContextError),
-    /// The host.
+    /// The host; everybody who asked it together gets the same.
     #[error(transparent)]
-    Remote(#[from] RemoteError),
+    Remote(#[from] Arc<RemoteError>),
     /// What is asked for is not there.
     #[error(transparent)]
     Refs(#[from] ResolveError),
@@ -33,7 +35,8 @@ pub enum ResolverError {
 #[derive(Debug)]
 pub(crate) struct Resolver {
     pub(crate) hosts: Hosts,
-    pub(crate) remote: Remote,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) refs: Together,
     pub(crate) bitbucket_api: String,
 }
 
@@ -51,11 +54,11 @@ impl Resolver {
     ) -> Result<ResolvedContext, ResolverError> {
         let listing = self.first_listing(&context, login).await?;
         // A renamed repository answers under its new name; git in the workspace follows no redirects.
-        context.clone_url = listing.url;
+        context.clone_url.clone_from(&listing.url);
         match decide(&context, &listing.refs, false)? {
             Outcome::Done(done) => Ok(*done),
             Outcome::ListAll => {
-                let all = self.remote.list(&context.clone_url, &all_prefixes(), login).await?;
+                let all = self.refs.list(&context.clone_url, &all_prefixes(), login).await?;
                 match decide(&context, &all.refs, true)? {
                     Outcome::Done(done) => Ok(*done),
                     Outcome::ListAll | Outcome::AskApi { .. } => Err(missing(&context)),
@@ -64,7 +67,7 @@ impl Resolver {
             Outcome::AskApi { number } => {
                 let branch = self.source_branch(&context, number, login).await?;
                 let wanted = vec![format!("refs/heads/{branch}")];
-                let listing = self.remote.list(&context.clone_url, &wanted, login).await?;
+                let listing = self.refs.list(&context.clone_url, &wanted, login).await?;
                 let at_branch =
                     Context { kind: ContextType::Branch, reference: Some(branch), number: None, ..context.clone() };
                 match decide(&at_branch, &listing.refs, true)? {
@@ -76,14 +79,16 @@ impl Resolver {
     }
 
     /// Lists what the context needs. A plain server may know the repository only by its name with `.git`, which users leave out.
-    async fn first_listing(&self, context: &Context, login: Option<&Login>) -> Result<Listing, RemoteError> {
+    async fn first_listing(&self, context: &Context, login: Option<&Login>) -> Result<Arc<Listing>, Arc<RemoteError>> {
         let wanted = prefixes(context);
-        let listing = self.remote.list(&context.clone_url, &wanted, login).await;
+        let listing = self.refs.list(&context.clone_url, &wanted, login).await;
         let without_suffix = context.provider == Provider::Git && !context.clone_url.ends_with(".git");
         match listing {
-            Err(error @ (RemoteError::NoAccess { .. } | RemoteError::NotGit { .. })) if without_suffix => {
+            Err(error)
+                if without_suffix && matches!(*error, RemoteError::NoAccess { .. } | RemoteError::NotGit { .. }) =>
+            {
                 let with_suffix = format!("{}.git", context.clone_url);
-                self.remote.list(&with_suffix, &wanted, login).await.map_err(|_| error)
+                self.refs.list(&with_suffix, &wanted, login).await.map_err(|_| error)
             }
             listing => listing,
         }
@@ -114,7 +119,7 @@ impl Resolver {
                 format!("{}/{}", context.owner, context.name),
             )
         };
-        let answer = self.remote.json(&url, login).await?;
+        let answer = self.remote.json(&url, login).await.map_err(Arc::new)?;
         let unclear = || ResolverError::PullRequest { host: context.host.clone(), number };
         let branch = answer.pointer(branch).and_then(Value::as_str).ok_or_else(unclear)?.to_owned();
         let source = match answer.pointer(repository) {

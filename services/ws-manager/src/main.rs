@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_http::service_auth::{KUBERNETES_AUDIENCE, RequireService};
 use berth_http::{Listener, ServeOptions};
-use berth_kube_embedded::{Builder, Store, Tokens, User};
+use berth_kube_embedded::{Authenticator, Builder, Store, Tokens, User};
 use berth_service::Parts;
 use berth_ws_manager::WsManager;
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,22 @@ struct Embedded {
     tls_cert: PathBuf,
     /// Private key, PEM.
     tls_key: PathBuf,
-    /// File with the bearer token of administrators and node agents.
-    token_file: PathBuf,
+    /// File with the bearer token of administrators, for kubectl; none: only services get in.
+    token_file: Option<PathBuf>,
+}
+
+/// Node agents prove themselves as services do; an administrator has a token.
+#[derive(Debug)]
+struct Bearers {
+    services: RequireService,
+    administrator: Tokens,
+}
+
+impl Authenticator for Bearers {
+    fn authenticate(&self, token: &str) -> Option<User> {
+        let service = |name: String| User::admin(&format!("system:serviceaccount:berth:{name}"));
+        self.administrator.authenticate(token).or_else(|| self.services.verify(token).ok().map(service))
+    }
 }
 
 fn main() -> std::process::ExitCode {
@@ -44,12 +59,17 @@ fn main() -> std::process::ExitCode {
             }
             Some(embedded) => {
                 let options = context.pool()?.connect_options();
-                let token = std::fs::read_to_string(&embedded.token_file)
-                    .with_context(|| format!("cannot read {}", embedded.token_file.display()))?;
+                let mut administrator = Tokens::new();
+                if let Some(file) = &embedded.token_file {
+                    let token =
+                        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+                    administrator = administrator.token(token.trim(), User::admin("berth"));
+                }
+                let services = context.verifier(KUBERNETES_AUDIENCE, &["node"]);
                 let mut builder = Builder::new()
                     .store(Store::Postgres(Box::new((*options).clone())))
                     .namespace(config.manager.namespace.clone())
-                    .authenticator(Tokens::new().token(token.trim(), User::admin("berth")))
+                    .authenticator(Bearers { services, administrator })
                     .clock(Arc::clone(&context.clock));
                 for definition in berth_workspace_crd::definitions() {
                     builder = builder.crd(definition);
@@ -84,6 +104,6 @@ fn main() -> std::process::ExitCode {
             }),
         ));
         let callers = &["api", "gateway", "automations", "billing"];
-        Ok(Parts { public: axum::Router::new(), internal, callers, jobs })
+        Ok(Parts { public: axum::Router::new(), internal, callers, proxies: &[], jobs })
     })
 }

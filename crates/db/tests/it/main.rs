@@ -39,7 +39,7 @@ async fn every_event_has_its_effect_once_and_in_order() {
     sqlx::query("CREATE TABLE public.seen (n bigserial, key text)").execute(pool).await.unwrap();
     let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let shutdown = CancellationToken::new();
-    let consumer = Consumer::new(pool.clone(), "test", "things");
+    let consumer = Consumer::new(pool.clone(), "test", &["things", "more"]);
 
     // A transaction that began first and commits last must not be skipped.
     let mut late = pool.begin().await.unwrap();
@@ -52,9 +52,9 @@ async fn every_event_has_its_effect_once_and_in_order() {
         async move { consumer.run(Recorder { failed: false, seen: sender }, shutdown).await }
     });
     late.commit().await.unwrap();
-    for key in ["bad", "last"] {
+    for (topic, key) in [("more", "bad"), ("things", "last")] {
         let mut conn = pool.acquire().await.unwrap();
-        publish(&mut conn, "things", key, &3).await.unwrap();
+        publish(&mut conn, topic, key, &3).await.unwrap();
         publish(&mut conn, "other", "not for us", &3).await.unwrap();
     }
     let mut order = Vec::new();

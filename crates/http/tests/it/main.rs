@@ -2,11 +2,17 @@
 
 #![cfg(test)]
 
+use std::net::SocketAddr;
+
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::routing::{get, post};
-use berth_http::{CallError, InternalClient, Json, Listener, PeerCredentials, Problem, ServeOptions, serve, upgrade};
+use berth_http::service_auth::{RequireService, ServiceKeys, ServiceTokens};
+use berth_http::{
+    CallError, InternalClient, Json, Listener, PeerCredentials, Problem, ServeOptions, proxy, serve, upgrade,
+};
 use futures::StreamExt as _;
+use http::HeaderMap;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn router() -> Router {
@@ -57,9 +63,8 @@ async fn calls_in_one_process() {
     exercise(&InternalClient::in_process("test", router())).await;
 }
 
-#[tokio::test]
-async fn calls_over_http_with_service_tokens() {
-    berth_http::install_crypto();
+/// A key pair of an installation.
+fn service_keys() -> ServiceKeys {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key.pem");
     let run = |args: &[&str]| {
@@ -71,13 +76,15 @@ async fn calls_over_http_with_service_tokens() {
     run(&["genpkey", "-algorithm", "ed25519", "-out", key.to_str().unwrap()]);
     let public = directory.path().join("public.pem");
     run(&["pkey", "-in", key.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()]);
-    let keys = berth_http::service_auth::ServiceKeys::from_pem(
-        &std::fs::read(&key).unwrap(),
-        &std::fs::read(&public).unwrap(),
-    )
-    .unwrap();
+    ServiceKeys::from_pem(&std::fs::read(&key).unwrap(), &std::fs::read(&public).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn calls_over_http_with_service_tokens() {
+    berth_http::install_crypto();
+    let keys = service_keys();
     let clock = berth_clock::SystemClock::shared();
-    let protected = berth_http::service_auth::RequireService::new(keys.clone(), clock.clone(), "test", &["api"]);
+    let protected = RequireService::new(keys.clone(), clock.clone(), "test", &["api"]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = tokio_util::sync::CancellationToken::new();
@@ -87,7 +94,7 @@ async fn calls_over_http_with_service_tokens() {
         ServeOptions::default(),
         shutdown.clone(),
     ));
-    let tokens = |issuer| berth_http::service_auth::ServiceTokens::for_service(issuer, keys.clone(), clock.clone());
+    let tokens = |issuer| ServiceTokens::for_service(issuer, keys.clone(), clock.clone());
     exercise(&InternalClient::remote("test", &base, tokens("api")).unwrap()).await;
     for wrong in [
         InternalClient::remote("test", &base, tokens("billing")).unwrap(),
@@ -124,22 +131,67 @@ fn rustix_uid() -> String {
     rustix::process::getuid().as_raw().to_string()
 }
 
+async fn listen(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(serve(Listener::Tcp(listener), router, ServeOptions::default(), shutdown));
+    format!("http://{address}")
+}
+
+/// A chain of two proxies before `router`; the address of the outer one.
+async fn behind_two_proxies(router: Router) -> String {
+    berth_http::install_crypto();
+    let (keys, clock) = (service_keys(), berth_clock::SystemClock::shared());
+    let tokens = |issuer| ServiceTokens::for_service(issuer, keys.clone(), clock.clone());
+    let verifier = |audience, proxies| RequireService::new(keys.clone(), clock.clone(), audience, proxies);
+    let last = listen(proxy::behind(verifier("scm", &["api"]), router)).await;
+    let middle = Router::new().fallback_service(proxy::to("scm", &last, tokens("api")).unwrap());
+    let middle = listen(proxy::behind(verifier("api", &["gateway"]), middle)).await;
+    listen(Router::new().fallback_service(proxy::to("api", &middle, tokens("gateway")).unwrap())).await
+}
+
 #[tokio::test]
 async fn a_proxy_passes_requests_events_and_upgrades() {
-    let listen = async |router: Router| {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(
-            Listener::Tcp(listener),
-            router,
-            ServeOptions::default(),
-            tokio_util::sync::CancellationToken::new(),
-        ));
-        format!("http://{address}")
+    let front = behind_two_proxies(router()).await;
+    let tokens = ServiceTokens::for_service("nobody", service_keys(), berth_clock::SystemClock::shared());
+    exercise(&InternalClient::remote("test", &front, tokens.clone()).unwrap()).await;
+    assert!(proxy::to("test", "ftp://x", tokens).is_err());
+}
+
+#[tokio::test]
+async fn only_proxies_of_the_installation_say_where_a_request_comes_from() {
+    async fn origin(ConnectInfo(address): ConnectInfo<SocketAddr>, headers: HeaderMap) -> String {
+        assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("berth-forwarded-by"));
+        address.ip().to_string()
+    }
+    let router = Router::new().route("/origin", get(origin));
+    let ask = async |base: &str, from: Option<&str>, headers: &[(&str, &str)]| {
+        let stream = match from {
+            None => tokio::net::TcpStream::connect(base.trim_start_matches("http://")).await.unwrap(),
+            Some(from) => {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+                socket.connect(base.trim_start_matches("http://").parse().unwrap()).await.unwrap()
+            }
+        };
+        let mut stream = stream;
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("GET /origin HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     };
-    let behind = listen(router()).await;
-    let front = listen(berth_http::proxy::to(&behind).unwrap()).await;
-    let proxied = InternalClient::in_process("test", berth_http::proxy::to(&front).unwrap());
-    exercise(&proxied).await;
-    assert!(berth_http::proxy::to("ftp://x").is_err());
+    let front = behind_two_proxies(router.clone()).await;
+    let answer = ask(&front, Some("127.0.0.9"), &[("x-forwarded-for", "192.0.2.1")]).await;
+    assert!(answer.ends_with("127.0.0.9"), "{answer}");
+
+    // Past the proxies: nobody's word counts without a token, and a wrong token is refused.
+    let verifier = RequireService::new(service_keys(), berth_clock::SystemClock::shared(), "scm", &["api"]);
+    let direct = listen(proxy::behind(verifier, router)).await;
+    let answer = ask(&direct, None, &[("x-forwarded-for", "192.0.2.1")]).await;
+    assert!(answer.ends_with("127.0.0.1"), "{answer}");
+    let answer = ask(&direct, None, &[("x-forwarded-for", "192.0.2.1"), ("berth-forwarded-by", "x")]).await;
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
 }

@@ -112,9 +112,13 @@ impl Postgres {
     }
 
     pub(crate) async fn close(self) {
-        if let Some(connection) = self.connection
-            && let Err(error) = connection.close().await
-        {
+        let Some(mut connection) = self.connection else { return };
+        // A closed connection's lock is released when its backend has noticed, a moment later; the next server may be faster.
+        let unlocked = sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut connection).await;
+        if let Err(error) = unlocked {
+            tracing::debug!(%error, "the object store's lock was not released by hand; the end of its connection does it");
+        }
+        if let Err(error) = connection.close().await {
             tracing::debug!(%error, "the object store's connection did not close cleanly");
         }
     }
@@ -129,14 +133,23 @@ fn signed(revision: u64) -> Result<i64, StoreError> {
     i64::try_from(revision).map_err(|error| StoreError::Commit(sqlx::Error::Encode(error.into())))
 }
 
+/// Connects and takes the lock, waiting a moment for it: the backend of a server that was killed holds it until it has noticed.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let mut connection = options.connect().await.map_err(StoreError::Connect)?;
-    let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+    sqlx::query("SET lock_timeout = '2s'").execute(&mut connection).await.map_err(StoreError::Connect)?;
+    sqlx::query("SELECT pg_advisory_lock($1)")
         .bind(LOCK)
-        .fetch_one(&mut connection)
+        .execute(&mut connection)
         .await
-        .map_err(StoreError::Connect)?;
-    if locked { Ok(connection) } else { Err(StoreError::Locked) }
+        .map_err(|error| if is_lock_timeout(&error) { StoreError::Locked } else { StoreError::Connect(error) })?;
+    // Commits wait as long as it takes: what they may wait for is the last commit of a connection that broke.
+    sqlx::query("SET lock_timeout = 0").execute(&mut connection).await.map_err(StoreError::Connect)?;
+    Ok(connection)
+}
+
+/// `lock_not_available`.
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
 }
 
 /// A batch as the arrays that the statement unnests.

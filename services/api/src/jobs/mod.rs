@@ -1,6 +1,7 @@
 //! Work without a request. Each job reconciles: it looks at what is and brings it on, whoever left it there.
 
 mod prune;
+mod reported_audit;
 mod resume;
 mod sync_instances;
 
@@ -17,8 +18,11 @@ pub(crate) async fn run(api: &Api, shutdown: CancellationToken) {
         let forget = |user| listen_api.cache().forget(user);
         listen_api.changes().listen(listen_api.pool(), forget, token).await;
     });
+    let (tell_api, token) = (api.clone(), shutdown.clone());
+    jobs.spawn(async move { tell_api.changes().tell(tell_api.pool(), token).await });
     jobs.spawn(sync_instances::run(api.clone(), shutdown.clone()));
     jobs.spawn(resume::run(api.clone(), shutdown.clone()));
+    jobs.spawn(reported_audit::run(api.clone(), shutdown.clone()));
     jobs.spawn(prune::run(api.clone(), shutdown.clone()));
     while let Some(ended) = jobs.join_next().await {
         if shutdown.is_cancelled() {

@@ -154,7 +154,7 @@ async fn apply(api: &Api, status: &InstanceStatus) -> Result<(), SyncError> {
         Verdict::Apply(mut next) => {
             // A status is proof that the start was taken, whatever became of its answer.
             next.accepted_at = next.accepted_at.or(Some(api.now()));
-            end::save(api, &mut transaction, &before, &next, &of).await?;
+            end::save(&mut transaction, &before, &next, &of).await?;
             commit(transaction).await?;
             api.changes().publish(next.workspace_id);
             if next.is_over() { acknowledge(api, status).await } else { Ok(()) }

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use berth_api_types::internal::WorkspaceEvent;
+use berth_db::outbox;
 use berth_http::Problem;
 use berth_ids::WorkspaceId;
 
 use super::{stop, wait};
 use crate::state::Api;
 use crate::store;
+
+/// The topic of what becomes of workspaces.
+const TOPIC: &str = "workspace";
 
 /// Shown as the reason of the last run.
 pub(crate) const REASON: &str = "the workspace was deleted";
@@ -33,7 +38,9 @@ pub(crate) async fn advance(api: &Api, id: WorkspaceId, patience: Duration) -> R
     api.ws_manager().delete(&format!("/internal/disks/{id}")).await?;
     let mut transaction = api.begin().await?;
     if store::workspaces::mark_deleted(&mut transaction, id, api.now()).await? {
-        api.changes().notify(&mut transaction, id).await?;
+        let event = WorkspaceEvent::Deleted { workspace_id: id };
+        let published = outbox::publish(&mut transaction, TOPIC, &id.to_string(), &event).await;
+        published.map_err(store::StoreError::from)?;
     }
     crate::state::commit(transaction).await?;
     api.changes().publish(id);

@@ -11,9 +11,9 @@ use crate::store::{self, StoreError};
 /// The topic of lifecycle events.
 pub(crate) const TOPIC: &str = "instance";
 
-/// Writes `next` over `before`, with its event for other services, in the caller's transaction. False: somebody was faster.
+/// Writes `next` over `before`, with its event for other services, in the caller's transaction; after its commit the change is to be
+/// published. False: somebody was faster.
 pub(crate) async fn save(
-    api: &Api,
     conn: &mut PgConnection,
     before: &Instance,
     next: &Instance,
@@ -25,7 +25,6 @@ pub(crate) async fn save(
     if next.differs_for_others(before) {
         publish(conn, next, of).await?;
     }
-    api.changes().notify(conn, next.workspace_id).await?;
     Ok(true)
 }
 
@@ -44,7 +43,7 @@ pub(crate) async fn end(api: &Api, id: InstanceId, reason: &str, failed: bool) -
         return Ok(());
     }
     let ended = before.ended(reason, failed, api.now());
-    save(api, &mut transaction, &before, &ended, &of).await?;
+    save(&mut transaction, &before, &ended, &of).await?;
     commit(transaction).await?;
     api.changes().publish(ended.workspace_id);
     Ok(())

@@ -28,7 +28,6 @@ pub(crate) async fn insert(
     let run = Instance::pending(id, right.id, first, requested_at, steps);
     store::instances::insert(conn, right, &run, api.now()).await?;
     end::publish(conn, &run, &right.belongings()).await?;
-    api.changes().notify(conn, right.id).await?;
     Ok(run)
 }
 

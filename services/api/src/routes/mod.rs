@@ -78,6 +78,7 @@ pub(crate) fn public(api: &Api, others: Vec<OpenApi>) -> Router {
         .merge(closed)
         .route("/openapi.json", get(move || std::future::ready(json(Arc::clone(&text)))))
         .layer(Extension(api.authenticator()))
+        .merge(crate::pages::router())
 }
 
 fn json(text: Arc<str>) -> impl IntoResponse {

@@ -1,7 +1,8 @@
 //! The audit log: a row in the transaction of each change.
 
+use berth_api_types::internal::AuditEvent;
 use berth_api_types::public::{AuditEntry, AuditResult};
-use berth_authz::{Authorized, Credential, Principal};
+use berth_authz::{Authorized, Principal};
 use berth_clock::{Clock, Entropy};
 use berth_ids::{AuditId, UserId};
 use chrono::{DateTime, Utc};
@@ -31,15 +32,10 @@ impl<'a> Record<'a> {
     /// Somebody who is signed in did it.
     #[must_use]
     pub(crate) fn by(principal: &Principal, caller: &Caller, action: &'a str) -> Self {
-        let credential = match principal.credential {
-            Credential::Token { id } => format!("token:{id}"),
-            Credential::Session { id } => format!("session:{id}"),
-            Credential::Local => "local".to_owned(),
-        };
         Self {
             actor_id: Some(principal.user_id),
             actor: principal.email.clone(),
-            credential,
+            credential: principal.credential.to_string(),
             caller: caller.clone(),
             action,
             target_type: "",
@@ -154,9 +150,9 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A change, its row of the audit log and its notification in one statement, which is one round trip and needs no transaction around it. The
-/// change is a statement with `RETURNING`; `$1` to `$13` are the row's ([`Entry::bind`]), `$14` and `$15` the notification's; when the change
-/// touches no row, nothing is written. More common table expressions may see it as `changed`.
+/// A change and its row of the audit log in one statement, which is one round trip and needs no transaction around it. The change is a
+/// statement with `RETURNING`; `$1` to `$13` are the row's ([`Entry::bind`]); when the change touches no row, nothing is written. More common
+/// table expressions may see it as `changed`.
 macro_rules! audited {
     ($change:literal, $more:literal, $returns:literal) => {
         concat!(
@@ -170,7 +166,7 @@ macro_rules! audited {
             $more,
             " SELECT ",
             $returns,
-            ", pg_notify($14, $15) FROM changed"
+            " FROM changed"
         )
     };
 }
@@ -186,6 +182,33 @@ pub(crate) async fn write(conn: &mut PgConnection, entry: Entry<'_>) -> Result<(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     );
     entry.bind(query).execute(conn).await?;
+    Ok(())
+}
+
+/// Writes the row of what another service did; once, however often it is told. The id is made of the event's time and its number in the
+/// outbox, so that the row stands where it belongs and a second one meets the first.
+///
+/// # Errors
+/// The database.
+pub(crate) async fn write_reported(conn: &mut PgConnection, event: &AuditEvent, number: i64) -> Result<(), StoreError> {
+    let mut rest = [0; 10];
+    rest[2..].copy_from_slice(&number.to_be_bytes());
+    let millis = u64::try_from(event.at.timestamp_millis()).unwrap_or(0);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid();
+    sqlx::query(
+        "INSERT INTO api.audit (id, at, actor_id, actor, credential, action, target_type, target, result)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'done') ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(id)
+    .bind(event.at)
+    .bind(event.actor_id)
+    .bind(&event.actor)
+    .bind(&event.credential)
+    .bind(&event.action)
+    .bind(&event.target_type)
+    .bind(&event.target)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong in the database, and what of it is the client's to know.
 
+use std::sync::Arc;
+
 use berth_http::Problem;
 
 /// A uniqueness rule that a change would break.
@@ -75,13 +77,18 @@ impl From<sqlx::Error> for StoreError {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Conflict(conflict) => Self::conflict(conflict.code(), conflict.to_string()),
-            StoreError::Database(ref cause) if out_of_reach(cause) => {
-                Self::unavailable("the database cannot be reached; try again").with_source(error)
-            }
-            StoreError::Corrupt { .. } | StoreError::Database(_) => Self::internal(error),
+        shared(Arc::new(error))
+    }
+}
+
+/// What each of those is told who asked together.
+pub(crate) fn shared(error: Arc<StoreError>) -> Problem {
+    match &*error {
+        StoreError::Conflict(conflict) => Problem::conflict(conflict.code(), conflict.to_string()),
+        StoreError::Database(cause) if out_of_reach(cause) => {
+            Problem::unavailable("the database cannot be reached; try again").with_source(error)
         }
+        StoreError::Corrupt { .. } | StoreError::Database(_) => Problem::internal(error),
     }
 }
 

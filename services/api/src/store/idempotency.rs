@@ -1,4 +1,8 @@
 //! Answers that are kept so that a repeated request gets them again.
+//!
+//! Taking a key and keeping its answer do not wait for the disk (`synchronous_commit` off for that statement alone): the log is written in
+//! order, so the commit of what the request makes takes its key to the disk too. When the machine fails before an answer got there, the
+//! repetition finds what was made noted with the key.
 
 use berth_ids::UserId;
 use chrono::{DateTime, Utc};
@@ -61,7 +65,8 @@ pub(crate) async fn begin(
     until: DateTime<Utc>,
 ) -> Result<Begin, StoreError> {
     let inserted = sqlx::query(
-        "INSERT INTO api.idempotency (user_id, key, request, locked_until, created_at) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO api.idempotency (user_id, key, request, locked_until, created_at)
+         SELECT $1, $2, $3, $4, $5 FROM set_config('synchronous_commit', 'off', true)
          ON CONFLICT (user_id, key) DO NOTHING",
     )
     .bind(user)
@@ -137,7 +142,8 @@ pub(crate) async fn finish(
     answer: &Stored,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE api.idempotency SET status = $3, content_type = $4, location = $5, etag = $6, body = $7 WHERE user_id = $1 AND key = $2",
+        "UPDATE api.idempotency SET status = $3, content_type = $4, location = $5, etag = $6, body = $7
+         FROM set_config('synchronous_commit', 'off', true) WHERE user_id = $1 AND key = $2",
     )
     .bind(user)
     .bind(key)

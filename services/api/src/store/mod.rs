@@ -11,4 +11,4 @@ pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod workspaces;
 
-pub(crate) use error::{Conflict, StoreError};
+pub(crate) use error::{Conflict, StoreError, shared};

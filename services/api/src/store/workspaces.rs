@@ -13,7 +13,6 @@ use sqlx::types::Json;
 
 use super::StoreError;
 use super::audit::{Entry, audited};
-use crate::changes::Notice;
 use crate::domain::authorize::{
     DeleteWorkspace, Installation, ListAllWorkspaces, ListOrganizationWorkspaces, OrganizationScope,
     SpendInOrganization, UpdateWorkspace, WorkspaceAct,
@@ -42,6 +41,17 @@ macro_rules! select_stamp {
             "SELECT w.id, (w.xmin::text::bigint << 32) | coalesce(i.xmin::text::bigint, 0) AS stamp
              FROM api.workspaces w LEFT JOIN api.instances i ON i.id = w.instance_id ",
             $($tail)*
+        )
+    };
+}
+
+/// A page's stamps in one row: fifty rows cost more to send and to take apart than to find.
+macro_rules! select_stamps {
+    ($($tail:tt)*) => {
+        concat!(
+            "SELECT coalesce(array_agg(id), '{}'), coalesce(array_agg(stamp), '{}') FROM (",
+            select_stamp!($($tail)*),
+            ") AS page"
         )
     };
 }
@@ -379,31 +389,43 @@ pub(crate) async fn list_stamps(
     limit: i64,
 ) -> Result<Vec<(WorkspaceId, Stamp)>, StoreError> {
     let arguments = PageArguments::new(scope, filter, before, limit);
-    if filter.is_empty() {
+    let rows: Vec<(Vec<uuid::Uuid>, Vec<Stamp>)> = if filter.is_empty() {
         let query = match scope {
-            ListScope::Own(_) => select_stamp!(page_of_all!("w.owner_id = $1")),
-            ListScope::Organization(_) => select_stamp!(page_of_all!("w.organization_id = $1")),
-            ListScope::All(_) => select_stamp!(page_of_all!("$1::uuid IS NOT NULL")),
+            ListScope::Own(_) => select_stamps!(page_of_all!("w.owner_id = $1")),
+            ListScope::Organization(_) => select_stamps!(page_of_all!("w.organization_id = $1")),
+            ListScope::All(_) => select_stamps!(page_of_all!("$1::uuid IS NOT NULL")),
         };
-        let query = sqlx::query_as(query).bind(arguments.scope).bind(arguments.before).bind(limit);
-        return Ok(query.fetch_all(conn).await?);
-    }
-    let query = match scope {
-        ListScope::Own(_) => select_stamp!(page_of!("w.owner_id = $1")),
-        ListScope::Organization(_) => select_stamp!(page_of!("w.organization_id = $1")),
-        ListScope::All(_) => select_stamp!(page_of!("$1::uuid IS NOT NULL")),
+        sqlx::query_as(query).bind(arguments.scope).bind(arguments.before).bind(limit).fetch_all(conn).await?
+    } else {
+        let query = match scope {
+            ListScope::Own(_) => select_stamps!(page_of!("w.owner_id = $1")),
+            ListScope::Organization(_) => select_stamps!(page_of!("w.organization_id = $1")),
+            ListScope::All(_) => select_stamps!(page_of!("$1::uuid IS NOT NULL")),
+        };
+        arguments.fetch(conn, query).await?
     };
-    Ok(arguments.fetch(conn, query).await?)
+    Ok(rows.into_iter().flat_map(paired).collect())
 }
 
-/// The stamp of one workspace.
+/// The stamps of these workspaces, in any order.
 ///
 /// # Errors
 /// The database.
-pub(crate) async fn stamp(conn: &mut PgConnection, id: WorkspaceId) -> Result<Option<Stamp>, StoreError> {
-    let row: Option<(WorkspaceId, Stamp)> =
-        sqlx::query_as(select_stamp!("WHERE w.id = $1 AND w.deleted_at IS NULL")).bind(id).fetch_optional(conn).await?;
-    Ok(row.map(|(_, stamp)| stamp))
+pub(crate) async fn stamps(
+    conn: &mut PgConnection,
+    ids: &[WorkspaceId],
+) -> Result<Vec<(WorkspaceId, Stamp)>, StoreError> {
+    let query = match ids {
+        // Of an array Postgres cannot know the length beforehand, and plans anew each time; one id it can look up.
+        [_] => select_stamps!("WHERE w.id = ($1::uuid[])[1] AND w.deleted_at IS NULL"),
+        _ => select_stamps!("WHERE w.id = ANY($1) AND w.deleted_at IS NULL"),
+    };
+    let ids = ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>();
+    Ok(paired(sqlx::query_as(query).bind(ids).fetch_one(conn).await?).collect())
+}
+
+fn paired((ids, stamps): (Vec<uuid::Uuid>, Vec<Stamp>)) -> impl Iterator<Item = (WorkspaceId, Stamp)> {
+    ids.into_iter().map(WorkspaceId::from_uuid).zip(stamps)
 }
 
 /// These workspaces with their stamps, read together.
@@ -414,10 +436,12 @@ pub(crate) async fn find_stamped(
     conn: &mut PgConnection,
     ids: &[WorkspaceId],
 ) -> Result<Vec<(Workspace, Stamp)>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(select_workspace!("WHERE w.id = ANY($1) AND w.deleted_at IS NULL"))
-        .bind(ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>())
-        .fetch_all(conn)
-        .await?;
+    let query = match ids {
+        [_] => select_workspace!("WHERE w.id = ($1::uuid[])[1] AND w.deleted_at IS NULL"),
+        _ => select_workspace!("WHERE w.id = ANY($1) AND w.deleted_at IS NULL"),
+    };
+    let rows: Vec<Row> =
+        sqlx::query_as(query).bind(ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>()).fetch_all(conn).await?;
     rows.into_iter()
         .map(|row| {
             let stamp = row.stamp;
@@ -438,20 +462,17 @@ pub(crate) async fn insert(
     reply: &ResolveContextReply,
     held: Option<&str>,
     entry: Entry<'_>,
-    notice: &Notice,
 ) -> Result<bool, StoreError> {
     let query = sqlx::query(audited!(
         "INSERT INTO api.workspaces (id, name, owner_id, organization_id, context_url, context, allow_private_hosts, repository,
              repository_key, reference, commit_id, checkout_path, class, image, inactivity_seconds, created_at, updated_at)
-         VALUES ($16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $31)
+         VALUES ($14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $29)
          ON CONFLICT (owner_id, name) WHERE deleted_at IS NULL DO NOTHING RETURNING id",
-        ", held AS (UPDATE api.idempotency SET resource_id = changed.id FROM changed WHERE user_id = $18 AND key = $32)",
+        ", held AS (UPDATE api.idempotency SET resource_id = changed.id FROM changed WHERE user_id = $16 AND key = $30)",
         "id"
     ));
     let inserted = entry
         .bind(query)
-        .bind(notice.channel)
-        .bind(&notice.payload)
         .bind(workspace.id)
         .bind(&workspace.name)
         .bind(right.principal().user_id)
@@ -483,20 +504,17 @@ pub(crate) async fn update(
     right: &Authorized<Workspace, UpdateWorkspace>,
     change: &SettingsChange<'_>,
     entry: Entry<'_>,
-    notice: &Notice,
 ) -> Result<Option<i64>, StoreError> {
     let query = sqlx::query(audited!(
-        "UPDATE api.workspaces SET name = coalesce($17, name), inactivity_seconds = coalesce($18, inactivity_seconds),
-             revision = revision + 1, updated_at = $20
-         WHERE id = $16 AND deleting_at IS NULL AND ($19::bigint IS NULL OR revision = $19)
+        "UPDATE api.workspaces SET name = coalesce($15, name), inactivity_seconds = coalesce($16, inactivity_seconds),
+             revision = revision + 1, updated_at = $18
+         WHERE id = $14 AND deleting_at IS NULL AND ($17::bigint IS NULL OR revision = $17)
          RETURNING revision",
         "",
         "revision"
     ));
     let row = entry
         .bind(query)
-        .bind(notice.channel)
-        .bind(&notice.payload)
         .bind(right.id)
         .bind(change.name)
         .bind(change.inactivity_seconds.and_then(|seconds| i32::try_from(seconds).ok()))

@@ -1,8 +1,9 @@
 //! The audit log.
 
+use berth_api_types::internal::AuditEvent;
 use serde_json::json;
 
-use crate::support::service;
+use crate::support::{config, eventually, service, service_at_rest};
 
 #[tokio::test]
 async fn every_change_is_in_the_log_with_who_what_where_and_how_it_ended() {
@@ -49,4 +50,47 @@ async fn the_log_cannot_be_changed_and_a_change_without_a_row_does_not_happen() 
         .unwrap();
     ada.client.patch("/api/v1/workspaces/hello", json!({ "name": "other" })).await.is_problem(500, "internal");
     assert_eq!(ada.client.get("/api/v1/workspaces/hello").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_other_services_report_is_in_the_log_once_however_often_it_is_told() {
+    let (service, _clock) = service_at_rest().await;
+    let ada = service.person("ada").await;
+    let event = |action: &str| AuditEvent {
+        at: service.clock.now(),
+        actor_id: ada.id,
+        actor: ada.email.clone(),
+        credential: "local".to_owned(),
+        action: action.to_owned(),
+        target_type: "git_credential".to_owned(),
+        target: "git.example.com".to_owned(),
+    };
+    let mut conn = service.database.pool.acquire().await.unwrap();
+    berth_db::outbox::publish(&mut conn, "audit", "x", &event("git_credential.set")).await.unwrap();
+    berth_db::outbox::publish(&mut conn, "audit", "x", &json!({ "nonsense": true })).await.unwrap();
+    berth_db::outbox::publish(&mut conn, "audit", "x", &event("git_credential.delete")).await.unwrap();
+    service.run_jobs();
+    const ROWS: &str = "SELECT count(*) FROM api.audit WHERE target_type = 'git_credential'";
+    eventually("both are in the log", || async { service.count(ROWS).await == 2 }).await;
+    let log = service.root().get(&format!("/api/v1/audit?actor={}&action=git_credential.set", ada.id)).await;
+    let row = &log.body["items"][0];
+    assert_eq!((row["target"].as_str(), row["credential"].as_str()), (Some("git.example.com"), Some("local")));
+    assert_eq!((row["actor"].as_str(), row["result"].as_str()), (Some("ada@example.com"), Some("done")));
+
+    // As if the offset were lost with a process: everything is told again.
+    sqlx::query("UPDATE outbox.offsets SET xid = '0', id = 0 WHERE consumer = 'api'")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    let next = service.restarted(config());
+    let token = tokio_util::sync::CancellationToken::new();
+    let jobs = tokio::spawn({
+        let token = token.clone();
+        async move { next.run_jobs(token).await }
+    });
+    berth_db::outbox::publish(&mut conn, "audit", "x", &event("git_credential.last")).await.unwrap();
+    eventually("the last is in the log", || async { service.count(ROWS).await >= 3 }).await;
+    assert_eq!(service.count(ROWS).await, 3);
+    token.cancel();
+    jobs.await.unwrap();
 }

@@ -183,6 +183,8 @@ async fn a_deletion_is_carried_on_by_the_next_process() {
     ada.client.post("/api/v1/workspaces/hello/start", json!({})).await.is_problem(409, "being_deleted");
     ada.client.patch("/api/v1/workspaces/hello", json!({ "name": "x" })).await.is_problem(409, "being_deleted");
     assert!(!service.ws_manager.wiped(id));
+    const TOLD: &str = "SELECT count(*) FROM outbox.events WHERE topic = 'workspace'";
+    assert_eq!(service.count(TOLD).await, 0, "others may forget it only when it is gone");
     let next = service.restarted(config());
     let token = tokio_util::sync::CancellationToken::new();
     tokio::spawn({
@@ -192,5 +194,11 @@ async fn a_deletion_is_carried_on_by_the_next_process() {
     eventually("the disk is wiped", || async { service.ws_manager.wiped(id) }).await;
     eventually("it is gone", || async { ada.client.get(&format!("/api/v1/workspaces/{id}")).await.status == 404 })
         .await;
+    assert_eq!(service.count(TOLD).await, 1);
+    let payload: serde_json::Value = sqlx::query_scalar("SELECT payload FROM outbox.events WHERE topic = 'workspace'")
+        .fetch_one(&service.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(payload, json!({ "type": "deleted", "workspace_id": id }));
     token.cancel();
 }

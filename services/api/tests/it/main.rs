@@ -8,6 +8,7 @@ mod internal;
 mod lifecycle;
 mod openapi;
 mod organizations;
+mod pages;
 mod sessions;
 mod support;
 mod sync;

@@ -131,6 +131,16 @@ async fn a_cookie_changes_nothing_from_a_foreign_page() {
     assert_eq!(with(&[("sec-fetch-site", "same-origin")]).post("/api/v1/tokens", body()).await.status, 201);
     let socket = with(&[("origin", "https://evil.example"), ("upgrade", "websocket"), ("connection", "upgrade")]);
     socket.get("/api/v1/users/me").await.is_problem(403, "cross_origin");
+    // Other services ask with what they were shown, and get the same answer.
+    let internal = Client::new(service.internal.clone());
+    let ask = async |origin: &str| {
+        let body = json!({
+            "authorization": null, "cookie": cookie, "origin": origin, "unsafe_request": true, "workspace": "none", "action": "exec",
+        });
+        internal.post("/internal/authorize", body).await
+    };
+    ask("https://evil.example").await.is_problem(403, "cross_origin");
+    ask(ORIGIN).await.is_problem(404, "not_found");
     with(&[("cookie", "__Host-berth_session=planted"), ("origin", ORIGIN)])
         .get("/api/v1/users/me")
         .await

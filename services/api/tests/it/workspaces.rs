@@ -192,3 +192,29 @@ async fn classes_are_those_of_ws_manager() {
     let classes = ada.client.get("/api/v1/classes").await;
     assert_eq!(classes.body["items"][0]["name"], "small");
 }
+
+#[tokio::test]
+async fn shown_by_many_at_once_each_is_itself_and_never_old() {
+    let service = service().await;
+    let (ada, grace) = (service.person("ada").await, service.person("grace").await);
+    let mut paths = Vec::new();
+    for number in 0..10 {
+        let made = ada.client.workspace(json!({ "start": false, "name": format!("w{number}") })).await;
+        paths.push(format!("/api/v1/workspaces/{}", made.text("id")));
+    }
+    for round in 0..10 {
+        let name = format!("w{round}-renamed");
+        let others = futures::future::join_all(paths.iter().map(|path| ada.client.get(path)));
+        let rename = async {
+            assert_eq!(ada.client.patch(&paths[round], json!({ "name": name })).await.status, 200);
+            // Asked after the change, while others ask too.
+            ada.client.get(&paths[round]).await.text("name")
+        };
+        let (shown, foreign, others) = tokio::join!(rename, grace.client.get(&paths[round]), others);
+        assert_eq!(shown, name);
+        foreign.is_problem(404, "not_found");
+        for (path, other) in paths.iter().zip(others) {
+            assert!(path.ends_with(&other.text("id")), "{path}: {other:?}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What runs beside the requests: events in, one worker for each instance that has something to do.
 
 pub(crate) mod events;
+mod keep_log;
 pub(crate) mod manager;
 mod read_file;
 mod worker;

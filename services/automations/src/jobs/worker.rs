@@ -12,6 +12,7 @@ use berth_supervisor_client::protocol::{Event, Reply, Request, UnitStatus};
 use berth_supervisor_client::{ClientError, Incoming, SupervisorClient};
 use tokio::sync::Notify;
 
+use super::keep_log::Listeners;
 use super::{Jobs, WorkError};
 use crate::domain::progress::{Action, Run, actions, is_of, phase};
 use crate::store::executions::{self, Progress};
@@ -27,9 +28,10 @@ impl Jobs {
     /// Works until the instance has nothing more to do.
     pub(super) async fn attend(&self, busy: &Busy, nudge: &Arc<Notify>) {
         let mut pause = Duration::from_millis(100);
+        let mut listeners = Listeners::default();
         loop {
             let begun = tokio::time::Instant::now();
-            match self.work(busy, nudge).await {
+            match self.work(busy, nudge, &mut listeners).await {
                 Ok(()) => return,
                 Err(error) => {
                     let error = berth_http::problem::chain(&error);
@@ -48,7 +50,7 @@ impl Jobs {
         }
     }
 
-    async fn work(&self, busy: &Busy, nudge: &Arc<Notify>) -> Result<(), WorkError> {
+    async fn work(&self, busy: &Busy, nudge: &Arc<Notify>, listeners: &mut Listeners) -> Result<(), WorkError> {
         let mut watch: Option<SupervisorClient<Upgraded>> = None;
         loop {
             self.read_file(busy).await?;
@@ -56,6 +58,7 @@ impl Jobs {
             if runs.iter().all(|run| run.phase.is_final()) {
                 return Ok(());
             }
+            listeners.attend(self, busy.instance_id, &runs);
             let Some(watching) = &mut watch else {
                 watch = Some(self.watch(busy, &runs).await?);
                 continue;

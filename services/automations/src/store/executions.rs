@@ -191,6 +191,12 @@ pub(crate) async fn advance(
     Ok(())
 }
 
+/// Keeps the end of a run's output, also when the run has ended meanwhile.
+pub(crate) async fn keep_log(conn: &mut PgConnection, id: ExecutionId, log: &[u8]) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE automations.executions SET log = $2 WHERE id = $1").bind(id).bind(log).execute(conn).await?;
+    Ok(())
+}
+
 /// Ends all runs of an instance that is over.
 pub(crate) async fn end_all(
     conn: &mut PgConnection,

@@ -70,6 +70,12 @@ pub(crate) async fn apply(
     Ok(done.rows_affected() > 0)
 }
 
+/// Removes a workspace that was deleted, with its definitions and runs.
+pub(crate) async fn remove(conn: &mut PgConnection, workspace: WorkspaceId) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM automations.workspaces WHERE workspace_id = $1").bind(workspace).execute(conn).await?;
+    Ok(())
+}
+
 /// Wakes the jobs when the transaction commits.
 pub(crate) async fn wake(conn: &mut PgConnection, instance: InstanceId) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(instance.to_string()).execute(conn).await?;

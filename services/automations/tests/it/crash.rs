@@ -81,6 +81,50 @@ async fn a_workspace_that_cannot_be_reached_for_a_while() {
 }
 
 #[tokio::test]
+async fn of_a_deleted_workspace_nothing_is_left_whenever_the_service_was_killed() {
+    let mut service = service("tasks:\n  a: {command: echo hi, triggeredBy: [postEnvironmentStart]}\n").await;
+    service.instance(1, Phase::Running, true).await;
+    service.wait("/tasks/a", AutomationPhase::Succeeded).await;
+    service.kill().await;
+    service.instance(1, Phase::Stopped, true).await;
+    service.deleted().await;
+    for replay in [false, true] {
+        if replay {
+            // As if the process died before its offsets were kept: every event comes again, the first start's too.
+            service.kill().await;
+            sqlx::query("UPDATE outbox.offsets SET xid = '0', id = 0").execute(&service.database.pool).await.unwrap();
+        }
+        service.restart();
+        let told = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                // Each topic's offset has reached its last event.
+                let behind: i64 = sqlx::query_scalar(
+                    "SELECT count(*) FROM outbox.events e LEFT JOIN outbox.offsets o ON o.topic = e.topic AND o.consumer = 'automations'
+                     WHERE o.xid IS NULL OR (e.xid, e.id) > (o.xid, o.id)",
+                )
+                .fetch_one(&service.database.pool)
+                .await
+                .unwrap();
+                if behind == 0 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        told.await.unwrap();
+        let left: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM automations.workspaces) + (SELECT count(*) FROM automations.units)
+               + (SELECT count(*) FROM automations.executions)",
+        )
+        .fetch_one(&service.database.pool)
+        .await
+        .unwrap();
+        assert_eq!(left, 0, "replay: {replay}");
+    }
+    assert_eq!(service.workspace.runs("a"), 1);
+}
+
+#[tokio::test]
 async fn old_runs_are_forgotten() {
     let service = service("tasks:\n  a: {command: echo hi}\n").await;
     service.instance(1, Phase::Running, true).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::post;
 use berth_api_types::automations::{Automation, AutomationList, AutomationPhase};
-use berth_api_types::internal::{Authorize, Authorized, InstanceLifecycle, WorkspaceAction};
+use berth_api_types::internal::{Authorize, Authorized, InstanceLifecycle, WorkspaceAction, WorkspaceEvent};
 use berth_api_types::public::Phase;
 use berth_automations::{Automations, Config, Dependencies, Nodes};
 use berth_clock::{SystemClock, SystemEntropy};
@@ -140,6 +140,13 @@ impl Service {
         let mut transaction = self.database.pool.begin().await.unwrap();
         berth_db::outbox::publish(&mut transaction, "instance", &event.instance_id.to_string(), &event).await.unwrap();
         transaction.commit().await.unwrap();
+    }
+
+    /// Publishes that the workspace was deleted.
+    pub(crate) async fn deleted(&self) {
+        let event = WorkspaceEvent::Deleted { workspace_id: WorkspaceId::from_uuid(id(2)) };
+        let mut conn = self.database.pool.acquire().await.unwrap();
+        berth_db::outbox::publish(&mut conn, "workspace", &id(2).to_string(), &event).await.unwrap();
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, token: &str) -> Answer {

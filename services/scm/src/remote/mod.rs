@@ -4,6 +4,7 @@
 
 mod pkt;
 mod refs;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use url::Url;
 
 pub use pkt::BadPkt;
 pub use refs::{ProtocolError, Refs, RemoteRef};
+pub(crate) use together::Together;
 
 use refs::{Advertisement, advertisement, ls_refs, ls_refs_request};
 

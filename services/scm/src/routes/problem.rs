@@ -1,5 +1,7 @@
 //! Which answer each error becomes.
 
+use std::sync::Arc;
+
 use berth_http::Problem;
 use berth_http::outbound::Refused;
 
@@ -38,9 +40,9 @@ fn unresolved(error: &ResolveError) -> Problem {
     Problem::unprocessable(code, error.to_string())
 }
 
-fn unreachable(error: RemoteError) -> Problem {
+fn unreachable(error: Arc<RemoteError>) -> Problem {
     let detail = error.to_string();
-    let problem = match &error {
+    let problem = match &*error {
         RemoteError::NoAccess { .. } => Problem::unprocessable("repository_not_accessible", detail),
         RemoteError::Refused(Refused::Unresolved { .. }) => Problem::unprocessable("unknown_git_host", detail),
         RemoteError::Refused(Refused::Private { .. } | Refused::Plain { .. }) => {

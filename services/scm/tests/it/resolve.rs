@@ -1,13 +1,18 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use berth_api_types::context::{ContextType, Provider};
+use berth_api_types::internal::{ResolveContext, ResolveContextReply};
 use berth_testkit::GitServer;
 use serde_json::json;
 
-use crate::support::{serve, service};
+use crate::support::{serve, service, user};
 
 fn gitea(server: &str) -> std::collections::BTreeMap<String, Provider> {
     [(server.to_owned(), Provider::Gitea)].into()
@@ -288,6 +293,87 @@ async fn bitbucket_pull_requests_go_by_the_api() {
     let (code, text) = service.refused(&format!("http://{host}/projects/prj/repos/app/pull-requests/2")).await;
     assert_eq!(code, "pull_request_from_fork");
     assert!(text.contains("~eve/app") && text.contains("\"topic\""), "{text}");
+}
+
+/// Counts the listings that reach a git server, and holds them back while the gate is closed.
+#[derive(Clone)]
+struct Turnstile {
+    listings: Arc<AtomicUsize>,
+    open: tokio::sync::watch::Sender<bool>,
+}
+
+impl Turnstile {
+    fn around(git: Router) -> (Self, Router) {
+        let this = Self { listings: Arc::default(), open: tokio::sync::watch::Sender::new(true) };
+        let turnstile = this.clone();
+        let router = git.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+            let turnstile = turnstile.clone();
+            async move {
+                let listing = request.method() == axum::http::Method::POST;
+                // The answer is made before the wait: what is pushed meanwhile is not in it.
+                let response = next.run(request).await;
+                if listing {
+                    turnstile.listings.fetch_add(1, Ordering::SeqCst);
+                    turnstile.open.subscribe().wait_for(|open| *open).await.unwrap();
+                }
+                response
+            }
+        }));
+        (this, router)
+    }
+
+    fn count(&self) -> usize {
+        self.listings.load(Ordering::SeqCst)
+    }
+
+    async fn counted(&self, listings: usize) {
+        while self.count() < listings {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rush_asks_the_host_a_few_times_and_misses_no_push() {
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("team", "app", &[("a", "b")]).unwrap();
+    let root = repository.path.parent().unwrap().parent().unwrap().to_owned();
+    let (turnstile, router) = Turnstile::around(berth_git_serve::router(root, None, false));
+    let host = serve(router).await;
+    let service = service(std::slice::from_ref(&host), |_| {}).await;
+    let url = format!("http://{host}/team/app.git");
+    let before = service.resolved(&url).await.resolved.commit;
+    let asked = turnstile.count();
+
+    // One is under way, its answer already made, when somebody pushes.
+    turnstile.open.send_replace(false);
+    let early = service.resolved(&url);
+    let push_and_ask = async {
+        turnstile.counted(asked + 1).await;
+        let pushed = repository.commit("main", "more", &[("c", "d")]).unwrap();
+        let rush = futures::future::join_all((0..50).map(|_| service.resolved(&url)));
+        let open = async {
+            turnstile.counted(asked + 2).await;
+            turnstile.open.send_replace(true);
+        };
+        (pushed, tokio::join!(rush, open).0)
+    };
+    let (early, (pushed, late)) = tokio::join!(early, push_and_ask);
+    assert_eq!(early.resolved.commit, before);
+    for reply in late {
+        assert_eq!(reply.resolved.commit.as_deref(), Some(pushed.as_str()), "asked after the push");
+    }
+    assert!(turnstile.count() - asked <= 5, "{} listings for 51 questions", turnstile.count() - asked);
+
+    // Another user's question is another question, whatever the host thinks of them.
+    let other = json!({ "host": host, "username": "ben", "password": "x" });
+    assert_eq!(service.call("POST", "/api/v1/git-credentials", "ben", other).await.status, 201);
+    let asked = turnstile.count();
+    let (internal, question) = (service.internal(), ResolveContext { url: url.clone(), user_id: user("ben") });
+    let ben = internal.post::<_, ResolveContextReply>("/internal/contexts/resolve", &question);
+    let (anna, ben) = tokio::join!(service.resolved(&url), ben);
+    assert_eq!(anna.resolved.commit, ben.unwrap().resolved.commit);
+    assert_eq!(turnstile.count() - asked, 2);
 }
 
 fn reqwest_client() -> reqwest::Client {

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use berth_api_types::public::Phase;
 use berth_kube_embedded::{Builder, Rule, Tokens, User};
+use berth_workspace_crd::Workspace;
 use berth_ws_manager::manifests;
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 
 use crate::gate::Gate;
 use crate::node::FakeNode;
-use crate::world::{Manager, config, start};
+use crate::world::{Manager, World, config, start};
 
 /// `BERTH_UPDATE=1` writes them instead.
 #[test]
@@ -62,4 +65,33 @@ async fn the_rights_are_enough_for_a_life() {
     manager.api.delete(&format!("/internal/disks/{}", one.workspace_id)).await.unwrap();
     manager.stop().await;
     task.abort();
+}
+
+#[tokio::test]
+async fn nothing_of_a_live_instance_can_be_changed_but_its_timeouts() {
+    let world = World::new().await;
+    let manager = Manager::start(world.gate().client(), config());
+    let one = start();
+    manager.begin(&one).await;
+    let workspaces = Api::<Workspace>::namespaced(world.kube.clone(), "berth");
+    let patch = async |spec: serde_json::Value| {
+        let patch = Patch::Merge(serde_json::json!({ "spec": spec }));
+        workspaces.patch(&one.instance_id.to_string(), &PatchParams::default(), &patch).await
+    };
+    for change in [
+        serde_json::json!({ "class": "large" }),
+        serde_json::json!({ "ownerId": "somebody" }),
+        serde_json::json!({ "image": "debian:12" }),
+        serde_json::json!({ "env": { "A": "b" } }),
+        serde_json::json!({ "checkout": { "path": "/etc" } }),
+        serde_json::json!({ "allowPrivateHosts": ["127.0.0.1:22"] }),
+    ] {
+        let refused = patch(change.clone()).await.unwrap_err();
+        let kube::Error::Api(status) = &refused else { panic!("{change}: {refused}") };
+        assert_eq!(status.code, 422, "{change}: {status:?}");
+        assert!(status.message.contains("cannot be changed while the instance lives"), "{change}: {status:?}");
+    }
+    let changed = patch(serde_json::json!({ "timeouts": { "inactivitySeconds": 60 } })).await.unwrap();
+    assert_eq!(changed.spec.timeouts.inactivity_seconds, Some(60));
+    manager.stop().await;
 }

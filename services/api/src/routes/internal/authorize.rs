@@ -13,7 +13,7 @@ use crate::http::caller::Caller;
 use crate::routes::workspaces::load;
 use crate::state::Api;
 
-/// Whose credentials these are, and whether they may do this to the workspace. The asking service has checked the `Origin`.
+/// Whose credentials these are, and whether they may do this to the workspace. A cookie counts only where it would count here.
 pub(in crate::routes) async fn authorize(
     State(api): State<Api>,
     Json(question): Json<Authorize>,
@@ -22,7 +22,9 @@ pub(in crate::routes) async fn authorize(
         authorization: question.authorization,
         cookie: question.cookie,
         peer_uid: question.local_admin.then(|| api.config().local_admin_uids.first().copied()).flatten(),
-        ..Presented::default()
+        origin: question.origin,
+        fetch_site: question.fetch_site,
+        unsafe_request: question.unsafe_request,
     };
     let principal = api.authenticator().authenticate(&presented).await?;
     let workspace = match question.action {

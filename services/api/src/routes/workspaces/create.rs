@@ -175,8 +175,7 @@ async fn insert_named(
             "context_url": made.context_url, "class": made.class, "organization_id": made.organization_id, "start": request.start.is_some(),
         }));
         let entry = api.audit_entry(record);
-        let notice = api.changes().notice(made.id);
-        if store::workspaces::insert(conn, right, made, reply, key, entry, &notice).await? {
+        if store::workspaces::insert(conn, right, made, reply, key, entry).await? {
             return Ok(());
         }
         if request.named {

@@ -46,7 +46,6 @@ pub(in crate::routes) async fn delete(
     if store::workspaces::mark_deleting(&mut transaction, &right, api.now()).await? {
         let record = Record::by(&principal, &caller, right.action()).on("workspace", id.as_uuid(), &right.name);
         api.audit(&mut transaction, record).await?;
-        api.changes().notify(&mut transaction, id).await?;
     }
     commit(transaction).await?;
     api.changes().publish(id);

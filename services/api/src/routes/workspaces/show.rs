@@ -14,7 +14,6 @@ use super::load;
 use crate::domain::authorize::{ReadWorkspace, WorkspaceScope};
 use crate::http::caller::Caller;
 use crate::state::Api;
-use crate::store;
 use crate::views::View;
 
 /// One workspace, by id or by the caller's name for it.
@@ -50,10 +49,15 @@ pub(in crate::routes) async fn show(
 }
 
 async fn by_id(api: &Api, id: WorkspaceId) -> Result<Arc<View>, Problem> {
-    let mut conn = api.connection().await?;
-    let found = match store::workspaces::stamp(&mut conn, id).await? {
-        Some(stamp) => api.views().load(&mut conn, &[(id, stamp)]).await?.pop(),
-        None => None,
+    let wanted = api.stamps().of(id).await?.map(|stamp| (id, stamp));
+    let wanted = wanted.as_slice();
+    let known = api.views().get(wanted).pop().flatten();
+    let found = match known {
+        Some(view) => Some(view),
+        None => {
+            let mut conn = api.connection().await?;
+            api.views().load(&mut conn, wanted).await?.pop()
+        }
     };
     found.ok_or_else(|| Denied::Hidden { noun: "workspace" }.into())
 }

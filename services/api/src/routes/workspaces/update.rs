@@ -64,8 +64,7 @@ pub(in crate::routes) async fn update(
     let entry = api.audit_entry(record.detail(detail));
     let change = SettingsChange { name, inactivity_seconds: seconds, expected, now: api.now() };
     let mut conn = api.connection().await?;
-    let notice = api.changes().notice(right.id);
-    let revision = store::workspaces::update(&mut conn, &right, &change, entry, &notice).await?;
+    let revision = store::workspaces::update(&mut conn, &right, &change, entry).await?;
     drop(conn);
     let revision = revision.ok_or_else(ETag::mismatch)?;
     api.changes().publish(right.id);
