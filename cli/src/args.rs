@@ -296,6 +296,7 @@ pub(crate) struct Shell {
 #[derive(Debug, Subcommand)]
 pub(crate) enum GitCredential {
     /// Store a credential; the password or token is read from standard input
+    #[command(after_help = "Example: berth git-credential add git.example.com --username me < token.txt")]
     Add {
         /// Host, with a port that is not the default
         host: String,
@@ -304,8 +305,10 @@ pub(crate) enum GitCredential {
         username: String,
     },
     /// List the hosts there are credentials for
+    #[command(after_help = "Example: berth git-credential list")]
     List,
     /// Remove the credential of a host
+    #[command(after_help = "Example: berth git-credential remove git.example.com")]
     Remove {
         /// Host
         host: String,
@@ -316,6 +319,7 @@ pub(crate) enum GitCredential {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Class {
     /// List them
+    #[command(after_help = "Example: berth class list")]
     List,
 }
 
@@ -346,10 +350,13 @@ pub(crate) struct Usage {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
     /// List tasks and their newest run
+    #[command(after_help = "Example: berth task list cargo")]
     List(Workspace),
     /// Print a task's output
+    #[command(after_help = "Example: berth task logs cargo build --follow")]
     Logs(UnitLogs),
     /// Run a task
+    #[command(after_help = "Example: berth task start cargo build")]
     Start(Unit),
 }
 
@@ -357,12 +364,16 @@ pub(crate) enum Task {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
     /// List services and their state
+    #[command(after_help = "Example: berth service list cargo")]
     List(Workspace),
     /// Print a service's output
+    #[command(after_help = "Example: berth service logs cargo database --follow")]
     Logs(UnitLogs),
     /// Start a service
+    #[command(after_help = "Example: berth service start cargo database")]
     Start(Unit),
     /// Stop a service
+    #[command(after_help = "Example: berth service stop cargo database")]
     Stop(Unit),
 }
 
@@ -391,6 +402,7 @@ pub(crate) struct UnitLogs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Automations {
     /// Check a file; mistakes are named with line and column
+    #[command(after_help = "Example: berth automations validate .berth/automations.yaml")]
     Validate {
         /// The file
         file: PathBuf,
@@ -401,6 +413,9 @@ pub(crate) enum Automations {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Context {
     /// Show what a URL means
+    #[command(
+        after_help = "Example: berth context parse --host git.example.com=gitea https://git.example.com/team/app"
+    )]
     Parse {
         /// A self-hosted host and its kind (github, gitlab, bitbucket, bitbucket-dc, azure-devops, gitea, git)
         #[arg(long = "host", value_name = "NAME[:PORT][/BASE]=KIND")]
@@ -414,6 +429,7 @@ pub(crate) enum Context {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
     /// Make a token; its secret is shown once
+    #[command(after_help = "Example: berth token create laptop --expires-in-days 30")]
     Create {
         /// What to call it
         name: String,
@@ -422,8 +438,10 @@ pub(crate) enum Token {
         expires_in_days: Option<u32>,
     },
     /// List your tokens
+    #[command(after_help = "Example: berth token list")]
     List,
     /// End a token
+    #[command(after_help = "Example: berth token revoke 01a21bb6-b600-702b-9b24-7dfb56630623")]
     Revoke {
         /// Its id
         id: String,
@@ -434,15 +452,18 @@ pub(crate) enum Token {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
     /// Build the base image from Debian packages, unless it is there
+    #[command(after_help = "Example: berth image build-base")]
     BuildBase,
     /// Import an image from a tar (docker-archive or OCI) or an OCI layout folder
+    #[command(after_help = "Example: berth image import tools.tar berth/tools:1 && berth up URL --image berth/tools:1")]
     Import {
         /// The tar or folder
         path: PathBuf,
-        /// Reference to import it as, for example localhost/tools:1
+        /// Reference to import it as, for example berth/tools:1
         reference: String,
     },
     /// List the images on the node
+    #[command(after_help = "Example: berth image list")]
     List,
 }
 
@@ -501,9 +522,12 @@ pub(crate) struct Server {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
     /// Stop the server; workspaces go on running
+    #[command(after_help = "Example: berth server stop")]
     Stop,
     /// Show whether it runs
+    #[command(after_help = "Example: berth server status --output json")]
     Status,
     /// Print a one-time link that makes the first administrator
+    #[command(after_help = "Example: berth server setup-link")]
     SetupLink,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_api_types::public::Page;
 use berth_http::ProblemBody;
 use bytes::Bytes;
 use futures::Stream;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::WebSocketStream;
 
+use crate::commands::encode;
 use crate::exit::{self, Exit};
 
 /// Where the server is.
@@ -67,6 +69,20 @@ impl Client {
     /// GET, JSON out.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.json(Method::GET, path, None::<&()>, &[]).await
+    }
+
+    /// GET of a list, with all its pages; `path` has a query.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page: Page<T> = self.get(&format!("{path}{cursor}")).await?;
+            items.extend(page.items);
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={}", encode(&next)),
+                None => return Ok(items),
+            }
+        }
     }
 
     /// POST, JSON in and out, with an idempotency key of its own.
@@ -260,11 +276,12 @@ fn problem(status: StatusCode, body: &[u8]) -> Exit {
     };
     match serde_json::from_slice::<ProblemBody>(body) {
         Ok(problem) => {
-            let mut text = problem.detail;
-            for error in problem.errors {
+            let mut text = problem.detail.clone();
+            // A problem of one field often says all there is to say.
+            for error in problem.errors.into_iter().filter(|error| error.detail != problem.detail) {
                 text.push_str(&format!("\n  {}: {}", error.pointer, error.detail));
             }
-            Exit::new(code, text)
+            Exit::new(code, text).with_code(problem.code)
         }
         Err(_) => Exit::new(code, format!("the server answered {status}")),
     }

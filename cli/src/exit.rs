@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
+use crate::args::Output;
+use crate::output;
+
 /// It could not be done.
 pub(crate) const FAILURE: u8 = 1;
 /// There is no such thing, or you may not know of it.
@@ -16,25 +21,37 @@ pub(crate) const UNREACHABLE: u8 = 6;
 pub(crate) const WORKSPACE_FAILED: u8 = 7;
 
 /// Text of `--help`.
-pub(crate) const HELP: &str = "Exit statuses:\n  0  done\n  1  it could not be done\n  2  the command line is wrong\n  3  not found\n  4  not signed in, or not allowed\n  5  not in a state for this\n  6  the server cannot be reached\n  7  the workspace failed\n  exec and shell pass on the status of what ran; a signal is 128 plus its number.";
+pub(crate) const HELP: &str = "Exit statuses:\n  0  done\n  1  it could not be done\n  2  the command line is wrong\n  3  not found\n  4  not signed in, or not allowed\n  5  not in a state for this\n  6  the server cannot be reached\n  7  the workspace failed\n  exec and shell pass on the status of what ran; a signal is 128 plus its number, 127 a program that is not there, 126 one that may not be run.\n  With --output json an error is one JSON object on standard error: {\"error\": {\"exit_status\", \"code\", \"message\"}}.";
 
 /// An error that decides the exit status.
 #[derive(Debug)]
 pub(crate) struct Exit {
     /// The status.
     pub status: u8,
+    /// The server's stable word for it, if it came from there.
+    code: Option<String>,
     message: String,
 }
 
 impl Exit {
     /// An error with this status; the message says what happened and what to do.
     pub(crate) fn new(status: u8, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, code: None, message: message.into() }
+    }
+
+    /// The same with the server's stable word for it.
+    pub(crate) fn with_code(self, code: String) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    /// The same with another status.
+    pub(crate) fn with_status(self, status: u8) -> Self {
+        Self { status, ..self }
     }
 
     /// Ends the process with this status and without a word: what ran inside said it all.
     pub(crate) fn silent(status: u8) -> Self {
-        Self { status, message: String::new() }
+        Self { status, code: None, message: String::new() }
     }
 }
 
@@ -45,3 +62,63 @@ impl fmt::Display for Exit {
 }
 
 impl std::error::Error for Exit {}
+
+/// Says once what went wrong, with its causes; the exit status.
+pub(crate) fn report(format: Output, error: &anyhow::Error) -> u8 {
+    let exit = error.downcast_ref::<Exit>();
+    let status = exit.map_or(FAILURE, |exit| exit.status);
+    let message = format!("{error:#}");
+    if !message.is_empty() {
+        say(format, status, exit.and_then(|exit| exit.code.as_deref()), &message);
+    }
+    status
+}
+
+/// The same for a command line that clap does not take; help and version are no errors.
+pub(crate) fn report_usage(error: &clap::Error) -> u8 {
+    let status = u8::try_from(error.exit_code()).unwrap_or(FAILURE);
+    let arguments: Vec<String> = std::env::args().collect();
+    if status == 0 || !wants_json(&arguments) {
+        // Nowhere to say that nothing can be said.
+        let _ = error.print();
+    } else {
+        let text = error.to_string();
+        say(Output::Json, status, Some("usage"), text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    }
+    status
+}
+
+/// Whether a command line that could not be parsed asks for JSON.
+fn wants_json(arguments: &[String]) -> bool {
+    let own = arguments.split(|argument| argument == "--").next().unwrap_or_default();
+    own.iter().any(|argument| matches!(argument.as_str(), "--output=json" | "-ojson" | "-o=json"))
+        || own.windows(2).any(|pair| matches!(pair[0].as_str(), "--output" | "-o") && pair[1] == "json")
+}
+
+fn say(format: Output, status: u8, code: Option<&str>, message: &str) {
+    #[derive(Serialize)]
+    struct Error<'a> {
+        exit_status: u8,
+        code: Option<&'a str>,
+        message: &'a str,
+    }
+    match format {
+        Output::Text => output::note(format!("berth: {message}")),
+        Output::Json => {
+            let error = serde_json::json!({ "error": Error { exit_status: status, code, message } });
+            output::note(error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_asked_for_before_the_dashes_only() {
+        let asks = |line: &str| wants_json(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(asks("berth lst --output json") && asks("berth -ojson lst") && asks("berth --output=json"));
+        assert!(!asks("berth exec x -- tool --output json") && !asks("berth list --output text"));
+    }
+}

@@ -13,19 +13,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(exit::report_usage(&error)),
+    };
+    let output = cli.global.output;
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+        Err(error) => ExitCode::from(exit::report(output, &error)),
     }
-}
-
-/// Says once what went wrong, with its causes, and chooses the exit status.
-fn report(error: &anyhow::Error) -> ExitCode {
-    let status = error.downcast_ref::<exit::Exit>().map_or(exit::FAILURE, |exit| exit.status);
-    let text = format!("{error:#}");
-    if !text.is_empty() {
-        output::note(format!("berth: {text}"));
-    }
-    ExitCode::from(status)
 }

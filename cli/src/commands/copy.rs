@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::{Context, encode};
+use crate::args::Output;
 use crate::output;
 
 /// One end of a copy.
@@ -37,11 +38,18 @@ impl End {
 /// Copies.
 pub(crate) async fn run(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
     match (End::parse(from), End::parse(to)) {
-        (End::Here(from), End::Workspace { workspace, path }) => upload(context, &from, &workspace, &path).await,
-        (End::Workspace { workspace, path }, End::Here(to)) => download(context, &workspace, &path, &to).await,
+        (End::Here(from), End::Workspace { workspace, path }) => upload(context, &from, &workspace, &path).await?,
+        (End::Workspace { workspace, path }, End::Here(to)) => download(context, &workspace, &path, &to).await?,
         (End::Here(_), End::Here(_)) => bail!("neither path is in a workspace: write WORKSPACE:PATH"),
         (End::Workspace { .. }, End::Workspace { .. }) => {
             bail!("both paths are in workspaces: copy to this machine first")
+        }
+    }
+    match context.output {
+        Output::Json => output::result(Output::Json, &serde_json::json!({ "from": from, "to": to }), |_| String::new()),
+        Output::Text => {
+            output::note(format!("copied {from} to {to}"));
+            Ok(())
         }
     }
 }
@@ -69,7 +77,6 @@ async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> 
     context.client.send_body(Method::PUT, &request, body, &[("content-type", "application/x-tar")]).await?;
     let status = tar.wait().await?;
     anyhow::ensure!(status.success(), "tar could not read all of {}", from.display());
-    output::note(format!("copied {} to {workspace}:{path}", from.display()));
     Ok(())
 }
 
@@ -88,9 +95,7 @@ async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> 
     tokio::fs::create_dir(&scratch).await.with_context(|| format!("cannot write to {}", folder.display()))?;
     let result = unpack(&mut body, &scratch).await.and_then(|()| place(&scratch, &folder, rename));
     tokio::fs::remove_dir_all(&scratch).await?;
-    result?;
-    output::note(format!("copied {workspace}:{path} to {}", to.display()));
-    Ok(())
+    result
 }
 
 async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::{Context, encode, terminal};
 use crate::args::Exec;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 
 /// Runs a command; its exit status is ours. Waits for a workspace that is being started.
 pub(crate) async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
@@ -23,9 +23,21 @@ pub(crate) async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
         path.push_str(&format!("&rows={rows}&cols={cols}&term={}", encode(&term())));
     }
     let socket = context.client.websocket(&path).await?;
-    match terminal::relay(socket, exec.tty).await?.status {
+    match terminal::relay(socket, exec.tty).await.map_err(as_shells_tell)?.status {
         0 => Ok(()),
         status => Err(Exit::silent(status).into()),
+    }
+}
+
+/// A program that could not be run has the statuses that shells give it.
+fn as_shells_tell(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Exit>() {
+        Ok(exit) => match exit.status {
+            exit::NOT_FOUND => exit.with_status(127).into(),
+            exit::NOT_ALLOWED => exit.with_status(126).into(),
+            _ => exit.into(),
+        },
+        Err(error) => error,
     }
 }
 

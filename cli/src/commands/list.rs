@@ -1,6 +1,6 @@
 //! `berth list`.
 
-use berth_api_types::public::{Page, Workspace};
+use berth_api_types::public::Workspace;
 
 use super::{Context, encode};
 use crate::args::List;
@@ -8,23 +8,11 @@ use crate::output;
 
 /// Lists workspaces, newest first.
 pub(crate) async fn run(context: &Context, list: List) -> anyhow::Result<()> {
-    let mut workspaces: Vec<Workspace> = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let mut path = format!("/api/v1/workspaces?limit=200&owner={}", if list.all { "all" } else { "me" });
-        if let Some(phase) = &list.phase {
-            path.push_str(&format!("&phase={}", encode(phase)));
-        }
-        if let Some(cursor) = &cursor {
-            path.push_str(&format!("&cursor={}", encode(cursor)));
-        }
-        let page: Page<Workspace> = context.client.get(&path).await?;
-        workspaces.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
+    let mut path = format!("/api/v1/workspaces?limit=200&owner={}", if list.all { "all" } else { "me" });
+    if let Some(phase) = &list.phase {
+        path.push_str(&format!("&phase={}", encode(phase)));
     }
+    let workspaces: Vec<Workspace> = context.client.list(&path).await?;
     output::result(context.output, &workspaces, |workspaces| {
         if workspaces.is_empty() {
             return "no workspaces: open a repository with `berth up URL`".to_owned();

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use berth_api_types::public::User;
 
 use super::{Context, credentials};
-use crate::args::Global;
+use crate::args::{Global, Output};
 use crate::client::{Client, Target};
 use crate::output;
 
@@ -35,7 +35,9 @@ pub(crate) async fn login(context: &Context, global: &Global, url: &str) -> anyh
 }
 
 /// Forgets the stored sign-in.
-pub(crate) fn logout() -> anyhow::Result<()> {
-    let text = if credentials::forget()? { "signed out\n" } else { "there was no sign-in\n" };
-    output::write(text.as_bytes())
+pub(crate) fn logout(format: Output) -> anyhow::Result<()> {
+    let signed_out = credentials::forget()?;
+    output::result(format, &serde_json::json!({ "signed_out": signed_out }), |_| {
+        if signed_out { "signed out" } else { "there was no sign-in" }.to_owned()
+    })
 }

@@ -111,8 +111,8 @@ async fn dispatch(context: &Context, global: &Global, command: Command) -> anyho
         Command::Service(command) => task::service(context, command).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Login { url } => login::login(context, global, &url).await,
-        Command::Logout => login::logout(),
-        Command::Kubeconfig => crate::server::kubeconfig::print(&context.home),
+        Command::Logout => login::logout(context.output),
+        Command::Kubeconfig => crate::server::kubeconfig::print(&context.home, context.output),
         Command::SupportBundle { file } => support_bundle::run(context, &file).await,
         Command::Completion { .. }
         | Command::Context(_)

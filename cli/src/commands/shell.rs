@@ -21,9 +21,15 @@ pub(crate) async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
                 .as_array()
                 .into_iter()
                 .flatten()
-                .map(|item| ["id", "name", "attached", "pid"].iter().map(|key| cell(&item[*key])).collect())
+                .map(|item| {
+                    // `"running"`, or `{"exited": …}`: then only what it showed last is there to see.
+                    let state = if item["state"].is_object() { "exited".to_owned() } else { cell(&item["state"]) };
+                    let mut row = vec![cell(&item["id"]), state];
+                    row.extend(["name", "attached", "pid"].iter().map(|key| cell(&item[*key])));
+                    row
+                })
                 .collect();
-            output::table(&["ID", "NAME", "ATTACHED", "PID"], &rows)
+            output::table(&["ID", "STATE", "NAME", "ATTACHED", "PID"], &rows)
         });
     }
     match shell.attach {

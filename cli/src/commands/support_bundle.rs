@@ -15,8 +15,9 @@ pub(crate) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
     let result = collect(context, &scratch).await.and_then(|()| pack(&scratch, file));
     std::fs::remove_dir_all(&scratch)?;
     result?;
-    output::note(format!("wrote {}: read it before you pass it on", file.display()));
-    Ok(())
+    output::result(context.output, &serde_json::json!({ "file": file }), |_| {
+        format!("wrote {}: read it before you pass it on", file.display())
+    })
 }
 
 async fn collect(context: &Context, folder: &Path) -> anyhow::Result<()> {

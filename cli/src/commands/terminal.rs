@@ -91,13 +91,23 @@ async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
                     STDERR => write_stderr(payload),
                     CONTROL => match serde_json::from_slice(payload)? {
                         Control::Exit { code, signal } => return Ok(Ended { status: status(code, signal) }),
-                        Control::Error { message, .. } => bail!(Exit::new(exit::FAILURE, message)),
+                        Control::Error { code, message } => {
+                            bail!(Exit::new(refused(&code), message).with_code(code));
+                        }
                         Control::Ready | Control::Resize { .. } | Control::Signal { .. } => {}
                     },
                     _ => {}
                 }
             }
         }
+    }
+}
+
+fn refused(code: &str) -> u8 {
+    match code {
+        "not_found" => exit::NOT_FOUND,
+        "permission_denied" => exit::NOT_ALLOWED,
+        _ => exit::FAILURE,
     }
 }
 

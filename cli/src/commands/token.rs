@@ -1,6 +1,6 @@
 //! `berth token`.
 
-use berth_api_types::public::{CreateToken, CreatedToken, Page, Token};
+use berth_api_types::public::{CreateToken, CreatedToken, Token};
 use http::Method;
 
 use super::{Context, encode};
@@ -16,8 +16,8 @@ pub(crate) async fn run(context: &Context, command: args::Token) -> anyhow::Resu
             output::result(context.output, &created, |created| created.secret.clone())
         }
         args::Token::List => {
-            let page: Page<Token> = context.client.get("/api/v1/tokens?limit=200").await?;
-            output::result(context.output, &page.items, |tokens| {
+            let tokens: Vec<Token> = context.client.list("/api/v1/tokens?limit=200").await?;
+            output::result(context.output, &tokens, |tokens| {
                 let rows: Vec<Vec<String>> = tokens
                     .iter()
                     .map(|token| {

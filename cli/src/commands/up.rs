@@ -17,7 +17,9 @@ pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::R
         && !context.client.reachable().await
     {
         output::note("no server runs on this machine: starting one");
-        crate::server::detach::start(global, &[])?;
+        // It blocks, and has a runtime of its own.
+        let global = global.clone();
+        tokio::task::spawn_blocking(move || crate::server::detach::start(&global, &[])).await??;
     }
     let existing = match &up.name {
         Some(name) => find(context, name).await?,

@@ -10,7 +10,7 @@ use berth_api_types::public::ServerStatus;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::args::{Global, Server};
+use crate::args::{Global, Output, Server};
 use crate::client::{Client, Target};
 use crate::exit::{self, Exit};
 use crate::home::Home;
@@ -35,6 +35,15 @@ pub(crate) fn pass_on(server: &Server) -> anyhow::Result<Vec<String>> {
         args.extend(["--listen".to_owned(), listen.clone()]);
     }
     Ok(args)
+}
+
+/// `berth server --detach`.
+pub(crate) fn run(global: &Global, args: &[String]) -> anyhow::Result<()> {
+    start(global, args)?;
+    match global.output {
+        Output::Json => status(global),
+        Output::Text => Ok(()),
+    }
 }
 
 /// Starts a server in the background, unless one runs; returns when it serves.
@@ -117,14 +126,11 @@ pub(crate) fn stop(global: &Global) -> anyhow::Result<()> {
         // It may be starting, or stopping already: then its lock is held and names it.
         None => super::lifecycle::lock_holder(&home),
     };
-    let Some(pid) = pid else {
-        output::note("no server runs");
-        return Ok(());
-    };
+    let Some(pid) = pid else { return stopped(global, None, "no server runs") };
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("the server's pid")?;
     let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(rustix::io::Errno::SRCH) => return stopped(global, Some(pid), "the server stopped by itself"),
         Err(error) => return Err(error).context("the server's process"),
     };
     match pidfd_send_signal(&pidfd, Signal::TERM) {
@@ -143,6 +149,15 @@ pub(crate) fn stop(global: &Global) -> anyhow::Result<()> {
         )
         .into());
     }
-    output::note("the server stopped; workspaces go on running");
-    Ok(())
+    stopped(global, Some(pid), "the server stopped; workspaces go on running")
+}
+
+fn stopped(global: &Global, pid: Option<u32>, text: &str) -> anyhow::Result<()> {
+    match global.output {
+        Output::Json => output::result(Output::Json, &serde_json::json!({ "stopped": pid }), |_| String::new()),
+        Output::Text => {
+            output::note(text);
+            Ok(())
+        }
+    }
 }

@@ -4,11 +4,12 @@ use anyhow::Context as _;
 use base64::Engine as _;
 
 use super::config::Config;
+use crate::args::Output;
 use crate::home::Home;
 use crate::output;
 
-/// Prints a kubeconfig for the embedded Kubernetes API.
-pub(crate) fn print(home: &Home) -> anyhow::Result<()> {
+/// Prints a kubeconfig for the embedded Kubernetes API, as YAML or as the same in JSON.
+pub(crate) fn print(home: &Home, format: Output) -> anyhow::Result<()> {
     let config = Config::load_default(home)?;
     let read = |name: &str| {
         let path = home.keys().join(name);
@@ -18,13 +19,19 @@ pub(crate) fn print(home: &Home) -> anyhow::Result<()> {
     };
     let ca = base64::engine::general_purpose::STANDARD.encode(read("kube-ca.crt")?);
     let token = read("kube.token")?;
-    output::write(
+    let server = format!("https://{}", config.kubernetes.listen);
+    let (namespace, token) = (berth_workspace_crd::NAMESPACE, token.trim());
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "berth", "cluster": { "server": server, "certificate-authority-data": ca } }],
+        "contexts": [{ "name": "berth", "context": { "cluster": "berth", "namespace": namespace, "user": "admin" } }],
+        "current-context": "berth",
+        "users": [{ "name": "admin", "user": { "token": token } }],
+    });
+    output::result(format, &kubeconfig, |_| {
         format!(
-            "apiVersion: v1\nkind: Config\nclusters:\n- name: berth\n  cluster:\n    server: https://{}\n    certificate-authority-data: {ca}\ncontexts:\n- name: berth\n  context:\n    cluster: berth\n    namespace: {}\n    user: admin\ncurrent-context: berth\nusers:\n- name: admin\n  user:\n    token: {}\n",
-            config.kubernetes.listen,
-            berth_workspace_crd::NAMESPACE,
-            token.trim(),
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: berth\n  cluster:\n    server: {server}\n    certificate-authority-data: {ca}\ncontexts:\n- name: berth\n  context:\n    cluster: berth\n    namespace: {namespace}\n    user: admin\ncurrent-context: berth\nusers:\n- name: admin\n  user:\n    token: {token}\n"
         )
-        .as_bytes(),
-    )
+    })
 }

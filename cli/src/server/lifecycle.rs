@@ -219,7 +219,7 @@ pub(crate) fn setup_link(global: &Global) -> anyhow::Result<()> {
             nobody("ws-manager"),
         );
         match api.setup_link().await? {
-            Some(link) => output::write(format!("{link}\n").as_bytes()),
+            Some(link) => output::result(global.output, &serde_json::json!({ "setup_link": link }), |_| link.clone()),
             None => {
                 Err(Exit::new(exit::CONFLICT, "the first administrator was made already: sign in, or ask them").into())
             }

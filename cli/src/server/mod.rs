@@ -20,7 +20,7 @@ pub(crate) fn run(global: &Global, server: Server) -> anyhow::Result<()> {
         Some(ServerCommand::Stop) => detach::stop(global),
         Some(ServerCommand::Status) => detach::status(global),
         Some(ServerCommand::SetupLink) => lifecycle::setup_link(global),
-        None if server.detach => detach::start(global, &detach::pass_on(&server)?),
+        None if server.detach => detach::run(global, &detach::pass_on(&server)?),
         None => foreground(global, &server),
     }
 }

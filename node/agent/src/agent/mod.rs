@@ -145,7 +145,8 @@ impl NodeAgent {
         self.inner.node.close()
     }
 
-    /// Runs until `shutdown`. Running workspaces are let go of, not stopped; another agent takes them over.
+    /// Runs until `shutdown`. Running workspaces are let go of, not stopped; another agent takes them over. When there are none, the machine
+    /// is left as it was found.
     pub async fn run(&self, shutdown: CancellationToken) {
         let detached = shutdown.child_token();
         let work = async {
@@ -159,7 +160,23 @@ impl NodeAgent {
             );
         };
         let _ = shutdown.run_until_cancelled(work).await;
+        if self.is_idle() {
+            let node = self.inner.node.clone();
+            match tokio::task::spawn_blocking(move || node.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(error = chain(&error), "networks and disks of this node stay in the kernel")
+                }
+                Err(_) => tracing::error!("taking the node out of service was broken off"),
+            }
+        }
         self.inner.node.detach();
+    }
+
+    /// Whether nothing runs and nothing is being started.
+    fn is_idle(&self) -> bool {
+        self.inner.starting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+            && self.inner.node.instances().iter().all(|instance| instance.ended().is_some())
     }
 
     async fn prepare(&self) {

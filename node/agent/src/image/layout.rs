@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
@@ -33,6 +35,8 @@ pub struct Layout {
     index: Mutex<()>,
     /// One unpacking at a time a layer.
     unpacking: Mutex<()>,
+    /// Held shared by who adds to another process' store: nothing is cleared or collected meanwhile.
+    _joined: Option<File>,
     temporary: AtomicU64,
 }
 
@@ -183,14 +187,46 @@ impl Layout {
     /// # Errors
     /// When the files cannot be made.
     pub fn open(root: impl Into<PathBuf>, limits: Limits) -> Result<Self, LayoutError> {
-        let root = root.into();
-        let layout =
-            Self { root, limits, index: Mutex::new(()), unpacking: Mutex::new(()), temporary: AtomicU64::new(0) };
+        let layout = Self::make(root.into(), limits)?;
+        if let Some(_alone) = layout.lock("lock", FlockOperation::NonBlockingLockExclusive)? {
+            layout.clear()?;
+        }
+        Ok(layout)
+    }
+
+    /// Opens the store beside the server that may have it open, to add to it or read it.
+    ///
+    /// # Errors
+    /// When the files cannot be made.
+    pub fn join(root: impl Into<PathBuf>, limits: Limits) -> Result<Self, LayoutError> {
+        let layout = Self::make(root.into(), limits)?;
+        let joined = layout.lock("lock", FlockOperation::LockShared)?;
+        Ok(Self { _joined: joined, ..layout })
+    }
+
+    fn make(root: PathBuf, limits: Limits) -> Result<Self, LayoutError> {
+        let layout = Self {
+            root,
+            limits,
+            index: Mutex::new(()),
+            unpacking: Mutex::new(()),
+            _joined: None,
+            temporary: AtomicU64::new(0),
+        };
         for folder in ["blobs/sha256", "layers", "used", "tmp"] {
             let path = layout.root.join(folder);
             std::fs::create_dir_all(&path).map_err(|source| LayoutError::File { path, action: "made", source })?;
         }
-        let tmp = layout.root.join("tmp");
+        let version = layout.root.join("oci-layout");
+        if !version.exists() {
+            layout.write_whole(&version, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        Ok(layout)
+    }
+
+    /// Removes what a crash left half done.
+    fn clear(&self) -> Result<(), LayoutError> {
+        let tmp = self.root.join("tmp");
         let leftovers = std::fs::read_dir(&tmp).map_err(|source| LayoutError::File {
             path: tmp.clone(),
             action: "listed",
@@ -202,11 +238,19 @@ impl Layout {
                 .or_else(|_| std::fs::remove_file(&path))
                 .map_err(|source| LayoutError::File { path, action: "removed", source })?;
         }
-        let version = layout.root.join("oci-layout");
-        if !version.exists() {
-            layout.write_whole(&version, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(())
+    }
+
+    /// A lock among processes, held until the file is dropped; none when `operation` does not wait and another process has it.
+    fn lock(&self, name: &str, operation: FlockOperation) -> Result<Option<File>, LayoutError> {
+        let path = self.root.join(name);
+        let error = |source| LayoutError::File { path: path.clone(), action: "locked", source };
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(error)?;
+        match flock(&file, operation) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(error(errno.into())),
         }
-        Ok(layout)
     }
 
     fn temporary(&self) -> PathBuf {
@@ -291,6 +335,7 @@ impl Layout {
     /// Gives a manifest a name; the name's former manifest loses it.
     pub(crate) fn tag(&self, reference: &Reference, manifest: Digest) -> Result<(), LayoutError> {
         let _guard = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let _among_processes = self.lock("index.lock", FlockOperation::LockExclusive)?;
         let mut index = self.read_index()?;
         let name = reference.to_string();
         index.manifests.retain(|entry| entry.annotations.get(REF_NAME) != Some(&name));
@@ -422,12 +467,13 @@ impl Layout {
     }
 
     /// Removes images that are not in `keep` and were not used for `min_age`, then every blob and layer that no image has any more.
-    /// Returns the bytes of the blobs removed. Nothing may be pulled or mounted meanwhile.
+    /// Returns the bytes of the blobs removed. Nothing may be pulled or mounted meanwhile; while another process adds images nothing is removed.
     ///
     /// # Errors
     /// When the index cannot be read or written; a file that cannot be removed is left for the next time.
     pub fn collect(&self, keep: &BTreeSet<Digest>, min_age: std::time::Duration) -> Result<u64, LayoutError> {
         let _guard = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(_alone) = self.lock("lock", FlockOperation::NonBlockingLockExclusive)? else { return Ok(0) };
         let mut index = self.read_index()?;
         let before = index.manifests.len();
         index.manifests.retain(|entry| keep.contains(&entry.digest) || self.used_within(&entry.digest, min_age));

@@ -122,10 +122,16 @@ impl ImageStore {
     }
 
     fn ready(&self, reference: &Reference) -> Option<Image> {
-        let ready = self.lock_ready();
-        let (image, since) = ready.get(reference)?;
-        let fixed = reference.is_local() || reference.digest.is_some();
-        (fixed || since.elapsed() < self.inner.refresh_after).then(|| image.clone())
+        let (image, since) = self.lock_ready().get(reference).cloned()?;
+        let current = if reference.digest.is_some() {
+            true
+        } else if reference.is_local() {
+            // `berth image import` may have given the name to another image.
+            self.inner.layout.lookup(reference).is_ok_and(|now| now == Some(image.digest))
+        } else {
+            since.elapsed() < self.inner.refresh_after
+        };
+        current.then_some(image)
     }
 
     async fn fetch(&self, reference: &Reference, guard: &Guard, progress: &Progress) -> Result<Digest, ImageError> {

@@ -121,7 +121,7 @@ pub fn census(home: &Path) -> Census {
                 entry
                     .file_name()
                     .to_string_lossy()
-                    .starts_with(&crate::network::Subnets::default().for_home(home).prefix())
+                    .starts_with(&crate::network::Subnets::default().for_home(home, None, &[]).prefix())
             })
             .count(),
         cgroups: cgroups.sum(),

@@ -25,7 +25,7 @@ use crate::home::{Home, HomeError};
 use crate::image::layout::LayoutError;
 use crate::image::unpack::Limits as LayerLimits;
 use crate::image::{self, ImageStore};
-use crate::network::{LinkError, NetworkPool, Slot};
+use crate::network::{LinkError, NetworkPool, Slot, choose_subnets};
 
 /// The node cannot be brought up.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ impl Node {
     /// See [`NodeError`].
     pub fn open(config: Config, clock: SharedClock, credentials: Arc<dyn CredentialSource>) -> Result<Self, NodeError> {
         config.validate()?;
-        let config = Config { subnets: config.subnets.for_home(&config.home), ..config };
+        let config = Config { subnets: choose_subnets(config.subnets, &config.home), ..config };
         let home = Home::new(&config.home);
         home.create()?;
         let lock_path = home.lock();
@@ -475,8 +475,7 @@ impl Node {
         self.instances_lock().clear();
     }
 
-    /// Takes the node out of service: pools emptied, disks unmounted where nothing runs, packet filter and forwarding as they were. For
-    /// uninstalling and for tests; a stopped server leaves everything as it is.
+    /// Takes the node out of service: pools emptied, disks unmounted where nothing runs, packet filter and forwarding as they were.
     ///
     /// # Errors
     /// See [`NodeError`].

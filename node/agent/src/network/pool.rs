@@ -369,6 +369,14 @@ fn addresses() -> Vec<(String, Ipv4Addr)> {
         .collect()
 }
 
+/// The addresses for this home's workspaces: those that its interfaces have, else ones that no other interface here has.
+pub(crate) fn choose_subnets(configured: Subnets, home: &Path) -> Subnets {
+    let prefix = configured.for_home(home, None, &[]).prefix();
+    let (ours, others): (Vec<_>, Vec<_>) = addresses().into_iter().partition(|(name, _)| name.starts_with(&prefix));
+    let others: Vec<Ipv4Addr> = others.into_iter().map(|(_, address)| address).collect();
+    configured.for_home(home, ours.first().map(|(_, address)| *address), &others)
+}
+
 fn own_addresses() -> BTreeSet<Ipv4Addr> {
     addresses()
         .into_iter()

@@ -10,6 +10,10 @@ pub const INTERFACE_PREFIX: &str = "bt";
 pub const ID_COUNT: u32 = 65_536;
 /// First host uid of slot 0. High, so that no distribution's users or subordinate ids are there.
 const FIRST_UID: u32 = 0x2000_0000;
+/// Second octet of the first network for another home than the usual one.
+const FIRST_OTHER: u8 = 160;
+/// How many such networks there are.
+const OTHERS: u8 = 48;
 
 /// A number that one running workspace has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,20 +78,25 @@ impl Subnets {
     /// Slots that fit.
     pub const MOST: u16 = 1 << 14;
 
-    /// For this BERTH_HOME: another one than the usual gets names, and unless they were configured addresses, of its own.
+    /// For this BERTH_HOME: another one than the usual gets names of its own and, unless they were configured, addresses of its own: those it
+    /// has already (`own`), else the first that nobody on this machine uses (`used`).
     #[must_use]
-    pub fn for_home(self, home: &std::path::Path) -> Self {
+    pub fn for_home(self, home: &std::path::Path, own: Option<Ipv4Addr>, used: &[Ipv4Addr]) -> Self {
         let tag = tag(home);
         if tag == 0 {
             return self;
         }
+        if self.base != Self::default().base {
+            return Self { base: self.base, tag };
+        }
+        let network = |address: &Ipv4Addr| u32::from(*address) & 0xffff_0000;
+        if let Some(own) = own {
+            return Self { base: network(&own), tag };
+        }
         let [_, low] = tag.to_be_bytes();
-        let base = if self.base == Self::default().base {
-            u32::from(Ipv4Addr::new(10, 160 + low % 48, 0, 0))
-        } else {
-            self.base
-        };
-        Self { base, tag }
+        let candidate = |step: u8| u32::from(Ipv4Addr::new(10, FIRST_OTHER + (low % OTHERS + step) % OTHERS, 0, 0));
+        let free = (0..OTHERS).map(candidate).find(|base| !used.iter().any(|address| network(address) == *base));
+        Self { base: free.unwrap_or_else(|| candidate(0)), tag }
     }
 
     /// Names of this home's interfaces begin with this; no home's prefix is another's beginning.
@@ -151,11 +160,24 @@ mod tests {
         assert_eq!(subnets.address(last), Ipv4Addr::new(10, 209, 255, 254));
         assert!(last.uid_base().checked_add(ID_COUNT).is_some_and(|end| end <= 1 << 31));
         assert_eq!(Slot(1).uid_base() - Slot(0).uid_base(), ID_COUNT);
-        for subnets in [subnets, subnets.for_home(std::path::Path::new("/tmp/x"))] {
+        let other = subnets.for_home(std::path::Path::new("/tmp/x"), None, &[]);
+        for subnets in [subnets, other] {
             assert!(last.interface(&subnets).len() < 16);
         }
-        assert_ne!(subnets.for_home(std::path::Path::new("/tmp/x")).base(), subnets.base());
-        assert_eq!(subnets.for_home(std::path::Path::new("/var/lib/berth")), subnets);
+        assert_ne!(other.base(), subnets.base());
+        assert_eq!(subnets.for_home(std::path::Path::new("/var/lib/berth"), None, &[]), subnets);
+    }
+
+    #[test]
+    fn homes_on_one_machine_keep_out_of_each_others_addresses() {
+        let home = std::path::Path::new("/tmp/x");
+        let first = Subnets::default().for_home(home, None, &[]);
+        let second = Subnets::default().for_home(home, None, &[first.gateway(Slot(3))]);
+        assert_ne!(first.base(), second.base());
+        // What it has it keeps, whoever else came meanwhile.
+        assert_eq!(Subnets::default().for_home(home, Some(second.gateway(Slot(7))), &[]), second);
+        let configured = Subnets::try_from("10.1.0.0/16".to_owned()).unwrap();
+        assert_eq!(configured.for_home(home, None, &[]).base(), configured.base());
     }
 
     #[test]

@@ -12,5 +12,6 @@
 mod content;
 mod crash;
 mod pods;
+mod registry;
 mod support;
 mod whole_path;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use berth_clock::SystemClock;
-use berth_node::container::Limits;
+use berth_node::container::Limits as InstanceLimits;
+use berth_node::image::base;
+use berth_node::image::layout::{Layout, Limits};
 use berth_node::instance::{Census, Node, StartRequest, Steps, census};
 use berth_node::{Config, CredentialSource, NoCredentials};
 use berth_supervisor_client::{Output, SupervisorClient};
@@ -64,6 +66,14 @@ impl TestHome {
             blank_disks: 0,
             ..Config::default()
         };
+        berth_testkit::base_image(&config.home, |shared| {
+            let images = shared.join("node/images");
+            let layout = Layout::join(&images, Limits::default())?;
+            let digest = base::ensure(&layout, &images.join("tmp"), &|text| eprintln!("{text}"))?;
+            layout.image(digest, &|_| {})?;
+            Ok(())
+        })
+        .unwrap();
         let node = open(&config, Arc::new(NoCredentials)).await;
         for instance in node.instances() {
             let id = instance.record().request.instance_id;
@@ -161,7 +171,7 @@ pub fn request(number: u32, repository: &Repository, branch: &str) -> StartReque
         git: GitIdentity { name: "Ada Lovelace".to_owned(), email: "ada@example.com".to_owned() },
         env: [("BERTH_WORKSPACE_NAME".to_owned(), "hello".to_owned())].into(),
         allow_private_hosts: vec![host],
-        limits: Limits {
+        limits: InstanceLimits {
             cpu_millis: 1000,
             memory_bytes: 256 << 20,
             disk_bytes: 1 << 30,

@@ -1,0 +1,168 @@
+//! Commands that need no server, and what every command has: help with an example, JSON errors, exit statuses.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Ran, berth};
+
+fn run(args: &[&str]) -> Ran {
+    Ran::of(&mut berth(Path::new("/nonexistent"), args))
+}
+
+/// The commands that a help text lists.
+fn commands(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    lines
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned))
+        .collect()
+}
+
+fn assert_help(path: &[String], seen: &mut usize) {
+    let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
+    args.push("--help");
+    let ran = run(&args);
+    assert_eq!(ran.status, 0, "{path:?}: {ran}");
+    let below = commands(&ran.stdout);
+    if !path.is_empty() {
+        let example = format!("berth {}", path.join(" "));
+        let shown = ran.stdout.lines().any(|line| {
+            let line = line.strip_prefix("Example: ").or_else(|| line.strip_prefix("  "));
+            line.is_some_and(|line| line.starts_with(&example))
+        });
+        assert!(shown, "the help of {path:?} shows no example of its use: {ran}");
+        *seen += 1;
+    }
+    for name in below {
+        assert_help(&[path, &[name]].concat(), seen);
+    }
+}
+
+#[test]
+fn the_help_of_every_command_shows_an_example() {
+    let mut seen = 0;
+    assert_help(&[], &mut seen);
+    assert!(seen > 40, "only {seen} commands were found");
+}
+
+#[test]
+fn completions_are_scripts() {
+    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef berth"), ("fish", "complete -c berth")] {
+        let script = run(&["completion", shell]);
+        assert!(script.status == 0 && script.stdout.contains(word), "{shell}: {script}");
+    }
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(script.path(), run(&["completion", "bash"]).stdout).unwrap();
+    let check = std::process::Command::new("bash").arg("-n").arg(script.path()).status().unwrap();
+    assert!(check.success(), "bash does not take the script");
+}
+
+#[test]
+fn a_wrong_command_line_is_told_in_the_form_that_was_asked_for() {
+    let ran = run(&["lst"]);
+    assert!(ran.status == 2 && ran.stderr.contains("list"), "{ran}");
+    let ran = run(&["lst", "--output", "json"]);
+    assert_eq!((ran.status, &ran.error()["code"]), (2, &Value::from("usage")), "{ran}");
+    // A command's own arguments are none of ours.
+    let ran = run(&["exec", "--bad", "--", "tool", "--output", "json"]);
+    assert!(ran.status == 2 && ran.stderr.starts_with("error:"), "{ran}");
+    assert!(run(&["--version"]).stdout.starts_with("berth "));
+}
+
+#[test]
+fn without_a_server_commands_say_how_to_start_one() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [&["list"][..], &["show", "x"], &["server", "status"], &["exec", "x", "--", "true"], &["logs", "x"]] {
+        let ran = Ran::of(&mut berth(home.path(), args));
+        assert!(ran.status == 6 && ran.stderr.contains("berth server --detach"), "{args:?}: {ran}");
+        let ran = Ran::of(&mut berth(home.path(), &[&["-o", "json"], args].concat()));
+        assert_eq!((ran.status, &ran.error()["exit_status"]), (6, &Value::from(6)), "{args:?}: {ran}");
+    }
+    let ran = Ran::of(&mut berth(home.path(), &["server", "stop", "-o", "json"]));
+    assert_eq!((ran.status, &ran.json()["stopped"]), (0, &Value::Null), "{ran}");
+    let ran = Ran::of(&mut berth(home.path(), &["kubeconfig"]));
+    assert!(ran.status == 1 && ran.stderr.contains("first start"), "{ran}");
+    // A server of another machine that is away.
+    let ran = run(&["list", "--server", "http://127.0.0.1:9"]);
+    assert!(ran.status == 6 && ran.stderr.contains("cannot be reached"), "{ran}");
+    let ran = run(&["list", "--server", "ftp://x"]);
+    assert!(ran.status == 1 && ran.stderr.contains("https://host"), "{ran}");
+}
+
+#[test]
+fn contexts_are_shown() {
+    let ran = run(&["context", "parse", "https://github.com/rust-lang/cargo/pull/7", "-o", "json"]);
+    let value = ran.json();
+    assert_eq!(
+        (&value["provider"], &value["type"], &value["number"]),
+        (&"github".into(), &"pull_request".into(), &7.into())
+    );
+    let text = run(&["context", "parse", "--host", "git.example.com/git=gitea", "https://git.example.com/git/a/b"]);
+    assert!(text.status == 0 && text.stdout.contains("gitea"), "{text}");
+    for url in ["https://me:secret@github.com/a/b", "--upload-pack=x", "https://github.com/a/b\nc", "file:///etc", "x"]
+    {
+        let ran = run(&["context", "parse", "-o", "json", "--", url]);
+        assert!(ran.status == 1 && !ran.stderr.contains("secret"), "{url:?}: {ran}");
+        assert_eq!(ran.error()["exit_status"], 1);
+    }
+}
+
+#[test]
+fn automations_files_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("automations.yaml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "tasks:\n  a:\n    command: make\n").unwrap();
+    let ran = run(&["automations", "validate", path]);
+    assert!(ran.status == 0 && ran.stdout.contains("1 tasks"), "{ran}");
+    std::fs::write(&file, "tasks:\n  a:\n    comand: make\n").unwrap();
+    let ran = run(&["automations", "validate", path]);
+    assert!(ran.status == 1 && ran.stdout.contains(&format!("{path}:3:")), "{ran}");
+    let ran = run(&["automations", "validate", path, "-o", "json"]);
+    assert_eq!((ran.status, &ran.json()["valid"]), (1, &false.into()));
+    assert!(ran.json()["errors"].as_array().unwrap().iter().any(|error| error["line"] == 3), "{ran}");
+    let ran = run(&["automations", "validate", "/nonexistent/file"]);
+    assert!(ran.status == 1 && ran.stderr.contains("/nonexistent/file"), "{ran}");
+}
+
+#[test]
+fn configurations_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("berth.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "[server]\nlisten = \"127.0.0.1:7000\"\n").unwrap();
+    let ran = run(&["check-config", path]);
+    assert!(ran.status == 0 && ran.stdout.contains("valid"), "{ran}");
+    assert_eq!(run(&["check-config", path, "-o", "json"]).json()["server"]["listen"], "127.0.0.1:7000");
+    for (text, part) in [
+        ("[server]\nlisten = \"0.0.0.0:443\"\n", "--tls-cert"),
+        ("[server]\nlisten = \"x\"\n", "server.listen"),
+        ("[server]\nlistn = \"127.0.0.1:7000\"\n", "listn"),
+        ("[kubernetes]\nlisten = \"127.0.0.1:7070\"\n", "different ports"),
+        ("[node]\nsubnets = \"10.0.0.0/8\"\n", "10.0.0.0/8"),
+        ("not toml", "berth.toml"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let ran = run(&["check-config", path, "-o", "json"]);
+        assert_eq!(ran.status, 1, "{text}: {ran}");
+        let message = ran.error()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(part), "{text}: {message}");
+    }
+    let ran = run(&["check-config", "/nonexistent/berth.toml"]);
+    assert!(ran.status == 1 && ran.stderr.contains("/nonexistent/berth.toml"), "{ran}");
+}
+
+#[test]
+fn the_doctor_looks_at_everything() {
+    let home = tempfile::tempdir().unwrap();
+    let ran = Ran::of(&mut berth(home.path(), &["doctor", "--output", "json"]));
+    let checks = ran.json();
+    let checks = checks.as_array().unwrap();
+    let all_ok = checks.iter().all(|check| check["ok"] == true);
+    assert_eq!(ran.status, i32::from(!all_ok), "{ran}");
+    for name in ["kernel", "cgroups", "postgres", "hull", "nft", "disk space"] {
+        let check = checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {ran}"));
+        assert!(check["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{check}");
+    }
+}
