@@ -11,6 +11,7 @@ GIT_LISTEN ?= 127.0.0.1:7171
 HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN := target/release
 STATIC := target/$(HOST_TARGET)/static
+WASM := $(or $(CARGO_TARGET_DIR),runtime/wasm/target)/$(HOST_TARGET)/release
 export BERTH_HOME
 
 .PHONY: help
@@ -24,8 +25,14 @@ deps: ## Install the Debian packages that building and running need
 .PHONY: build
 build: ## Build target/release/{berth,hull,berth-init}
 	@$(CARGO) build --release --locked -p berth
-	@RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' $(CARGO) build --profile static --locked --target $(HOST_TARGET) -p hull -p berth-init
+	@# One at a time: built together, hull would get features of crates that only berth-init asks for, and pass 2 MiB.
+	@for p in hull berth-init; do RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' $(CARGO) build --profile static --locked --target $(HOST_TARGET) -p $$p; done
 	@for p in hull berth-init; do cmp -s $(STATIC)/$$p $(BIN)/$$p || install -m 755 $(STATIC)/$$p $(BIN)/$$p; done
+
+.PHONY: wasm
+wasm: ## Build target/release/hull-wasm, which runs WebAssembly in hull's containers
+	@cd runtime/wasm && $(CARGO) build --release --locked -p hull-wasm
+	@cmp -s $(WASM)/hull-wasm $(BIN)/hull-wasm || install -m 755 $(WASM)/hull-wasm $(BIN)/hull-wasm
 
 .PHONY: run
 run: deps build ## Open a repository in a workspace: make run [REPO=https://…]
@@ -35,10 +42,19 @@ run: deps build ## Open a repository in a workspace: make run [REPO=https://…]
 stop: ## Stop the server; workspaces' disks stay
 	@deploy/stop $(BIN)
 
+.PHONY: engines
+engines: ## Install the container engines that hull is tested below
+	@deploy/install-engines
+
 .PHONY: test
-test: deps build tools ## Run every test
+test: deps engines build tools test-wasm ## Run every test
 	@$(CARGO) build --locked -p hull -p berth-init
 	@deploy/run-tests
+
+.PHONY: test-wasm
+test-wasm: deps build wasm ## Run the tests of hull-wasm, in containers
+	@cd runtime/wasm && $(CARGO) test --release --locked -q -p hull-wasm
+	@cd runtime/wasm && $(CARGO) test --locked -q -p hull-wasm-containers -- --nocapture
 
 .PHONY: tools
 tools: ## Install the programs that checks and tests use
@@ -48,11 +64,13 @@ tools: ## Install the programs that checks and tests use
 lint: ## Format and clippy, warnings denied
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@cd runtime/wasm && $(CARGO) fmt --all --check && $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: deny
 deny: ## Licences, bans and sources of dependencies
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny (a few minutes, once)"; $(CARGO) install --quiet --locked cargo-deny --version 0.20.2; }
 	@cargo deny --locked check bans licenses sources
+	@cargo deny --locked --config $(CURDIR)/deny.toml --manifest-path runtime/wasm/Cargo.toml check bans licenses sources
 
 .PHONY: generate
 generate: build ## Write the generated files: OpenAPI, CRDs, RBAC, every setting
@@ -65,9 +83,18 @@ drift: build ## Fail when a generated file is not what the code makes
 .PHONY: ci
 ci: deps lint deny drift test ## What decides whether a change lands
 
+.PHONY: man
+man: build ## hull's man pages and shell completions, in target/share
+	@rm -rf target/share && $(BIN)/hull man --output target/share && ls target/share/man/man8 | tr '\n' ' '; echo
+
 .PHONY: conformance
 conformance: ## Run the OCI conformance suite: make conformance RUNTIME=/usr/bin/crun
 	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-conformance -- --runtime $(or $(RUNTIME),$(BIN)/hull)
+
+.PHONY: conformance-vm
+conformance-vm: build ## Run it for hull, crun and runc on cgroups of version 2, with and without systemd, in a virtual machine; writes the results
+	@$(CARGO) build --quiet --release --locked -p hull-conformance --bin hull-conformance
+	@runtime/conformance/vm/conformance target/release/hull-conformance runtime/conformance/results $(BIN)/hull crun runc
 
 .PHONY: bench
 bench: build ## Measure starts, stops, the API and memory; writes docs/performance.md
@@ -77,9 +104,13 @@ bench: build ## Measure starts, stops, the API and memory; writes docs/performan
 bench-runtime: build ## Measure hull beside crun and runc; writes docs/performance.md
 	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-bench -- --hull $(BIN)/hull $(if $(PEERS),--peers $(PEERS)) --write docs/performance.md
 
+.PHONY: bench-wasm
+bench-wasm: build wasm ## Measure WebAssembly below hull; writes docs/performance.md
+	@cd runtime/wasm && $(CARGO) run --quiet --locked -p hull-wasm-containers --bin hull-wasm-bench -- --write ../../docs/performance.md
+
 .PHONY: services
 services: ## Build the services as processes of their own
-	@$(CARGO) build --release --locked -p berth-api -p berth-scm -p berth-automations -p berth-billing -p berth-ws-manager -p berth-gateway -p berth-node
+	@$(CARGO) build --release --locked -p berth -p berth-api -p berth-scm -p berth-automations -p berth-billing -p berth-ws-manager -p berth-gateway -p berth-node
 
 .PHONY: images
 images: build services ## Build the images of docker-compose.yml from Debian packages and our binaries
