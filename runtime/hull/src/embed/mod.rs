@@ -5,11 +5,14 @@
 //! changes. Standard streams are given as descriptors. All calls block for as long as the runtime works; in async code
 //! run them on a blocking thread and wait for the end by [`Running::pidfd`].
 
+#[macro_use]
+mod streams;
+mod exec;
 mod session;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::MemfdFlags;
@@ -21,6 +24,7 @@ use crate::error::{Code, Context, Error, Result, errno_of};
 use crate::files;
 use crate::spec::{Process, Resources, Spec};
 
+pub use exec::{Exec, Executing};
 pub use session::{ExecSession, SessionExec, SessionProcess};
 
 /// Changes what a container runs before it is created: another workload is another program as `process.args`, started
@@ -274,47 +278,7 @@ impl ContainerBuilder {
         Ok(self)
     }
 
-    /// Standard input; the null device without it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// let (read, write) = std::io::pipe().unwrap();
-    /// runtime.create("web", "/srv/bundles/web").stdin(read.into()).create()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stdin(mut self, fd: OwnedFd) -> Self {
-        self.streams[0] = Some(fd);
-        self
-    }
-
-    /// Standard output; the null device without it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// let (read, write) = std::io::pipe().unwrap();
-    /// runtime.create("web", "/srv/bundles/web").stdout(write.into()).create()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stdout(mut self, fd: OwnedFd) -> Self {
-        self.streams[1] = Some(fd);
-        self
-    }
-
-    /// Standard error; the null device without it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// let (read, write) = std::io::pipe().unwrap();
-    /// runtime.create("web", "/srv/bundles/web").stderr(write.into()).create()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stderr(mut self, fd: OwnedFd) -> Self {
-        self.streams[2] = Some(fd);
-        self
-    }
+    standard_streams!(r#"hull::Runtime::new("/usr/bin/hull").create("web", "/srv/bundles/web")"#, "create");
 
     /// Unix socket that gets the terminal's master, for a process with a terminal.
     ///
@@ -516,7 +480,7 @@ impl Container {
     /// # Ok::<(), hull::Error>(())
     /// ```
     pub fn exec(&self, process: Process) -> Exec {
-        Exec { container: self.clone(), process, streams: [None, None, None] }
+        Exec::new(self.clone(), process)
     }
 
     /// Opens a session for programs that are run in it again and again.
@@ -597,118 +561,5 @@ impl Running {
         }
         let code = hull_sys::pidfd::info(self.pidfd.as_fd()).ok().and_then(|i| i.exit_code);
         Ok(code.map(|c| if c & 0x7f == 0 { c >> 8 & 0xff } else { 128 + (c & 0x7f) }))
-    }
-}
-
-/// A further process in the making.
-#[derive(Debug)]
-pub struct Exec {
-    container: Container,
-    process: Process,
-    streams: [Option<OwnedFd>; 3],
-}
-
-impl Exec {
-    /// Standard input; the null device without it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// let (read, write) = std::io::pipe().unwrap();
-    /// runtime.container("web").exec(Default::default()).stdin(read.into()).spawn()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stdin(mut self, fd: OwnedFd) -> Self {
-        self.streams[0] = Some(fd);
-        self
-    }
-
-    /// Standard output; the null device without it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// let (read, write) = std::io::pipe().unwrap();
-    /// runtime.container("web").exec(Default::default()).stdout(write.into()).spawn()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stdout(mut self, fd: OwnedFd) -> Self {
-        self.streams[1] = Some(fd);
-        self
-    }
-
-    /// Standard error; the null device without it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// let (read, write) = std::io::pipe().unwrap();
-    /// runtime.container("web").exec(Default::default()).stderr(write.into()).spawn()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stderr(mut self, fd: OwnedFd) -> Self {
-        self.streams[2] = Some(fd);
-        self
-    }
-
-    /// Starts it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// let process = hull::spec::Process { args: vec!["/bin/date".into()], cwd: "/".into(), ..Default::default() };
-    /// let executing = runtime.container("web").exec(process).spawn()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    pub fn spawn(self) -> Result<Executing> {
-        let file = rustix::fs::memfd_create("process", MemfdFlags::CLOEXEC).context(Code::Internal, "process")?;
-        let bytes = serde_json::to_vec(&self.process).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-        files::write_all(&file, &bytes).context(Code::Internal, "process")?;
-        let runtime = &self.container.runtime;
-        let (mut command, log) = runtime.command()?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let [stdin, stdout, stderr] = self.streams.map(|fd| fd.map_or_else(Stdio::null, Stdio::from));
-        command.args(["exec", "--process", &path, &self.container.id]).stdin(stdin).stdout(stdout).stderr(stderr);
-        let child = command.spawn().map_err(|e| runtime.not_started(&e))?;
-        Ok(Executing { child, log, _process: file })
-    }
-}
-
-/// A further process that was started.
-#[derive(Debug)]
-pub struct Executing {
-    child: Child,
-    log: OwnedFd,
-    /// The runtime reads it in its own time.
-    _process: OwnedFd,
-}
-
-impl Executing {
-    /// The runtime's process in the foreground: it ends with the container's process, and passes signals on to it.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// println!("{}", runtime.container("web").exec(Default::default()).spawn()?.id());
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Waits for the end; gives the exit code, or 128 plus the signal.
-    ///
-    /// ```no_run
-    /// let runtime = hull::Runtime::new("/usr/bin/hull");
-    /// assert_eq!(runtime.container("web").exec(Default::default()).spawn()?.wait()?, 0);
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    pub fn wait(mut self) -> Result<i32> {
-        let status = self.child.wait().map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-        // The runtime's own failure is told by its log, so that a program's 255 stays a program's.
-        let failed = rustix::fs::fstat(&self.log).is_ok_and(|s| s.st_size > 0);
-        match status.code() {
-            Some(255) if failed => Err(logged(&self.log, status)),
-            Some(code) => Ok(code),
-            None => Err(logged(&self.log, status)),
-        }
     }
 }

@@ -80,47 +80,10 @@ pub struct SessionExec<'a> {
 }
 
 impl SessionExec<'_> {
-    /// Standard input; the null device without it.
-    ///
-    /// ```no_run
-    /// # let session = hull::Runtime::new("/usr/bin/hull").container("web").exec_session()?;
-    /// let file = std::fs::File::open("/etc/hostname").unwrap();
-    /// session.exec(Default::default()).stdin(file.into()).spawn()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stdin(mut self, fd: OwnedFd) -> Self {
-        self.streams[0] = Some(fd);
-        self
-    }
-
-    /// Standard output; the null device without it.
-    ///
-    /// ```no_run
-    /// # let session = hull::Runtime::new("/usr/bin/hull").container("web").exec_session()?;
-    /// let (mut output, end) = std::io::pipe().unwrap();
-    /// session.exec(Default::default()).stdout(end.into()).spawn()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stdout(mut self, fd: OwnedFd) -> Self {
-        self.streams[1] = Some(fd);
-        self
-    }
-
-    /// Standard error; the null device without it.
-    ///
-    /// ```no_run
-    /// # let session = hull::Runtime::new("/usr/bin/hull").container("web").exec_session()?;
-    /// let (mut output, end) = std::io::pipe().unwrap();
-    /// session.exec(Default::default()).stderr(end.into()).spawn()?;
-    /// # Ok::<(), hull::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stderr(mut self, fd: OwnedFd) -> Self {
-        self.streams[2] = Some(fd);
-        self
-    }
+    standard_streams!(
+        r#"hull::Runtime::new("/usr/bin/hull").container("web").exec_session()?.exec(Default::default())"#,
+        "spawn"
+    );
 
     /// Starts it; when this returns, the program runs.
     ///
