@@ -114,6 +114,10 @@ impl Drop for Registry {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test speaks to its own registry on loopback, which the guarded client refuses"
+)]
 fn client() -> reqwest::Client {
     berth_http::install_crypto();
     reqwest::Client::builder().build().unwrap()
