@@ -21,8 +21,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Builds the base image if it is missing, serves a repository of 50 files, starts the server.
-    pub(crate) async fn start(bin: &Path, home: &Path) -> anyhow::Result<Self> {
+    /// Builds the base image if it is missing and wanted, serves a repository of 50 files, starts the server.
+    pub(crate) async fn start(bin: &Path, home: &Path, with_image: bool) -> anyhow::Result<Self> {
         let bin = std::fs::canonicalize(bin).with_context(|| format!("{}: run `make build`", bin.display()))?;
         let git = tempfile::tempdir()?;
         repository(git.path())?;
@@ -39,7 +39,9 @@ impl Server {
             _stop_git: stop.drop_guard(),
         };
         tokio::task::block_in_place(|| {
-            this.check(&["image", "build-base"])?;
+            if with_image {
+                this.check(&["image", "build-base"])?;
+            }
             // A server of an earlier run may know another repository's port.
             this.check(&["server", "stop"])?;
             let status =
@@ -99,6 +101,12 @@ impl Server {
     /// Stops it.
     pub(crate) fn stop(&self) -> anyhow::Result<()> {
         self.check(&["server", "stop"]).map(drop)
+    }
+
+    /// Removes its database, of which deleting ten thousand workspaces one by one would leave the same; it must be stopped.
+    pub(crate) fn empty(&self) -> anyhow::Result<()> {
+        let data = self.home.join("postgres");
+        std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())
     }
 }
 
