@@ -20,12 +20,6 @@ impl Report {
         self.rows.push([what.to_owned(), format!("{figure:.1} {unit}"), format!("< {bar} {unit}"), verdict.to_owned()]);
     }
 
-    /// Adds a count with the most that is allowed.
-    pub(crate) fn count(&mut self, what: &str, count: usize, most: usize) {
-        let verdict = if count <= most { "holds" } else { "**misses**" };
-        self.rows.push([what.to_owned(), count.to_string(), format!("at most {most}"), verdict.to_owned()]);
-    }
-
     /// Adds a figure without a bar.
     pub(crate) fn tell(&mut self, what: &str, figure: impl Into<String>) {
         self.rows.push([what.to_owned(), figure.into(), String::new(), String::new()]);

@@ -1,17 +1,14 @@
 //! `berth-bench`: measures a real server on this machine, with a home of its own, and writes a table of what it found.
 
 mod api;
-mod controller;
 mod cpu;
 mod figures;
-mod idle_node;
 mod many;
 mod memory;
 mod pty;
 mod server;
 mod start;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -40,10 +37,7 @@ struct Args {
     /// Seconds of the API's figure
     #[arg(long, default_value_t = 10)]
     api_seconds: u32,
-    /// Objects of the controller's figures
-    #[arg(long, default_value_t = 10_000)]
-    objects: usize,
-    /// Only these: start, restart, many, memory, controller, api
+    /// Only these: start, restart, many, memory, api
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Home of the measured server; it may hold the base image already
@@ -52,18 +46,12 @@ struct Args {
     /// File whose part between `<!-- bench -->` and `<!-- /bench -->` is replaced
     #[arg(long)]
     write: Option<PathBuf>,
-    /// The second process of the controller's figures: this database, already filled
-    #[arg(long, hide = true)]
-    resync: Option<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    if let Some(url) = &args.resync {
-        return Ok(writeln!(std::io::stdout(), "{}", runtime.block_on(controller::resync(url))?)?);
-    }
     let runs_workspaces = ["start", "restart", "memory", "many"].into_iter().any(&wanted);
     let server = runtime.block_on(Server::start(&args.bin, &args.home, runs_workspaces))?;
     let mut report = Report::default();
@@ -78,9 +66,6 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("many") {
         many::measure(&server, args.at_once, &mut report)?;
-    }
-    if wanted("controller") {
-        runtime.block_on(controller::measure(&server, args.starts, args.objects, &mut report))?;
     }
     if wanted("api") {
         runtime.block_on(api::measure(&server, args.api_workspaces, args.api_rate, args.api_seconds, &mut report))?;

@@ -43,11 +43,6 @@ fn berth_inits() -> Vec<String> {
         .collect()
 }
 
-/// This process.
-pub(crate) fn resident_mib() -> anyhow::Result<f64> {
-    Ok(kib(resident_kib("/proc/self").context("VmRSS of this process")?))
-}
-
 fn resident_kib(process: &str) -> Option<u64> {
     let status = std::fs::read_to_string(Path::new(process).join("status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
