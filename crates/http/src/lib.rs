@@ -5,6 +5,7 @@ pub mod outbound;
 pub mod page;
 pub mod problem;
 pub mod proxy;
+pub mod relay;
 pub mod serve;
 pub mod service_auth;
 pub mod sse;
@@ -16,6 +17,7 @@ pub use client::{CallError, InternalClient};
 pub use extract::{Json, Path, Query};
 pub use page::{Cursor, PageQuery};
 pub use problem::{Problem, ProblemBody};
+pub use relay::relay;
 pub use serve::{Listener, PeerCredentials, ServeOptions, serve};
 pub use upgrade::Upgraded;
 

@@ -110,8 +110,7 @@ async fn pass(State(target): State<Target>, mut request: Request) -> Response {
         let server_side = hyper::upgrade::on(&mut response);
         tokio::spawn(async move {
             if let (Ok(client), Ok(server)) = tokio::join!(client_side, server_side) {
-                // Either end may leave at any time.
-                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+                crate::relay(TokioIo::new(client), TokioIo::new(server)).await;
             }
         });
     }

@@ -22,6 +22,8 @@ use crate::instances;
 
 /// How long a workspace that stops may still tell how its programs ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long a client that was told the end may take to hang up.
+const LINGER: Duration = Duration::from_secs(5);
 /// Bytes kept for each idle socket, each direction.
 const SOCKET_BUFFER: usize = 4 * 1024;
 
@@ -54,14 +56,16 @@ pub(crate) fn upgrade(upgrade: WebSocketUpgrade, access: Access, session: Sessio
 }
 
 async fn serve(socket: WebSocket, access: Access, session: Session) {
-    let (mut sink, source) = socket.split();
+    let (mut sink, mut source) = socket.split();
     let client = match connect(&access, &session).await {
         Ok(client) => client,
         Err((code, message)) => return finish(&mut sink, &failure(code, message)).await,
     };
-    let last = run(&mut sink, source, client, &access, &session).await;
+    let last = run(&mut sink, &mut source, client, &access, &session).await;
     if let Some(last) = last {
         finish(&mut sink, &last).await;
+        // Closed with words of the client unread, the connection would be reset, and the last word lost with it.
+        tokio::time::timeout(LINGER, source.for_each(|_| std::future::ready(()))).await.ok();
     }
 }
 
@@ -99,7 +103,7 @@ fn told(error: &ClientError) -> (String, String) {
 /// Relays until one end is done; gives the last word for the client, none when the client has gone.
 async fn run(
     sink: &mut SplitSink<WebSocket, Message>,
-    source: SplitStream<WebSocket>,
+    source: &mut SplitStream<WebSocket>,
     client: SupervisorClient<Upgraded>,
     access: &Access,
     session: &Session,
@@ -167,7 +171,7 @@ async fn outward(
 
 async fn inward(
     to: &mut Sender<WriteHalf<Upgraded>>,
-    mut source: SplitStream<WebSocket>,
+    source: &mut SplitStream<WebSocket>,
     access: &Access,
     session: &Session,
 ) -> Option<Control> {

@@ -118,13 +118,10 @@ async fn supervisor(
 ) -> Result<Response, Problem> {
     let instance = running(&agent, &id)?;
     // Connected before the answer: who gets 101 has a supervisor.
-    let mut socket = crate::supervisor::connect(&instance.folder).await.map_err(|error| {
+    let socket = crate::supervisor::connect(&instance.folder).await.map_err(|error| {
         Problem::unavailable(format!("the supervisor of the instance {id} does not answer")).with_source(error)
     })?;
-    berth_http::upgrade::accept(request, "berth-supervisor", move |mut client| async move {
-        // Either side may break off; there is nobody left to tell.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut socket).await;
-    })
+    berth_http::upgrade::accept(request, "berth-supervisor", move |client| berth_http::relay(client, socket))
 }
 
 async fn steps(State(agent): State<Arc<Inner>>, Path(id): Path<String>) -> Result<Response, Problem> {

@@ -66,9 +66,9 @@ impl Supervisor {
         Router::new().route(
             "/internal/instances/{instance}/supervisor",
             get(move |request: Request| async move {
-                berth_http::upgrade::accept(request, "berth-supervisor", move |mut stream| async move {
-                    if let Ok(mut supervisor) = tokio::net::UnixStream::connect(&socket).await {
-                        let _ = tokio::io::copy_bidirectional(&mut stream, &mut supervisor).await;
+                berth_http::upgrade::accept(request, "berth-supervisor", move |stream| async move {
+                    if let Ok(supervisor) = tokio::net::UnixStream::connect(&socket).await {
+                        berth_http::relay(stream, supervisor).await;
                     }
                 })
             }),

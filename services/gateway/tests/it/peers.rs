@@ -233,13 +233,11 @@ async fn logs(request: Request) -> String {
 }
 
 async fn supervisor(State(peers): State<Arc<Peers>>, request: Request) -> Result<Response, Problem> {
-    berth_http::upgrade::accept(request, "berth-supervisor", move |mut stream| async move {
+    berth_http::upgrade::accept(request, "berth-supervisor", move |stream| async move {
         let real = peers.real.lock().unwrap().clone();
         if let Some(path) = real {
-            let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
-            // Either end may hang up.
-            tokio::io::copy_bidirectional(&mut stream, &mut socket).await.ok();
-            return;
+            let socket = tokio::net::UnixStream::connect(path).await.unwrap();
+            return berth_http::relay(stream, socket).await;
         }
         let mut supervisor = Supervisor { stream, reader: wire::FrameReader::new(), peers };
         // A client that hangs up ends it.
