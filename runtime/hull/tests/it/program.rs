@@ -195,7 +195,20 @@ fn explain_names_what_decides() {
     assert!(explain(&["--path", "/proc/kcore"]).contains("maskedPaths"));
     assert!(explain(&["--path", "/proc/sys/kernel/panic"]).contains("readonlyPaths"));
     assert!(explain(&["--cap", "CAP_SYS_ADMIN"]).contains("CAP_SYS_ADMIN"));
-    assert!(!explain(&[]).is_empty());
+    assert!(explain(&[]).contains("runs natively"));
+}
+
+#[test]
+fn explain_names_the_handler_of_webassembly() {
+    let Some(mut b) = bundle("explain-wasm", "true") else { return };
+    b.spec.annotations.insert("run.oci.handler".to_owned(), "wasm".to_owned());
+    b.write();
+    let wasm = b.path().join("wasm.json");
+    std::fs::write(&wasm, r#"{"program": "/bin/sh", "cache": ""}"#).unwrap();
+    let output = b.hull(&["--wasm-config", wasm.to_str().unwrap(), "explain", b.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("WebAssembly: /bin/sh runs it") && said.contains("run.oci.handler=wasm"), "{said}");
 }
 
 #[test]

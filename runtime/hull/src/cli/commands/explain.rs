@@ -8,6 +8,7 @@ use crate::cgroup::devices;
 use crate::container::bundle::Bundle;
 use crate::container::store::Entry;
 use crate::error::{Code, Error, Result};
+use crate::process::wasm::{self, config::Config};
 use crate::process::{caps, landlock};
 use crate::rootfs::resolve::clean;
 use crate::rootfs::{self, options};
@@ -26,7 +27,10 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     if let Some(name) = parsed.owned("cap") {
         questions.push_str(&explain_capability(&spec, &name)?);
     }
-    print(if questions.is_empty() { overview(&spec) } else { questions }.as_str())
+    if questions.is_empty() {
+        questions = overview(&spec, &Config::load(global.wasm_config.as_deref())?);
+    }
+    print(&questions)
 }
 
 /// A container's configuration, or a bundle's.
@@ -48,10 +52,11 @@ fn linux(spec: &Spec) -> Linux {
     spec.linux.clone().unwrap_or_default()
 }
 
-fn overview(spec: &Spec) -> String {
+fn overview(spec: &Spec, wasm: &Config) -> String {
     let linux = linux(spec);
     let process = spec.process.clone().unwrap_or_default();
     let mut out = String::new();
+    program(&mut out, spec, &process, wasm);
     identity(&mut out, &linux, &process);
     namespaces(&mut out, &linux);
     capabilities(&mut out, &process);
@@ -62,10 +67,17 @@ fn overview(spec: &Spec) -> String {
     out
 }
 
+fn program(out: &mut String, spec: &Spec, process: &Process, wasm: &Config) {
+    let _ = writeln!(out, "PROGRAM\n  {}", process.args.join(" "));
+    for line in wasm::explain(spec, process, wasm) {
+        let _ = writeln!(out, "  {line}");
+    }
+}
+
 fn identity(out: &mut String, linux: &Linux, process: &Process) {
     let user = &process.user;
     let _ =
-        writeln!(out, "IDENTITY\n  runs as user {}, group {}, groups {:?}", user.uid, user.gid, user.additional_gids);
+        writeln!(out, "\nIDENTITY\n  runs as user {}, group {}, groups {:?}", user.uid, user.gid, user.additional_gids);
     let joined = linux.namespaces.iter().find(|n| n.r#type == NamespaceType::User).and_then(|n| n.path.clone());
     match (linux.uid_mappings.is_empty(), joined) {
         (_, Some(path)) if !path.is_empty() => {

@@ -80,6 +80,36 @@ fn annotated(spec: &Spec) -> Result<Option<Choice>> {
     Ok(variant.or(handler))
 }
 
+/// What `hull explain` says of the first process: one line each, without an end of line.
+pub(crate) fn explain(spec: &Spec, process: &Process, config: &Config) -> Vec<String> {
+    let choice = match annotated(spec) {
+        Ok(choice) => choice,
+        Err(error) => return vec![format!("refused: {error}")],
+    };
+    let annotation = [VARIANT, HANDLER].into_iter().find_map(|name| {
+        let value = spec.annotations.get(name).filter(|value| !value.is_empty())?;
+        Some(format!("annotation {name}={value}"))
+    });
+    let reason = match annotation {
+        Some(annotation) => annotation,
+        None if config.names(process) => "a rule of the administrator".to_owned(),
+        None => return vec!["runs natively".to_owned()],
+    };
+    let program = match config.program() {
+        Ok(path) => path,
+        Err(error) => format!("hull-wasm, which cannot be used ({error})"),
+    };
+    let text = match choice {
+        Some(Choice::Said) => format!("WebAssembly: {program} runs it in the process' place ({reason})"),
+        _ => format!("{program} runs it if its file is WebAssembly, else it runs natively ({reason})"),
+    };
+    let compiled = match config.cache() {
+        Some(directory) => format!("its compiled form is taken from {directory}, or made there"),
+        None => "compiled inside at every start: there is no cache".to_owned(),
+    };
+    vec![text, compiled]
+}
+
 impl Handler {
     /// The handler of a container's first process, if it may need one.
     pub(crate) fn of_container(spec: &Spec, process: &Process, config: &Config) -> Result<Option<Self>> {
@@ -251,6 +281,32 @@ mod tests {
         for unknown in [r#"{"run.oci.handler":"krun"}"#, r#"{"module.wasm.image/variant":"other"}"#] {
             assert_eq!(choice(unknown).unwrap_err().code(), Code::Unsupported, "{unknown}");
         }
+    }
+
+    #[test]
+    fn the_explanation_names_the_annotation_and_the_program() {
+        let said = |annotations: &str, config: &str| {
+            let spec = format!(r#"{{"ociVersion":"1.0.0","annotations":{annotations}}}"#);
+            let process = Process { args: vec!["/app.wasm".into()], ..Process::default() };
+            explain(&serde_json::from_str(&spec).unwrap(), &process, &serde_json::from_str(config).unwrap())
+        };
+        let config = r#"{"program":"/bin/sh","cache":"/cache","rules":[{"suffix":".wasm"}]}"#;
+        assert_eq!(said("{}", r#"{"program":"/bin/sh"}"#), ["runs natively"]);
+        assert_eq!(
+            said(r#"{"run.oci.handler":"wasm"}"#, config),
+            [
+                "WebAssembly: /bin/sh runs it in the process' place (annotation run.oci.handler=wasm)",
+                "its compiled form is taken from /cache, or made there"
+            ]
+        );
+        let looks = said(r#"{"module.wasm.image/variant":"compat-smart"}"#, r#"{"program":"/none/x","cache":""}"#);
+        assert!(
+            looks[0].contains("/none/x cannot be executed") && looks[0].contains("else it runs natively"),
+            "{looks:?}"
+        );
+        assert!(looks[1].contains("no cache"), "{looks:?}");
+        assert!(said("{}", config)[0].contains("a rule of the administrator"));
+        assert!(said(r#"{"run.oci.handler":"krun"}"#, config)[0].starts_with("refused: "));
     }
 
     #[test]
