@@ -1,14 +1,13 @@
 //! A compiled module as a file: wasmtime's image, then what says where it comes from.
 //!
 //! The image is native code, which wasmtime executes as it is. So it is believed only from a descriptor that hull
-//! passed, of a file that no container can write to; the digests find torn files and mixed-up ones, not forgers.
+//! passed, of a file that nobody can write to; the digests find torn files and mixed-up ones, not forgers.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
+use hull_sys_wasm::FixedFile;
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::Engine;
 
 use crate::program::{Kind, Program};
 
@@ -41,44 +40,17 @@ pub(crate) fn is_whole(content: &[u8], module: &Digest) -> bool {
 
 /// Takes the program from a file that hull vouches for; `None` if it was made from another module, or for another
 /// engine.
-pub(crate) fn load(engine: &Engine, file: &File, kind: Kind, module: &Digest) -> Option<Program> {
-    let size = file.metadata().ok()?.len();
+pub(crate) fn load(engine: &Engine, file: &FixedFile, kind: Kind, module: &Digest) -> Option<Program> {
+    let size = file.file().metadata().ok()?.len();
     let mut trailer = [0; TRAILER];
-    file.read_exact_at(&mut trailer, size.checked_sub(72)?).ok()?;
+    file.file().read_exact_at(&mut trailer, size.checked_sub(72)?).ok()?;
     if !trailer.starts_with(module) || !trailer.ends_with(MAGIC) {
         return None;
     }
     match kind {
-        // Mapped, so that containers share the pages; read where the cache's mount is noexec.
-        Kind::Module => mapped(engine, file).or_else(|| module_of(engine, &content(file, size)?)).map(Program::Module),
-        Kind::Component => component_of(engine, &content(file, size)?).map(Program::Component),
+        Kind::Module => file.module(engine).map(Program::Module),
+        Kind::Component => file.component(engine).map(Program::Component),
     }
-}
-
-fn content(file: &File, size: u64) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(size).ok()?];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    Some(bytes)
-}
-
-#[expect(unsafe_code, reason = "hull opened the file in a directory that only its own user can write to")]
-fn mapped(engine: &Engine, file: &File) -> Option<Module> {
-    let file = file.try_clone().ok()?;
-    // SAFETY: the image is what wasmtime wrote (see the module's text), and files of the cache are replaced, never
-    // changed or cut.
-    unsafe { Module::deserialize_open_file(engine, file) }.ok()
-}
-
-#[expect(unsafe_code, reason = "as above")]
-fn module_of(engine: &Engine, bytes: &[u8]) -> Option<Module> {
-    // SAFETY: as above.
-    unsafe { Module::deserialize(engine, bytes) }.ok()
-}
-
-#[expect(unsafe_code, reason = "as above")]
-fn component_of(engine: &Engine, bytes: &[u8]) -> Option<Component> {
-    // SAFETY: as above.
-    unsafe { Component::deserialize(engine, bytes) }.ok()
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 mod artifact;
 mod cache;
 mod engine;
+mod errno;
+mod files;
 mod options;
 mod program;
 mod run;

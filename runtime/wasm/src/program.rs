@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 
+use hull_sys_wasm::FixedFile;
 use rustix::fs::{CWD, Mode, OFlags};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
@@ -50,7 +51,7 @@ pub(crate) enum LoadError {
 }
 
 /// Loads the program: the compiled form if it belongs to what the file holds now, else compiled here.
-pub(crate) fn load(engine: &Engine, path: &str, compiled: Option<&File>) -> Result<Program, LoadError> {
+pub(crate) fn load(engine: &Engine, path: &str, compiled: Option<&FixedFile>) -> Result<Program, LoadError> {
     let bytes = read(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let kind = Kind::of(&bytes).ok_or_else(|| LoadError::Format { path: path.to_owned() })?;
     if let Some(program) = compiled.and_then(|file| artifact::load(engine, file, kind, &artifact::digest(&bytes))) {

@@ -1,17 +1,17 @@
 //! Being the process of a container.
 
-use std::fs::File;
 use std::io::ErrorKind;
 
+use hull_sys_wasm::FixedFile;
 use wasmtime::component::{Linker as ComponentLinker, ResourceTable};
 use wasmtime::{Engine, Linker, Store, Trap};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use crate::engine;
 use crate::options::Run;
 use crate::program::{self, LoadError, Program};
+use crate::{engine, errno, files};
 
 /// Exit status of a program that trapped: that of a native one that aborted.
 const TRAPPED: i32 = 134;
@@ -53,8 +53,10 @@ pub(crate) fn run(options: &Run) -> Result<i32, RunError> {
     // By a descriptor of its own, `ps` and the like would show a number.
     let _ = rustix::thread::set_name(c"hull-wasm");
     leave_on_signals();
+    errno::listen();
     let engine = engine::new().map_err(RunError::Engine)?;
-    let compiled = options.compiled.and_then(|number| hull_sys::fd::duplicate(number).ok()).map(File::from);
+    let compiled = options.compiled.and_then(|number| hull_sys::fd::duplicate(number).ok());
+    let compiled = compiled.and_then(|fd| FixedFile::new(fd.into()));
     let program = program::load(&engine, &options.module, compiled.as_ref())?;
     drop(compiled);
     let mut context = context(options)?;
@@ -136,6 +138,7 @@ async fn run_module(engine: &Engine, module: &wasmtime::Module, context: WasiP1C
         linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| -> wasmtime::Result<()> {
             Err(I32Exit(status).into())
         })?;
+        files::add_to_linker(&mut linker)?;
         let mut store = Store::new(engine, context);
         let instance = linker.instantiate_async(&mut store, module).await?;
         let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
@@ -152,7 +155,7 @@ async fn run_module(engine: &Engine, module: &wasmtime::Module, context: WasiP1C
 }
 
 /// State of a component's instance.
-struct Host {
+pub(crate) struct Host {
     context: WasiCtx,
     table: ResourceTable,
 }
@@ -167,6 +170,8 @@ async fn run_component(engine: &Engine, component: &wasmtime::component::Compone
     let start = async {
         let mut linker: ComponentLinker<Host> = ComponentLinker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        linker.allow_shadowing(true);
+        files::add_to_component_linker(&mut linker)?;
         let mut store = Store::new(engine, host);
         let command = Command::instantiate_async(&mut store, component, &linker).await?;
         Ok::<_, wasmtime::Error>((store, command))

@@ -1,9 +1,11 @@
 /* The program that the tests run in containers: one subcommand for each thing a container gives it. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int fail(const char *what)
@@ -52,6 +54,22 @@ int main(int argc, char **argv)
             return fail(argument);
         return 0;
     }
+    if (!strcmp(command, "move"))
+        return argc > 3 && rename(argument, argv[3]) == 0 ? 0 : fail(argument);
+    if (!strcmp(command, "link"))
+        return argc > 3 && link(argument, argv[3]) == 0 ? 0 : fail(argument);
+    if (!strcmp(command, "symlink"))
+        return symlink("target", argument) == 0 ? 0 : fail(argument);
+    if (!strcmp(command, "mkdir"))
+        return mkdir(argument, 0755) == 0 ? 0 : fail(argument);
+    if (!strcmp(command, "rmdir"))
+        return rmdir(argument) == 0 ? 0 : fail(argument);
+    if (!strcmp(command, "unlink"))
+        return unlink(argument) == 0 ? 0 : fail(argument);
+    if (!strcmp(command, "touch"))
+        return utimensat(AT_FDCWD, argument, NULL, 0) == 0 ? 0 : fail(argument);
+    if (!strcmp(command, "touch-open"))
+        return futimens(open(argument, O_RDONLY), NULL) == 0 ? 0 : fail(argument);
     if (!strcmp(command, "exit"))
         exit(atoi(argument));
     if (!strcmp(command, "trap"))

@@ -51,6 +51,13 @@ pub fn says(text: &str) -> Vec<u8> {
     wat::parse_str(module).unwrap()
 }
 
+/// A module with so many functions that compiling it can be watched.
+pub fn large(functions: usize) -> Vec<u8> {
+    let line = "local.get 0 i64.const 7 i64.mul local.get 0 i64.xor local.set 0 ";
+    let function = format!("(func (param i64) (result i64) {} local.get 0)", line.repeat(50));
+    wat::parse_str(format!("(module {} (func (export \"_start\")))", function.repeat(functions))).unwrap()
+}
+
 /// The C program as a module, compiled once for all tests.
 fn compiled() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/tool.c");

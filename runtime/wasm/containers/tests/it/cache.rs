@@ -3,13 +3,13 @@
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use hull_wasm_containers::guests::{self, KINDS};
-use hull_wasm_containers::{Bundle, finish, ready};
+use hull_wasm_containers::{Bundle, finish, hull_wasm, ready};
 
 #[test]
 fn the_second_start_finds_what_the_first_compiled() {
@@ -92,6 +92,53 @@ fn a_directory_that_others_write_to_is_not_used() {
     assert_eq!((output.code, output.stdout.as_str()), (0, "hello"), "{output:?}");
     assert!(output.stderr.contains("writable by nobody else"), "{output:?}");
     assert_eq!(bundle.cached(), Vec::<std::path::PathBuf>::new());
+}
+
+/// While it compiles: no user, no capabilities, a filter, and nothing open but the way for its answer.
+#[test]
+fn the_compiler_has_no_rights() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("large.wasm");
+    std::fs::write(&module, guests::large(2000)).unwrap();
+    let (answer, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut helper = Command::new(hull_wasm());
+    helper.arg("cache").arg(folder.path().join("cache"));
+    helper.stdin(std::fs::File::open(&module).unwrap()).stdout(std::os::fd::OwnedFd::from(theirs));
+    let mut child = helper.spawn().unwrap();
+    let pid = child.id();
+    let seen =
+        std::iter::from_fn(|| child.try_wait().unwrap().is_none().then(|| compiler_of(pid))).find_map(|seen| seen);
+    let (status, files) = seen.expect("the compilation was seen before it ended");
+    let has = |line: &str| status.lines().any(|l| l.split_whitespace().eq(line.split_whitespace()));
+    for line in [
+        "Uid: 65534 65534 65534 65534",
+        "Gid: 65534 65534 65534 65534",
+        "CapPrm: 0000000000000000",
+        "CapEff: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+    ] {
+        assert!(has(line), "{line} is not in {status}");
+    }
+    assert!(files.iter().all(|target| target.starts_with("pipe:")), "{files:?}");
+    assert!(child.wait().unwrap().success());
+    let mut said = [0; 1];
+    (&answer).read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"C");
+}
+
+/// Status and open files of a process's child, once it has its filter.
+fn compiler_of(parent: u32) -> Option<(String, Vec<String>)> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    let child = children.split_whitespace().next()?;
+    let status = std::fs::read_to_string(format!("/proc/{child}/status")).ok()?;
+    let entries = std::fs::read_dir(format!("/proc/{child}/fd")).ok()?;
+    let files = entries.map_while(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string()));
+    let files = files.collect();
+    status.contains("Seccomp:\t2").then_some((status, files))
 }
 
 #[test]

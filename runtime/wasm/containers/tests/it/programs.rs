@@ -92,11 +92,54 @@ fn directories_and_mounts() {
             bundle.prints(content);
         }
         bundle.process("/app.wasm", &["write", "/fixed/file", "changed"]);
-        let output = bundle.run();
-        // WASI of wasmtime has one error for this and for a broken disk.
-        assert_eq!((output.code, output.stdout.contains("/fixed/file: ")), (1, true), "{output:?}");
+        fails(&bundle, "/fixed/file: Read-only file system\n");
         assert_eq!(std::fs::read_to_string(fixed.path().join("file")).unwrap(), "fixed");
     }
+}
+
+#[test]
+fn errors_of_the_file_system_are_the_kernels() {
+    if !ready() {
+        return;
+    }
+    for kind in KINDS {
+        let data = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::new(&guests::tool(kind), &["move", "/etc/motd", "/data/motd"]);
+        std::fs::write(bundle.rootfs("etc/motd"), "hello").unwrap();
+        bundle.bind(data.path(), "/data", "rw");
+        // What tells `mv` to copy.
+        fails(&bundle, "/etc/motd: Cross-device link\n");
+        bundle.process("/app.wasm", &["move", "/etc/none", "/etc/motd"]);
+        fails(&bundle, "/etc/none: No such file or directory\n");
+
+        bundle.config["root"]["readonly"] = json!(true);
+        std::fs::create_dir(bundle.rootfs("etc/dir")).unwrap();
+        for command in [
+            &["write", "/etc/new", "text"][..],
+            &["write", "/etc/motd", "text"],
+            &["move", "/etc/motd", "/etc/moved"],
+            &["link", "/etc/motd", "/etc/linked"],
+            &["symlink", "/etc/linked"],
+            &["mkdir", "/etc/new"],
+            &["rmdir", "/etc/dir"],
+            &["unlink", "/etc/motd"],
+            &["touch", "/etc/motd"],
+            &["touch-open", "/etc/motd"],
+        ] {
+            bundle.process("/app.wasm", command);
+            fails(&bundle, &format!("{}: Read-only file system\n", command[1]));
+        }
+        // The mount is not the root's.
+        bundle.process("/app.wasm", &["write", "/data/new", "text"]);
+        bundle.prints("");
+        assert_eq!(std::fs::read_to_string(bundle.rootfs("etc/motd")).unwrap(), "hello");
+    }
+}
+
+/// Expects the tool to give up with this text.
+fn fails(bundle: &Bundle, text: &str) {
+    let output = bundle.run();
+    assert_eq!((output.code, output.stdout.as_str()), (1, text), "{output:?}");
 }
 
 #[test]
