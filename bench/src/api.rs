@@ -71,6 +71,7 @@ impl Connection {
 
 /// A request, and the status of its answer.
 struct Ask {
+    kind: &'static str,
     method: Method,
     path: String,
     body: Bytes,
@@ -79,13 +80,14 @@ struct Ask {
 }
 
 impl Ask {
-    fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Bytes::new(), key: None, status: StatusCode::OK }
+    fn get(kind: &'static str, path: String) -> Self {
+        Self { kind, method: Method::GET, path, body: Bytes::new(), key: None, status: StatusCode::OK }
     }
 
     fn create(repository: &str, name: &str) -> Self {
         let body = serde_json::json!({ "context_url": repository, "start": false, "name": name });
         Self {
+            kind: "create",
             method: Method::POST,
             path: PATH.to_owned(),
             body: body.to_string().into(),
@@ -97,7 +99,14 @@ impl Ask {
 
     fn rename(id: &str, name: &str) -> Self {
         let body = serde_json::json!({ "name": name }).to_string().into();
-        Self { method: Method::PATCH, path: format!("{PATH}/{id}"), body, key: None, status: StatusCode::OK }
+        Self {
+            kind: "rename",
+            method: Method::PATCH,
+            path: format!("{PATH}/{id}"),
+            body,
+            key: None,
+            status: StatusCode::OK,
+        }
     }
 }
 
@@ -109,10 +118,10 @@ fn nth(number: usize, run: &str, repository: &str, id: &str) -> (Ask, fn(&serde_
     match number % 20 {
         0 => (Ask::create(repository, &format!("{run}-{number}")), is_named),
         10 => (Ask::rename(id, &format!("{run}-renamed-{number}")), is_named),
-        odd if odd % 2 == 1 => (Ask::get(format!("{PATH}/{id}")), |answer, ask| {
+        odd if odd % 2 == 1 => (Ask::get("show", format!("{PATH}/{id}")), |answer, ask| {
             answer["id"].as_str().is_some_and(|id| ask.path.ends_with(id))
         }),
-        _ => (Ask::get(format!("{PATH}?limit=50")), |answer, _| {
+        _ => (Ask::get("list", format!("{PATH}?limit=50")), |answer, _| {
             answer["items"].as_array().is_some_and(|items| items.len() == 50 && items[49]["name"].is_string())
         }),
     }
@@ -129,7 +138,8 @@ pub(crate) async fn measure(
     let created = tokio::task::block_in_place(|| server.json(&["token", "create", "bench"]))?;
     let token: Arc<str> = created["secret"].as_str().context("the token")?.into();
     let ids = Arc::new(fill(server, &token, workspaces).await?);
-    let (mut times, reached, cpu) = load(server, &token, &ids, "load", rate, seconds).await?;
+    let (answers, reached, cpu) = load(server, &token, &ids, "load", rate, seconds).await?;
+    let mut times = all(&answers);
     report.tell(
         &format!("API over {workspaces} workspaces, {} requests, reached", times.len()),
         format!("{reached:.0} requests/s"),
@@ -139,14 +149,29 @@ pub(crate) async fn measure(
         "the same, p50 / p95",
         format!("{:.1} / {:.1} ms", percentile(&mut times, 0.50), percentile(&mut times, 0.95)),
     );
+    for kind in ["show", "list", "create", "rename"] {
+        let mut times: Vec<_> = answers.iter().filter(|(of, _)| *of == kind).map(|(_, time)| *time).collect();
+        report.tell(
+            &format!("of it {kind}, p50 / p99"),
+            format!("{:.1} / {:.1} ms", percentile(&mut times, 0.50), percentile(&mut times, 0.99)),
+        );
+    }
     report.tell("cores used meanwhile: server / Postgres / driver and git host", cpu);
     let more = rate.saturating_mul(4) / 3;
-    let (mut times, reached, _) = load(server, &token, &ids, "more", more, seconds).await?;
+    let (answers, reached, _) = load(server, &token, &ids, "more", more, seconds).await?;
+    let mut times = all(&answers);
     report.tell(
         &format!("API asked for {more} requests/s, reached / p99"),
         format!("{reached:.0} requests/s / {:.1} ms", percentile(&mut times, 0.99)),
     );
     Ok(())
+}
+
+/// What was asked, and how long after it was due it was answered.
+type Answer = (&'static str, Duration);
+
+fn all(answers: &[Answer]) -> Vec<Duration> {
+    answers.iter().map(|(_, time)| *time).collect()
 }
 
 /// Open loop: each request is due at its time whatever became of those before, and its answer's time counts from then.
@@ -157,7 +182,7 @@ async fn load(
     run: &'static str,
     rate: u32,
     seconds: u32,
-) -> anyhow::Result<(Vec<Duration>, f64, String)> {
+) -> anyhow::Result<(Vec<Answer>, f64, String)> {
     let total = usize::try_from(rate * seconds)?;
     let next = Arc::new(AtomicUsize::new(0));
     let before = Cpu::now(server)?;
@@ -181,7 +206,7 @@ async fn load(
                 let due = begin + Duration::from_secs(1) * u32::try_from(number)? / rate;
                 tokio::time::sleep_until(due.into()).await;
                 let body = connection.call(&ask, wanted).await?;
-                times.push(due.elapsed());
+                times.push((ask.kind, due.elapsed()));
                 if wanted {
                     let answer = serde_json::from_slice(&body)?;
                     anyhow::ensure!(is_right(&answer, &ask), "{} {}: a wrong answer: {answer}", ask.method, ask.path);

@@ -1,6 +1,6 @@
 //! Smart HTTP over `git http-backend`: a real git server on loopback, for `make run` without a network and for tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ enum ServeError {
 #[derive(Clone)]
 struct Backend {
     root: Arc<PathBuf>,
+    /// `git-http-backend` itself: `git http-backend` would run one program more a request.
+    program: Arc<Path>,
     /// The `Authorization` header that requests must carry.
     authorization: Option<Arc<str>>,
     writable: bool,
@@ -44,7 +46,19 @@ pub fn router(root: PathBuf, credentials: Option<(&str, &str)>, writable: bool) 
         let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         Arc::from(format!("Basic {encoded}"))
     });
-    Router::new().fallback(serve).with_state(Backend { root: Arc::new(root), authorization, writable })
+    Router::new().fallback(serve).with_state(Backend {
+        root: Arc::new(root),
+        program: program().into(),
+        authorization,
+        writable,
+    })
+}
+
+/// Where git keeps its own programs; without git any name will do, and each request says that it is missing.
+fn program() -> PathBuf {
+    let output = std::process::Command::new("git").arg("--exec-path").output();
+    let folder = output.map(|output| String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+    Path::new(&folder.unwrap_or_default()).join("git-http-backend")
 }
 
 async fn serve(State(backend): State<Backend>, request: Request) -> Response<Body> {
@@ -70,8 +84,7 @@ async fn cgi(backend: &Backend, request: Request) -> Result<Response<Body>, Serv
             .header(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")
             .body(Body::from("credentials wanted"))?);
     }
-    let mut child = tokio::process::Command::new("git")
-        .arg("http-backend")
+    let mut child = tokio::process::Command::new(&*backend.program)
         .env("GIT_PROJECT_ROOT", backend.root.as_path())
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("GIT_CONFIG_COUNT", "2")

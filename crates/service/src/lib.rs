@@ -3,6 +3,8 @@
 //! The public listener serves users: the gateway's directly, the others' through the services before them (`routes`, [`Parts::proxies`]).
 //! The internal one serves the other services, which prove themselves with short-lived tokens (`berth_http::service_auth`). The one-machine server does not use this crate: it wires the same routers in memory.
 
+mod together;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +23,8 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+pub use together::Together;
 
 /// The configuration file of a service: these keys, and the service's own under `[service]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

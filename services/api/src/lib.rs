@@ -13,6 +13,7 @@ mod http;
 mod jobs;
 mod layers;
 mod lifecycle;
+mod lists;
 mod openapi;
 mod pages;
 mod routes;

@@ -1,24 +1,25 @@
 //! Stamps of single workspaces, read for many requests with one statement.
 //!
-//! Most requests show one workspace that has not changed; what they cost is the round trip. While statements are on their way, those who ask
-//! gather for the next, so a busy server asks the database less often the busier it is, and a quiet one at once. A statement that has begun
+//! Most requests show one workspace that has not changed; what they cost is the round trip. In a rush, those who ask gather for the next
+//! statement, so a busy server asks the database less often a request the busier it is, and a quiet one at once. A statement that has begun
 //! takes nobody in: no stamp is older than the question for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use berth_http::Problem;
 use berth_ids::WorkspaceId;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use sqlx::PgPool;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::store::workspaces::{self, Stamp};
 use crate::store::{self, StoreError};
 
-/// Statements on their way at once.
-const AT_ONCE: usize = 2;
+/// Statements begin this far apart: about as long as one takes.
+const SPACING: Duration = Duration::from_millis(2);
 
 type Found = Result<Arc<HashMap<WorkspaceId, Stamp>>, Arc<StoreError>>;
 
@@ -34,12 +35,13 @@ struct Gathering {
 pub(crate) struct Stamps {
     pool: PgPool,
     gathering: Arc<Mutex<Option<Gathering>>>,
-    turns: Arc<Semaphore>,
+    /// When the last statement began.
+    last_began: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 impl Stamps {
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, gathering: Arc::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { pool, gathering: Arc::default(), last_began: Arc::default() }
     }
 
     /// The stamp as it is now; none: there is no such workspace.
@@ -60,15 +62,18 @@ impl Stamps {
 
     /// Whoever of those who wait is polled drives it; the rest may hang up.
     async fn read(self) -> Found {
-        let turn = self.turns.acquire().await;
+        let mut last_began = self.last_began.lock().await;
+        if let Some(last_began) = *last_began {
+            tokio::time::sleep_until(last_began + SPACING).await;
+        }
         let gathered = self.gathering.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *last_began = Some(Instant::now());
+        drop(last_began);
         let ids = gathered.map(|gathering| gathering.ids).unwrap_or_default();
         let read = async {
             let mut conn = self.pool.acquire().await?;
             workspaces::stamps(&mut conn, &ids).await
         };
-        let found = read.await;
-        drop(turn);
-        Ok(Arc::new(found.map_err(Arc::new)?.into_iter().collect()))
+        Ok(Arc::new(read.await.map_err(Arc::new)?.into_iter().collect()))
     }
 }

@@ -23,6 +23,7 @@ use crate::domain::password::Passwords;
 use crate::domain::secret;
 use crate::layers::idempotency::Finished;
 use crate::layers::limits::Limits;
+use crate::lists::Lists;
 use crate::stamps::Stamps;
 use crate::store::{self, StoreError};
 use crate::views::Views;
@@ -48,8 +49,9 @@ struct Inner {
     cache: Cache,
     passwords: Passwords,
     limits: Limits,
-    views: Views,
+    views: Arc<Views>,
     stamps: Stamps,
+    lists: Lists,
     finished: Finished,
     classes: Mutex<Option<Classes>>,
     nudge: Notify,
@@ -82,10 +84,12 @@ impl Api {
         let changes = Changes::new(entropy.as_ref());
         let passwords = Passwords::new(config.password_hashers, Arc::clone(&entropy));
         let started_at = clock.now();
+        let views = Arc::<Views>::default();
         Self {
             inner: Arc::new(Inner {
                 config,
                 stamps: Stamps::new(pool.clone()),
+                lists: Lists::new(pool.clone(), Arc::clone(&views)),
                 pool,
                 clock,
                 entropy,
@@ -95,7 +99,7 @@ impl Api {
                 cache: Cache::default(),
                 passwords,
                 limits: Limits::default(),
-                views: Views::default(),
+                views,
                 finished: Finished::default(),
                 classes: Mutex::new(None),
                 nudge: Notify::new(),
@@ -234,6 +238,10 @@ impl Api {
 
     pub(crate) fn views(&self) -> &Views {
         &self.inner.views
+    }
+
+    pub(crate) fn lists(&self) -> &Lists {
+        &self.inner.lists
     }
 
     pub(crate) fn stamps(&self) -> &Stamps {

@@ -5,7 +5,7 @@ mod classes;
 mod internal;
 mod members;
 mod organizations;
-mod page;
+pub(crate) mod page;
 mod server;
 mod sessions;
 mod setup;

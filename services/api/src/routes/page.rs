@@ -5,7 +5,7 @@ use berth_http::Cursor;
 use serde::Serialize;
 
 /// What to ask the store for: one more than is wanted tells whether there is another page.
-pub(super) fn one_more(limit: u32) -> i64 {
+pub(crate) fn one_more(limit: u32) -> i64 {
     i64::from(limit) + 1
 }
 

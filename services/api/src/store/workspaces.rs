@@ -309,7 +309,8 @@ pub(crate) struct ListFilter {
 }
 
 impl ListFilter {
-    const fn is_empty(&self) -> bool {
+    /// Whether all are wanted.
+    pub(crate) const fn is_empty(&self) -> bool {
         self.phases.is_none() && self.class.is_none() && self.repository.is_none() && self.name.is_none()
     }
 }

@@ -7,19 +7,18 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use berth_api_types::public::{Page, Phase, Workspace};
 use berth_authz::{Authenticated, Authorized, Principal};
-use berth_http::{Cursor, PageQuery, Problem, Query};
+use berth_http::{PageQuery, Problem, Query};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::domain::authorize::{Installation, ListAllWorkspaces, ListOrganizationWorkspaces};
 use crate::domain::instance::parse_phase;
 use crate::http::caller::Caller;
+use crate::lists::Place;
 use crate::routes::organizations;
-use crate::routes::page::one_more;
 use crate::state::Api;
 use crate::store;
 use crate::store::workspaces::{ListFilter, ListScope};
-use crate::views::View;
 
 /// Whose workspaces.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -108,43 +107,10 @@ pub(in crate::routes) async fn list(
         repository: query.repository,
         name: query.name,
     };
-    let mut conn = api.connection().await?;
-    let before = paging.position()?;
-    let mut stamps = store::workspaces::list_stamps(&mut conn, &scope, &filter, before, one_more(limit)).await?;
-    let more = stamps.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    if more {
-        stamps.pop();
-    }
-    let next_cursor = stamps.last().filter(|_| more).map(|(id, _)| Cursor::encode(id));
-    let views = api.views().load(&mut conn, &stamps).await?;
-    drop(conn);
+    let place = Place { before: paging.position()?, limit };
+    let page = api.lists().page(scope, filter, place).await.map_err(store::shared)?;
     let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(([json], body(&views, next_cursor.as_deref())).into_response())
-}
-
-/// A `Page` of workspaces that are JSON already.
-fn body(views: &[Arc<View>], next_cursor: Option<&str>) -> Vec<u8> {
-    let size = views.iter().map(|view| view.json.len() + 1).sum::<usize>() + 128;
-    let mut body = Vec::with_capacity(size);
-    body.extend_from_slice(b"{\"items\":[");
-    for (place, view) in views.iter().enumerate() {
-        if place > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(&view.json);
-    }
-    body.extend_from_slice(b"],\"next_cursor\":");
-    match next_cursor {
-        // Base64url: nothing in it needs escaping.
-        Some(cursor) => {
-            body.push(b'"');
-            body.extend_from_slice(cursor.as_bytes());
-            body.push(b'"');
-        }
-        None => body.extend_from_slice(b"null"),
-    }
-    body.push(b'}');
-    body
+    Ok(([json], page).into_response())
 }
 
 fn phases(texts: &[String]) -> Result<Option<Vec<Phase>>, Problem> {
