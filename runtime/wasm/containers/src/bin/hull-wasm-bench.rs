@@ -10,7 +10,7 @@ use hull_wasm_containers::guests::{self, KINDS, Kind};
 use hull_wasm_containers::{Bundle, finish, hull_wasm, ready};
 use serde_json::json;
 
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 50;
 const BEGIN: &str = "<!-- bench-wasm -->\n";
 const END: &str = "<!-- /bench-wasm -->";
 
@@ -116,6 +116,7 @@ fn table(subjects: &[Subject]) -> String {
     text.push_str("\n| what | figure |\n|---|---|\n");
     text.push_str(&format!("| `hull-wasm`, static, stripped | {:.1} MiB |\n", mib(size)));
     for kind in KINDS {
+        let name = if kind == Kind::Module { "C program, module" } else { "C program, component" };
         let mut bundle = Bundle::new(&guests::tool(kind), &["spin"]);
         // The first to fill the cache.
         memory(&bundle);
@@ -124,7 +125,7 @@ fn table(subjects: &[Subject]) -> String {
         let compiled = memory(&bundle);
         for (way, (most, own)) in [("compiled module found", found), ("compiled in the container", compiled)] {
             text.push_str(&format!(
-                "| memory of the C program as {kind:?}, {way}: resident at most / its own when it runs | {:.1} / {:.1} MiB |\n",
+                "| memory of the {name}, {way}: resident at most / its own when it runs | {:.1} / {:.1} MiB |\n",
                 mib(most),
                 mib(own)
             ));
