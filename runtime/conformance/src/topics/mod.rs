@@ -1,5 +1,6 @@
 //! One file a topic.
 
+mod apparmor;
 mod capabilities;
 mod cgroup2;
 mod cgroups;
@@ -39,6 +40,7 @@ pub(crate) const ALL: &[Topic] = &[
     Topic { name: "process", tests: process::TESTS },
     Topic { name: "user", tests: user::TESTS },
     Topic { name: "capabilities", tests: capabilities::TESTS },
+    Topic { name: "apparmor", tests: apparmor::TESTS },
     Topic { name: "rlimits", tests: rlimits::TESTS },
     Topic { name: "hooks", tests: hooks::TESTS },
     Topic { name: "namespaces", tests: namespaces::TESTS },

@@ -138,7 +138,6 @@ impl Entrance {
         launch.wasm = wasm::Handler::of_exec(&self.spec, &options.process, &self.wasm)?;
         launch.keyring = Some(self.keyring.clone());
         launch.set_groups = self.set_groups;
-        let labels = labels(&options.process)?;
         let terminal = terminal_target(options)?;
         let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
         let affinity = options.process.exec_cpu_affinity.clone().unwrap_or_default();
@@ -153,7 +152,7 @@ impl Entrance {
                 let (target, entrances) = (self.target.take(), std::mem::take(&mut self.place.entrances));
                 let waits = options.pid_file.is_some() || options.pidfd_socket.is_some();
                 let child = Child { namespaces, target, entrances, own_user, streams, terminal, before, after, waits };
-                child.run(&mut launch, &labels, theirs)
+                child.run(&mut launch, theirs)
             }
             Cloned::Parent { pid, pidfd } => {
                 drop(theirs);
@@ -211,10 +210,6 @@ fn terminal_target(options: &ExecOptions) -> Result<Option<TerminalTo>> {
         }
         (false, None) => Ok(None),
     }
-}
-
-fn labels(process: &Process) -> Result<Labels> {
-    Labels::open(process.apparmor_profile.as_deref(), process.selinux_label.as_deref())
 }
 
 /// Namespaces of the container that are not the caller's own.
@@ -313,13 +308,13 @@ struct Child {
 }
 
 impl Child {
-    fn run(mut self, launch: &mut Launch<'_>, labels: &Labels, sync: OwnedFd) -> ! {
+    fn run(mut self, launch: &mut Launch<'_>, sync: OwnedFd) -> ! {
         crate::log::forget_file();
         if let Err(error) = self.place_streams() {
             let _ = sync::send(&sync, &Message::Failed(error));
             exit(255)
         }
-        let error = match self.keep_only_own(launch, labels, &sync).and_then(|()| self.setup(launch, labels, &sync)) {
+        let error = match self.keep_only_own(launch, &sync).and_then(|()| self.setup(launch, &sync)) {
             Ok(never) => match never {},
             Err(error) => error,
         };
@@ -334,7 +329,7 @@ impl Child {
         Ok(())
     }
 
-    fn keep_only_own(&self, launch: &Launch<'_>, labels: &Labels, sync: &OwnedFd) -> Result<()> {
+    fn keep_only_own(&self, launch: &Launch<'_>, sync: &OwnedFd) -> Result<()> {
         let mut keep = vec![sync.as_raw_fd()];
         keep.extend(self.target.as_ref().map(AsRawFd::as_raw_fd));
         keep.extend(self.entrances.iter().map(AsRawFd::as_raw_fd));
@@ -342,12 +337,11 @@ impl Child {
             keep.push(socket.as_raw_fd());
         }
         keep.extend(launch.raw_fds());
-        keep.extend(labels.raw_fd());
         keep.extend(timeline::raw_fd());
         hull_sys::fd::close_except(&mut keep).context(Code::Descriptors, "close_range")
     }
 
-    fn setup(self, launch: &mut Launch<'_>, labels: &Labels, sync: &OwnedFd) -> Result<std::convert::Infallible> {
+    fn setup(self, launch: &mut Launch<'_>, sync: &OwnedFd) -> Result<std::convert::Infallible> {
         if let Some(mask) = &self.before {
             sched::set_affinity(mask).context(Code::Scheduling, "initial CPU affinity")?;
         }
@@ -366,6 +360,9 @@ impl Child {
             sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
             sync::await_go(sync)?;
         }
+        // Here and not in the parent: only the process that opened its attributes may write them. Not later either, for
+        // the container's procfs is not to be trusted with it.
+        let labels = Labels::open(process.apparmor_profile.as_deref(), process.selinux_label.as_deref())?;
         if let Some(target) = self.target {
             join(&target, self.namespaces)?;
         }
@@ -389,9 +386,9 @@ impl Child {
         let start = || if self.waits { await_start(sync) } else { Ok(()) };
         let armed = if launch.filters_early() {
             start()?;
-            launch.prepare(labels)?
+            launch.prepare(&labels)?
         } else {
-            let armed = launch.prepare(labels)?;
+            let armed = launch.prepare(&labels)?;
             start()?;
             armed
         };

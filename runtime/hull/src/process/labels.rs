@@ -1,7 +1,7 @@
 //! AppArmor profiles and SELinux contexts of the process.
 //!
 //! The attribute files are opened on the host's procfs before the container's mounts exist, so nothing inside can
-//! redirect the write.
+//! redirect the write. The kernel takes it only from the process that opened the file.
 
 use std::os::fd::OwnedFd;
 
@@ -58,11 +58,6 @@ impl Labels {
                 Ok(Self { exec: Some((open_attribute("thread-self/attr/exec")?, label.as_bytes().to_vec())) })
             }
         }
-    }
-
-    pub(crate) fn raw_fd(&self) -> Option<i32> {
-        use std::os::fd::AsRawFd as _;
-        self.exec.as_ref().map(|(file, _)| file.as_raw_fd())
     }
 
     /// Sets the label of the next execve.
