@@ -230,8 +230,6 @@ fn answers(command: &Command, line: &[String], output: &Output) -> Result<()> {
     let fine = match command.name {
         // There may be no state folder yet, which runc refuses to list.
         "list" => output.success() || said.contains("no such file or directory"),
-        // hull knows it, and refuses it by name.
-        "restore" if said.contains("not supported: --console-socket with restore") => true,
         "create" | "run" | "restore" => said.contains("no such file or directory") && said.contains("nonexistent"),
         _ => said.contains("does not exist"),
     };
