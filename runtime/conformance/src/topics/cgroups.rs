@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::bundle::Bundle;
 use crate::context::{Cgroups, Context};
 use crate::suite::{Test, case, skip, test};
 
@@ -74,6 +75,8 @@ pub(crate) const TESTS: &[Test] = &[
     test("update-live", "update changes the limits of a running container", update_live),
     test("update-from-file", "update -r reads the specification's resources", update_from_file),
     test("stats", "events --stats prints memory, cpu and pids", stats),
+    test("stats-cpuset", "events --stats prints the CPUs and the memory nodes of the container", stats_cpuset),
+    test("stats-v1", "events --stats on v1: time in each mode by CPU, and kernel memory", stats_v1),
     test("removed", "the cgroup is removed with the container", removed),
     test(
         "removed-with-children",
@@ -315,6 +318,43 @@ fn stats(context: &Context) -> Result<()> {
     ensure!(stats["data"]["pids"]["current"].as_u64().is_some_and(|pids| pids > 0), "pids: {stats}");
     ensure!(stats["data"]["memory"]["usage"]["usage"].as_u64().is_some_and(|bytes| bytes > 0), "memory: {stats}");
     ensure!(stats["data"]["cpu"]["usage"]["total"].as_u64().is_some_and(|time| time > 0), "cpu: {stats}");
+    Ok(())
+}
+
+/// What `events --stats` says of a running container.
+fn data_of(bundle: &Bundle<'_>) -> Result<Value> {
+    let output = bundle.runtime(&["events", "--stats", &bundle.id])?.ok()?;
+    let mut stats: Value = serde_json::from_str(&output.stdout)?;
+    Ok(stats["data"].take())
+}
+
+fn stats_cpuset(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/cpu", json!({"cpus": "0", "mems": "0"}));
+    bundle.started()?;
+    let cpuset = &data_of(&bundle)?["cpuset"];
+    ensure!(cpuset["cpus"] == json!([0]) && cpuset["mems"] == json!([0]), "{cpuset}");
+    ensure!(cpuset["cpu_exclusive"] == 0 && cpuset["sched_relax_domain_level"].is_i64(), "{cpuset}");
+    Ok(())
+}
+
+fn stats_v1(context: &Context) -> Result<()> {
+    if context.cgroups != Cgroups::V1 {
+        return Err(skip("cgroups of version 2 do not count this"));
+    }
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let folder = bundle.cgroup("cpuacct", bundle.pid()?)?;
+    let cpus = fs::read_to_string(folder.join("cpuacct.usage_percpu"))?.split_whitespace().count();
+    let data = data_of(&bundle)?;
+    for key in ["percpu", "percpu_kernel", "percpu_user"] {
+        let list = data["cpu"]["usage"][key].as_array().with_context(|| format!("no {key} in {data}"))?;
+        ensure!(list.len() == cpus, "{key}: {list:?} for {cpus} CPUs");
+    }
+    let memory = &data["memory"];
+    let kernel = bundle.cgroup("memory", bundle.pid()?)?.join("memory.kmem.limit_in_bytes");
+    let limit: u64 = fs::read_to_string(kernel)?.trim().parse()?;
+    ensure!(memory["kernel"]["limit"] == limit && memory["kernelTCP"]["limit"].is_u64(), "{memory}");
     Ok(())
 }
 

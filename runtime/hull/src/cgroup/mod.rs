@@ -7,6 +7,7 @@ mod dbus;
 pub(crate) mod devices;
 pub(crate) mod freeze;
 pub(crate) mod layout;
+pub(crate) mod oom;
 pub(crate) mod ownership;
 pub(crate) mod stats;
 pub(crate) mod systemd;
