@@ -26,7 +26,7 @@ impl Cgroup {
                         "a process inside cannot be stopped now (uninterruptible sleep?); the container runs on",
                     ));
                 }
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(e) => return Err(Error::os(Code::Freeze, directory.path.as_str(), e)),
             }
         }
@@ -57,7 +57,7 @@ impl Cgroup {
     pub(crate) fn thaw(&self) -> Result<()> {
         if let Some(directory) = &self.v2 {
             match files::write_at(&directory.fd, "cgroup.freeze", b"0") {
-                Ok(()) | Err(Errno::NOENT) => {}
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(e) => return Err(Error::os(Code::Freeze, directory.path.as_str(), e)),
             }
         }

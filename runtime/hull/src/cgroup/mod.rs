@@ -458,7 +458,8 @@ impl Cgroup {
         if let Some(directory) = &self.v2 {
             match files::write_at(&directory.fd, "cgroup.kill", b"1") {
                 Ok(()) => return Ok(()),
-                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+                // Also where the directory is gone: then nothing is left to signal.
+                Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
                 Err(e) => return Err(Error::os(Code::Signal, format!("all processes of {}", directory.path), e)),
             }
         }

@@ -254,7 +254,20 @@ pub(crate) fn start(
     if result != "done" {
         return Err(Error::new(Code::Systemd, format!("unit {unit} was not started: {result}")));
     }
-    adopt(&layout, full, pid)
+    let cgroup = adopt(&layout, full, pid)?;
+    if let Some(directory) = &cgroup.v2
+        && layout.unified()
+        && beyond_systemd(resources)
+    {
+        super::enable_down_to(&directory.path)?;
+    }
+    Ok(cgroup)
+}
+
+/// Whether controllers are wanted that systemd does not know: it neither switches them on for a unit, nor off again.
+fn beyond_systemd(resources: &Resources) -> bool {
+    let unknown = |file: &String| ["hugetlb.", "misc.", "rdma."].iter().any(|prefix| file.starts_with(prefix));
+    !resources.hugepage_limits.is_empty() || !resources.rdma.is_empty() || resources.unified.keys().any(unknown)
 }
 
 fn call_with_unit(bus: &mut Bus, member: &str, unit: &str) -> Result<Vec<u8>> {

@@ -13,8 +13,10 @@ use crate::files;
 pub(super) fn collect_processes(dir: BorrowedFd<'_>, out: &mut Vec<i32>) -> Result<(), Errno> {
     match files::read_text_at(dir, "cgroup.procs", 16 << 20) {
         Ok(text) => out.extend(text.lines().filter_map(files::parse_unsigned::<i32>)),
-        // A threaded group, or one that is going away.
-        Err(Errno::OPNOTSUPP | Errno::NODEV) => {}
+        // A threaded group.
+        Err(Errno::OPNOTSUPP) => {}
+        // Removed meanwhile, by systemd for one, which does that as soon as a unit is empty.
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
         Err(e) => return Err(e),
     }
     for_each_child(dir, &mut |_, child| collect_processes(child.as_fd(), out))
