@@ -15,7 +15,7 @@ use super::maps;
 use crate::error::{Code, Context, Error, Result};
 use crate::rootfs::mounts::{Prepared, Source};
 use crate::rootfs::options::IdMap;
-use crate::spec::Linux;
+use crate::spec::{IdMapping, Linux};
 
 /// Maps the ids of all mounts that ask for it; `pid` is in the container's user namespace.
 pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> {
@@ -27,7 +27,11 @@ pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> 
                 format!("mount {at}: ids can be mapped on bind mounts made by root only"),
             ));
         };
-        let userns = if mount.uid_mappings.is_empty() { open_userns(pid)? } else { make_userns(mount)? };
+        let userns = if mount.uid_mappings.is_empty() {
+            open_userns(pid)?
+        } else {
+            user_namespace(&mount.uid_mappings, &mount.gid_mappings)?
+        };
         let recursive = mount.options.idmap == Some(IdMap::Recursive);
         let attr = MountAttr { set: ATTR_IDMAP, userns: Some(userns.as_fd()), recursive, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), c"", &attr).map_err(|e| {
@@ -44,13 +48,9 @@ fn open_userns(pid: i32) -> Result<OwnedFd> {
     rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(Code::IdMap, &path)
 }
 
-/// A user namespace with the mount's own maps; it lives as long as its descriptor.
-fn make_userns(mount: &Prepared) -> Result<OwnedFd> {
-    let linux = Linux {
-        uid_mappings: mount.uid_mappings.clone(),
-        gid_mappings: mount.gid_mappings.clone(),
-        ..Linux::default()
-    };
+/// A user namespace with these maps; it lives as long as its descriptor.
+pub(super) fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
+    let linux = Linux { uid_mappings: uids.to_vec(), gid_mappings: gids.to_vec(), ..Linux::default() };
     match clone_process(&CloneOptions { flags: ns::USER, cgroup: None }).context(Code::Clone, "for an id map")? {
         Cloned::Child => {
             // Only its namespace is wanted; it ends by the runtime's signal, or with the runtime.
