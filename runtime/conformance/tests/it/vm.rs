@@ -21,7 +21,7 @@ fn script() -> PathBuf {
 }
 
 /// Topics of the suite that need what only the virtual machine has; the others' tests run on any machine.
-const TOPICS: [&str; 4] = ["cgroup2.", "systemd.", "checkpoint.", "rootless."];
+const TOPICS: [&str; 5] = ["apparmor.", "cgroup2.", "systemd.", "checkpoint.", "rootless."];
 
 #[test]
 fn tests_in_a_virtual_machine() -> Result<()> {
