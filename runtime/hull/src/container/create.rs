@@ -11,6 +11,7 @@ use rustix::net::SocketType;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
 use super::bundle::Bundle;
+use super::filters::Filters;
 use super::init::{self, Gate, Plan, TerminalTo};
 use super::namespaces::Namespaces;
 use super::store::{self, Entry, Stage, State};
@@ -158,12 +159,14 @@ fn create_in(
     timeline::mark("cgroup");
     let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
     let wasm = wasm::config::Config::load(options.wasm_config.as_deref())?;
-    let mut plan = make_plan(options, bundle, process, namespaces, root_rights, undo)?;
+    let mut filters = Filters::below(&options.root);
+    let mut plan = make_plan(options, bundle, process, namespaces, root_rights, &mut filters, undo)?;
     plan.launch.wasm = wasm::Handler::of_container(&bundle.spec, process, &wasm)?;
     let wanted = Wanted { mounts_with_maps: plan.mounts.iter().any(Prepared::wants_id_map), wasm: &wasm };
     timeline::mark("sources");
     let gate_is_socket = matches!(plan.gate, Gate::Socket(_));
     let child = spawn(plan, ours, theirs, undo.cgroup.as_ref())?;
+    filters.save();
     let mut parent = Parent {
         sync: child.sync,
         mounts: child.mounts,
@@ -242,6 +245,7 @@ fn make_plan<'a>(
     process: &'a Process,
     namespaces: Namespaces,
     root_rights: bool,
+    filters: &mut Filters,
     undo: &Undo,
 ) -> Result<Plan<'a>> {
     let linux = bundle.linux();
@@ -282,7 +286,7 @@ fn make_plan<'a>(
                 .map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?,
         )
     };
-    let mut launch = prepare_launch(&bundle.spec, process, namespaces.user())?;
+    let mut launch = prepare_launch(&bundle.spec, process, filters)?;
     launch.keyring = keyring;
     launch.extra_env = extra_env;
     launch.preserve_fds = options.preserve_fds.saturating_add(options.listen_fds.unwrap_or(0));

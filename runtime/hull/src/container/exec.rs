@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::create::{set_outside, write_pid_file};
+use super::filters::Filters;
 use super::init::TerminalTo;
 use super::namespaces::flag;
 use super::store::{Entry, State};
@@ -58,6 +59,7 @@ pub(crate) struct Executed {
 #[derive(Debug)]
 pub(crate) struct Target {
     entry: Entry,
+    filters: Filters,
     pub(crate) spec: Spec,
 }
 
@@ -71,7 +73,7 @@ impl Target {
         if !protected {
             own_binary::protect(spec.linux.as_ref())?;
         }
-        Ok(Self { entry, spec })
+        Ok(Self { entry, filters: Filters::below(root), spec })
     }
 }
 
@@ -91,6 +93,7 @@ pub(crate) struct Entrance {
     own_user: bool,
     set_groups: bool,
     keyring: CString,
+    filters: Filters,
     wasm: wasm::config::Config,
     place: Place,
 }
@@ -98,7 +101,7 @@ pub(crate) struct Entrance {
 impl Entrance {
     /// Finds the container and enters the PID namespace, for processes that are made from now on.
     pub(crate) fn open(container: Target, options: &ExecOptions) -> Result<Self> {
-        let Target { entry, spec } = container;
+        let Target { entry, filters, spec } = container;
         let state = entry.state()?;
         let cgroup = Cgroup::open(&state.cgroup);
         let target = open_process(&state)?;
@@ -122,7 +125,7 @@ impl Entrance {
                 .context(Code::NamespaceJoin, "pid")?;
         }
         let target = Some(target);
-        Ok(Self { spec, state, target, namespaces, own_user, set_groups, keyring, wasm, place })
+        Ok(Self { spec, state, target, namespaces, own_user, set_groups, keyring, filters, wasm, place })
     }
 
     /// Readable when the container has ended.
@@ -133,7 +136,7 @@ impl Entrance {
     /// Starts a process, with the caller's standard streams or with given ones.
     pub(crate) fn start(&mut self, options: &ExecOptions, streams: Option<[OwnedFd; 3]>) -> Result<Executed> {
         bundle::check_process(&options.process)?;
-        let mut launch = prepare_launch(&self.spec, &options.process, self.own_user)?;
+        let mut launch = prepare_launch(&self.spec, &options.process, &mut self.filters)?;
         launch.preserve_fds = options.preserve_fds;
         launch.wasm = wasm::Handler::of_exec(&self.spec, &options.process, &self.wasm)?;
         launch.keyring = Some(self.keyring.clone());
@@ -157,6 +160,7 @@ impl Entrance {
             Cloned::Parent { pid, pidfd } => {
                 drop(theirs);
                 drop(terminal);
+                self.filters.save();
                 match parent(options, &self.wasm, pid, &ours) {
                     Ok(terminal) => Ok(Executed { pid, pidfd, terminal }),
                     Err(error) => {

@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod criu;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod filters;
 pub(crate) mod foreground;
 mod idmap;
 pub(crate) mod init;
@@ -31,9 +32,10 @@ use crate::process::launch::Launch;
 use crate::process::limits::{self, Scheduling};
 use crate::process::{caps, landlock, notify};
 use crate::spec::{Process, Spec};
+use filters::Filters;
 
 /// Checks and computes everything about a process of this container.
-pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bool) -> Result<Launch<'a>> {
+pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mut Filters) -> Result<Launch<'a>> {
     let linux = spec.linux.as_ref();
     let capabilities = caps::resolve(process.capabilities.as_ref());
     let scheduling = Scheduling {
@@ -45,7 +47,7 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bo
     let mut filter = None;
     let mut listener = None;
     if let Some(seccomp) = linux.and_then(|l| l.seccomp.as_ref()) {
-        let program = crate::seccomp::compile(seccomp).map_err(|e| Error::new(Code::Seccomp, e.to_string()))?;
+        let program = filters.program(seccomp)?;
         if program.notifies {
             let path = seccomp.listener_path.as_deref().filter(|p| !p.is_empty());
             let path = path.ok_or_else(|| {
@@ -59,7 +61,6 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, own_user: bo
         return Err(Error::new(Code::ConfigInvalid, "process.user.additionalGids has more than 65536 groups"));
     }
     let landlock = spec.annotations.get(landlock::ANNOTATION).map(|text| landlock::Rules::parse(text)).transpose()?;
-    let _ = own_user;
     Ok(Launch {
         process,
         capabilities,

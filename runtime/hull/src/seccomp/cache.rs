@@ -3,12 +3,13 @@
 //! A file holds the profile it was made from, and is used only if that is the one asked for, byte by byte: nothing
 //! rests on a hash. The hash only picks one of a fixed number of slots, which bounds the cache. Whatever is odd about a
 //! file (owner, mode, size, content) means "compile and write it anew"; an odd directory is refused once, on opening.
+//! Files are written in place: a writer that is killed leaves one that nobody believes, and no other name behind.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdir, open, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdir, open, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::{Arch, CompileError, MAX_INSTRUCTIONS, Program, SockFilter, compile_for};
@@ -16,7 +17,7 @@ use crate::spec::Seccomp;
 
 const SLOTS: u64 = 64;
 /// Changes with the layout below and with what the compiler writes for a profile.
-const MAGIC: &[u8; 8] = b"hullbpf1";
+const MAGIC: &[u8; 8] = b"hullbpf2";
 const MAX_FILE: u64 = 4 << 20;
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 
@@ -93,18 +94,30 @@ impl Cache {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn compile(&self, seccomp: &Seccomp) -> Result<Program, CompileError> {
+        let (program, unsaved) = self.find(seccomp)?;
+        if let Some(unsaved) = unsaved {
+            self.save(&unsaved);
+        }
+        Ok(program)
+    }
+
+    /// As [`Cache::compile`], but leaves it to the caller when a new program is saved.
+    pub(crate) fn find(&self, seccomp: &Seccomp) -> Result<(Program, Option<Unsaved>), CompileError> {
         let native = Arch::native().ok_or(CompileError::Machine)?;
         let Some(key) = key(native, seccomp) else {
-            return compile_for(native, seccomp);
+            return Ok((compile_for(native, seccomp)?, None));
         };
-        let slot = format!("{:02}", fnv(&key) % SLOTS);
+        let slot = format!("{:02}", sum(&key) % SLOTS);
         if let Some(program) = self.read(&slot, &key) {
-            return Ok(program);
+            return Ok((program, None));
         }
         let program = compile_for(native, seccomp)?;
-        // Only the next start would gain from it.
-        let _ = self.write(&slot, &encode(&key, &program));
-        Ok(program)
+        Ok((program.clone(), Some(Unsaved { slot, key, program })))
+    }
+
+    /// Only later starts would gain from it, so that a failure is none of this one.
+    pub(crate) fn save(&self, unsaved: &Unsaved) {
+        let _ = self.write(&unsaved.slot, &encode(&unsaved.key, &unsaved.program));
     }
 
     fn read(&self, slot: &str, key: &[u8]) -> Option<Program> {
@@ -122,17 +135,23 @@ impl Cache {
     }
 
     fn write(&self, slot: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let temporary = format!(".{slot}.{}", rustix::process::getpid().as_raw_nonzero());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&self.directory, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-        let written = std::fs::File::from(file).write_all(bytes);
-        let done = written
-            .and_then(|()| Ok(renameat(self.directory.as_fd(), temporary.as_str(), self.directory.as_fd(), slot)?));
-        if done.is_err() {
-            let _ = unlinkat(&self.directory, temporary.as_str(), AtFlags::empty());
+        // Whatever is there may be somebody else's, or open for writing.
+        match unlinkat(&self.directory, slot, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
         }
-        done
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&self.directory, slot, flags, Mode::RUSR | Mode::WUSR)?;
+        std::fs::File::from(file).write_all(bytes)
     }
+}
+
+/// A program that the cache did not have.
+#[derive(Debug)]
+pub(crate) struct Unsaved {
+    slot: String,
+    key: Vec<u8>,
+    program: Program,
 }
 
 /// What the program depends on.
@@ -142,8 +161,15 @@ fn key(native: Arch, seccomp: &Seccomp) -> Option<Vec<u8>> {
     Some(key)
 }
 
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+/// FNV-1a over words of eight bytes: finds a slot, and a file that was not written to its end. It keeps no forger out.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word)).chain([length]);
+    // Multiplying carries a difference upwards only; the rotation brings it down to where the slot is taken from.
+    words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29))
 }
 
 /// `MAGIC`, key length, key, flags, notifies, instructions, and a sum over all of it against torn writes.
@@ -158,19 +184,19 @@ fn encode(key: &[u8], program: &Program) -> Vec<u8> {
         bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
         bytes.extend_from_slice(&instruction.k.to_le_bytes());
     }
-    bytes.extend_from_slice(&fnv(&bytes).to_le_bytes());
+    bytes.extend_from_slice(&sum(&bytes).to_le_bytes());
     bytes
 }
 
 fn decode(key: &[u8], bytes: &[u8]) -> Option<Program> {
-    let (content, sum) = bytes.split_last_chunk::<8>()?;
+    let (content, written) = bytes.split_last_chunk::<8>()?;
     let rest = content.strip_prefix(MAGIC)?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     if usize::try_from(u32::from_le_bytes(*length)).ok()? != key.len() {
         return None;
     }
     let rest = rest.strip_prefix(key)?;
-    if u64::from_le_bytes(*sum) != fnv(content) {
+    if u64::from_le_bytes(*written) != sum(content) {
         return None;
     }
     let (flags, rest) = rest.split_first_chunk::<4>()?;

@@ -19,6 +19,7 @@ mod tables;
 pub(crate) mod tests;
 
 pub use arch::Arch;
+pub(crate) use cache::Unsaved;
 pub use cache::{Cache, CacheError};
 pub use hull_sys::seccomp::SockFilter;
 

@@ -12,6 +12,11 @@ pub(crate) struct Bundle {
     pub(crate) spec: Spec,
 }
 
+/// What a program printed, without space around it.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
 fn busybox() -> Option<PathBuf> {
     ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|p| p.exists())
 }

@@ -5,5 +5,6 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: a failure is a panic, a skipped test says why")]
 
 mod bundle;
+mod filters;
 mod library;
 mod program;

@@ -2,11 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bundle::{Bundle, bundle};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim().to_owned()
-}
+use crate::bundle::{Bundle, bundle, text};
 
 fn status(b: &Bundle) -> String {
     let output = b.hull(&["state", &b.id]);
