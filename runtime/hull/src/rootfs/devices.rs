@@ -1,7 +1,8 @@
 //! Device nodes and the fixed links of /dev.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
+use hull_sys::mount::{MountAttr, PRIVATE, mount_setattr};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
@@ -97,13 +98,16 @@ fn configured_node(device: &Device) -> Result<Node> {
     Ok(Node { path: super::resolve::clean(&device.path), kind, number, mode, owner, host: None, late: false })
 }
 
-/// A detached mount of the host's node, checked to be the device asked for.
+/// A detached mount of the host's node, checked to be the device asked for. It is private: a device has no mounts to
+/// share, and CRIU takes two slaves of one mount for copies of each other, which two devices are not.
 fn host_node(node: &Node) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE;
     let tree = rustix::mount::open_tree(CWD, node.path.as_str(), flags).context(Code::Device, &node.path)?;
     if device_of(&tree) != Ok((node.kind, node.number)) {
         return Err(Error::new(Code::Device, node.path.as_str()).hint("the host's node of that path is another device"));
     }
+    let private = MountAttr { propagation: PRIVATE, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &private).context(Code::Device, &node.path)?;
     Ok(tree)
 }
 
