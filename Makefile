@@ -74,8 +74,9 @@ deny: ## Licences, bans and sources of dependencies
 	@cargo deny --locked --config $(CURDIR)/deny.toml --manifest-path runtime/wasm/Cargo.toml check bans licenses sources
 
 .PHONY: generate
-generate: build ## Write the generated files: OpenAPI, CRDs, RBAC, every setting
+generate: build ## Write the generated files: OpenAPI, CRDs, RBAC, every setting, hull's public interface
 	@$(BIN)/berth internal generate .
+	@UPDATE_API=1 $(CARGO) test --quiet --locked -p hull --test it public_interface
 
 .PHONY: drift
 drift: build ## Fail when a generated file is not what the code makes

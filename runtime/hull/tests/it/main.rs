@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: a failure is a panic, a skipped test says why")]
 
+mod api;
 mod bundle;
 mod filters;
 mod library;
