@@ -88,7 +88,9 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
             match message? {
                 Message::Binary(bytes) if bytes.first() == Some(&1) => {
                     if bytes.len() == 1 {
-                        break;
+                        // That side has said all, and may still listen.
+                        writer.shutdown().await?;
+                        continue;
                     }
                     writer.write_all(&bytes[1..]).await?;
                 }
@@ -102,11 +104,15 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
                 _ => {}
             }
         }
-        writer.shutdown().await?;
-        Ok(())
+        anyhow::Ok(())
     };
-    let (up, down) = tokio::join!(upload, download);
-    down.and(up)
+    // With the workspace's side gone, whatever the client still has to say has nobody to reach, and the client learns it by the connection's end.
+    tokio::pin!(upload, download);
+    tokio::select! {
+        biased;
+        down = &mut download => down,
+        up = &mut upload => download.await.and(up),
+    }
 }
 
 fn parse(port: &str) -> anyhow::Result<(u16, u16)> {

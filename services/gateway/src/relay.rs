@@ -62,8 +62,13 @@ async fn serve(socket: WebSocket, access: Access, session: Session) {
         Err((code, message)) => return finish(&mut sink, &failure(code, message)).await,
     };
     let last = run(&mut sink, &mut source, client, &access, &session).await;
-    if let Some(last) = last {
-        finish(&mut sink, &last).await;
+    if let Last::Word(last) = &last {
+        finish(&mut sink, last).await;
+    }
+    if matches!(last, Last::Said) {
+        close(&mut sink).await;
+    }
+    if !matches!(last, Last::Gone) {
         // Closed with words of the client unread, the connection would be reset, and the last word lost with it.
         tokio::time::timeout(LINGER, source.for_each(|_| std::future::ready(()))).await.ok();
     }
@@ -100,14 +105,24 @@ fn told(error: &ClientError) -> (String, String) {
     }
 }
 
-/// Relays until one end is done; gives the last word for the client, none when the client has gone.
+/// How a relay ends.
+enum Last {
+    /// With this for the client.
+    Word(Control),
+    /// Both sides of a port's connection have said all: there is nothing to add.
+    Said,
+    /// The client has gone.
+    Gone,
+}
+
+/// Relays until one end is done.
 async fn run(
     sink: &mut SplitSink<WebSocket, Message>,
     source: &mut SplitStream<WebSocket>,
     client: SupervisorClient<Upgraded>,
     access: &Access,
     session: &Session,
-) -> Option<Control> {
+) -> Last {
     let (mut to_workspace, from_workspace) = client.split();
     let stopped = async {
         let reason = instances::stopping(access.news.clone()).await;
@@ -119,8 +134,8 @@ async fn run(
         biased;
         last = outward(sink, from_workspace, access) => last,
         last = inward(&mut to_workspace, source, access, session) => last,
-        last = stopped => Some(last),
-        () = access.revoked() => Some(failure("forbidden", "the right to this workspace was taken away")),
+        last = stopped => Last::Word(last),
+        () = access.revoked() => Last::Word(failure("forbidden", "the right to this workspace was taken away")),
     }
 }
 
@@ -128,43 +143,52 @@ async fn outward(
     sink: &mut SplitSink<WebSocket, Message>,
     mut from: Receiver<ReadHalf<Upgraded>>,
     access: &Access,
-) -> Option<Control> {
+) -> Last {
     if sink.send(control(&Control::Ready)).await.is_err() {
-        return None;
+        return Last::Gone;
     }
     let mut pings = tokio::time::interval_at(Instant::now() + access.ping(), access.ping());
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The port's side of a connection has ended.
+    let mut said = false;
     loop {
         let incoming = tokio::select! {
             incoming = from.receive() => incoming,
             _ = pings.tick() => {
                 if sink.send(Message::Ping(Bytes::new())).await.is_err() {
-                    return None;
+                    return Last::Gone;
                 }
                 continue;
             }
         };
         let message = match incoming {
+            Ok(Some(Incoming::Bytes(Kind::Data, bytes))) => {
+                said |= bytes.is_empty();
+                binary(STDOUT, &bytes)
+            }
             Ok(Some(Incoming::Bytes(Kind::Stderr, bytes))) => binary(STDERR, &bytes),
             Ok(Some(Incoming::Bytes(_, bytes))) => binary(STDOUT, &bytes),
-            Ok(Some(Incoming::Event(Event::Exited(status)))) => return Some(exit(status)),
-            Ok(Some(Incoming::Event(Event::Failed { code, message }))) => return Some(failure(word(code), message)),
+            Ok(Some(Incoming::Event(Event::Exited(status)))) => return Last::Word(exit(status)),
+            Ok(Some(Incoming::Event(Event::Failed { code, message }))) => {
+                return Last::Word(failure(word(code), message));
+            }
             Ok(Some(Incoming::Event(Event::Resized(TtySize { rows, cols })))) => {
                 control(&Control::Resize { rows, cols })
             }
             // Skipped output shows by itself; the other events are not asked for here.
             Ok(Some(Incoming::Event(_))) => continue,
+            Ok(None) | Err(ClientError::Closed) if said => return Last::Said,
             Ok(None) | Err(ClientError::Closed) => {
                 let known = access.news.borrow().clone();
-                return Some(stopped_because(&known.map(|known| known.reason).unwrap_or_default()));
+                return Last::Word(stopped_because(&known.map(|known| known.reason).unwrap_or_default()));
             }
             Err(error) => {
                 let (code, message) = told(&error);
-                return Some(failure(code, message));
+                return Last::Word(failure(code, message));
             }
         };
         if sink.send(message).await.is_err() {
-            return None;
+            return Last::Gone;
         }
     }
 }
@@ -174,19 +198,19 @@ async fn inward(
     source: &mut SplitStream<WebSocket>,
     access: &Access,
     session: &Session,
-) -> Option<Control> {
+) -> Last {
     loop {
         // A pong comes for each ping; three of them missing is a client that is gone without a word.
         let message = match tokio::time::timeout(access.ping() * 3, source.next()).await {
             Ok(Some(Ok(message))) => message,
-            Ok(Some(Err(_)) | None) | Err(_) => return None,
+            Ok(Some(Err(_)) | None) | Err(_) => return Last::Gone,
         };
         let bytes = match message {
             Message::Binary(bytes) => bytes,
             Message::Ping(_) | Message::Pong(_) => continue,
-            Message::Close(_) => return None,
+            Message::Close(_) => return Last::Gone,
             Message::Text(_) => {
-                return Some(failure("bad_message", "messages are binary, their first byte the channel"));
+                return Last::Word(failure("bad_message", "messages are binary, their first byte the channel"));
             }
         };
         let sent = match bytes.split_first() {
@@ -202,14 +226,17 @@ async fn inward(
                 }
                 Ok(Control::Signal { signal }) => match signal_name(signal) {
                     Some(signal) => to.control(&SupervisorControl::Signal { signal }).await,
-                    None => return Some(failure("bad_message", format!("signal {signal} cannot be sent"))),
+                    None => return Last::Word(failure("bad_message", format!("signal {signal} cannot be sent"))),
                 },
                 Ok(Control::Ready | Control::Exit { .. } | Control::Error { .. }) | Err(_) => {
-                    return Some(failure("bad_message", "a control message is `resize` or `signal`"));
+                    return Last::Word(failure("bad_message", "a control message is `resize` or `signal`"));
                 }
             },
             _ => {
-                return Some(failure("bad_message", "the first byte of a message is channel 0 (input) or 3 (control)"));
+                return Last::Word(failure(
+                    "bad_message",
+                    "the first byte of a message is channel 0 (input) or 3 (control)",
+                ));
             }
         };
         if let Err(error) = sent {
@@ -222,10 +249,14 @@ async fn inward(
 
 async fn finish(sink: &mut SplitSink<WebSocket, Message>, last: &Control) {
     if sink.send(control(last)).await.is_ok() {
-        let close = CloseFrame { code: axum::extract::ws::close_code::NORMAL, reason: "".into() };
-        // A client that does not wait for the end does not miss it.
-        sink.send(Message::Close(Some(close))).await.ok();
+        close(sink).await;
     }
+}
+
+/// A client that does not wait for the end does not miss it.
+async fn close(sink: &mut SplitSink<WebSocket, Message>) {
+    let close = CloseFrame { code: axum::extract::ws::close_code::NORMAL, reason: "".into() };
+    sink.send(Message::Close(Some(close))).await.ok();
 }
 
 fn stopped_because(reason: &str) -> Control {

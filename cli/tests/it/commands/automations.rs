@@ -45,7 +45,7 @@ pub(super) fn tasks_and_services_run(world: &World) {
     phase("task", "build", "Idle");
     server.ok(&["task", "start", "hello", "build"]);
     let built = phase("task", "build", "Succeeded");
-    assert_eq!(built["outputs"]["artifact"], "app.tar", "{built}");
+    assert_eq!(built["execution"]["outputs"]["artifact"], "app.tar", "{built}");
     assert_eq!(server.ok(&["task", "logs", "hello", "build"]), "building\n");
     server.ok(&["task", "start", "hello", "broken"]);
     let broken = phase("task", "broken", "Failed");

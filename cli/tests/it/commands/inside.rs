@@ -166,7 +166,8 @@ pub(super) fn ports_are_listed_and_forwarded(world: &World) {
     let nobody: u16 = other.split([':', ' ']).nth(1).unwrap().parse().unwrap();
     let mut stream = TcpStream::connect(("127.0.0.1", nobody)).unwrap();
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
-    assert!(notes.next().unwrap().unwrap().starts_with("port 8124: "));
+    let told = notes.next().unwrap().unwrap();
+    assert!(told.starts_with("port 8124: "), "{told}");
     assert!(server.fails(&["port-forward", "hello", &local.to_string()], 1).contains("choose another with LOCAL:"));
     kill_process(Pid::from_child(&forward), Signal::INT).unwrap();
     assert_eq!(forward.wait().unwrap().code(), Some(0), "Ctrl-C ends it well");

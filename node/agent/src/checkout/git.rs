@@ -194,7 +194,8 @@ pub fn diagnose(stderr: &str, checkout: &Checkout) -> Diagnosis {
     let url = &checkout.repository.clone_url;
     let has = |text: &str| stderr.contains(text);
     let permanent = |message: String| Diagnosis { message, transient: false };
-    if has("No space left on device") || has("Disk quota exceeded") {
+    // When the disk fills while files are written, git names the file, but not the reason.
+    if has("No space left on device") || has("Disk quota exceeded") || has("error: unable to write file") {
         return permanent(
             "the workspace's disk is too small for the repository: choose a class with a bigger disk".to_owned(),
         );

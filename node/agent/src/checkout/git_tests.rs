@@ -94,6 +94,7 @@ fn complaints_are_told_apart() {
             false,
         ),
         ("fatal: write error: No space left on device", "bigger disk", false),
+        ("error: unable to write file noise\nfatal: unable to checkout working tree", "bigger disk", false),
         ("fatal: unable to access 'https://…': Could not resolve host: git.example.com", "Could not resolve", true),
         ("remote: Repository not found.\nfatal: repository 'https://…' not found", "does not exist", false),
         (
