@@ -91,7 +91,7 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
 }
 
 /// The status of the server of this machine; none when none runs.
-fn ask(home: &Home) -> anyhow::Result<Option<ServerStatus>> {
+pub(super) fn ask(home: &Home) -> anyhow::Result<Option<ServerStatus>> {
     let client = Client::new(Target::Socket(home.socket()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assemble;
 use super::config::Config;
-use super::detach::{READY_LINE, READY_VARIABLE};
+use super::detach::{self, READY_LINE, READY_VARIABLE};
 use super::{keys, listeners};
 use crate::args::Global;
 use crate::exit::{self, Exit};
@@ -205,7 +205,11 @@ impl Progress {
 /// `berth server setup-link`.
 pub(crate) fn setup_link(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
-    let config = Config::load_default(&home)?;
+    let mut config = Config::load_default(&home)?;
+    // A running server may have been told its address by options that the configuration does not have.
+    if let Some(running) = detach::ask(&home)?.filter(|running| !running.public_url.is_empty()) {
+        config.api.public_url = running.public_url;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (pool, _postgres) = database(&home, &config).await?;

@@ -438,4 +438,7 @@ pub struct ServerStatus {
     pub started_at: DateTime<Utc>,
     /// A first administrator was made.
     pub set_up: bool,
+    /// Where browsers and other machines reach it.
+    #[serde(default)]
+    pub public_url: String,
 }

@@ -144,7 +144,7 @@ impl LocalAuthenticator {
             secret::check_token(token).map_err(|error| Problem::unauthorized(error.to_string()))?;
             let found = self.lookup(Secret::Token, secret::hash(token)).await?;
             return found.ok_or_else(|| {
-                Problem::unauthorized("the token is unknown, revoked or expired: `berth token create` makes another")
+                Problem::unauthorized("the token is unknown, revoked or expired: `berth token create` makes another, `berth login` takes it")
             });
         }
         if let Some(header) = &presented.cookie {

@@ -136,7 +136,11 @@ fn oci_manifest(layout: &Layout, index: &Index, depth: usize) -> Option<Digest> 
 
 /// Takes every file of the source into the store; which name has which content.
 fn read_members(layout: &Layout, source: &Path) -> Result<BTreeMap<String, Digest>, ImportError> {
-    let read = |error: io::Error| ImportError::Read { path: source.to_owned(), source: error };
+    // What the kernel did not say, the reader of the archive did: it is none.
+    let read = |error: io::Error| match error.raw_os_error() {
+        Some(_) => ImportError::Read { path: source.to_owned(), source: error },
+        None => ImportError::NotAnImage { path: source.to_owned(), why: error.to_string() },
+    };
     let mut members = BTreeMap::new();
     let mut keep = |name: String, mut content: Box<dyn Read + '_>| -> Result<(), ImportError> {
         let mut writer = layout.blob_writer()?;

@@ -24,5 +24,6 @@ pub(in crate::routes) async fn show(
         pid: std::process::id(),
         started_at: api.started_at(),
         set_up,
+        public_url: api.config().public_url.clone(),
     }))
 }
