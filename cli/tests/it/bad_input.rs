@@ -37,7 +37,6 @@ credits_per_hour = "1"
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not passed whole yet: docs/status.md"]
 async fn what_cannot_be_opened_says_why_and_leaves_nothing() {
     let open = GitServer::start().await.unwrap();
     let private = GitServer::start_private("ada", "token").await.unwrap();
