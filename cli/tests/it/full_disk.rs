@@ -78,7 +78,6 @@ fn free_bytes(path: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not passed whole yet: docs/status.md"]
 async fn a_full_disk_is_told_and_nothing_is_lost() {
     let git = GitServer::start().await.unwrap();
     let hello = git.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();

@@ -14,7 +14,6 @@ const START_MOMENTS_MS: [u64; 10] = [5, 20, 40, 70, 100, 140, 190, 250, 350, 500
 const STOP_MOMENTS_MS: [u64; 7] = [2, 10, 25, 50, 90, 150, 300];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not passed whole yet: docs/status.md"]
 async fn a_server_killed_at_any_moment_of_a_start_finishes_it() {
     let git = GitServer::start().await.unwrap();
     let hello = git.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
@@ -50,7 +49,6 @@ async fn a_server_killed_at_any_moment_of_a_start_finishes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not passed whole yet: docs/status.md"]
 async fn a_server_killed_at_any_moment_of_a_stop_loses_no_file() {
     let git = GitServer::start().await.unwrap();
     let hello = git.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
