@@ -171,6 +171,6 @@ fn the_machine_reboots(server: &Server) {
     server.up();
     let shown = server.wait_phase("hello", "Stopped");
     assert!(shown["reason"].as_str().unwrap().contains("restarted"), "{shown}");
-    server.assert_nothing_left();
+    server.assert_disks_left(1);
     server.ok(&["start", "hello"]);
 }

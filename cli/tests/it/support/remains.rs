@@ -20,9 +20,9 @@ impl Remains {
         Self { census: census(home), processes }
     }
 
-    /// Whether nothing is left.
-    pub fn is_none(&self) -> bool {
-        self.census == Census { mounts: 0, interfaces: 0, cgroups: 0, loops: 0 } && self.processes.is_empty()
+    /// Whether what is left are the disks of so many workspaces, each a loop device and its mount.
+    pub fn are_disks(&self, disks: usize) -> bool {
+        self.census == Census { mounts: disks, interfaces: 0, cgroups: 0, loops: disks } && self.processes.is_empty()
     }
 
     /// Processes that were started with a path of this home.
