@@ -61,17 +61,13 @@ async fn serve(socket: WebSocket, access: Access, session: Session) {
         Ok(client) => client,
         Err((code, message)) => return finish(&mut sink, &failure(code, message)).await,
     };
-    let last = run(&mut sink, &mut source, client, &access, &session).await;
-    if let Last::Word(last) = &last {
-        finish(&mut sink, last).await;
+    match run(&mut sink, &mut source, client, &access, &session).await {
+        Last::Word(last) => finish(&mut sink, &last).await,
+        Last::Said => close(&mut sink).await,
+        Last::Gone => return,
     }
-    if matches!(last, Last::Said) {
-        close(&mut sink).await;
-    }
-    if !matches!(last, Last::Gone) {
-        // Closed with words of the client unread, the connection would be reset, and the last word lost with it.
-        tokio::time::timeout(LINGER, source.for_each(|_| std::future::ready(()))).await.ok();
-    }
+    // Closed with words of the client unread, the connection would be reset, and the last word lost with it.
+    tokio::time::timeout(LINGER, source.for_each(|_| std::future::ready(()))).await.ok();
 }
 
 async fn connect(access: &Access, session: &Session) -> Result<SupervisorClient<Upgraded>, (String, String)> {

@@ -363,8 +363,7 @@ async fn a_rush_asks_the_host_a_few_times_and_misses_no_push() {
     for reply in late {
         assert_eq!(reply.resolved.commit.as_deref(), Some(pushed.as_str()), "asked after the push");
     }
-    // How many depends on how long the rush takes to arrive on a busy machine; each for itself would be 51.
-    assert!(turnstile.count() - asked < 20, "{} listings for 51 questions", turnstile.count() - asked);
+    assert!(turnstile.count() - asked <= 5, "{} listings for 51 questions", turnstile.count() - asked);
 
     // Another user's question is another question, whatever the host thinks of them.
     let other = json!({ "host": host, "username": "ben", "password": "x" });
