@@ -16,6 +16,7 @@ mod lifecycle;
 mod lists;
 mod openapi;
 mod pages;
+mod paging;
 mod routes;
 mod stamps;
 mod state;

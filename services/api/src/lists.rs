@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use berth_http::Cursor;
+use berth_api_types::public::Page;
 use berth_ids::{UserId, WorkspaceId};
 use berth_service::Together;
 use sqlx::{PgConnection, PgPool};
 
-use crate::routes::page::one_more;
+use crate::paging::{one_more, page as cut};
 use crate::store::StoreError;
 use crate::store::workspaces::{self, ListFilter, ListScope};
 use crate::views::{View, Views};
@@ -73,12 +73,8 @@ async fn page(
     filter: &ListFilter,
     Place { before, limit }: Place,
 ) -> Result<Bytes, StoreError> {
-    let mut stamps = workspaces::list_stamps(conn, scope, filter, before, one_more(limit)).await?;
-    let more = stamps.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    if more {
-        stamps.pop();
-    }
-    let next_cursor = stamps.last().filter(|_| more).map(|(id, _)| Cursor::encode(id));
+    let stamps = workspaces::list_stamps(conn, scope, filter, before, one_more(limit)).await?;
+    let Page { items: stamps, next_cursor } = cut(stamps, limit, |(id, _)| *id);
     let views = views.load(conn, &stamps).await?;
     Ok(body(&views, next_cursor.as_deref()).into())
 }

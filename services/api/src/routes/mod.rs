@@ -5,7 +5,6 @@ mod classes;
 mod internal;
 mod members;
 mod organizations;
-pub(crate) mod page;
 mod server;
 mod sessions;
 mod setup;

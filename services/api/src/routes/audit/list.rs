@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::domain::authorize::{Installation, ReadAudit};
-use crate::routes::page::{one_more, page};
+use crate::paging::{one_more, page};
 use crate::state::Api;
 use crate::store;
 use crate::store::audit::Filter;

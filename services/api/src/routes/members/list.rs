@@ -7,8 +7,8 @@ use berth_http::{Json, PageQuery, Path, Problem, Query};
 
 use crate::domain::authorize::ReadOrganization;
 use crate::http::caller::Caller;
+use crate::paging::{one_more, page};
 use crate::routes::organizations::load;
-use crate::routes::page::{one_more, page};
 use crate::state::Api;
 use crate::store;
 

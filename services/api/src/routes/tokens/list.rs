@@ -5,7 +5,7 @@ use berth_api_types::public::{Page, Token};
 use berth_authz::Authenticated;
 use berth_http::{Json, PageQuery, Problem, Query};
 
-use crate::routes::page::{one_more, page};
+use crate::paging::{one_more, page};
 use crate::state::Api;
 use crate::store;
 

@@ -6,7 +6,7 @@ use berth_authz::{Authenticated, Authorized};
 use berth_http::{Json, PageQuery, Problem, Query};
 
 use crate::domain::authorize::{Installation, ListUsers};
-use crate::routes::page::{one_more, page};
+use crate::paging::{one_more, page};
 use crate::state::Api;
 use crate::store;
 

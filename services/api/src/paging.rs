@@ -10,7 +10,7 @@ pub(crate) fn one_more(limit: u32) -> i64 {
 }
 
 /// Cuts the extra item off; `position` of the last one that stays is where the next page begins.
-pub(super) fn page<T, P: Serialize>(mut items: Vec<T>, limit: u32, position: impl Fn(&T) -> P) -> Page<T> {
+pub(crate) fn page<T, P: Serialize>(mut items: Vec<T>, limit: u32, position: impl Fn(&T) -> P) -> Page<T> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > limit;
     items.truncate(limit);
