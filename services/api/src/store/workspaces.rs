@@ -46,12 +46,21 @@ macro_rules! select_stamp {
 }
 
 /// A page's stamps in one row: fifty rows cost more to send and to take apart than to find.
-macro_rules! select_stamps {
-    ($($tail:tt)*) => {
+macro_rules! in_one_row {
+    ($stamps:expr) => {
+        concat!("SELECT coalesce(array_agg(id), '{}'), coalesce(array_agg(stamp), '{}') FROM (", $stamps, ") AS page")
+    };
+}
+
+/// The rows of the workspaces in `$1`, as the given macro selects them. Each is looked up by its key on its own, whatever the tables'
+/// statistics say: with `id = ANY($1)` Postgres prefers to read a whole index that was nearly empty when it planned, and keeps that plan
+/// while the index grows. The array comes from a subquery, so that plans do not differ by its length and one is made for all.
+macro_rules! of_ids {
+    ($select:ident) => {
         concat!(
-            "SELECT coalesce(array_agg(id), '{}'), coalesce(array_agg(stamp), '{}') FROM (",
-            select_stamp!($($tail)*),
-            ") AS page"
+            "SELECT found.* FROM unnest((SELECT $1::uuid[])) AS wanted(id), LATERAL (",
+            $select!("WHERE w.id = wanted.id AND w.deleted_at IS NULL LIMIT 1"),
+            ") AS found"
         )
     };
 }
@@ -392,16 +401,16 @@ pub(crate) async fn list_stamps(
     let arguments = PageArguments::new(scope, filter, before, limit);
     let rows: Vec<(Vec<uuid::Uuid>, Vec<Stamp>)> = if filter.is_empty() {
         let query = match scope {
-            ListScope::Own(_) => select_stamps!(page_of_all!("w.owner_id = $1")),
-            ListScope::Organization(_) => select_stamps!(page_of_all!("w.organization_id = $1")),
-            ListScope::All(_) => select_stamps!(page_of_all!("$1::uuid IS NOT NULL")),
+            ListScope::Own(_) => in_one_row!(select_stamp!(page_of_all!("w.owner_id = $1"))),
+            ListScope::Organization(_) => in_one_row!(select_stamp!(page_of_all!("w.organization_id = $1"))),
+            ListScope::All(_) => in_one_row!(select_stamp!(page_of_all!("$1::uuid IS NOT NULL"))),
         };
         sqlx::query_as(query).bind(arguments.scope).bind(arguments.before).bind(limit).fetch_all(conn).await?
     } else {
         let query = match scope {
-            ListScope::Own(_) => select_stamps!(page_of!("w.owner_id = $1")),
-            ListScope::Organization(_) => select_stamps!(page_of!("w.organization_id = $1")),
-            ListScope::All(_) => select_stamps!(page_of!("$1::uuid IS NOT NULL")),
+            ListScope::Own(_) => in_one_row!(select_stamp!(page_of!("w.owner_id = $1"))),
+            ListScope::Organization(_) => in_one_row!(select_stamp!(page_of!("w.organization_id = $1"))),
+            ListScope::All(_) => in_one_row!(select_stamp!(page_of!("$1::uuid IS NOT NULL"))),
         };
         arguments.fetch(conn, query).await?
     };
@@ -416,13 +425,8 @@ pub(crate) async fn stamps(
     conn: &mut PgConnection,
     ids: &[WorkspaceId],
 ) -> Result<Vec<(WorkspaceId, Stamp)>, StoreError> {
-    let query = match ids {
-        // Of an array Postgres cannot know the length beforehand, and plans anew each time; one id it can look up.
-        [_] => select_stamps!("WHERE w.id = ($1::uuid[])[1] AND w.deleted_at IS NULL"),
-        _ => select_stamps!("WHERE w.id = ANY($1) AND w.deleted_at IS NULL"),
-    };
     let ids = ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>();
-    Ok(paired(sqlx::query_as(query).bind(ids).fetch_one(conn).await?).collect())
+    Ok(paired(sqlx::query_as(in_one_row!(of_ids!(select_stamp))).bind(ids).fetch_one(conn).await?).collect())
 }
 
 fn paired((ids, stamps): (Vec<uuid::Uuid>, Vec<Stamp>)) -> impl Iterator<Item = (WorkspaceId, Stamp)> {
@@ -437,12 +441,8 @@ pub(crate) async fn find_stamped(
     conn: &mut PgConnection,
     ids: &[WorkspaceId],
 ) -> Result<Vec<(Workspace, Stamp)>, StoreError> {
-    let query = match ids {
-        [_] => select_workspace!("WHERE w.id = ($1::uuid[])[1] AND w.deleted_at IS NULL"),
-        _ => select_workspace!("WHERE w.id = ANY($1) AND w.deleted_at IS NULL"),
-    };
-    let rows: Vec<Row> =
-        sqlx::query_as(query).bind(ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>()).fetch_all(conn).await?;
+    let ids = ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>();
+    let rows: Vec<Row> = sqlx::query_as(of_ids!(select_workspace)).bind(ids).fetch_all(conn).await?;
     rows.into_iter()
         .map(|row| {
             let stamp = row.stamp;
