@@ -98,6 +98,14 @@ conformance-vm: build ## Run it for hull, crun and runc on cgroups of version 2,
 	@$(CARGO) build --quiet --release --locked -p hull-conformance --bin hull-conformance
 	@runtime/conformance/vm/conformance target/release/hull-conformance runtime/conformance/results $(BIN)/hull crun runc
 
+.PHONY: suite-runc
+suite-runc: ## Run runc's integration tests: make suite-runc RUNTIME=/usr/sbin/runc [SYSTEMD=1] [VM=1]
+	@runtime/conformance/suites/runc $(or $(RUNTIME),$(BIN)/hull)
+
+.PHONY: suite-runtime-tools
+suite-runtime-tools: ## Run the validation of OCI's runtime-tools: make suite-runtime-tools RUNTIME=/usr/sbin/runc
+	@runtime/conformance/suites/runtime-tools $(or $(RUNTIME),$(BIN)/hull)
+
 .PHONY: bench
 bench: build ## Measure starts, stops, the API and memory; writes docs/performance.md
 	@deploy/bench

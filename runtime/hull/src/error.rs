@@ -196,7 +196,7 @@ codes! {
     /// A kernel parameter cannot be set.
     Sysctl = 35, "sysctl", Rootfs, "cannot set sysctl";
     /// A hook failed.
-    Hook = 36, "hook", Hook, "hook";
+    Hook = 36, "hook", Hook, "error running";
     /// The working directory cannot be entered.
     Cwd = 37, "cwd", Process, "cannot enter working directory";
     /// User or group ids cannot be set.

@@ -1,7 +1,8 @@
 //! Running hooks.
 //!
-//! A hook gets its configured environment and nothing else, the state on its standard input, and the bundle as its
-//! working directory; what it writes becomes part of the error when it fails.
+//! A hook gets its configured environment and nothing else, and the state on its standard input. Its working directory is
+//! the bundle, for `createContainer` the root file system, and for `startContainer` the container's root. What it writes
+//! becomes part of the error when it fails.
 
 use std::io::Write as _;
 use std::os::fd::AsFd;
@@ -21,7 +22,21 @@ const OUTPUT_KEPT: usize = 2000;
 
 /// Runs hooks in their order; the first that fails ends it.
 pub(crate) fn run(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>, default_env: &[String]) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run_one(kind, hook, state, cwd, default_env))
+    let mut numbered = hooks.iter().enumerate();
+    numbered.try_for_each(|(index, hook)| run_one(&name(kind, index, hook), hook, state, cwd, default_env))
+}
+
+/// Runs all hooks in their order, whatever comes of each, and tells the first failure.
+pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>) -> Result<()> {
+    let mut outcome = Ok(());
+    for (index, hook) in hooks.iter().enumerate() {
+        outcome = outcome.and(run_one(&name(kind, index, hook), hook, state, cwd, &[]));
+    }
+    outcome
+}
+
+fn name(kind: &str, index: usize, hook: &Hook) -> String {
+    format!("{kind} hook #{index}: {}", hook.path)
 }
 
 /// Checks what the specification demands of a hook.
@@ -38,11 +53,11 @@ pub(crate) fn check(kind: &str, hooks: &[Hook]) -> Result<()> {
     Ok(())
 }
 
-fn run_one(kind: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env: &[String]) -> Result<()> {
-    let fail = |what: String| Error::new(Code::Hook, format!("{kind} {}: {what}", hook.path));
+fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env: &[String]) -> Result<()> {
+    let fail = |what: String| Error::new(Code::Hook, format!("{name}: {what}"));
     let io = |what: &str, e: &std::io::Error| fail(format!("{what}: {e}"));
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| Error::os(Code::Hook, format!("{kind} {}: pipe", hook.path), e))?;
+        .map_err(|e| Error::os(Code::Hook, format!("{name}: pipe"), e))?;
     let mut command = Command::new(&hook.path);
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
@@ -67,12 +82,11 @@ fn run_one(kind: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
         let _ = stdin.write_all(state);
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| fail("no process id".to_owned()))?;
-    let pidfd =
-        pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::os(Code::Hook, format!("{kind} {}", hook.path), e))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::os(Code::Hook, name, e))?;
     let deadline = hook.timeout.and_then(|t| u32::try_from(t).ok()).map(|t| Deadline::after_ms(t.saturating_mul(1000)));
     let mut output = Vec::new();
-    let finished = follow(reader.as_fd(), pidfd.as_fd(), deadline, &mut output)
-        .map_err(|e| Error::os(Code::Hook, format!("{kind} {}", hook.path), e))?;
+    let finished =
+        follow(reader.as_fd(), pidfd.as_fd(), deadline, &mut output).map_err(|e| Error::os(Code::Hook, name, e))?;
     if !finished {
         let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         let _ = child.wait();

@@ -43,12 +43,14 @@ impl Level {
 
 struct Log {
     file: Option<OwnedFd>,
+    /// Nothing is written any more.
+    silent: bool,
     json: bool,
     level: Level,
 }
 
 thread_local! {
-    static LOG: RefCell<Log> = const { RefCell::new(Log { file: None, json: false, level: Level::Warning }) };
+    static LOG: RefCell<Log> = const { RefCell::new(Log { file: None, silent: false, json: false, level: Level::Warning }) };
 }
 
 #[derive(Serialize)]
@@ -80,7 +82,7 @@ pub(crate) fn setup(path: Option<&str>, json: bool, level: Level) -> Result<()> 
         }
         None => None,
     };
-    LOG.with(|l| *l.borrow_mut() = Log { file, json, level });
+    LOG.with(|l| *l.borrow_mut() = Log { file, silent: false, json, level });
     Ok(())
 }
 
@@ -93,7 +95,7 @@ pub(crate) fn enabled(level: Level) -> bool {
 pub(crate) fn write(level: Level, message: &str, error: Option<&Error>) {
     LOG.with(|l| {
         let log = l.borrow();
-        if level > log.level {
+        if level > log.level || log.silent {
             return;
         }
         let time = now_rfc3339();
@@ -149,7 +151,14 @@ pub(crate) fn debug(message: &str) {
     write(Level::Debug, message, None);
 }
 
-/// A process of the container has no log of its own: what fails there is told to the runtime.
+/// A process of the container has no log of its own: what fails there is told to the runtime. Its standard error is the
+/// program's, and no place for what was meant for a file.
 pub(crate) fn forget_file() {
-    LOG.with(|l| std::mem::forget(l.borrow_mut().file.take()));
+    LOG.with(|l| {
+        let mut log = l.borrow_mut();
+        if let Some(file) = log.file.take() {
+            std::mem::forget(file);
+            log.silent = true;
+        }
+    });
 }

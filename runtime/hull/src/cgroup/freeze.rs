@@ -4,6 +4,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::layout::MOUNT_POINT;
 use super::{Cgroup, Directory, Record};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
@@ -75,6 +76,33 @@ impl Cgroup {
 }
 
 impl Record {
+    /// Directories of a plan must not be frozen, nor may those they will be made in.
+    pub(super) fn refuse_frozen(&self) -> Result<()> {
+        let freezer = self.v1.iter().find(|(name, _)| name.split(',').any(|c| c == "freezer")).map(|(_, path)| path);
+        for (path, file, thawed) in
+            [(freezer, "freezer.state", "THAWED"), (self.v2.as_ref(), "cgroup.events", "frozen 0")]
+        {
+            let Some(path) = path else { continue };
+            // The nearest directory that exists decides; the topmost has no such file.
+            let mut nearest = path.as_str();
+            let text = loop {
+                match files::read_text(&format!("{nearest}/{file}"), 4096) {
+                    Ok(text) => break Some(text),
+                    Err(_) => match nearest.rsplit_once('/') {
+                        Some((parent, _)) if parent.len() > MOUNT_POINT.len() => nearest = parent,
+                        _ => break None,
+                    },
+                }
+            };
+            if text.is_some_and(|text| !text.lines().any(|line| line == thawed)) {
+                let what = format!("{path}: container's cgroup unexpectedly frozen");
+                return Err(Error::new(Code::CgroupCreate, what)
+                    .hint(format!("thaw {nearest}, or give another linux.cgroupsPath")));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the processes inside are stopped.
     pub(crate) fn frozen(&self) -> bool {
         let events = self.v2.as_ref().and_then(|path| files::read_text(&format!("{path}/cgroup.events"), 4096).ok());

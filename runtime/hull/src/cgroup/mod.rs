@@ -60,6 +60,11 @@ fn or_max(limit: i64) -> String {
     if limit < 0 { "max".to_owned() } else { limit.to_string() }
 }
 
+/// The container has a process in any case: systemd takes no limit below that.
+fn max_pids(limit: i64) -> String {
+    or_max(if limit == 0 { 1 } else { limit })
+}
+
 fn rdma_line(device: &str, limit: &Rdma) -> String {
     use std::fmt::Write as _;
     let mut line = device.to_owned();
@@ -215,6 +220,8 @@ impl Cgroup {
 
     /// Makes the directories of a plan. What already existed must be empty of processes.
     pub(crate) fn create(record: &Record) -> Result<Self> {
+        // Before anything is made: a process that comes into a frozen group stops at once, and nobody would answer.
+        record.refuse_frozen()?;
         let mut out = Self { driver: record.driver, v1: Vec::new(), v2: None, unit: record.unit.clone() };
         if let Some(path) = &record.v2 {
             out.v2 = Some(out.make(String::new(), Vec::new(), path, &|_| Ok(()))?);
@@ -566,7 +573,7 @@ impl Directory {
             return Ok(());
         }
         let list: Vec<String> = pids.iter().take(8).map(ToString::to_string).collect();
-        Err(Error::os(Code::CgroupCreate, self.path.as_str(), Errno::BUSY)
+        Err(Error::new(Code::CgroupCreate, format!("{}: container's cgroup is not empty", self.path))
             .hint(format!("processes are inside: {}; give another linux.cgroupsPath or end them", list.join(", "))))
     }
 }

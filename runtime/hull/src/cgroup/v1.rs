@@ -40,7 +40,7 @@ pub(super) fn apply(dir: &Directory, resources: &Resources) -> Result<()> {
 /// Writes the limit of tasks; apart from the others because the runtime itself still has to fork inside.
 pub(super) fn apply_pids(dir: &Directory, resources: &Resources) -> Result<()> {
     match resources.pids.as_ref().and_then(|p| p.limit) {
-        Some(limit) if dir.controllers.iter().any(|c| c == "pids") => dir.write("pids.max", super::or_max(limit)),
+        Some(limit) if dir.controllers.iter().any(|c| c == "pids") => dir.write("pids.max", super::max_pids(limit)),
         _ => Ok(()),
     }
 }

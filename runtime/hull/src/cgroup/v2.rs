@@ -56,7 +56,7 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
 /// Writes the limit of tasks.
 pub(super) fn apply_pids(dir: &Directory, resources: &Resources) -> Result<()> {
     match resources.pids.as_ref().and_then(|p| p.limit) {
-        Some(limit) => dir.write("pids.max", super::or_max(limit)),
+        Some(limit) => dir.write("pids.max", super::max_pids(limit)),
         None => Ok(()),
     }
 }

@@ -30,7 +30,7 @@ fn flag_lines(flags: &[Flag]) -> String {
 /// Help of the program.
 pub(super) fn overview() -> String {
     let mut out = format!(
-        "hull {VERSION}: an OCI runtime\n\nUSAGE:\n   hull [global options] command [options] [arguments]\n\nCOMMANDS:\n"
+        "NAME:\n   hull - Open Container Initiative runtime, version {VERSION}\n\nUSAGE:\n   hull [global options] command [options] [arguments]\n\nCOMMANDS:\n"
     );
     for command in COMMANDS {
         let _ = writeln!(out, "   {:11} {}", command.name, command.about);
@@ -42,7 +42,7 @@ pub(super) fn overview() -> String {
 /// Help of a command.
 pub(super) fn command(command: &Command) -> String {
     let mut out = format!(
-        "hull {}: {}\n\nUSAGE:\n   hull {} [options] {}\n",
+        "NAME:\n   hull {} - {}\n\nUSAGE:\n   hull {} [options] {}\n",
         command.name, command.about, command.name, command.usage
     );
     if !command.flags.is_empty() {

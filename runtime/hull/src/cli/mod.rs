@@ -23,6 +23,8 @@ pub(crate) const SPEC_VERSION: &str = "1.3.0";
 pub(crate) struct Global {
     /// Directory of the records.
     pub(crate) root: String,
+    /// Whether the command line named it.
+    pub(crate) root_named: bool,
     pub(crate) driver: Driver,
     /// File that says how WebAssembly programs are run.
     pub(crate) wasm_config: Option<String>,
@@ -92,6 +94,7 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
     }
     let context = Global {
         root: root(&global),
+        root_named: global.get("root").is_some(),
         driver: driver(&global).map_err(fail)?,
         wasm_config: global.owned("wasm-config"),
     };
@@ -175,6 +178,12 @@ pub(crate) fn print(text: &str) -> Result<i32> {
         Ok(()) | Err(rustix::io::Errno::PIPE) => Ok(0),
         Err(e) => Err(Error::os(Code::Output, "", e)),
     }
+}
+
+/// Prints a value as JSON on a line of its own.
+pub(crate) fn print_line(value: &impl serde::Serialize) -> Result<i32> {
+    let text = serde_json::to_string(value).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+    print(&(text + "\n"))
 }
 
 /// Prints a value as indented JSON.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Uid};
 use rustix::mount::OpenTreeFlags;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use super::init::TerminalTo;
 use super::sync::{self, Message};
@@ -73,11 +73,22 @@ pub(crate) fn open_on_host(process: &Process) -> Result<Terminal> {
     from_master(master, process)
 }
 
+/// A terminal whose contents are copied puts no carriage return before a newline: what is copied to a file or a pipe is
+/// what the program wrote, and a terminal that it is copied to puts its own there.
+///
+/// Called before the program runs, which may have wishes of its own.
+pub(super) fn plain_lines(master: &OwnedFd) -> Result<()> {
+    let mut modes = tcgetattr(master).context(Code::Console, "modes")?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(master, OptionalActions::Now, &modes).context(Code::Console, "modes")
+}
+
 /// Hands the master out.
 pub(crate) fn send(to: &TerminalTo, master: &OwnedFd, sync: impl AsFd) -> Result<()> {
     match to {
         TerminalTo::Socket(socket) => send_master(socket, master),
         TerminalTo::Runtime => {
+            plain_lines(master)?;
             let copy = rustix::io::fcntl_dupfd_cloexec(master, 3).context(Code::Console, "master")?;
             sync::send(sync, &Message::Terminal(copy)).context(Code::Console, "runtime")
         }

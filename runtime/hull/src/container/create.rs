@@ -412,7 +412,9 @@ impl Parent {
                     self.adopt(process, state, &undo.entry)?;
                     self.go()?;
                 }
-                Message::NamespacesReady | Message::Module(_) | Message::Ready if self.pid == 0 => {
+                Message::NamespacesReady | Message::MountsReady | Message::Module(_) | Message::Ready
+                    if self.pid == 0 =>
+                {
                     return Err(Error::new(Code::Internal, "message of a process that was not told of"));
                 }
                 Message::WantsMaps => {
@@ -422,6 +424,10 @@ impl Parent {
                 }
                 Message::NamespacesReady => {
                     self.runtime_part(bundle, state, undo, wanted)?;
+                    self.go()?;
+                }
+                Message::MountsReady => {
+                    run_creation_hooks(bundle, &state.id, self.pid)?;
                     self.go()?;
                 }
                 Message::Terminal(master) => self.terminal = Some(master),
@@ -483,7 +489,7 @@ impl Parent {
         if !linux.net_devices.is_empty() {
             netdev::move_all(&linux.net_devices, self.pid)?;
         }
-        run_creation_hooks(bundle, &state.id, self.pid)
+        Ok(())
     }
 
     fn go(&self) -> Result<()> {
@@ -492,7 +498,8 @@ impl Parent {
     }
 }
 
-/// Runs the hooks that find the namespaces made and nothing in them yet.
+/// Runs the hooks that work on a container from outside. They find its mounts made, at the root's own path, and may add
+/// to them: the root is changed afterwards.
 pub(crate) fn run_creation_hooks(bundle: &Bundle, id: &str, pid: i32) -> Result<()> {
     let Some(h) = &bundle.spec.hooks else { return Ok(()) };
     let json = super::state::json_for_hooks(&bundle.spec, id, &bundle.path, "creating", pid);

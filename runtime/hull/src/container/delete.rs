@@ -11,7 +11,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Result};
 use crate::hooks;
 use crate::log::{self, Level};
-use crate::spec::Spec;
+use crate::spec::{NamespaceType, Spec};
 use crate::time::Deadline;
 
 /// SIGKILL.
@@ -147,13 +147,8 @@ pub(crate) fn clean_ended(entry: &Entry, state: &State, spec: &Spec) -> Result<(
 fn poststop(spec: &Spec, entry: &Entry, state: &State, force: bool) {
     let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststop.is_empty()) else { return };
     let json = super::state::json_for_hooks(spec, &entry.id, &state.bundle, "stopped", 0);
-    let mut first = None;
-    for hook in &h.poststop {
-        if let Err(e) = hooks::run("poststop", std::slice::from_ref(hook), &json, Some(&state.bundle), &[]) {
-            first = first.or(Some(e));
-        }
-    }
-    if let Some(error) = first.filter(|_| !force) {
+    let result = hooks::run_all("poststop", &h.poststop, &json, Some(&state.bundle));
+    if let Some(error) = result.err().filter(|_| !force) {
         log::warn(&error.to_string());
     }
 }
@@ -214,30 +209,32 @@ pub(crate) fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
         }
         return cgroup.signal_all(signal);
     }
+    let not_running = || Error::new(Code::WrongState, "container not running");
     let status = state.status(&entry);
-    if matches!(status, Status::Stopped | Status::Creating) {
-        return Err(Error::new(Code::WrongState, "container not running"));
+    if status == Status::Creating {
+        return Err(not_running());
     }
-    let pidfd = open(&state)?;
-    match hull_sys::signal::send_by_pidfd(pidfd.as_fd(), signal) {
-        Ok(()) => {}
-        Err(Errno::SRCH) => return Err(Error::new(Code::WrongState, "container not running")),
-        Err(e) => return Err(Error::os(Code::Signal, id, e)),
+    let cgroup = Cgroup::open(&state.cgroup);
+    // Without a PID namespace that ends with its first process, the others live on: SIGKILL is for all of them.
+    let others = signal == KILL && !own_pids(&entry.config()?) && !cgroup.processes()?.is_empty();
+    if others {
+        cgroup.kill_all()?;
     }
-    if signal == KILL {
-        let cgroup = Cgroup::open(&state.cgroup);
-        let spec = entry.config()?;
-        let own_pids = spec.linux.as_ref().is_some_and(|l| {
-            l.namespaces
-                .iter()
-                .any(|n| n.r#type == crate::spec::NamespaceType::Pid && n.path.as_ref().is_none_or(String::is_empty))
-        });
-        if !own_pids {
-            cgroup.kill_all()?;
-        }
-        if status == Status::Paused {
-            cgroup.thaw()?;
-        }
+    match open(&state).map(|pidfd| hull_sys::signal::send_by_pidfd(pidfd.as_fd(), signal)) {
+        Ok(Ok(())) => {}
+        Ok(Err(Errno::SRCH)) | Err(_) if others => {}
+        Ok(Err(Errno::SRCH)) | Err(_) => return Err(not_running()),
+        Ok(Err(e)) => return Err(Error::os(Code::Signal, id, e)),
+    }
+    if signal == KILL && status == Status::Paused {
+        cgroup.thaw()?;
     }
     Ok(())
+}
+
+/// Whether the container has a PID namespace of its own.
+fn own_pids(spec: &Spec) -> bool {
+    spec.linux.as_ref().is_some_and(|l| {
+        l.namespaces.iter().any(|n| n.r#type == NamespaceType::Pid && n.path.as_ref().is_none_or(String::is_empty))
+    })
 }

@@ -6,7 +6,9 @@ use hull_sys::signal as syssignal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
@@ -39,7 +41,8 @@ impl RawTerminal {
         let before = tcgetattr(stdin).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
-        // As runc: output processing stays on for what is printed here itself.
+        // Line ends are made here, and only here: the container's terminal leaves them as they are (`console::plain_lines`).
+        raw.output_modes.insert(OutputModes::OPOST);
         tcsetattr(stdin, OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
     }

@@ -1,5 +1,6 @@
 //! The container's first process, from the clone to the execve.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use hull_sys::namespace as ns;
@@ -22,7 +23,7 @@ use crate::rootfs::mask::{self, Masker};
 use crate::rootfs::mounts::{self, MountContext, Prepared};
 use crate::rootfs::resolve::{Root, device_of};
 use crate::rootfs::{self, RootSource, cgroupfs, options};
-use crate::spec::{Hooks, NamespaceType, TimeOffset};
+use crate::spec::{Hooks, NamespaceType, Spec, TimeOffset};
 use crate::{files, hooks, timeline};
 
 /// How the process learns that it may run the program.
@@ -329,13 +330,17 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     let has_mount = plan.namespaces.makes(NamespaceType::Mount)
         || linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Mount);
     if !has_mount {
+        let_hooks_work(spec, sync)?;
         return plain_root(plan);
     }
     let propagation = linux.rootfs_propagation.as_deref().and_then(options::propagation);
-    // The root itself is private until everything is mounted: nothing made here shows up anywhere else.
-    let hooked = spec.hooks.as_ref().is_some_and(|h| !h.create_container.is_empty());
+    // Nothing made here shows up anywhere else: the root is private until everything is mounted, or the host's slave for
+    // good, since what has been private has no master any more.
+    let slave = propagation.is_some_and(|(bit, _)| bit == hull_sys::mount::SLAVE);
+    let until_mounted = if slave { hull_sys::mount::SLAVE } else { hull_sys::mount::PRIVATE };
+    let hooked = spec.hooks.as_ref().is_some_and(|h| works_outside(h) || !h.create_container.is_empty());
     let visible_at = if hooked { Some(plan.bundle.rootfs()?) } else { None };
-    let root = Root::new(rootfs::attach_root(&plan.root, visible_at.as_deref(), hull_sys::mount::PRIVATE, true)?);
+    let root = Root::new(rootfs::attach_root(&plan.root, visible_at.as_deref(), until_mounted, true)?);
     let mut cx = MountContext {
         root: &root,
         label: linux.mount_label.as_deref(),
@@ -364,9 +369,10 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
         }
         None => None,
     };
+    let_hooks_work(spec, sync)?;
     if let Some(hooks) = spec.hooks.as_ref().filter(|h: &&Hooks| !h.create_container.is_empty()) {
         let state = state_json(plan, learned, "creating");
-        hooks::run("createContainer", &hooks.create_container, &state, Some(&plan.bundle.path), &[])?;
+        hooks::run("createContainer", &hooks.create_container, &state, visible_at.as_deref(), &[])?;
     }
     make_cwd(&root, &plan.launch.process.cwd)?;
     protect(plan, &root, &cx.read_only_later)?;
@@ -385,6 +391,19 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
         console::attach(terminal)?;
     }
     Ok(())
+}
+
+/// Whether there are hooks that the runtime runs before the root is changed.
+fn works_outside(hooks: &Hooks) -> bool {
+    !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty())
+}
+
+fn let_hooks_work(spec: &Spec, sync: &OwnedFd) -> Result<()> {
+    if !spec.hooks.as_ref().is_some_and(works_outside) {
+        return Ok(());
+    }
+    sync::send(sync, &Message::MountsReady).context(Code::Internal, "sync")?;
+    sync::await_go(sync).map(drop)
 }
 
 /// Standard streams on the host's null device become the container's own, so that nothing of the host's mounts stays
@@ -427,7 +446,8 @@ fn protect(plan: &Plan<'_>, root: &Root, later: &[OwnedFd]) -> Result<()> {
         mask::read_only(root, path)?;
     }
     let mut masker = Masker::default();
-    for path in &linux.masked_paths {
+    let mut masked = BTreeSet::new();
+    for path in linux.masked_paths.iter().filter(|path| masked.insert(path.as_str())) {
         masker.mask(root, path)?;
     }
     if plan.bundle.spec.root.as_ref().is_some_and(|r| r.readonly) {

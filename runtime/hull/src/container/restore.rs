@@ -149,7 +149,7 @@ impl Restoring<'_> {
 fn hand_out(to: Option<&TerminalTo>, master: OwnedFd) -> Result<Option<OwnedFd>> {
     match to {
         Some(TerminalTo::Socket(socket)) => console::send_master(socket, &master).map(|()| None),
-        Some(TerminalTo::Runtime) => Ok(Some(master)),
+        Some(TerminalTo::Runtime) => console::plain_lines(&master).map(|()| Some(master)),
         None => Err(Error::new(Code::Checkpoint, "the image holds a terminal, and process.terminal is false")),
     }
 }

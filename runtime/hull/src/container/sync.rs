@@ -14,8 +14,10 @@ pub(crate) enum Message {
     Init { pid: i32, pidfd: OwnedFd },
     /// A new user namespace waits for its id maps.
     WantsMaps,
-    /// The namespaces are there; the runtime's part (hooks, devices, mapped mounts) is due.
+    /// The namespaces are there; the runtime's part (systemd, devices, mapped mounts) is due.
     NamespacesReady,
+    /// The mounts are made and the root is not yet changed: hooks of the runtime are due.
+    MountsReady,
     /// The terminal's other end.
     Terminal(OwnedFd),
     /// The process is a WebAssembly module; its compiled form is asked for.
@@ -39,6 +41,7 @@ pub(crate) enum Message {
 const INIT: u8 = b'I';
 const WANTS_MAPS: u8 = b'M';
 const NAMESPACES: u8 = b'N';
+const MOUNTS: u8 = b'H';
 const TERMINAL: u8 = b'T';
 const MODULE: u8 = b'W';
 const COMPILED: u8 = b'C';
@@ -57,6 +60,7 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
         }
         Message::WantsMaps => socket::send(socket, &[WANTS_MAPS]),
         Message::NamespacesReady => socket::send(socket, &[NAMESPACES]),
+        Message::MountsReady => socket::send(socket, &[MOUNTS]),
         Message::Terminal(fd) => socket::send_with_fd(socket, &[TERMINAL], fd),
         Message::Module(fd) => socket::send_with_fd(socket, &[MODULE], fd),
         Message::Compiled(Some(fd)) => socket::send_with_fd(socket, &[COMPILED], fd),
@@ -92,6 +96,7 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<Message> {
         (Some(INIT), Some(pidfd)) => Message::Init { pid: number(&bytes), pidfd },
         (Some(WANTS_MAPS), _) => Message::WantsMaps,
         (Some(NAMESPACES), _) => Message::NamespacesReady,
+        (Some(MOUNTS), _) => Message::MountsReady,
         (Some(TERMINAL), Some(fd)) => Message::Terminal(fd),
         (Some(MODULE), Some(fd)) => Message::Module(fd),
         (Some(COMPILED), fd) => Message::Compiled(fd),

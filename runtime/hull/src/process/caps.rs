@@ -102,13 +102,17 @@ pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
             }
         })
     };
-    CapabilityBits {
+    let bits = CapabilityBits {
         bounding: set(&c.bounding),
         effective: set(&c.effective),
         permitted: set(&c.permitted),
         inheritable: set(&c.inheritable),
         ambient: set(&c.ambient),
+    };
+    for name in names(bits.ambient & !(bits.permitted & bits.inheritable)) {
+        crate::log::warn(&format!("can't raise ambient capability {name}: it must be permitted and inheritable"));
     }
+    bits
 }
 
 /// Drops everything outside the bounding set; needs CAP_SETPCAP, so it comes before the change of ids.

@@ -1,9 +1,9 @@
 //! The last steps of a container's process: who it is, what it may, and the execve.
 //!
-//! Order (each step needs what a later one takes away): terminal and session, scheduling, keyring, umask; without
-//! no_new_privs the limits and the filter; bounding set, ids, the other capability sets; security label; working
-//! directory; the program is looked up; no_new_privs; descriptors; the limits and, with no_new_privs, the filter, last of
-//! all; execve.
+//! Order (each step needs what a later one takes away): terminal and session, scheduling, keyring, umask; working
+//! directory; without no_new_privs the descriptors, the limits and the filter; bounding set, ids, the other capability
+//! sets; security label; the program is looked up; no_new_privs; with it the descriptors, the limits and the filter,
+//! last of all; execve.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -99,20 +99,25 @@ impl Launch<'_> {
     fn prepare_by(&mut self, kernel: &mut impl Syscalls, labels: &Labels) -> Result<Armed> {
         let user = &self.process.user;
         let cwd = self.process.cwd.as_str();
+        // With root's rights first: the user may not be allowed to walk there, and the image's owner meant it to work.
+        let entered = kernel.enter_directory(cwd).is_ok();
+        if entered {
+            verify_directory(kernel, cwd)?;
+        }
         if self.filters_early() {
+            // Profiles that are older than close_range forbid it. What is opened after this is close-on-exec by itself.
+            self.close_on_exec(kernel)?;
             self.restrict(kernel)?;
         }
         kernel.limit_bounding(&self.capabilities)?;
         own_stdio(user.uid);
         kernel.keep_capabilities()?;
-        // With root's rights first: the user may not be allowed to walk there, and the image's owner meant it to work.
-        let entered = kernel.enter_directory(cwd);
         self.set_ids(kernel)?;
         kernel.set_capabilities(&self.capabilities)?;
-        if entered.is_err() {
+        if !entered {
             kernel.enter_directory(cwd).map_err(|e| Error::os(Code::Cwd, cwd, e))?;
+            verify_directory(kernel, cwd)?;
         }
-        verify_directory(kernel, cwd)?;
         kernel.label_exec(labels)?;
         let environment = self.environment();
         let wasm = self.wasm.as_ref().map(|handler| handler.arm(self.process)).transpose()?.flatten();
@@ -167,9 +172,10 @@ impl Launch<'_> {
 
     fn last_steps(&mut self, kernel: &mut impl Syscalls) -> Result<()> {
         kernel.reset_signals()?;
-        let first = self.preserve_fds.saturating_add(3);
-        kernel.close_on_exec_from(first)?;
-        for fd in 3..first {
+        if !self.filters_early() {
+            self.close_on_exec(kernel)?;
+        }
+        for fd in 3..self.first_closed() {
             let number = i32::try_from(fd).unwrap_or(i32::MAX);
             kernel
                 .keep_over_exec(number)
@@ -182,6 +188,15 @@ impl Launch<'_> {
             self.restrict(kernel)?;
         }
         Ok(())
+    }
+
+    /// The first descriptor that the program does not get.
+    fn first_closed(&self) -> u32 {
+        self.preserve_fds.saturating_add(3)
+    }
+
+    fn close_on_exec(&self, kernel: &mut impl Syscalls) -> Result<()> {
+        kernel.close_on_exec_from(self.first_closed())
     }
 
     /// The limits as late as can be, for few open files or little memory must do for the program, not for what comes
@@ -219,6 +234,8 @@ impl Launch<'_> {
         }
         let has =
             |env: &[String], key: &str| env.iter().any(|v| v.strip_prefix(key).is_some_and(|r| r.starts_with('=')));
+        // An empty one counts as none: programs would take the root directory for their user's.
+        env.retain(|v| v != "HOME=");
         if !has(&env, "HOME") {
             env.push(format!("HOME={}", home_of(self.process.user.uid)));
         }
@@ -327,7 +344,11 @@ fn runnable(path: &str) -> Result<(), Errno> {
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::ACCESS);
     }
-    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+    match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        // What a filter says that is already on and older than this call: execve will tell.
+        Err(Errno::PERM) => Ok(()),
+        other => other,
+    }
 }
 
 fn exec_error(program: &str, errno: Errno) -> Error {
@@ -428,14 +449,14 @@ mod tests {
     fn each_step_comes_before_what_takes_away_what_it_needs() {
         assert_eq!(
             calls(true, None).0.join(", "),
-            "bounding, keep capabilities, directory /work, groups [9], gid 8, uid 7, capabilities, verify directory, \
+            "directory /work, verify directory, bounding, keep capabilities, groups [9], gid 8, uid 7, capabilities, \
              label, no_new_privs, landlock, signals, close from 4, keep 3, limits 1, filter, execve /bin/sh"
         );
         // Without no_new_privs the filter needs CAP_SYS_ADMIN.
         assert_eq!(
             calls(false, None).0.join(", "),
-            "limits 1, filter, bounding, keep capabilities, directory /work, groups [9], gid 8, uid 7, capabilities, \
-             verify directory, label, landlock, signals, close from 4, keep 3, execve /bin/sh"
+            "directory /work, verify directory, close from 4, limits 1, filter, bounding, keep capabilities, groups [9], \
+             gid 8, uid 7, capabilities, label, landlock, signals, keep 3, execve /bin/sh"
         );
     }
 

@@ -202,18 +202,18 @@ pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
         "MPOL_LOCAL" => 4,
         "MPOL_PREFERRED_MANY" => 5,
         "MPOL_WEIGHTED_INTERLEAVE" => 6,
-        other => return Err(invalid(format!("mode {other:?} is not known"))),
+        other => return Err(invalid(format!("invalid memory policy mode {other:?}"))),
     };
     for flag in &spec.flags {
         mode |= match flag.as_str() {
             "MPOL_F_STATIC_NODES" => 1 << 15,
             "MPOL_F_RELATIVE_NODES" => 1 << 14,
             "MPOL_F_NUMA_BALANCING" => 1 << 13,
-            other => return Err(invalid(format!("flag {other:?} is not known"))),
+            other => return Err(invalid(format!("invalid memory policy flag {other:?}"))),
         };
     }
-    let nodes =
-        parse_list(spec.nodes.as_deref().unwrap_or("")).ok_or_else(|| invalid("nodes is not a list".to_owned()))?;
+    let nodes = parse_list(spec.nodes.as_deref().unwrap_or(""))
+        .ok_or_else(|| invalid("invalid memory policy nodes: not a list of numbers".to_owned()))?;
     let highest = nodes.iter().copied().max();
     let words = highest.map_or(0, |h| usize::try_from(h / 64 + 1).unwrap_or(1));
     let mut mask = vec![0u64; words];

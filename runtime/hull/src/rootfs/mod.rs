@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use hull_sys::mount::{self as sysmount, MountAttr, mount_setattr};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::error::{Code, Context, Error, Result};
@@ -30,7 +31,7 @@ pub(crate) fn open_root(path: &str, early: bool) -> Result<RootSource> {
     if early {
         match clone_root(path) {
             Ok(tree) => return Ok(RootSource::Tree(tree)),
-            Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {}
+            Err(error) if error.errno() == Some(Errno::PERM) => {}
             Err(error) => return Err(error),
         }
     }
@@ -42,7 +43,7 @@ fn clone_root(path: &str) -> Result<OwnedFd> {
     let tree = rustix::mount::open_tree(CWD, path, flags).context(Code::RootOpen, path)?;
     let stat = rustix::fs::fstat(&tree).context(Code::RootOpen, path)?;
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
-        return Err(Error::os(Code::RootOpen, path, rustix::io::Errno::NOTDIR));
+        return Err(Error::os(Code::RootOpen, path, Errno::NOTDIR));
     }
     Ok(tree)
 }
@@ -72,10 +73,13 @@ pub(crate) fn attach_root(
     };
     let attr = MountAttr { propagation, recursive, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), c"", &attr).context(Code::Pivot, "setting the root's propagation")?;
-    let place = visible_at
-        .map(|path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
-        .transpose()
-        .context(Code::RootOpen, visible_at.unwrap_or("/"))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = match visible_at.map(|path| (path, rustix::fs::open(path, flags, Mode::empty()))) {
+        Some((_, Ok(place))) => Some(place),
+        // Not with the rights of the container's user: most hooks do not look there.
+        None | Some((_, Err(Errno::ACCESS))) => None,
+        Some((path, Err(e))) => return Err(Error::os(Code::RootOpen, path, e)),
+    };
     match &place {
         Some(place) => {
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -324,10 +324,11 @@ pub(crate) fn move_onto(tree: impl AsFd, target: impl AsFd, name: &str) -> Resul
 
 fn mount_filesystem(cx: &mut MountContext<'_>, mount: &Prepared, kind: &str, source: Option<&str>) -> Result<()> {
     let at = mount.destination.as_str();
-    let target = open_target(cx.root, at, true)?;
     let mut options = mount.options.clone();
-    if kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") {
-        // As runc: the mount point's own mode, so that a tmpfs on /tmp keeps its sticky bit.
+    let inherits = kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") && cx.root.open(at).is_ok();
+    let target = open_target(cx.root, at, true)?;
+    if inherits {
+        // As runc: the mode of a mount point that was there; one that is made for it gets tmpfs' own, which is 1777.
         let stat = rustix::fs::fstat(&target).context(Code::MountTarget, at)?;
         options.data.push(("mode".to_owned(), Some(format!("{:o}", stat.st_mode & 0o7777))));
     }

@@ -9,3 +9,4 @@ mod bundle;
 mod filters;
 mod library;
 mod program;
+mod suites;

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::bundle::{Bundle, bundle, text};
 
-fn status(b: &Bundle) -> String {
+pub(crate) fn status(b: &Bundle) -> String {
     let output = b.hull(&["state", &b.id]);
     let state: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     state["status"].as_str().unwrap_or("").to_owned()
 }
 
-fn until(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut check: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !check() {
         assert!(Instant::now() < end, "{what} did not happen");

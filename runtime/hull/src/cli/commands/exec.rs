@@ -102,6 +102,10 @@ fn add_capabilities(capabilities: &mut Capabilities, added: &[String]) -> Result
         for set in sets {
             set.push(name.clone());
         }
+        // Ambient is what the container lets pass over execve anyway; without it a user other than 0 would not get it.
+        if capabilities.inheritable.iter().any(|held| caps::bit(held) == caps::bit(name)) {
+            capabilities.ambient.push(name.clone());
+        }
     }
     Ok(())
 }
@@ -140,5 +144,8 @@ mod tests {
         add_capabilities(&mut c, &["CAP_NET_RAW".into()]).unwrap();
         assert_eq!(c.permitted, ["CAP_NET_RAW"]);
         assert!(c.inheritable.is_empty() && c.ambient.is_empty());
+        c.inheritable.push("CAP_KILL".into());
+        add_capabilities(&mut c, &["CAP_KILL".into(), "CAP_CHOWN".into()]).unwrap();
+        assert_eq!((c.inheritable, c.ambient), (vec!["CAP_KILL".to_owned()], vec!["CAP_KILL".to_owned()]));
     }
 }

@@ -3,11 +3,15 @@
 use std::fmt::Write as _;
 
 use super::super::parse::Parsed;
-use super::super::{Global, print, print_json};
+use super::super::{Global, print, print_line};
 use crate::container::{self, Report, store::Entry};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
+    if global.root_named {
+        // The default one is made with the first container; one that somebody names is there, or is misspelt.
+        rustix::fs::stat(global.root.as_str()).context(Code::StateFile, &global.root)?;
+    }
     let ids = Entry::list(&global.root)?;
     if parsed.is("quiet") {
         return print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>());
@@ -15,7 +19,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     // One that is being made or deleted right now is left out.
     let reports: Vec<Report> = ids.iter().filter_map(|id| container::report(&global.root, id).ok()).collect();
     match parsed.get("format").unwrap_or("table") {
-        "json" => print_json(&reports),
+        "json" => print_line(&reports),
         "table" | "" => print(&table(&reports)),
         other => Err(Error::new(Code::Usage, format!("invalid format option: {other}"))),
     }

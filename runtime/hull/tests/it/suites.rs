@@ -1,0 +1,172 @@
+//! What the suites of other runtimes found (`runtime/conformance/suites`).
+
+use crate::bundle::{Bundle, bundle, text};
+use crate::program::{status, until};
+
+/// What `run` prints, and nothing else.
+fn printed(b: &Bundle) -> String {
+    b.write();
+    let output = b.hull(&["run", &b.id]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_terminal_that_is_copied_adds_no_carriage_returns() {
+    let Some(mut b) = bundle("lines", "tty >/dev/null && echo one && echo two") else { return };
+    b.spec.process.as_mut().unwrap().terminal = true;
+    std::os::unix::fs::symlink("busybox", b.path().join("rootfs/bin/tty")).unwrap();
+    assert_eq!(printed(&b), "one\ntwo\n");
+}
+
+#[test]
+fn an_empty_home_is_none() {
+    let Some(mut b) = bundle("home", "echo $HOME") else { return };
+    std::fs::write(b.path().join("rootfs/etc/passwd"), "somebody:x:0:0::/home/somebody:/bin/sh\n").unwrap();
+    b.spec.process.as_mut().unwrap().env.extend(["HOME=/elsewhere".to_owned(), "HOME=".to_owned()]);
+    assert_eq!(printed(&b), "/home/somebody\n");
+}
+
+/// Profiles are older than calls that the runtime makes after it has put them on, and some forbid the commonest ones.
+#[test]
+fn a_filter_without_no_new_privs_does_not_get_in_the_runtimes_way() {
+    let Some(mut b) = bundle("early-filter", "echo ran") else { return };
+    b.spec.process.as_mut().unwrap().no_new_privileges = false;
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["close_range", "getcwd", "chdir", "faccessat2", "statx"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    b.spec.linux.as_mut().unwrap().seccomp = Some(serde_json::from_str(profile).unwrap());
+    assert_eq!(printed(&b), "ran\n");
+}
+
+#[test]
+fn create_container_hooks_begin_in_the_root_file_system() {
+    let Some(mut b) = bundle("hook-cwd", "cat /made-by-hook") else { return };
+    let hook = serde_json::json!({"path": "/bin/sh", "args": ["sh", "-c", "echo made > ./made-by-hook"]});
+    b.spec.hooks = serde_json::from_value(serde_json::json!({"createContainer": [hook]})).unwrap();
+    assert_eq!(printed(&b), "made\n");
+}
+
+#[test]
+fn the_log_file_gets_the_whole_log() {
+    let Some(b) = bundle("log-file", "true") else { return };
+    b.write();
+    let output = b.hull(&["--debug", "--log", "log", "run", &b.id]);
+    assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()));
+    let log = std::fs::read_to_string(b.path().join("log")).unwrap();
+    assert!(log.contains("level=debug"), "{log}");
+}
+
+#[test]
+fn a_container_is_not_made_in_a_frozen_cgroup() {
+    let Some(mut b) = bundle("frozen", "true") else { return };
+    let (name, file, word) = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        ("", "cgroup.freeze", "1")
+    } else {
+        ("freezer/", "freezer.state", "FROZEN")
+    };
+    let parent = std::path::PathBuf::from(format!("/sys/fs/cgroup/{name}berth-test/{}", b.id));
+    std::fs::create_dir_all(&parent).unwrap();
+    std::fs::write(parent.join(file), word).unwrap();
+    // In the group itself, and in one that would be made below it.
+    let refusals = ["", "/below"].map(|below| {
+        b.spec.linux.as_mut().unwrap().cgroups_path = Some(format!("/berth-test/{}{below}", b.id));
+        b.write();
+        let output = b.hull(&["create", &b.id]);
+        (output.status.code(), text(&output.stderr))
+    });
+    std::fs::remove_dir(&parent).unwrap();
+    for (code, said) in refusals {
+        assert_eq!(code, Some(1));
+        assert!(said.contains("container's cgroup unexpectedly frozen"), "{said}");
+    }
+}
+
+#[test]
+fn sigkill_reaches_what_a_shared_pid_namespace_leaves_over() {
+    let Some(mut b) = bundle("left-over", "sleep 1000 & exec sleep 1001") else { return };
+    b.spec.linux.as_mut().unwrap().namespaces.retain(|n| n.r#type != hull::spec::NamespaceType::Pid);
+    b.write();
+    assert!(b.hull_detached(&["run", "--detach", &b.id]));
+    let state: serde_json::Value = serde_json::from_slice(&b.hull(&["state", &b.id]).stdout).unwrap();
+    let first = i32::try_from(state["pid"].as_i64().unwrap()).unwrap();
+    until("the second process", || b.hull(&["ps", "--format", "json", &b.id]).stdout.contains(&b','));
+    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
+    until("the end of the first", || status(&b) == "stopped");
+    assert!(b.hull_detached(&["kill", &b.id, "KILL"]));
+    until("the end of the second", || text(&b.hull(&["ps", "--format", "json", &b.id]).stdout) == "[]");
+    assert!(!b.hull_detached(&["kill", &b.id, "KILL"]), "nothing is left to kill");
+    assert!(b.hull_detached(&["delete", &b.id]));
+}
+
+#[test]
+fn a_list_is_one_line_of_json_and_a_named_root_exists() {
+    let Some(b) = bundle("list", "true") else { return };
+    b.write();
+    assert!(b.hull_detached(&["create", &b.id]));
+    let list = b.hull(&["list", "--format", "json"]);
+    assert_eq!(text(&list.stdout).lines().count(), 1, "{}", text(&list.stdout));
+    assert!(b.hull_detached(&["delete", "--force", &b.id]));
+    assert!(!b.hull_detached(&["--root", "/no/such/folder", "list"]));
+}
+
+#[test]
+fn a_path_that_is_masked_twice_is_covered_once() {
+    let Some(mut b) = bundle("masked-twice", "grep -c ' /tmp ' /proc/self/mountinfo") else { return };
+    b.spec.linux.as_mut().unwrap().masked_paths = vec!["/tmp".to_owned(), "/tmp".to_owned()];
+    assert_eq!(printed(&b), "1\n");
+}
+
+#[test]
+fn a_slave_root_has_the_hosts_mount_as_master() {
+    let Some(mut b) = bundle("slave", "cat /proc/self/mountinfo") else { return };
+    b.spec.linux.as_mut().unwrap().rootfs_propagation = Some("slave".to_owned());
+    b.write();
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "shared", env!("CARGO_BIN_EXE_hull"), "--root"])
+        .arg(b.records())
+        .args(["run", "--bundle"])
+        .arg(b.path())
+        .arg(&b.id)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let mounts = text(&output.stdout);
+    let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap_or_default();
+    assert!(root.contains(" master:") && !root.contains(" shared:"), "{root}\n{}", text(&output.stderr));
+}
+
+#[test]
+fn a_tmpfs_has_the_mode_of_its_mount_point_or_its_own() {
+    let Some(mut b) = bundle("tmpfs-mode", "stat -c %a /there /new") else { return };
+    let there = b.path().join("rootfs/there");
+    std::fs::create_dir(&there).unwrap();
+    std::fs::set_permissions(&there, std::os::unix::fs::PermissionsExt::from_mode(0o710)).unwrap();
+    std::os::unix::fs::symlink("busybox", b.path().join("rootfs/bin/stat")).unwrap();
+    for destination in ["/there", "/new"] {
+        let mount = serde_json::json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"});
+        b.spec.mounts.push(serde_json::from_value(mount).unwrap());
+    }
+    assert_eq!(printed(&b), "710\n1777\n");
+}
+
+/// NVIDIA's and other vendors' hooks enter the container's mount namespace and mount below the root's path on the host.
+#[test]
+fn create_runtime_hooks_find_the_mounts_made_and_can_add_to_them() {
+    let Some(mut b) = bundle("hook-mounts", "cat /there/by-hook") else { return };
+    let root = b.path().join("rootfs");
+    std::fs::create_dir(root.join("there")).unwrap();
+    std::fs::write(b.path().join("file"), "added\n").unwrap();
+    let tmpfs = serde_json::json!({"destination": "/there", "type": "tmpfs", "source": "tmpfs"});
+    b.spec.mounts.push(serde_json::from_value(tmpfs).unwrap());
+    let script = format!(
+        "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); \
+         nsenter --mount --target $pid sh -c 'cd {root} && touch there/by-hook && mount --bind ../file there/by-hook'",
+        root = root.display()
+    );
+    for kind in ["prestart", "createRuntime"] {
+        let hook = serde_json::json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]});
+        b.spec.hooks = serde_json::from_value(serde_json::json!({kind: [hook]})).unwrap();
+        assert_eq!(printed(&b), "added\n", "{kind}");
+    }
+}
