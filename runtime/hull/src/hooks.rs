@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Code, Error, Result};
 use crate::spec::Hook;
@@ -82,13 +82,18 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
         let _ = stdin.write_all(state);
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| fail("no process id".to_owned()))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::os(Code::Hook, name, e))?;
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Some(pidfd),
+        // A filter that is older than the call: the end of the output tells of the process' end.
+        Err(Errno::NOSYS | Errno::PERM) => None,
+        Err(e) => return Err(Error::os(Code::Hook, name, e)),
+    };
     let deadline = hook.timeout.and_then(|t| u32::try_from(t).ok()).map(|t| Deadline::after_ms(t.saturating_mul(1000)));
     let mut output = Vec::new();
-    let finished =
-        follow(reader.as_fd(), pidfd.as_fd(), deadline, &mut output).map_err(|e| Error::os(Code::Hook, name, e))?;
+    let finished = follow(reader.as_fd(), pidfd.as_ref().map(AsFd::as_fd), deadline, &mut output)
+        .map_err(|e| Error::os(Code::Hook, name, e))?;
     if !finished {
-        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        let _ = child.kill();
         let _ = child.wait();
         return Err(fail(format!("timed out after {} seconds", hook.timeout.unwrap_or(0))));
     }
@@ -105,7 +110,7 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
 /// Reads the output until the process ends; false when the deadline came first.
 fn follow(
     reader: std::os::fd::BorrowedFd<'_>,
-    pidfd: std::os::fd::BorrowedFd<'_>,
+    pidfd: Option<std::os::fd::BorrowedFd<'_>>,
     deadline: Option<Deadline>,
     output: &mut Vec<u8>,
 ) -> Result<bool, Errno> {
@@ -119,7 +124,7 @@ fn follow(
             },
             None => None,
         };
-        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        let mut fds: Vec<PollFd<'_>> = pidfd.iter().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
         if open {
             fds.push(PollFd::new(&reader, PollFlags::IN));
         }
@@ -127,7 +132,7 @@ fn follow(
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
-        let ended = fds.first().is_some_and(|f| !f.revents().is_empty());
+        let ended = pidfd.is_some() && fds.first().is_some_and(|f| !f.revents().is_empty());
         let mut chunk = [0u8; 4096];
         loop {
             match rustix::io::read(reader, &mut chunk) {
@@ -144,7 +149,7 @@ fn follow(
                 Err(_) => break,
             }
         }
-        if ended {
+        if ended || (pidfd.is_none() && !open) {
             return Ok(true);
         }
     }

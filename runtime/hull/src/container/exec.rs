@@ -154,7 +154,9 @@ impl Entrance {
                 let (namespaces, own_user) = (self.namespaces, self.own_user);
                 let (target, entrances) = (self.target.take(), std::mem::take(&mut self.place.entrances));
                 let waits = options.pid_file.is_some() || options.pidfd_socket.is_some();
-                let child = Child { namespaces, target, entrances, own_user, streams, terminal, before, after, waits };
+                let told = launch.listener.is_some().then(|| self.told());
+                let child =
+                    Child { namespaces, target, entrances, own_user, streams, terminal, before, after, waits, told };
                 child.run(&mut launch, theirs)
             }
             Cloned::Parent { pid, pidfd } => {
@@ -174,6 +176,12 @@ impl Entrance {
                 }
             }
         }
+    }
+
+    /// What a seccomp listener is told of the container.
+    fn told(&self) -> Vec<u8> {
+        let State { id, bundle, pid, .. } = &self.state;
+        super::state::json_for_hooks(&self.spec, id, bundle, "running", *pid)
     }
 
     /// Whether a further process can be started now.
@@ -309,6 +317,8 @@ struct Child {
     after: Option<Vec<u8>>,
     /// Whether the caller has to learn of the process before the program runs.
     waits: bool,
+    /// The container's state for a seccomp listener, which gets it with this process' id.
+    told: Option<Vec<u8>>,
 }
 
 impl Child {
@@ -359,10 +369,14 @@ impl Child {
             sched::set_affinity(mask).context(Code::Scheduling, "final CPU affinity")?;
         }
         let process = launch.process;
-        let needs_parent = limits::any_raised(&process.rlimits) || process.oom_score_adj.is_some();
+        let needs_parent =
+            limits::any_raised(&process.rlimits) || process.oom_score_adj.is_some() || self.told.is_some();
         if needs_parent {
             sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
-            sync::await_go(sync)?;
+            let (pid, _) = sync::await_go(sync)?;
+            if let (Some(listener), Some(state)) = (&mut launch.listener, &self.told) {
+                listener.complete(state, pid);
+            }
         }
         // Here and not in the parent: only the process that opened its attributes may write them. Not later either, for
         // the container's procfs is not to be trusted with it.
@@ -396,7 +410,7 @@ impl Child {
             start()?;
             armed
         };
-        Err(launch.execute(&armed))
+        Err(launch.execute(&armed, || Ok(())))
     }
 }
 

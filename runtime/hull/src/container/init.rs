@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use hull_sys::namespace as ns;
 use hull_sys::process::{CLONE_PARENT, CloneOptions, Cloned, clone_process};
-use hull_sys::{prctl, process};
+use hull_sys::{prctl, process, signal as syssignal};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -254,11 +255,13 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
         wait_for_start(plan, report)?;
         armed
     };
-    if let Some(hooks) = plan.bundle.spec.hooks.as_ref().filter(|h| !h.start_container.is_empty()) {
-        let state = state_json(plan, &learned, "created");
-        hooks::run("startContainer", &hooks.start_container, &state, None, armed.environment())?;
-    }
-    Err(plan.launch.execute(&armed))
+    let hooks = plan.bundle.spec.hooks.as_ref().filter(|h| !h.start_container.is_empty());
+    let state = hooks.map(|_| state_json(plan, &learned, "created")).unwrap_or_default();
+    // Programs of the image: they get no more than the process does.
+    Err(plan.launch.execute(&armed, || match hooks {
+        Some(hooks) => hooks::run("startContainer", &hooks.start_container, &state, None, armed.environment()),
+        None => Ok(()),
+    }))
 }
 
 /// Namespaces, ids, names; ends with the runtime's part done.
@@ -504,9 +507,8 @@ fn state_json(plan: &Plan<'_>, learned: &Learned, status: &str) -> Vec<u8> {
 /// The listener's message holds the process' id outside, known only now.
 fn complete_listener(plan: &mut Plan<'_>, learned: &Learned) {
     let state = state_json(plan, learned, "created");
-    let metadata = plan.bundle.linux().seccomp.as_ref().and_then(|s| s.listener_metadata.clone());
     if let Some(listener) = &mut plan.launch.listener {
-        listener.set_message(super::state::seccomp_message(&state, learned.pid, metadata.as_deref()));
+        listener.complete(&state, learned.pid);
     }
 }
 
@@ -519,6 +521,19 @@ fn tell_ready(report: &Option<OwnedFd>) -> Result<()> {
     sync::send(channel(report)?, &Message::Ready).context(Code::Internal, "sync")
 }
 
+/// Ends this process when the signal that came would end a program that has no handler for it.
+fn end_by_signal(signals: &OwnedFd) {
+    /// SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH.
+    const HARMLESS: [i32; 7] = [17, 18, 20, 21, 22, 23, 28];
+    let mut record = [0u8; 128];
+    if let Ok(128) = rustix::io::read(signals, &mut record) {
+        let signal = syssignal::number_of(&record);
+        if !HARMLESS.contains(&signal) {
+            process::exit(signal.saturating_add(128));
+        }
+    }
+}
+
 /// Waits for the word to start.
 fn wait_for_start(plan: &Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
     match &plan.gate {
@@ -528,7 +543,15 @@ fn wait_for_start(plan: &Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
         },
         Gate::Socket(listener) => {
             *report = None;
+            // The first process of a PID namespace gets no signal that it does not ask for: without this, only SIGKILL
+            // would end a container that was created and is not wanted any more.
+            let signals = syssignal::block_all_into_fd().context(Code::Internal, "signalfd")?;
             loop {
+                let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+                if poll(&mut fds, None).is_ok() && !fds[1].revents().is_empty() {
+                    end_by_signal(&signals);
+                    continue;
+                }
                 let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
                     Ok(connection) => connection,
                     Err(Errno::INTR | Errno::CONNABORTED) => continue,
@@ -536,6 +559,7 @@ fn wait_for_start(plan: &Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
                 };
                 if matches!(sync::receive(connection.as_fd()), Ok(Message::Start)) {
                     *report = Some(connection);
+                    syssignal::unblock_all().context(Code::Internal, "signal mask")?;
                     return Ok(());
                 }
             }

@@ -53,7 +53,7 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mu
             let path = path.ok_or_else(|| {
                 Error::new(Code::Seccomp, "a rule asks a listener, but linux.seccomp.listenerPath is missing")
             })?;
-            listener = Some(notify::Listener::connect(path, Vec::new())?);
+            listener = Some(notify::Listener::connect(path, seccomp.listener_metadata.clone())?);
         }
         filter = Some(program);
     }

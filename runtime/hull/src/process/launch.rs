@@ -140,13 +140,13 @@ impl Launch<'_> {
         })
     }
 
-    /// Becomes the program. Returns only on failure.
-    pub(crate) fn execute(&mut self, armed: &Armed) -> Error {
-        self.execute_by(&mut Kernel, armed)
+    /// Becomes the program, after `hooks` ran with all that confines it. Returns only on failure.
+    pub(crate) fn execute(&mut self, armed: &Armed, hooks: impl FnOnce() -> Result<()>) -> Error {
+        self.execute_by(&mut Kernel, armed, hooks)
     }
 
-    fn execute_by(&mut self, kernel: &mut impl Syscalls, armed: &Armed) -> Error {
-        if let Err(error) = self.last_steps(kernel) {
+    fn execute_by(&mut self, kernel: &mut impl Syscalls, armed: &Armed, hooks: impl FnOnce() -> Result<()>) -> Error {
+        if let Err(error) = self.last_steps(kernel).and_then(|()| hooks()) {
             return error;
         }
         if let Some(program) = self.handler_program() {
@@ -439,7 +439,7 @@ mod tests {
         let mut launch = launch(&process);
         let mut kernel = Recorder { failing, directory: "/work".into(), ..Recorder::default() };
         let error = match launch.prepare_by(&mut kernel, &Labels::default()) {
-            Ok(armed) => launch.execute_by(&mut kernel, &armed),
+            Ok(armed) => launch.execute_by(&mut kernel, &armed, || Ok(())),
             Err(error) => error,
         };
         (kernel.calls, error)

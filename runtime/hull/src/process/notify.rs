@@ -14,14 +14,15 @@ use crate::seccomp::Program;
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: OwnedFd,
+    metadata: Option<String>,
     message: Vec<u8>,
 }
 
 impl Listener {
-    /// Connects to the listener's socket.
-    pub(crate) fn connect(path: &str, message: Vec<u8>) -> Result<Self> {
+    /// Connects to the listener's socket. The message has to be completed: without one, no descriptor would be sent.
+    pub(crate) fn connect(path: &str, metadata: Option<String>) -> Result<Self> {
         let socket = crate::socket::connect(path).context(Code::Socket, path)?;
-        Ok(Self { socket, message })
+        Ok(Self { socket, metadata, message: Vec::new() })
     }
 
     pub(crate) fn raw_fd(&self) -> i32 {
@@ -29,9 +30,9 @@ impl Listener {
         self.socket.as_raw_fd()
     }
 
-    /// Replaces the message, when it is complete only later.
-    pub(crate) fn set_message(&mut self, message: Vec<u8>) {
-        self.message = message;
+    /// Makes the message, when the process has an id: the container's state and that id.
+    pub(crate) fn complete(&mut self, state: &[u8], pid: i32) {
+        self.message = crate::container::state::seccomp_message(state, pid, self.metadata.as_deref());
     }
 
     /// Installs the filter and sends its descriptor.

@@ -170,3 +170,60 @@ fn create_runtime_hooks_find_the_mounts_made_and_can_add_to_them() {
         assert_eq!(printed(&b), "added\n", "{kind}");
     }
 }
+
+#[test]
+fn a_created_container_ends_by_the_signal_that_ends_a_program() {
+    let Some(b) = bundle("created-term", "true") else { return };
+    b.write();
+    assert!(b.hull_detached(&["create", &b.id]));
+    assert!(b.hull_detached(&["kill", &b.id, "WINCH"]));
+    assert_eq!(status(&b), "created");
+    assert!(b.hull_detached(&["kill", &b.id]));
+    until("the end", || status(&b) == "stopped");
+}
+
+#[test]
+fn start_container_hooks_are_filtered_as_the_process_is() {
+    let Some(mut b) = bundle("hook-filter", "true") else { return };
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["umask"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    b.spec.linux.as_mut().unwrap().seccomp = Some(serde_json::from_str(profile).unwrap());
+    let hook = serde_json::json!({"path": "/bin/busybox", "args": ["busybox", "mkdir", "/tmp/made"]});
+    b.spec.hooks = serde_json::from_value(serde_json::json!({"startContainer": [hook]})).unwrap();
+    for no_new_privileges in [true, false] {
+        b.spec.process.as_mut().unwrap().no_new_privileges = no_new_privileges;
+        b.write();
+        let output = b.hull(&["run", &b.id]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("startContainer hook #0"), "{said}");
+        assert!(!b.path().join("rootfs/tmp/made").exists());
+    }
+}
+
+#[test]
+fn a_listener_is_told_of_processes_that_join() {
+    use std::io::Read as _;
+    let Some(mut b) = bundle("listener", "exec sleep 1000") else { return };
+    let path = b.path().join("listener");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let profile = serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "words",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
+    });
+    b.spec.linux.as_mut().unwrap().seccomp = Some(serde_json::from_value(profile).unwrap());
+    b.write();
+    assert!(b.hull_detached(&["run", "--detach", &b.id]));
+    assert!(b.hull_detached(&["exec", &b.id, "true"]));
+    let messages: Vec<serde_json::Value> = (0..2)
+        .map(|_| {
+            let mut message = String::new();
+            listener.accept().unwrap().0.read_to_string(&mut message).unwrap();
+            serde_json::from_str(&message).unwrap()
+        })
+        .collect();
+    for message in &messages {
+        assert_eq!((&message["metadata"], &message["state"]["id"]), (&"words".into(), &b.id.as_str().into()));
+    }
+    assert_eq!(messages[1]["state"]["pid"], messages[0]["pid"]);
+    assert_ne!(messages[1]["pid"], messages[0]["pid"]);
+}
