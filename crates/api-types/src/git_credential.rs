@@ -27,11 +27,13 @@ pub struct GitCredential {
 #[serde(deny_unknown_fields)]
 pub struct CreateGitCredential {
     /// `host` or `host:port`.
+    #[schema(min_length = 1)]
     pub host: String,
     /// User name; `git` when left out, which hosts take together with a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// Password or token.
+    #[schema(min_length = 1)]
     pub password: String,
 }
 

@@ -105,6 +105,7 @@ pub struct CreateWorkspace {
     pub class: Option<String>,
     /// Lower-case letters, digits and dashes, at most 63; none: made from the repository's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
     pub name: Option<String>,
     /// Image reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,6 +131,7 @@ const fn yes() -> bool {
 pub struct UpdateWorkspace {
     /// New name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
     pub name: Option<String>,
     /// Seconds without activity until it stops; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,9 +169,11 @@ pub struct Token {
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// What to call it.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// Days until it ends; none: 90; at most 366.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 366)]
     pub expires_in_days: Option<u32>,
 }
 
@@ -205,6 +209,7 @@ pub struct User {
 pub struct UpdateUser {
     /// For people, and git's `user.name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
     /// Git's `user.email`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,10 +221,13 @@ pub struct UpdateUser {
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     /// For people.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// Address of the account; unique.
+    #[schema(format = Email)]
     pub email: String,
     /// 12 to 256 characters; they change it after the first login.
+    #[schema(min_length = 12, max_length = 256)]
     pub password: String,
     /// May do everything in the installation.
     #[serde(default)]
@@ -234,6 +242,7 @@ pub struct ChangePassword {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
     /// The new one, 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     pub new: String,
 }
 
@@ -244,10 +253,13 @@ pub struct Setup {
     /// From the link that `berth server` showed.
     pub token: String,
     /// For people.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// Address of the account.
+    #[schema(format = Email)]
     pub email: String,
     /// 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     pub password: String,
 }
 
@@ -319,6 +331,7 @@ pub struct Organization {
 #[serde(deny_unknown_fields)]
 pub struct CreateOrganization {
     /// For people.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
 }
 
@@ -328,6 +341,7 @@ pub struct CreateOrganization {
 pub struct UpdateOrganization {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
 }
 

@@ -16,7 +16,7 @@ mod extract;
 pub use client::{CallError, InternalClient};
 pub use extract::{Json, Path, Query};
 pub use page::{Cursor, PageQuery};
-pub use problem::{Problem, ProblemBody};
+pub use problem::{Problem, ProblemBody, ProblemResponse};
 pub use relay::relay;
 pub use serve::{Listener, PeerCredentials, ServeOptions, serve};
 pub use upgrade::Upgraded;

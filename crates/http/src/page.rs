@@ -16,6 +16,7 @@ pub struct PageQuery {
     pub cursor: Option<String>,
     /// Items a page, 1 to 200; 50 when left out.
     #[serde(default)]
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
 }
 

@@ -25,6 +25,14 @@ pub struct ProblemBody {
     pub errors: Vec<FieldError>,
 }
 
+/// What went wrong, as RFC 9457 writes it; `code` is stable. For the OpenAPI document: every operation has it for any error.
+#[derive(utoipa::ToResponse)]
+#[response(
+    description = "What went wrong, as RFC 9457 writes it; `code` is stable",
+    content_type = "application/problem+json"
+)]
+pub struct ProblemResponse(#[expect(dead_code, reason = "read by the derive macro only")] ProblemBody);
+
 /// A field that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FieldError {

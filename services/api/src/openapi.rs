@@ -1,20 +1,12 @@
 //! The OpenAPI document: assembled from the operations, committed as `openapi/api.json`.
 
-use berth_http::ProblemBody;
+use berth_http::{ProblemBody, ProblemResponse};
 use utoipa::ToResponse;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
-
-/// What went wrong, as RFC 9457 writes it; `code` is stable.
-#[derive(ToResponse)]
-#[response(
-    description = "What went wrong, as RFC 9457 writes it; `code` is stable",
-    content_type = "application/problem+json"
-)]
-pub(crate) struct ProblemResponse(#[expect(dead_code, reason = "read by the derive macro only")] ProblemBody);
 
 /// The document of this service.
 #[must_use]

@@ -40,13 +40,14 @@ pub(in crate::routes) struct AuditQuery {
     cursor: Option<String>,
     /// Entries a page, 1 to 200; 50 when left out.
     #[serde(default)]
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
 }
 
 /// Who did what to what, from where, and how it ended; the newest first. For administrators.
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit", params(AuditQuery),
-    responses((status = 200, body = Page<AuditEntry>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<AuditEntry>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

@@ -11,7 +11,7 @@ use crate::state::Api;
 /// The sizes that workspaces come in, with their prices.
 #[utoipa::path(
     get, path = "/api/v1/classes", tag = "classes", operation_id = "list_classes",
-    responses((status = 200, body = Page<Class>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<Class>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

@@ -21,9 +21,9 @@ use crate::store::audit::Record;
     request_body = AddMember,
     params(
         ("organization" = String, Path, description = "Its id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer, once done")
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")
     ),
-    responses((status = 201, body = Member), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 201, body = Member), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn add(
     State(api): State<Api>,

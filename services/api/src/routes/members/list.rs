@@ -16,7 +16,7 @@ use crate::store;
 #[utoipa::path(
     get, path = "/api/v1/organizations/{organization}/members", tag = "organizations", operation_id = "list_members",
     params(("organization" = String, Path, description = "Its id"), PageQuery),
-    responses((status = 200, body = Page<Member>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<Member>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

@@ -22,7 +22,7 @@ use crate::store::organizations::Removal;
         ("organization" = String, Path, description = "Its id"),
         ("user" = String, Path, description = "The member's id, or `me`")
     ),
-    responses((status = 204, description = "They are no member"), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 204, description = "They are no member"), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn remove(
     State(api): State<Api>,

@@ -19,7 +19,7 @@ use crate::store::audit::Record;
     put, path = "/api/v1/organizations/{organization}/members/{user}", tag = "organizations", operation_id = "update_member",
     request_body = UpdateMember,
     params(("organization" = String, Path, description = "Its id"), ("user" = String, Path, description = "The member's id")),
-    responses((status = 200, body = Member), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Member), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn update(
     State(api): State<Api>,

@@ -19,8 +19,8 @@ use crate::store::audit::Record;
 /// Makes an organization; the caller is its first owner.
 #[utoipa::path(
     post, path = "/api/v1/organizations", tag = "organizations", operation_id = "create_organization", request_body = CreateOrganization,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer, once done")),
-    responses((status = 201, body = Organization), (status = "default", response = crate::openapi::ProblemResponse))
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")),
+    responses((status = 201, body = Organization), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(
     State(api): State<Api>,

@@ -12,7 +12,7 @@ use crate::store;
 /// Where the caller is a member.
 #[utoipa::path(
     get, path = "/api/v1/organizations", tag = "organizations", operation_id = "list_organizations", params(PageQuery),
-    responses((status = 200, body = Page<Organization>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<Organization>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

@@ -18,7 +18,7 @@ use crate::store;
 #[utoipa::path(
     get, path = "/api/v1/organizations/{organization}", tag = "organizations", operation_id = "show_organization",
     params(("organization" = String, Path, description = "Its id")),
-    responses((status = 200, body = Organization), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Organization), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn show(
     State(api): State<Api>,

@@ -24,7 +24,7 @@ use crate::store::audit::Record;
         ("organization" = String, Path, description = "Its id"),
         ("If-Match" = Option<String>, Header, description = "ETag of what was read; refused with 412 when it was changed since")
     ),
-    responses((status = 200, body = Organization), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Organization), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn update(
     State(api): State<Api>,

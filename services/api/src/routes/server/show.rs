@@ -11,7 +11,7 @@ use crate::store;
 /// Version, process and age of the server.
 #[utoipa::path(
     get, path = "/api/v1/server", tag = "server", operation_id = "show_server",
-    responses((status = 200, body = ServerStatus), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = ServerStatus), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn show(
     State(api): State<Api>,

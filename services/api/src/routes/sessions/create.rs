@@ -17,7 +17,7 @@ use crate::store::audit::Record;
 /// Signs in with address and password. A wrong address and a wrong password give the same answer after the same time.
 #[utoipa::path(
     post, path = "/api/v1/sessions", tag = "sessions", operation_id = "create_session", security(()), request_body = Login,
-    responses((status = 201, body = Session), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 201, body = Session), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(
     State(api): State<Api>,

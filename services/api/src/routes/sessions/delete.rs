@@ -17,7 +17,7 @@ use crate::store::audit::Record;
 #[utoipa::path(
     delete, path = "/api/v1/sessions/{session}", tag = "sessions", operation_id = "delete_session",
     params(("session" = String, Path, description = "Its id, or `current`")),
-    responses((status = 204, description = "It is over"), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 204, description = "It is over"), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn delete(
     State(api): State<Api>,

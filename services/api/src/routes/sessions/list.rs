@@ -11,7 +11,7 @@ use crate::store;
 /// The caller's signed-in browsers.
 #[utoipa::path(
     get, path = "/api/v1/sessions", tag = "sessions", operation_id = "list_sessions",
-    responses((status = 200, body = Page<Session>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<Session>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

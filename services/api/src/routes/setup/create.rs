@@ -19,7 +19,7 @@ use crate::store::setup::Use;
 /// Makes the first administrator with the link that `berth server` showed, and signs them in. Works once.
 #[utoipa::path(
     post, path = "/api/v1/setup", tag = "setup", operation_id = "create_setup", security(()), request_body = Setup,
-    responses((status = 201, body = User), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 201, body = User), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(
     State(api): State<Api>,

@@ -10,7 +10,7 @@ use crate::store;
 /// Whether the first administrator was made.
 #[utoipa::path(
     get, path = "/api/v1/setup", tag = "setup", operation_id = "show_setup", security(()),
-    responses((status = 200, body = SetupStatus), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = SetupStatus), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn show(State(api): State<Api>) -> Result<Json<SetupStatus>, Problem> {
     let mut conn = api.connection().await?;

@@ -22,8 +22,8 @@ use crate::store::audit::Record;
 /// Makes a token of the caller. Its secret is in this answer and nowhere else.
 #[utoipa::path(
     post, path = "/api/v1/tokens", tag = "tokens", operation_id = "create_token", request_body = CreateToken,
-    params(("Idempotency-Key" = Option<String>, Header, description = "A repetition is told that it was done: secrets are not kept")),
-    responses((status = 201, body = CreatedToken), (status = "default", response = crate::openapi::ProblemResponse))
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "A repetition is told that it was done: secrets are not kept")),
+    responses((status = 201, body = CreatedToken), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(
     State(api): State<Api>,

@@ -12,7 +12,7 @@ use crate::store;
 /// The caller's tokens that were not revoked, the newest first.
 #[utoipa::path(
     get, path = "/api/v1/tokens", tag = "tokens", operation_id = "list_tokens", params(PageQuery),
-    responses((status = 200, body = Page<Token>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<Token>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

@@ -17,8 +17,8 @@ use crate::store::audit::Record;
 /// Makes an account, for administrators.
 #[utoipa::path(
     post, path = "/api/v1/users", tag = "users", operation_id = "create_user", request_body = CreateUser,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer, once done")),
-    responses((status = 201, body = User), (status = "default", response = crate::openapi::ProblemResponse))
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")),
+    responses((status = 201, body = User), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(
     State(api): State<Api>,

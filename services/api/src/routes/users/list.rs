@@ -13,7 +13,7 @@ use crate::store;
 /// Every account, for administrators.
 #[utoipa::path(
     get, path = "/api/v1/users", tag = "users", operation_id = "list_users", params(PageQuery),
-    responses((status = 200, body = Page<User>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<User>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

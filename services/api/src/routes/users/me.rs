@@ -14,7 +14,7 @@ use crate::store;
 /// Who the credentials belong to.
 #[utoipa::path(
     get, path = "/api/v1/users/me", tag = "users", operation_id = "show_me",
-    responses((status = 200, body = User), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = User), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn me(
     State(api): State<Api>,

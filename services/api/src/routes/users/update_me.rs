@@ -17,7 +17,7 @@ use crate::store::audit::Record;
 #[utoipa::path(
     patch, path = "/api/v1/users/me", tag = "users", operation_id = "update_me", request_body = UpdateUser,
     params(("If-Match" = Option<String>, Header, description = "ETag of what was read; refused with 412 when it was changed since")),
-    responses((status = 200, body = User), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = User), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn update_me(
     State(api): State<Api>,

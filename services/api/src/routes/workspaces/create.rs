@@ -32,8 +32,8 @@ const NAME_TRIES: usize = 8;
 /// Makes a workspace from a repository, and starts it. The answer comes once it is on its way; `?wait=true` waits until it is ready.
 #[utoipa::path(
     post, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "create_workspace", request_body = CreateWorkspace,
-    params(Wait, ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer, once done")),
-    responses((status = 201, body = PublicWorkspace), (status = "default", response = crate::openapi::ProblemResponse))
+    params(Wait, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")),
+    responses((status = 201, body = PublicWorkspace), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(
     State(api): State<Api>,

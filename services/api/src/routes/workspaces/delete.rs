@@ -26,7 +26,7 @@ use crate::store::audit::Record;
     ),
     responses(
         (status = 204, description = "It is gone"), (status = 202, body = PublicWorkspace, description = "It is being deleted"),
-        (status = "default", response = crate::openapi::ProblemResponse)
+        (status = "default", response = berth_http::ProblemResponse)
     )
 )]
 pub(in crate::routes) async fn delete(

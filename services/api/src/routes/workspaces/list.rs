@@ -59,6 +59,7 @@ pub(in crate::routes) struct ListQuery {
     cursor: Option<String>,
     /// Workspaces a page, 1 to 200; 50 when left out.
     #[serde(default)]
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
 }
 
@@ -89,7 +90,7 @@ pub(super) async fn scope(
 /// Workspaces, the newest first.
 #[utoipa::path(
     get, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "list_workspaces", params(ListQuery),
-    responses((status = 200, body = Page<Workspace>), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Page<Workspace>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,

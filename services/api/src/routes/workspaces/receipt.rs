@@ -14,7 +14,7 @@ use crate::state::Api;
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/receipt", tag = "workspaces", operation_id = "show_receipt",
     params(("workspace" = String, Path, description = "Its id or name")),
-    responses((status = 200, body = Receipt), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Receipt), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn receipt(
     State(api): State<Api>,

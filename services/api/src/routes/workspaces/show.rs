@@ -25,7 +25,7 @@ use crate::views::View;
     ),
     responses(
         (status = 200, body = Workspace), (status = 304, description = "It is what you know"),
-        (status = "default", response = crate::openapi::ProblemResponse)
+        (status = "default", response = berth_http::ProblemResponse)
     )
 )]
 pub(in crate::routes) async fn show(

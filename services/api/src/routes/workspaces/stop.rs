@@ -21,11 +21,11 @@ use crate::store::audit::Record;
     post, path = "/api/v1/workspaces/{workspace}/stop", tag = "workspaces", operation_id = "stop_workspace",
     params(
         ("workspace" = String, Path, description = "Its id or name"), Wait,
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer, once done")
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")
     ),
     responses(
         (status = 200, body = PublicWorkspace), (status = 202, body = PublicWorkspace, description = "It is being stopped"),
-        (status = "default", response = crate::openapi::ProblemResponse)
+        (status = "default", response = berth_http::ProblemResponse)
     )
 )]
 pub(in crate::routes) async fn stop(

@@ -42,7 +42,7 @@ pub(super) fn check_inactivity(seconds: Option<u32>) -> Result<(), Problem> {
         ("workspace" = String, Path, description = "Its id or name"),
         ("If-Match" = Option<String>, Header, description = "ETag of what was read; refused with 412 when its settings were changed since")
     ),
-    responses((status = 200, body = Workspace), (status = "default", response = crate::openapi::ProblemResponse))
+    responses((status = 200, body = Workspace), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn update(
     State(api): State<Api>,

@@ -56,7 +56,7 @@ enum Subject {
     get, path = "/api/v1/workspaces/watch", tag = "workspaces", operation_id = "watch_workspaces", params(ScopeQuery),
     responses(
         (status = 200, body = WorkspaceEvent, content_type = "text/event-stream"),
-        (status = "default", response = crate::openapi::ProblemResponse)
+        (status = "default", response = berth_http::ProblemResponse)
     )
 )]
 pub(in crate::routes) async fn watch_all(
@@ -76,7 +76,7 @@ pub(in crate::routes) async fn watch_all(
     params(("workspace" = String, Path, description = "Its id or name")),
     responses(
         (status = 200, body = WorkspaceEvent, content_type = "text/event-stream"),
-        (status = "default", response = crate::openapi::ProblemResponse)
+        (status = "default", response = berth_http::ProblemResponse)
     )
 )]
 pub(in crate::routes) async fn watch_one(

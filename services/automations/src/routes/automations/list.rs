@@ -3,7 +3,7 @@
 use axum::extract::State;
 use berth_api_types::automations::{AutomationKind, AutomationList, AutomationsFileStatus, FileFinding};
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Json, Path, Problem, ProblemBody};
+use berth_http::{Json, Path, Problem, ProblemBody, ProblemResponse};
 
 use crate::State as Service;
 use crate::domain::file::Finding;
@@ -16,8 +16,9 @@ use crate::store::workspaces;
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
         (status = 200, description = "Tasks.", body = AutomationList),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn tasks(
@@ -34,8 +35,9 @@ pub(crate) async fn tasks(
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
         (status = 200, description = "Services.", body = AutomationList),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn services(

@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use berth_api_types::automations::{AutomationKind, AutomationPhase};
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Path, Problem, ProblemBody, Query, Upgraded};
+use berth_http::{Path, Problem, ProblemBody, ProblemResponse, Query, Upgraded};
 use berth_ids::{InstanceId, WorkspaceId};
 use berth_supervisor_client::protocol::Request;
 use berth_supervisor_client::{ClientError, Incoming, SupervisorClient};
@@ -39,8 +39,9 @@ pub(crate) struct LogsQuery {
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task."), LogsQuery),
     responses(
         (status = 200, description = "What the command wrote.", content_type = "text/plain", body = String),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or task, or it never ran.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or task, or it never ran.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn task(
@@ -58,8 +59,9 @@ pub(crate) async fn task(
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service."), LogsQuery),
     responses(
         (status = 200, description = "What the command wrote.", content_type = "text/plain", body = String),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or service, or it never ran.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or service, or it never ran.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn service(

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Path, Problem, ProblemBody};
+use berth_http::{Path, Problem, ProblemBody, ProblemResponse};
 
 use crate::State as Service;
 use crate::routes::access::Caller;
@@ -15,9 +15,10 @@ use crate::store::workspaces;
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
         (status = 202, description = "It will be read; the list of tasks says what came of it."),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace.", body = ProblemBody),
-        (status = 409, description = "The workspace does not run.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 409, description = "The workspace does not run.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn handler(

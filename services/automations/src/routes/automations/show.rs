@@ -3,7 +3,7 @@
 use axum::extract::State;
 use berth_api_types::automations::{Automation, AutomationKind};
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Json, Path, Problem, ProblemBody};
+use berth_http::{Json, Path, Problem, ProblemBody, ProblemResponse};
 
 use crate::State as Service;
 use crate::routes::access::Caller;
@@ -14,8 +14,9 @@ use crate::routes::access::Caller;
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
     responses(
         (status = 200, description = "The task.", body = Automation),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or task.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or task.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn task(
@@ -32,8 +33,9 @@ pub(crate) async fn task(
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
     responses(
         (status = 200, description = "The service.", body = Automation),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or service.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or service.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn service(

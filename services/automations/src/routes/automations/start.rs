@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use berth_api_types::automations::{Automation, AutomationKind};
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Json, Path, Problem, ProblemBody};
+use berth_http::{Json, Path, Problem, ProblemBody, ProblemResponse};
 use berth_ids::ExecutionId;
 
 use crate::State as Service;
@@ -21,9 +21,10 @@ use crate::store::{executions, workspaces};
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
     responses(
         (status = 202, description = "It will run.", body = Automation),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or task.", body = ProblemBody),
-        (status = 409, description = "The workspace does not run.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or task.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 409, description = "The workspace does not run.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn task(
@@ -40,9 +41,10 @@ pub(crate) async fn task(
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
     responses(
         (status = 202, description = "It will start.", body = Automation),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or service.", body = ProblemBody),
-        (status = 409, description = "The workspace does not run.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or service.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 409, description = "The workspace does not run.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn service(

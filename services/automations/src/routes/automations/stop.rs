@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use berth_api_types::automations::{Automation, AutomationKind};
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Json, Path, Problem, ProblemBody};
+use berth_http::{Json, Path, Problem, ProblemBody, ProblemResponse};
 
 use crate::State as Service;
 use crate::routes::access::Caller;
@@ -16,8 +16,9 @@ use crate::store::{executions, workspaces};
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
     responses(
         (status = 202, description = "It will stop.", body = Automation),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or task.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or task.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn task(
@@ -34,8 +35,9 @@ pub(crate) async fn task(
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
     responses(
         (status = 202, description = "It will stop.", body = Automation),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "No such workspace or service.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace or service.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn service(

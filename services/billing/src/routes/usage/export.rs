@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use berth_authz::Authenticated;
-use berth_http::{Problem, ProblemBody, Query};
+use berth_http::{Problem, ProblemBody, ProblemResponse, Query};
 use berth_ids::UsageRecordId;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -43,8 +43,9 @@ const COLUMNS: [&str; 13] = [
     params(UsageQuery),
     responses(
         (status = 200, description = "Usage.", content_type = "text/csv", body = String),
-        (status = 400, description = "A filter that cannot be one.", body = ProblemBody),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 400, description = "A filter that cannot be one.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn handler(

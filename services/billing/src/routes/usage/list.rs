@@ -3,7 +3,7 @@
 use axum::extract::State;
 use berth_api_types::usage::{UsagePage, UsageTotals};
 use berth_authz::Authenticated;
-use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, Query};
+use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, ProblemResponse, Query};
 use berth_ids::UsageRecordId;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,9 @@ struct Position {
     params(UsageQuery, PageQuery),
     responses(
         (status = 200, description = "Usage.", body = UsagePage),
-        (status = 400, description = "A filter that cannot be one.", body = ProblemBody),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 400, description = "A filter that cannot be one.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn handler(

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use berth_api_types::git_credential::{CreateGitCredential, GitCredential};
 use berth_authz::Authenticated;
-use berth_http::{Json, Problem, ProblemBody};
+use berth_http::{Json, Problem, ProblemBody, ProblemResponse};
 use secrecy::SecretString;
 
 use crate::State as Service;
@@ -20,8 +20,9 @@ use crate::State as Service;
     responses(
         (status = 201, description = "Kept.", body = GitCredential),
         (status = 200, description = "The one for the same host was replaced.", body = GitCredential),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 422, description = "Host, user name or password cannot be ones.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 422, description = "Host, user name or password cannot be ones.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn handler(

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use berth_authz::Authenticated;
-use berth_http::{Path, Problem, ProblemBody};
+use berth_http::{Path, Problem, ProblemBody, ProblemResponse};
 use berth_ids::CredentialId;
 
 use crate::State as Service;
@@ -18,8 +18,9 @@ use crate::store::credentials;
     params(("credential" = String, Path, description = "Id, `host` or `host:port`.")),
     responses(
         (status = 204, description = "Forgotten."),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
-        (status = 404, description = "You have no such credential.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "You have no such credential.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn handler(

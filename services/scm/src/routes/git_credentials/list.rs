@@ -4,7 +4,7 @@ use axum::extract::State;
 use berth_api_types::git_credential::GitCredential;
 use berth_api_types::public::Page;
 use berth_authz::Authenticated;
-use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, Query};
+use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, ProblemResponse, Query};
 
 use crate::State as Service;
 use crate::store::credentials;
@@ -18,7 +18,8 @@ use crate::store::credentials;
     params(PageQuery),
     responses(
         (status = 200, description = "Yours.", body = Page<GitCredential>),
-        (status = 401, description = "Not signed in.", body = ProblemBody),
+        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
+        (status = "default", response = ProblemResponse),
     ),
 )]
 pub(crate) async fn handler(
