@@ -13,7 +13,6 @@ use crate::support::{SERVICES, User, missing_programs, ok, program, repository, 
 const CGROUP: &str = "/berth-compose-test";
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not run yet: docs/status.md"]
 async fn a_workspace_opens_in_containers() {
     let missing = ["dockerd", "docker", "docker-compose", "mmdebstrap"].into_iter().find(|name| !installed(name));
     if let Some(reason) = missing_programs().or_else(|| missing.map(|name| format!("{name} is not installed"))) {
