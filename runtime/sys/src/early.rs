@@ -1,0 +1,281 @@
+//! What the program does before its C library starts: executing itself again from a read-only clone of its mount.
+//!
+//! A C library's start is dear, in a virtual machine above all: it asks the processor for its caches, and each answer
+//! costs an exit. A program that is going to execute itself again does not need the first of its two starts. So this
+//! code is the entry of the ELF file, and goes on to the C library where it has nothing to do, or cannot do it: then
+//! the program's own check ([`protect`](../../hull/process/own_binary) in hull) decides as if nothing had been tried.
+//!
+//! Nothing works here but registers and the stack: no allocation, no thread-local storage, and no call of the C
+//! library. The compiler makes such calls of loops that compare, copy or measure; memory is read by volatile loads,
+//! which it leaves alone.
+
+use core::arch::asm;
+use core::mem::MaybeUninit;
+
+/// Longest configuration that is looked through; a longer one is left to the program.
+const LONGEST: usize = 256 * 1024;
+
+/// Defines the entry of a program, `$name`; the linker has to be told (`-e`).
+///
+/// It executes the program again from a read-only clone of its mount when the command is `run` or `create` and the
+/// bundle's configuration does not make it needless by a user namespace.
+#[macro_export]
+macro_rules! early_start {
+    ($name:ident) => {
+        /// The first instructions of the program; the kernel or the dynamic linker comes here.
+        #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+        // SAFETY: the only definition of the name. The stack is as the kernel leaves it and is left so for `_start`, and
+        // rdx, which is all that the dynamic linker passes on in registers, is kept.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() -> ! {
+            ::core::arch::naked_asm!(
+                "mov rdi, rsp",
+                "push rdx",
+                // A call wants the stack aligned to 16 bytes.
+                "sub rsp, 8",
+                "call {early}",
+                "add rsp, 8",
+                "pop rdx",
+                "jmp _start",
+                early = sym $crate::early::run,
+            )
+        }
+    };
+}
+
+/// Does what there is to do. Returns when there is nothing, or when it does not work.
+///
+/// # Safety
+/// `stack` is the stack pointer that the kernel started the program with: the number of arguments, the arguments, a null
+/// pointer, the environment, a null pointer.
+#[doc(hidden)]
+pub unsafe extern "C" fn run(stack: *const usize) {
+    // SAFETY: the first word is the number of arguments.
+    let count = unsafe { stack.read_volatile() };
+    // SAFETY: the arguments follow it, and as many of them.
+    let arguments = unsafe { stack.add(1) }.cast::<*const u8>();
+    // SAFETY: the environment follows the null pointer behind the arguments.
+    let environment = unsafe { arguments.add(count.wrapping_add(1)) };
+    // SAFETY: the strings are the kernel's, each ends with a zero byte.
+    let Some(bundle) = (unsafe { bundle_of(arguments, count) }) else { return };
+    let Some(exe) = unprotected() else { return };
+    let needless = configuration_names_user_namespace(bundle) != Some(false);
+    let program = if needless { None } else { read_only_clone(exe) };
+    close(exe);
+    let Some(program) = program else { return };
+    let at = [program, EMPTY.as_ptr().addr(), arguments.addr(), environment.addr(), AT_EMPTY_PATH, 0];
+    call(libc::SYS_execveat, at);
+    close(program);
+}
+
+const EMPTY: &[u8; 1] = b"\0";
+const AT_EMPTY_PATH: usize = 0x1000;
+const O_PATH_CLOEXEC: usize = 0o12_000_000;
+const O_CLOEXEC: usize = 0o2_000_000;
+const AT_FDCWD: usize = usize::MAX.wrapping_sub(99);
+
+/// The bundle of a `run` or `create`, else none. A word of either kind anywhere will do: where it is something else, the
+/// program starts twice, and nothing else happens.
+///
+/// # Safety
+/// `arguments` are `count` strings that end with zero bytes.
+unsafe fn bundle_of(arguments: *const *const u8, count: usize) -> Option<*const u8> {
+    let mut bundle = c".".as_ptr().cast::<u8>();
+    let mut starts = false;
+    let mut at = 1;
+    while at < count {
+        // SAFETY: below `count`.
+        let word = unsafe { arguments.add(at).read_volatile() };
+        at = at.wrapping_add(1);
+        // SAFETY: a string that ends with a zero byte.
+        let is = |expected: &[u8]| unsafe { begins_with(word, expected) };
+        if is(b"run\0") || is(b"create\0") {
+            starts = true;
+        } else if is(b"-b\0") || is(b"--bundle\0") || is(b"-bundle\0") {
+            if at >= count {
+                return None;
+            }
+            // SAFETY: below `count`.
+            bundle = unsafe { arguments.add(at).read_volatile() };
+            at = at.wrapping_add(1);
+        } else {
+            let value = [b"-b=".as_slice(), b"--bundle=", b"-bundle="].into_iter().find(|prefix| is(prefix));
+            if let Some(prefix) = value {
+                // SAFETY: the word is at least as long as the prefix that it begins with.
+                bundle = unsafe { word.add(prefix.len()) };
+            }
+        }
+    }
+    starts.then_some(bundle)
+}
+
+/// # Safety
+/// `text` ends with a zero byte.
+unsafe fn begins_with(text: *const u8, expected: &[u8]) -> bool {
+    let mut at = 0;
+    while at < expected.len() {
+        // SAFETY: everything before matched, so that the text has not ended yet unless the zero byte was asked for,
+        // which can only be last.
+        let byte = unsafe { text.add(at).read_volatile() };
+        if expected.get(at) != Some(&byte) {
+            return false;
+        }
+        at = at.wrapping_add(1);
+    }
+    true
+}
+
+/// Whether "user" is the value of something in the bundle's configuration; none when that cannot be read.
+fn configuration_names_user_namespace(bundle: *const u8) -> Option<bool> {
+    let directory = call(libc::SYS_openat, [AT_FDCWD, bundle.addr(), O_PATH_CLOEXEC, 0, 0, 0])?;
+    let file = call(libc::SYS_openat, [directory, c"config.json".as_ptr().addr(), O_CLOEXEC, 0, 0, 0]);
+    close(directory);
+    let file = file?;
+    let found = mapped_names_user_namespace(file);
+    close(file);
+    found
+}
+
+fn mapped_names_user_namespace(file: usize) -> Option<bool> {
+    const END: usize = 2;
+    let length = call(libc::SYS_lseek, [file, 0, END, 0, 0, 0])?;
+    if length == 0 || length > LONGEST {
+        return None;
+    }
+    let (read, private_populated) = (1, 0x8002);
+    let text = call(libc::SYS_mmap, [0, length, read, private_populated, file, 0])?;
+    // SAFETY: mapped for reading, as long as this. (A file that shrinks meanwhile ends the program by SIGBUS: it is the
+    // caller's own bundle, and nothing has begun.)
+    let found = unsafe { names_user_namespace(core::ptr::with_exposed_provenance(text), length) };
+    call(libc::SYS_munmap, [text, length, 0, 0, 0, 0]);
+    Some(found)
+}
+
+/// As hull's own check: the word as a value, not as a key.
+///
+/// # Safety
+/// `text` is `length` bytes that can be read.
+unsafe fn names_user_namespace(text: *const u8, length: usize) -> bool {
+    const WORD: &[u8] = b"\"user\"";
+    // SAFETY: only called below `length`.
+    let byte = |at: usize| unsafe { text.add(at).read_volatile() };
+    let (mut at, mut matched) = (0, 0);
+    while at < length {
+        let this = byte(at);
+        at = at.wrapping_add(1);
+        if WORD.get(matched) == Some(&this) {
+            matched = matched.wrapping_add(1);
+        } else {
+            matched = usize::from(this == b'"');
+        }
+        if matched == WORD.len() {
+            matched = 1;
+            let mut next = at;
+            while next < length && matches!(byte(next), b' ' | b'\t' | b'\r' | b'\n') {
+                next = next.wrapping_add(1);
+            }
+            if next == length || byte(next) != b':' {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// A handle of the running program; none where its mount is read-only already, or it is a file in memory.
+fn unprotected() -> Option<usize> {
+    const ST_RDONLY: u64 = 1;
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    let exe = call(libc::SYS_openat, [AT_FDCWD, c"/proc/self/exe".as_ptr().addr(), O_PATH_CLOEXEC, 0, 0, 0])?;
+    // `struct statfs`, whose flags libc's type does not have: all words, the first is the type, the eleventh the flags.
+    let mut stat = MaybeUninit::<[u64; 15]>::uninit();
+    let known = call(libc::SYS_fstatfs, [exe, stat.as_mut_ptr().addr(), 0, 0, 0, 0]).is_some();
+    // SAFETY: the kernel filled it where it says so.
+    let [kind, _, _, _, _, _, _, _, _, _, flags, ..] =
+        if known { unsafe { stat.assume_init() } } else { [TMPFS_MAGIC; 15] };
+    if kind == TMPFS_MAGIC || flags & ST_RDONLY != 0 {
+        close(exe);
+        return None;
+    }
+    Some(exe)
+}
+
+/// A handle of the same file below a read-only clone of its mount; none where that is not possible.
+fn read_only_clone(exe: usize) -> Option<usize> {
+    /// `struct mount_attr`: to set, to clear, propagation, user namespace.
+    static READ_ONLY: [u64; 4] = [1, 0, 0, 0];
+    const OPEN_TREE_CLONE: usize = 1;
+    let tree =
+        call(libc::SYS_open_tree, [exe, EMPTY.as_ptr().addr(), OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH, 0, 0, 0])?;
+    let attributes =
+        [tree, EMPTY.as_ptr().addr(), AT_EMPTY_PATH, READ_ONLY.as_ptr().addr(), size_of_val(&READ_ONLY), 0];
+    if call(libc::SYS_mount_setattr, attributes).is_none() {
+        close(tree);
+        return None;
+    }
+    Some(tree)
+}
+
+fn close(descriptor: usize) {
+    call(libc::SYS_close, [descriptor, 0, 0, 0, 0, 0]);
+}
+
+/// A system call without the C library, which keeps the error number in a thread's storage; none on error.
+fn call(number: libc::c_long, arguments: [usize; 6]) -> Option<usize> {
+    let [a, b, c, d, e, f] = arguments;
+    let answer: isize;
+    // SAFETY: the calls of this file take descriptors, numbers and pointers to memory that lives until they return.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") isize::try_from(number).unwrap_or(-1) => answer,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    usize::try_from(answer).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(words: &[&str]) -> Option<String> {
+        let strings: Vec<_> = words.iter().map(|word| std::ffi::CString::new(*word).unwrap()).collect();
+        let pointers: Vec<_> = strings.iter().map(|string| string.as_ptr().cast::<u8>()).collect();
+        // SAFETY: as many strings as pointers, each with its zero byte.
+        let found = unsafe { bundle_of(pointers.as_ptr(), pointers.len()) }?;
+        // SAFETY: one of the strings, or a literal.
+        let found = unsafe { std::ffi::CStr::from_ptr(found.cast()) };
+        Some(found.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn only_commands_that_start_a_container_have_a_bundle() {
+        assert_eq!(bundle(&["hull", "run", "id"]).as_deref(), Some("."));
+        assert_eq!(bundle(&["hull", "--root", "/r", "create", "--bundle", "/b", "id"]).as_deref(), Some("/b"));
+        assert_eq!(bundle(&["hull", "create", "--bundle=/b", "id"]).as_deref(), Some("/b"));
+        assert_eq!(bundle(&["hull", "run", "id", "-b", "/b"]).as_deref(), Some("/b"));
+        assert_eq!(bundle(&["hull", "run", "-b=/b", "id"]).as_deref(), Some("/b"));
+        assert_eq!(bundle(&["hull", "run", "id", "-b"]), None);
+        assert_eq!(bundle(&["hull", "state", "id"]), None);
+        assert_eq!(bundle(&["hull", "runs", "created"]), None);
+        assert_eq!(bundle(&["hull"]), None);
+    }
+
+    #[test]
+    fn a_user_namespace_is_a_value() {
+        // SAFETY: a slice's own bytes.
+        let names = |text: &str| unsafe { names_user_namespace(text.as_ptr(), text.len()) };
+        assert!(names(r#"{"namespaces": [{"type": "user"}]}"#));
+        assert!(names(r#"{"type":"user""#));
+        assert!(names(r#""user""#));
+        assert!(names(r#"{"args": ["""user"]}"#));
+        assert!(!names(r#"{"user": {"uid": 0}}"#));
+        assert!(!names(r#"{"user"  : {"uid": 0}}"#));
+        assert!(!names(r#"{"users": "user1"}"#));
+        assert!(!names(""));
+    }
+}
