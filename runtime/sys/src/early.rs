@@ -52,11 +52,9 @@ macro_rules! early_start {
 #[doc(hidden)]
 pub unsafe extern "C" fn run(stack: *const usize) {
     // SAFETY: the first word is the number of arguments.
-    let count = unsafe { stack.read_volatile() };
-    // SAFETY: the arguments follow it, and as many of them.
-    let arguments = unsafe { stack.add(1) }.cast::<*const u8>();
-    // SAFETY: the environment follows the null pointer behind the arguments.
-    let environment = unsafe { arguments.add(count.wrapping_add(1)) };
+    let count = unsafe { word_at(stack, 0) };
+    let arguments = stack.wrapping_add(1).cast::<*const u8>();
+    let environment = arguments.wrapping_add(count.wrapping_add(1));
     // SAFETY: the strings are the kernel's, each ends with a zero byte.
     let Some(bundle) = (unsafe { bundle_of(arguments, count) }) else { return };
     let Some(exe) = unprotected() else { return };
@@ -64,7 +62,14 @@ pub unsafe extern "C" fn run(stack: *const usize) {
     let program = if needless { None } else { read_only_clone(exe) };
     close(exe);
     let Some(program) = program else { return };
-    let at = [program, EMPTY.as_ptr().addr(), arguments.addr(), environment.addr(), AT_EMPTY_PATH, 0];
+    let at = [
+        program,
+        EMPTY.as_ptr().expose_provenance(),
+        arguments.expose_provenance(),
+        environment.expose_provenance(),
+        AT_EMPTY_PATH,
+        0,
+    ];
     call(libc::SYS_execveat, at);
     close(program);
 }
@@ -86,7 +91,7 @@ unsafe fn bundle_of(arguments: *const *const u8, count: usize) -> Option<*const 
     let mut at = 1;
     while at < count {
         // SAFETY: below `count`.
-        let word = unsafe { arguments.add(at).read_volatile() };
+        let word = unsafe { word_at(arguments, at) };
         at = at.wrapping_add(1);
         // SAFETY: a string that ends with a zero byte.
         let is = |expected: &[u8]| unsafe { begins_with(word, expected) };
@@ -97,17 +102,26 @@ unsafe fn bundle_of(arguments: *const *const u8, count: usize) -> Option<*const 
                 return None;
             }
             // SAFETY: below `count`.
-            bundle = unsafe { arguments.add(at).read_volatile() };
+            bundle = unsafe { word_at(arguments, at) };
             at = at.wrapping_add(1);
         } else {
             let value = [b"-b=".as_slice(), b"--bundle=", b"-bundle="].into_iter().find(|prefix| is(prefix));
             if let Some(prefix) = value {
-                // SAFETY: the word is at least as long as the prefix that it begins with.
-                bundle = unsafe { word.add(prefix.len()) };
+                bundle = word.wrapping_add(prefix.len());
             }
         }
     }
     starts.then_some(bundle)
+}
+
+/// Reads in a way that the compiler makes no call of the C library of.
+///
+/// # Safety
+/// There is something at the index.
+unsafe fn word_at<T: Copy>(start: *const T, index: usize) -> T {
+    let place = start.wrapping_add(index);
+    // SAFETY: the caller's word.
+    unsafe { place.read_volatile() }
 }
 
 /// # Safety
@@ -117,7 +131,7 @@ unsafe fn begins_with(text: *const u8, expected: &[u8]) -> bool {
     while at < expected.len() {
         // SAFETY: everything before matched, so that the text has not ended yet unless the zero byte was asked for,
         // which can only be last.
-        let byte = unsafe { text.add(at).read_volatile() };
+        let byte = unsafe { word_at(text, at) };
         if expected.get(at) != Some(&byte) {
             return false;
         }
@@ -128,8 +142,8 @@ unsafe fn begins_with(text: *const u8, expected: &[u8]) -> bool {
 
 /// Whether "user" is the value of something in the bundle's configuration; none when that cannot be read.
 fn configuration_names_user_namespace(bundle: *const u8) -> Option<bool> {
-    let directory = call(libc::SYS_openat, [AT_FDCWD, bundle.addr(), O_PATH_CLOEXEC, 0, 0, 0])?;
-    let file = call(libc::SYS_openat, [directory, c"config.json".as_ptr().addr(), O_CLOEXEC, 0, 0, 0]);
+    let directory = call(libc::SYS_openat, [AT_FDCWD, bundle.expose_provenance(), O_PATH_CLOEXEC, 0, 0, 0])?;
+    let file = call(libc::SYS_openat, [directory, c"config.json".as_ptr().expose_provenance(), O_CLOEXEC, 0, 0, 0]);
     close(directory);
     let file = file?;
     let found = mapped_names_user_namespace(file);
@@ -159,7 +173,7 @@ fn mapped_names_user_namespace(file: usize) -> Option<bool> {
 unsafe fn names_user_namespace(text: *const u8, length: usize) -> bool {
     const WORD: &[u8] = b"\"user\"";
     // SAFETY: only called below `length`.
-    let byte = |at: usize| unsafe { text.add(at).read_volatile() };
+    let byte = |at: usize| unsafe { word_at(text, at) };
     let (mut at, mut matched) = (0, 0);
     while at < length {
         let this = byte(at);
@@ -187,13 +201,17 @@ unsafe fn names_user_namespace(text: *const u8, length: usize) -> bool {
 fn unprotected() -> Option<usize> {
     const ST_RDONLY: u64 = 1;
     const TMPFS_MAGIC: u64 = 0x0102_1994;
-    let exe = call(libc::SYS_openat, [AT_FDCWD, c"/proc/self/exe".as_ptr().addr(), O_PATH_CLOEXEC, 0, 0, 0])?;
+    let exe =
+        call(libc::SYS_openat, [AT_FDCWD, c"/proc/self/exe".as_ptr().expose_provenance(), O_PATH_CLOEXEC, 0, 0, 0])?;
     // `struct statfs`, whose flags libc's type does not have: all words, the first is the type, the eleventh the flags.
     let mut stat = MaybeUninit::<[u64; 15]>::uninit();
-    let known = call(libc::SYS_fstatfs, [exe, stat.as_mut_ptr().addr(), 0, 0, 0, 0]).is_some();
-    // SAFETY: the kernel filled it where it says so.
-    let [kind, _, _, _, _, _, _, _, _, _, flags, ..] =
-        if known { unsafe { stat.assume_init() } } else { [TMPFS_MAGIC; 15] };
+    let known = call(libc::SYS_fstatfs, [exe, stat.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]).is_some();
+    if !known {
+        close(exe);
+        return None;
+    }
+    // SAFETY: the kernel filled it.
+    let [kind, _, _, _, _, _, _, _, _, _, flags, ..] = unsafe { stat.assume_init() };
     if kind == TMPFS_MAGIC || flags & ST_RDONLY != 0 {
         close(exe);
         return None;
@@ -206,10 +224,18 @@ fn read_only_clone(exe: usize) -> Option<usize> {
     /// `struct mount_attr`: to set, to clear, propagation, user namespace.
     static READ_ONLY: [u64; 4] = [1, 0, 0, 0];
     const OPEN_TREE_CLONE: usize = 1;
-    let tree =
-        call(libc::SYS_open_tree, [exe, EMPTY.as_ptr().addr(), OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH, 0, 0, 0])?;
-    let attributes =
-        [tree, EMPTY.as_ptr().addr(), AT_EMPTY_PATH, READ_ONLY.as_ptr().addr(), size_of_val(&READ_ONLY), 0];
+    let tree = call(
+        libc::SYS_open_tree,
+        [exe, EMPTY.as_ptr().expose_provenance(), OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH, 0, 0, 0],
+    )?;
+    let attributes = [
+        tree,
+        EMPTY.as_ptr().expose_provenance(),
+        AT_EMPTY_PATH,
+        READ_ONLY.as_ptr().expose_provenance(),
+        size_of_val(&READ_ONLY),
+        0,
+    ];
     if call(libc::SYS_mount_setattr, attributes).is_none() {
         close(tree);
         return None;

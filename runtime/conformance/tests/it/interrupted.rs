@@ -140,7 +140,14 @@ impl Place {
         let folder = self.folder.text("");
         left.extend(mounts.lines().filter(|l| l.contains(&folder) || l.contains(&self.id)).map(str::to_owned));
         left.extend(processes(&self.id));
-        files(&self.folder.join("state"), 3, &mut |path| left.push(path.display().to_string()));
+        let state = self.folder.join("state");
+        // Compiled seccomp profiles are no container's; that one which is cut off is not believed, every later start shows.
+        let cache = state.join(".seccomp");
+        files(&state, 3, &mut |path| {
+            if !path.starts_with(&cache) {
+                left.push(path.display().to_string());
+            }
+        });
         files(&self.folder.join("."), 0, &mut |path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if !["config.json", "rootfs", "log.json", "state", "pid"].contains(&name.as_str()) {
@@ -215,7 +222,8 @@ fn config(id: &str, shape: Shape) -> Value {
             "cgroupsPath": format!("{CGROUP}/{id}"),
             "namespaces": namespaces,
             "maskedPaths": ["/proc/kcore", "/proc/keys"],
-            "readonlyPaths": ["/proc/sys"]
+            "readonlyPaths": ["/proc/sys"],
+            "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]}
         }
     });
     if shape == Shape::Stage {

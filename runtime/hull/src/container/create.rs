@@ -159,14 +159,13 @@ fn create_in(
     timeline::mark("cgroup");
     let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
     let wasm = wasm::config::Config::load(options.wasm_config.as_deref())?;
-    let mut filters = Filters::below(&options.root);
+    let mut filters = Filters::delivered_below(&options.root);
     let mut plan = make_plan(options, bundle, process, namespaces, root_rights, &mut filters, undo)?;
     plan.launch.wasm = wasm::Handler::of_container(&bundle.spec, process, &wasm)?;
     let wanted = Wanted { mounts_with_maps: plan.mounts.iter().any(Prepared::wants_id_map), wasm: &wasm };
     timeline::mark("sources");
     let gate_is_socket = matches!(plan.gate, Gate::Socket(_));
     let child = spawn(plan, ours, theirs, undo.cgroup.as_ref())?;
-    filters.save();
     let mut parent = Parent {
         sync: child.sync,
         mounts: child.mounts,
@@ -176,6 +175,7 @@ fn create_in(
         set_groups: true,
     };
     undo.pidfd = Some(child.pidfd);
+    filters.deliver(linux.seccomp.as_ref())?;
     parent.converse(bundle, &mut state, undo, &wanted)?;
     timeline::mark("init");
     if options.driver == Driver::Systemd {

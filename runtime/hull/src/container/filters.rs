@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Code, Error, Result};
+use crate::process::filter::{Delivery, Filter};
 use crate::seccomp::{self, Cache, Program, Unsaved};
 use crate::spec::Seccomp;
 
@@ -13,17 +14,43 @@ const DIRECTORY: &str = ".seccomp";
 #[derive(Debug)]
 pub(crate) struct Filters {
     directory: PathBuf,
+    delivers: bool,
+    delivery: Option<Delivery>,
     unsaved: Option<(Cache, Unsaved)>,
 }
 
 impl Filters {
     /// With the cache of a runtime's root.
     pub(crate) fn below(root: &str) -> Self {
-        Self { directory: PathBuf::from(root).join(DIRECTORY), unsaved: None }
+        Self { directory: PathBuf::from(root).join(DIRECTORY), delivers: false, delivery: None, unsaved: None }
     }
 
-    /// The program of a profile.
-    pub(crate) fn program(&mut self, seccomp: &Seccomp) -> Result<Program> {
+    /// The same, for a process that gets its program by [`Filters::deliver`].
+    pub(crate) fn delivered_below(root: &str) -> Self {
+        Self { delivers: true, ..Self::below(root) }
+    }
+
+    /// The filter of a process that is to be made.
+    pub(crate) fn filter(&mut self, seccomp: &Seccomp) -> Result<Filter> {
+        if !self.delivers {
+            return self.program(seccomp).map(Filter::Ready);
+        }
+        let (delivery, filter) = Delivery::new()?;
+        self.delivery = Some(delivery);
+        Ok(filter)
+    }
+
+    /// Sends the program of the profile that [`Filters::filter`] was asked for, if it was, and keeps it if it was new. To be
+    /// called when the process has been made and has its own work.
+    pub(crate) fn deliver(&mut self, seccomp: Option<&Seccomp>) -> Result<()> {
+        if let (Some(delivery), Some(seccomp)) = (self.delivery.take(), seccomp) {
+            delivery.send(&self.program(seccomp)?);
+            self.save();
+        }
+        Ok(())
+    }
+
+    fn program(&mut self, seccomp: &Seccomp) -> Result<Program> {
         let failed = |error: seccomp::CompileError| Error::new(Code::Seccomp, error.to_string());
         let cache = match Cache::open(&self.directory) {
             Ok(cache) => cache,

@@ -31,6 +31,7 @@ use crate::error::{Code, Error, Result};
 use crate::process::launch::Launch;
 use crate::process::limits::{self, Scheduling};
 use crate::process::{caps, landlock, notify};
+use crate::spec::seccomp::Action;
 use crate::spec::{Process, Spec};
 use filters::Filters;
 
@@ -47,15 +48,14 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mu
     let mut filter = None;
     let mut listener = None;
     if let Some(seccomp) = linux.and_then(|l| l.seccomp.as_ref()) {
-        let program = filters.program(seccomp)?;
-        if program.notifies {
+        filter = Some(filters.filter(seccomp)?);
+        if seccomp.syscalls.iter().any(|rule| rule.action == Action::Notify) {
             let path = seccomp.listener_path.as_deref().filter(|p| !p.is_empty());
             let path = path.ok_or_else(|| {
                 Error::new(Code::Seccomp, "a rule asks a listener, but linux.seccomp.listenerPath is missing")
             })?;
             listener = Some(notify::Listener::connect(path, seccomp.listener_metadata.clone())?);
         }
-        filter = Some(program);
     }
     if process.user.additional_gids.len() > 65_536 {
         return Err(Error::new(Code::ConfigInvalid, "process.user.additionalGids has more than 65536 groups"));

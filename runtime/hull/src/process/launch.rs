@@ -14,6 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::caps::CapabilityBits;
+use super::filter::Filter;
 use super::labels::Labels;
 use super::limits::Scheduling;
 use super::syscalls::{Kernel, Syscalls};
@@ -31,7 +32,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) process: &'a Process,
     pub(crate) capabilities: CapabilityBits,
     pub(crate) scheduling: Scheduling,
-    pub(crate) filter: Option<crate::seccomp::Program>,
+    pub(crate) filter: Option<Filter>,
     /// Gets the notify descriptor of the filter.
     pub(crate) listener: Option<super::notify::Listener>,
     pub(crate) landlock: Option<super::landlock::Rules>,
@@ -70,6 +71,7 @@ impl Launch<'_> {
     pub(crate) fn raw_fds(&self) -> Vec<i32> {
         let passed = self.preserve_fds.saturating_add(3);
         let mut out: Vec<i32> = (3..passed).filter_map(|fd| i32::try_from(fd).ok()).collect();
+        out.extend(self.filter.as_ref().and_then(Filter::raw_fd));
         out.extend(self.listener.as_ref().map(super::notify::Listener::raw_fd));
         out.extend(self.wasm.as_ref().and_then(super::wasm::Handler::raw_fd));
         out
@@ -203,8 +205,8 @@ impl Launch<'_> {
     /// before it; then the filter, which may forbid to set them.
     fn restrict(&mut self, kernel: &mut impl Syscalls) -> Result<()> {
         kernel.set_limits(&self.process.rlimits)?;
-        match &self.filter {
-            Some(filter) => kernel.install_filter(filter, self.listener.take()),
+        match &mut self.filter {
+            Some(filter) => kernel.install_filter(filter.program()?, self.listener.take()),
             None => Ok(()),
         }
     }
@@ -421,7 +423,7 @@ mod tests {
             process,
             capabilities: caps::resolve(process.capabilities.as_ref()),
             scheduling: Scheduling::default(),
-            filter: Some(crate::seccomp::compile(&profile).unwrap()),
+            filter: Some(Filter::Ready(crate::seccomp::compile(&profile).unwrap())),
             listener: None,
             landlock: Some(super::super::landlock::Rules::parse("{}").unwrap()),
             preserve_fds: 1,

@@ -1,6 +1,7 @@
 //! The container's process: identity, rights, limits and the execve.
 
 pub(crate) mod caps;
+pub(crate) mod filter;
 pub(crate) mod labels;
 pub(crate) mod landlock;
 pub(crate) mod launch;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdir, open, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Arch, CompileError, MAX_INSTRUCTIONS, Program, SockFilter, compile_for};
+use super::{Arch, CompileError, Program, compile_for};
 use crate::spec::Seccomp;
 
 const SLOTS: u64 = 64;
@@ -172,18 +172,12 @@ fn sum(bytes: &[u8]) -> u64 {
     words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29))
 }
 
-/// `MAGIC`, key length, key, flags, notifies, instructions, and a sum over all of it against torn writes.
+/// `MAGIC`, key length, key, the program, and a sum over all of it against torn writes.
 fn encode(key: &[u8], program: &Program) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_le_bytes());
     bytes.extend_from_slice(key);
-    bytes.extend_from_slice(&program.flags.to_le_bytes());
-    bytes.push(u8::from(program.notifies));
-    for instruction in &program.instructions {
-        bytes.extend_from_slice(&instruction.code.to_le_bytes());
-        bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
-        bytes.extend_from_slice(&instruction.k.to_le_bytes());
-    }
+    program.write(&mut bytes);
     bytes.extend_from_slice(&sum(&bytes).to_le_bytes());
     bytes
 }
@@ -199,20 +193,5 @@ fn decode(key: &[u8], bytes: &[u8]) -> Option<Program> {
     if u64::from_le_bytes(*written) != sum(content) {
         return None;
     }
-    let (flags, rest) = rest.split_first_chunk::<4>()?;
-    let (notifies, rest) = rest.split_first()?;
-    let (chunks, remainder) = rest.as_chunks::<8>();
-    if !remainder.is_empty() || chunks.is_empty() || chunks.len() > MAX_INSTRUCTIONS {
-        return None;
-    }
-    let instructions = chunks
-        .iter()
-        .map(|[c0, c1, jt, jf, k0, k1, k2, k3]| SockFilter {
-            code: u16::from_le_bytes([*c0, *c1]),
-            jt: *jt,
-            jf: *jf,
-            k: u32::from_le_bytes([*k0, *k1, *k2, *k3]),
-        })
-        .collect();
-    Some(Program { instructions, flags: u32::from_le_bytes(*flags), notifies: *notifies != 0 })
+    Program::read(rest)
 }

@@ -48,6 +48,39 @@ pub struct Program {
     pub notifies: bool,
 }
 
+impl Program {
+    /// Appends it as [`Program::read`] takes it: flags, notifies, instructions.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.flags.to_le_bytes());
+        bytes.push(u8::from(self.notifies));
+        for instruction in &self.instructions {
+            bytes.extend_from_slice(&instruction.code.to_le_bytes());
+            bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+            bytes.extend_from_slice(&instruction.k.to_le_bytes());
+        }
+    }
+
+    /// A program that was written; none if these bytes cannot be one.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let (flags, rest) = bytes.split_first_chunk::<4>()?;
+        let (notifies, rest) = rest.split_first()?;
+        let (chunks, remainder) = rest.as_chunks::<8>();
+        if !remainder.is_empty() || chunks.is_empty() || chunks.len() > MAX_INSTRUCTIONS {
+            return None;
+        }
+        let instructions = chunks
+            .iter()
+            .map(|[c0, c1, jt, jf, k0, k1, k2, k3]| SockFilter {
+                code: u16::from_le_bytes([*c0, *c1]),
+                jt: *jt,
+                jf: *jf,
+                k: u32::from_le_bytes([*k0, *k1, *k2, *k3]),
+            })
+            .collect();
+        Some(Self { instructions, flags: u32::from_le_bytes(*flags), notifies: *notifies != 0 })
+    }
+}
+
 /// Why a profile cannot become a filter.
 ///
 /// ```

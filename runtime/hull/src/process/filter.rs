@@ -1,0 +1,68 @@
+//! The seccomp program of a process: made before it, or while it is on its way.
+//!
+//! A process has a millisecond of work before it needs its filter. Its runtime compiles the profile meanwhile, and sends
+//! the program: an instruction of the kernel's is eight bytes, so that the longest program fits a socket's buffer.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::seccomp::{MAX_INSTRUCTIONS, Program};
+
+const LONGEST: usize = 8 * MAX_INSTRUCTIONS + 16;
+
+/// A program, or where it comes from.
+#[derive(Debug)]
+pub(crate) enum Filter {
+    /// It is here.
+    Ready(Program),
+    /// [`Delivery::send`] sends it.
+    Awaited(OwnedFd),
+}
+
+impl Filter {
+    /// The process' end of a delivery that is still to be made.
+    pub(crate) fn raw_fd(&self) -> Option<i32> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Awaited(socket) => Some(socket.as_raw_fd()),
+        }
+    }
+
+    /// The program; waits for it.
+    pub(crate) fn program(&mut self) -> Result<&Program> {
+        if let Self::Awaited(socket) = self {
+            let bytes = files::read_all(socket, LONGEST).context(Code::Seccomp, "receiving the filter")?;
+            let ended = || Error::new(Code::Seccomp, "the runtime ended before it sent the filter");
+            *self = Self::Ready(Program::read(&bytes).ok_or_else(ended)?);
+        }
+        match self {
+            Self::Ready(program) => Ok(program),
+            Self::Awaited(_) => Err(Error::new(Code::Internal, "the filter")),
+        }
+    }
+}
+
+/// The runtime's end.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    socket: OwnedFd,
+}
+
+impl Delivery {
+    /// A delivery, and what its process gets.
+    pub(crate) fn new() -> Result<(Self, Filter)> {
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .context(Code::Internal, "socket pair")?;
+        Ok((Self { socket }, Filter::Awaited(theirs)))
+    }
+
+    /// Sends the program. That the process is gone is told by others.
+    pub(crate) fn send(self, program: &Program) {
+        let mut bytes = Vec::with_capacity(LONGEST);
+        program.write(&mut bytes);
+        let _ = files::write_all(&self.socket, &bytes);
+    }
+}
