@@ -203,13 +203,8 @@ fn make_directory(path: &str, each: &dyn Fn(&str) -> Result<(), Errno>) -> Resul
 /// Makes a version 1 directory with its parents.
 fn make_v1(name: &str, path: &str) -> Result<()> {
     let cpuset = name.split(',').any(|c| c == "cpuset");
-    let each: &dyn Fn(&str) -> Result<(), Errno> = if cpuset { &cpuset_from_parent } else { &|_| Ok(()) };
+    let each: &dyn Fn(&str) -> Result<(), Errno> = if cpuset { &v1::fill_cpuset } else { &|_| Ok(()) };
     make_directory(path, each).map(drop).context(Code::CgroupCreate, path)
-}
-
-fn cpuset_from_parent(path: &str) -> Result<(), Errno> {
-    let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
-    v1::inherit_cpuset(parent, path)
 }
 
 impl Cgroup {
@@ -230,12 +225,8 @@ impl Cgroup {
             }
         }
         for (name, path) in &record.v1 {
-            let each: &dyn Fn(&str) -> Result<(), Errno> = if name == "cpuset" || name.split(',').any(|c| c == "cpuset")
-            {
-                &cpuset_from_parent
-            } else {
-                &|_| Ok(())
-            };
+            let each: &dyn Fn(&str) -> Result<(), Errno> =
+                if name == "cpuset" || name.split(',').any(|c| c == "cpuset") { &v1::fill_cpuset } else { &|_| Ok(()) };
             let directory = out.make(name.clone(), controllers_of(name), path, each)?;
             out.v1.push(directory);
         }
@@ -249,7 +240,9 @@ impl Cgroup {
         path: &str,
         each: &dyn Fn(&str) -> Result<(), Errno>,
     ) -> Result<Directory> {
-        let fresh = make_directory(path, each).map_err(|e| {
+        let made =
+            make_directory(path, each).and_then(|fresh| if fresh { Ok(true) } else { each(path).map(|()| false) });
+        let fresh = made.map_err(|e| {
             let error = Error::os(Code::CgroupCreate, path, e);
             match e {
                 Errno::ACCESS | Errno::PERM | Errno::ROFS => error.hint("without root, a cgroup must be delegated to the user (systemd user manager), or use --cgroup-manager=disabled"),

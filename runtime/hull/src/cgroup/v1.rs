@@ -90,13 +90,17 @@ fn apply_cpu(dir: &Directory, cpu: &Cpu) -> Result<()> {
 }
 
 fn apply_rt(dir: &Directory, cpu: &Cpu) -> Result<()> {
-    if let Some(period) = cpu.realtime_period.filter(|p| *p != 0) {
-        dir.write("cpu.rt_period_us", period)?;
+    let period = cpu.realtime_period.filter(|p| *p != 0);
+    let runtime = cpu.realtime_runtime.filter(|r| *r != 0);
+    let set_period = || period.map_or(Ok(()), |value| dir.write("cpu.rt_period_us", value));
+    let set_runtime = || runtime.map_or(Ok(()), |value| dir.write("cpu.rt_runtime_us", value));
+    // A period may not be below the present runtime, nor a runtime above the present period.
+    if set_period().is_ok() {
+        set_runtime()
+    } else {
+        set_runtime()?;
+        set_period()
     }
-    if let Some(runtime) = cpu.realtime_runtime.filter(|r| *r != 0) {
-        dir.write("cpu.rt_runtime_us", runtime)?;
-    }
-    Ok(())
 }
 
 fn apply_cpuset(dir: &Directory, cpu: &Cpu) -> Result<()> {
@@ -208,11 +212,21 @@ fn apply_network(dir: &Directory, controller: &str, network: &Network) -> Result
     Ok(())
 }
 
-/// A new cpuset has neither CPUs nor memory nodes: gives it its parent's.
-pub(super) fn inherit_cpuset(parent: &str, child: &str) -> Result<(), Errno> {
+/// A new cpuset has neither CPUs nor memory nodes, and takes no process: gives it its parent's. Others who make groups
+/// may have left those above as empty.
+pub(super) fn fill_cpuset(path: &str) -> Result<(), Errno> {
+    let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let value = files::read_at(CWD, &format!("{parent}/{file}"), 65536)?;
-        files::write_at(CWD, &format!("{child}/{file}"), value.trim_ascii_end())?;
+        let read = |directory: &str| files::read_at(CWD, &format!("{directory}/{file}"), 65536);
+        if !read(path)?.trim_ascii().is_empty() {
+            continue;
+        }
+        let mut value = read(parent)?;
+        if value.trim_ascii().is_empty() {
+            fill_cpuset(parent)?;
+            value = read(parent)?;
+        }
+        files::write_at(CWD, &format!("{path}/{file}"), value.trim_ascii_end())?;
     }
     Ok(())
 }

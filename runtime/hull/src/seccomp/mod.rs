@@ -91,10 +91,10 @@ impl Program {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
     /// hull has no table for the machine it runs on.
-    #[error("seccomp: hull has no system call table for this machine's architecture; remove `linux.seccomp`")]
+    #[error("hull has no system call table for this machine's architecture; remove `linux.seccomp`")]
     Machine,
     /// `errnoRet` beside an action without one.
-    #[error("seccomp: `{action:?}` takes no error number, but `errnoRet` is {value}; remove it")]
+    #[error("`{action:?}` takes no error number, but `errnoRet` is {value}; remove it")]
     ErrnoUnused {
         /// The action.
         action: Action,
@@ -102,7 +102,7 @@ pub enum CompileError {
         value: u32,
     },
     /// An error number that the kernel would cut.
-    #[error("seccomp: error number {value} of `{action:?}` is larger than {max}")]
+    #[error("error number {value} of `{action:?}` is larger than {max}")]
     ErrnoRange {
         /// The action.
         action: Action,
@@ -112,23 +112,23 @@ pub enum CompileError {
         max: u32,
     },
     /// An argument that no call has.
-    #[error("seccomp: argument index {index}; system calls have arguments 0 to 5")]
+    #[error("argument index {index}; system calls have arguments 0 to 5")]
     Argument {
         /// The index.
         index: u32,
     },
     /// Asking the listener about everything would stop the container before it starts.
-    #[error("seccomp: SCMP_ACT_NOTIFY cannot be the default action; name the calls that the listener decides")]
+    #[error("SCMP_ACT_NOTIFY cannot be the default action; name the calls that the listener decides")]
     NotifyDefault,
     /// A call the runtime itself needs before the listener can answer.
-    #[error("seccomp: SCMP_ACT_NOTIFY cannot be used for `{name}`: the runtime needs it before the listener answers")]
+    #[error("SCMP_ACT_NOTIFY cannot be used for the {name} syscall: the runtime needs it before the listener answers")]
     NotifyForbidden {
         /// The call.
         name: String,
     },
     /// More than the kernel takes.
     #[error(
-        "seccomp: the profile needs {length} instructions, the kernel takes {MAX_INSTRUCTIONS}; use fewer argument conditions"
+        "the profile needs {length} instructions, the kernel takes {MAX_INSTRUCTIONS}; use fewer argument conditions"
     )]
     TooLong {
         /// Instructions.

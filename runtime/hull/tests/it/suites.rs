@@ -227,3 +227,30 @@ fn a_listener_is_told_of_processes_that_join() {
     assert_eq!(messages[1]["state"]["pid"], messages[0]["pid"]);
     assert_ne!(messages[1]["pid"], messages[0]["pid"]);
 }
+
+#[test]
+fn groups_above_that_have_no_cpus_yet_are_given_some() {
+    let Some(mut b) = bundle("cpuset", "true") else { return };
+    let parent = std::path::PathBuf::from(format!("/sys/fs/cgroup/cpuset/berth-test-{}", b.id));
+    if std::fs::create_dir(&parent).is_err() {
+        println!("skipped: no cpuset hierarchy of version 1");
+        return;
+    }
+    b.spec.linux.as_mut().unwrap().cgroups_path = Some(format!("/berth-test-{}/pod/container", b.id));
+    b.write();
+    let output = b.hull(&["run", &b.id]);
+    let _ = std::fs::remove_dir(parent.join("pod"));
+    std::fs::remove_dir(&parent).unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn an_update_to_no_processes_leaves_one() {
+    let Some(b) = bundle("update-pids", "exec sleep 1000") else { return };
+    b.write();
+    assert!(b.hull_detached(&["run", "--detach", &b.id]));
+    assert!(b.hull_detached(&["update", "--pids-limit", "0", &b.id]));
+    let base = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "" } else { "pids/" };
+    let file = format!("/sys/fs/cgroup/{base}berth-test/{}/pids.max", b.id);
+    assert_eq!(std::fs::read_to_string(file).unwrap().trim(), "1");
+}

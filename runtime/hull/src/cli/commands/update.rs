@@ -83,7 +83,7 @@ fn from_flags(parsed: &Parsed) -> Result<Resources> {
         idle: parsed.number("cpu-idle")?,
     };
     let weight = parsed.number("blkio-weight")?;
-    let pids = parsed.number("pids-limit")?.filter(|n: &i64| *n != 0);
+    let pids: Option<i64> = parsed.number("pids-limit")?;
     Ok(Resources {
         memory: (memory != Memory::default()).then_some(memory),
         cpu: (cpu != Cpu::default()).then_some(cpu),
