@@ -90,11 +90,7 @@ fn resource_properties(resources: &Resources, unified: bool) -> Result<Vec<(Stri
         }
         if let Some(quota) = cpu.quota.filter(|q| *q != 0) {
             let period = cpu.period.filter(|p| *p != 0).unwrap_or(100_000);
-            // systemd rounds up to 10 ms a second.
-            let per_second = u64::try_from(quota).map_or(u64::MAX, |q| q.saturating_mul(1_000_000) / period);
-            let rounded =
-                if per_second == u64::MAX { per_second } else { per_second.div_ceil(10_000).saturating_mul(10_000) };
-            put("CPUQuotaPerSecUSec", rounded);
+            put("CPUQuotaPerSecUSec", per_second(u64::try_from(quota).ok(), period));
             if cpu.period.is_some_and(|p| p != 0) {
                 put("CPUQuotaPeriodUSec", period);
             }
@@ -115,10 +111,16 @@ fn resource_properties(resources: &Resources, unified: bool) -> Result<Vec<(Stri
     }
     if unified {
         for (file, text) in &resources.unified {
-            out.extend(unified_property(file, text.trim())?);
+            out.extend(unified_properties(file, text.trim())?);
         }
     }
     Ok(out)
+}
+
+/// Microseconds of each second; without a quota all of them. systemd rounds up to 10 ms a second.
+fn per_second(quota: Option<u64>, period: u64) -> u64 {
+    let of = |quota: u64| quota.saturating_mul(1_000_000).checked_div(period);
+    quota.and_then(of).map_or(u64::MAX, |n| n.div_ceil(10_000).saturating_mul(10_000))
 }
 
 /// Files of version 2 that a property stands for. systemd would otherwise put its own value there at a reload.
@@ -132,16 +134,34 @@ const UNIFIED: &[(&str, &str)] = &[
     ("pids.max", "TasksMax"),
 ];
 
-/// The property for a file, if there is one; a text that is no number is for the kernel to refuse.
-fn unified_property(file: &str, text: &str) -> Result<Option<(String, Value)>> {
+/// The properties for a file, if there are any; a text that is no number is for the kernel to refuse.
+fn unified_properties(file: &str, text: &str) -> Result<Vec<(String, Value)>> {
+    let one = |name: &str, value: Value| Ok(vec![(name.to_owned(), value)]);
     match file {
-        "cpuset.cpus" => return Ok(Some(("AllowedCPUs".to_owned(), Value::Bytes(bit_mask(text)?)))),
-        "cpuset.mems" => return Ok(Some(("AllowedMemoryNodes".to_owned(), Value::Bytes(bit_mask(text)?)))),
+        "cpuset.cpus" => return one("AllowedCPUs", Value::Bytes(bit_mask(text)?)),
+        "cpuset.mems" => return one("AllowedMemoryNodes", Value::Bytes(bit_mask(text)?)),
+        "cpu.max" => return Ok(cpu_max(text)),
         _ => {}
     }
-    let Some((_, name)) = UNIFIED.iter().find(|(known, _)| *known == file) else { return Ok(None) };
+    let Some((_, name)) = UNIFIED.iter().find(|(known, _)| *known == file) else { return Ok(Vec::new()) };
     let number = if text == "max" { Some(u64::MAX) } else { files::parse_unsigned(text) };
-    Ok(number.map(|n| ((*name).to_owned(), Value::U64(n))))
+    number.map_or(Ok(Vec::new()), |n| one(name, Value::U64(n)))
+}
+
+/// `cpu.max` holds a quota or `max`, and perhaps a period.
+fn cpu_max(text: &str) -> Vec<(String, Value)> {
+    let mut words = text.split_whitespace();
+    let quota = match words.next() {
+        None => return Vec::new(),
+        Some("max") => None,
+        Some(number) => match files::parse_unsigned(number) {
+            Some(quota) => Some(quota),
+            None => return Vec::new(),
+        },
+    };
+    let period = words.next().and_then(files::parse_unsigned).unwrap_or(100_000);
+    let property = |name: &str, value: u64| (name.to_owned(), Value::U64(value));
+    vec![property("CPUQuotaPerSecUSec", per_second(quota, period)), property("CPUQuotaPeriodUSec", period)]
 }
 
 fn bit_mask(list: &str) -> Result<Vec<u8>> {
@@ -368,9 +388,12 @@ mod tests {
 
     #[test]
     fn unified_files_become_properties() {
-        assert_eq!(unified_property("memory.high", "max").unwrap(), Some(("MemoryHigh".into(), Value::U64(u64::MAX))));
-        assert_eq!(unified_property("cpuset.cpus", "0").unwrap().unwrap().0, "AllowedCPUs");
-        assert_eq!(unified_property("io.max", "254:0 rbps=1").unwrap(), None);
+        assert_eq!(unified_properties("memory.high", "max").unwrap(), [("MemoryHigh".into(), Value::U64(u64::MAX))]);
+        assert_eq!(unified_properties("cpuset.cpus", "0").unwrap()[0].0, "AllowedCPUs");
+        assert_eq!(unified_properties("io.max", "254:0 rbps=1").unwrap(), []);
+        let quota = |text| unified_properties("cpu.max", text).unwrap().into_iter().map(|(_, v)| v).collect::<Vec<_>>();
+        assert_eq!(quota("10000 50000"), [Value::U64(200_000), Value::U64(50_000)]);
+        assert_eq!(quota("max"), [Value::U64(u64::MAX), Value::U64(100_000)]);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Entrance {
         let affinity = options.process.exec_cpu_affinity.clone().unwrap_or_default();
         let before = affinity.initial.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
         let after = affinity.r#final.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
-        let cloned = clone_into(&self.place)?;
+        let (cloned, moved) = clone_into(&self.place)?;
         timeline::mark("clone");
         match cloned {
             Cloned::Child => {
@@ -155,8 +155,19 @@ impl Entrance {
                 let (target, entrances) = (self.target.take(), std::mem::take(&mut self.place.entrances));
                 let waits = options.pid_file.is_some() || options.pidfd_socket.is_some();
                 let told = launch.listener.is_some().then(|| self.told());
-                let child =
-                    Child { namespaces, target, entrances, own_user, streams, terminal, before, after, waits, told };
+                let child = Child {
+                    namespaces,
+                    target,
+                    entrances,
+                    own_user,
+                    streams,
+                    terminal,
+                    before,
+                    after,
+                    waits,
+                    told,
+                    moved,
+                };
                 child.run(&mut launch, theirs)
             }
             Cloned::Parent { pid, pidfd } => {
@@ -260,19 +271,20 @@ impl Place {
     }
 }
 
-fn clone_into(place: &Place) -> Result<Cloned> {
+/// Makes the process in its cgroup; true when it could not begin there and is moved.
+fn clone_into(place: &Place) -> Result<(Cloned, bool)> {
     let target = place.v2.as_ref().map(AsFd::as_fd);
     match clone_process(&CloneOptions { flags: 0, cgroup: target }) {
         Err(Errno::BUSY | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT | Errno::NODEV)
             if target.is_some() => {}
-        other => return other.context(Code::Clone, ""),
+        other => return other.map(|cloned| (cloned, false)).context(Code::Clone, ""),
     }
     // The container may have moved its processes below (systemd inside does): the first process shows where they are.
     let cloned = clone_process(&CloneOptions::default()).context(Code::Clone, "")?;
     if let (Cloned::Parent { pid, .. }, Some(dir)) = (&cloned, &place.v2) {
         cgroup::join_near(dir.as_fd(), &place.v2_path, *pid)?;
     }
-    Ok(cloned)
+    Ok((cloned, true))
 }
 
 fn parent(options: &ExecOptions, wasm: &wasm::config::Config, pid: i32, sync: &OwnedFd) -> Result<Option<OwnedFd>> {
@@ -319,6 +331,8 @@ struct Child {
     waits: bool,
     /// The container's state for a seccomp listener, which gets it with this process' id.
     told: Option<Vec<u8>>,
+    /// Whether it began outside the container's cgroup, and is being moved by its parent.
+    moved: bool,
 }
 
 impl Child {
@@ -369,8 +383,11 @@ impl Child {
             sched::set_affinity(mask).context(Code::Scheduling, "final CPU affinity")?;
         }
         let process = launch.process;
-        let needs_parent =
-            limits::any_raised(&process.rlimits) || process.oom_score_adj.is_some() || self.told.is_some();
+        // The parent answers when it has moved this process: no program of the container may run outside its limits.
+        let needs_parent = self.moved
+            || limits::any_raised(&process.rlimits)
+            || process.oom_score_adj.is_some()
+            || self.told.is_some();
         if needs_parent {
             sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
             let (pid, _) = sync::await_go(sync)?;
