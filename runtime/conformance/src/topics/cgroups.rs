@@ -1,6 +1,7 @@
 //! config-linux.md "Control groups", on whichever version the machine has.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -22,6 +23,11 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     test("path-absent", "cgroupsPath: if not specified, the runtime MAY define the default", path_absent),
     test("all-controllers", "the process is in a cgroup of its own in each hierarchy", all_controllers),
+    test(
+        "systemd-hierarchy",
+        "version 1: the container sees its own group of systemd's hierarchy, which an init system inside needs",
+        sees_systemd,
+    ),
     test("members-before-start", "the process is in its cgroup before the program runs", members_before_start),
     case(
         "memory-limit",
@@ -144,12 +150,26 @@ fn all_controllers(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.started()?;
     let text = fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid()?))?;
-    for line in text.lines().filter(|line| !line.contains(":name=")) {
+    // Of the hierarchies without controllers only systemd's: one that runs in the container finds its place there.
+    let other = |line: &str| line.contains(":name=") && !line.contains(":name=systemd:");
+    for line in text.lines().filter(|line| !other(line)) {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next(), fields.next().unwrap_or(""), fields.next().unwrap_or(""));
         let empty_v2 = controllers.is_empty() && context.cgroups == Cgroups::V1;
         ensure!(empty_v2 || path.contains(&bundle.id), "{line}");
     }
+    Ok(())
+}
+
+fn sees_systemd(context: &Context) -> Result<()> {
+    if !Path::new("/sys/fs/cgroup/systemd/cgroup.procs").exists() {
+        return Err(skip("there is no such hierarchy"));
+    }
+    let mut bundle = context.bundle()?;
+    bundle.without_mount("/sys/fs/cgroup");
+    bundle.mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "ro"]);
+    let seen = bundle.run_script("cat /sys/fs/cgroup/systemd/cgroup.procs")?;
+    ensure!(seen.lines().any(|pid| pid == "1"), "its own process is not in what it sees: {seen:?}");
     Ok(())
 }
 

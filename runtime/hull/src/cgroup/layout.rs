@@ -8,7 +8,11 @@ use crate::files;
 /// Where cgroup file systems are mounted.
 pub(crate) const MOUNT_POINT: &str = "/sys/fs/cgroup";
 
+const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+
+/// The hierarchy without controllers in which systemd, also one that a container runs, keeps its groups.
+pub(crate) const SYSTEMD: &str = "name=systemd";
 
 /// One version 1 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +28,8 @@ pub(crate) struct V1 {
 /// The hierarchies of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Version 1 hierarchies with controllers.
+    /// Version 1 hierarchies with controllers, and beside them systemd's own: a container that stayed in the root of that
+    /// one would see, and with privileges manage, the host's.
     pub(crate) v1: Vec<V1>,
     /// Mount point of version 2, if it is mounted.
     pub(crate) v2: Option<String>,
@@ -46,39 +51,44 @@ impl Layout {
     /// Looks at the machine.
     pub(crate) fn detect() -> Result<Self> {
         let own = files::read_text("/proc/self/cgroup", 1 << 20).context(Code::CgroupRead, "/proc/self/cgroup")?;
-        if is_cgroup2(MOUNT_POINT) {
+        if is_of(MOUNT_POINT, CGROUP2_SUPER_MAGIC) {
             return Ok(Self { v1: Vec::new(), v2: Some(MOUNT_POINT.to_owned()), own_v2: own_v2(&own) });
         }
         let unified = format!("{MOUNT_POINT}/unified");
-        let v2 = is_cgroup2(&unified).then_some(unified);
-        Ok(Self { v1: parse_v1(&own), v2, own_v2: own_v2(&own) })
+        let v2 = is_of(&unified, CGROUP2_SUPER_MAGIC).then_some(unified);
+        let systemd = is_of(&format!("{MOUNT_POINT}/systemd"), CGROUP_SUPER_MAGIC);
+        Ok(Self { v1: parse_v1(&own, systemd), v2, own_v2: own_v2(&own) })
     }
 }
 
-fn is_cgroup2(path: &str) -> bool {
+fn is_of(path: &str, magic: i64) -> bool {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::fs::fstatfs)
-        .is_ok_and(|s| s.f_type == CGROUP2_SUPER_MAGIC)
+        .is_ok_and(|s| s.f_type == magic)
 }
 
 fn own_v2(text: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned()
 }
 
-/// Reads `/proc/self/cgroup`: `7:cpu,cpuacct:/own/path` a line.
-pub(crate) fn parse_v1(text: &str) -> Vec<V1> {
+/// Reads `/proc/self/cgroup`: `7:cpu,cpuacct:/own/path` a line. Other named hierarchies than systemd's are left alone.
+pub(crate) fn parse_v1(text: &str, systemd: bool) -> Vec<V1> {
     let mut out = Vec::new();
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(own)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        if controllers.is_empty() || controllers.starts_with("name=") {
+        if controllers.is_empty() || (controllers.starts_with("name=") && !(systemd && controllers == SYSTEMD)) {
             continue;
         }
         out.push(V1 {
-            name: controllers.to_owned(),
+            name: controllers.trim_start_matches("name=").to_owned(),
             controllers: controllers.split(',').map(str::to_owned).collect(),
             own: own.to_owned(),
         });
+    }
+    // Alone it would be taken for a place of limits.
+    if out.iter().all(|hierarchy| hierarchy.controllers == [SYSTEMD]) {
+        out.clear();
     }
     out
 }
@@ -89,9 +99,15 @@ mod tests {
 
     #[test]
     fn named_and_version_2_lines_are_not_limits() {
-        let v1 = parse_v1("9:name=systemd:/\n4:cpu,cpuacct:/a:b\n0::/x\n");
+        let text = "9:name=elogind:/\n8:name=systemd:/s\n4:cpu,cpuacct:/a:b\n0::/x\n";
+        let v1 = parse_v1(text, false);
         assert_eq!(v1.len(), 1);
         assert_eq!(v1[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(v1[0].own, "/a:b");
+        let v1 = parse_v1(text, true);
+        assert_eq!(v1.len(), 2);
+        assert_eq!((v1[0].name.as_str(), v1[0].own.as_str()), ("systemd", "/s"));
+        assert_eq!(super::super::controllers_of(&v1[0].name), v1[0].controllers);
+        assert_eq!(parse_v1("8:name=systemd:/s\n0::/x\n", true), []);
     }
 }

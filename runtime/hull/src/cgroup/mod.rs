@@ -172,6 +172,9 @@ pub(crate) fn remove_empty(record: &Record) -> bool {
 }
 
 fn controllers_of(name: &str) -> Vec<String> {
+    if name == "systemd" {
+        return vec![layout::SYSTEMD.to_owned()];
+    }
     name.split(',').map(str::to_owned).collect()
 }
 
