@@ -135,7 +135,7 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
         (_, plan.launch.set_groups) = sync::await_go(sync)?;
     }
     if plan.namespaces.user() {
-        become_root(plan.launch.set_groups)?;
+        become_root(plan.launch.set_groups && !plan.launch.keep_groups)?;
     }
     if plan.namespaces.makes(NamespaceType::Time) {
         ns::unshare(ns::TIME).context(Code::NamespaceCreate, "time")?;
@@ -272,7 +272,7 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
     if user {
         sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
         (learned.pid, plan.launch.set_groups) = sync::await_go(sync)?;
-        become_root(plan.launch.set_groups)?;
+        become_root(plan.launch.set_groups && !plan.launch.keep_groups)?;
     }
     plan.namespaces.enter()?;
     if plan.wait_for_runtime {

@@ -28,7 +28,7 @@ pub(crate) use state::{Report, report};
 pub(crate) use store::Status;
 
 use crate::error::{Code, Error, Result};
-use crate::process::launch::Launch;
+use crate::process::launch::{self, Launch};
 use crate::process::limits::{self, Scheduling};
 use crate::process::{caps, landlock, notify};
 use crate::spec::seccomp::Action;
@@ -73,6 +73,7 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mu
         listen_fds: None,
         keyring: None,
         set_groups: true,
+        keep_groups: spec.annotations.contains_key(launch::KEEP_GROUPS),
         extra_env: Vec::new(),
     })
 }

@@ -26,6 +26,10 @@ use crate::spec::Process;
 /// Where programs are looked for without PATH.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The annotation, crun's, by which Podman asks for the caller's groups (`--group-add keep-groups`): a user without rights
+/// has no other way to let a container reach what is open to one of its own groups.
+pub(crate) const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
 /// Everything about the process that can be computed and checked before it exists.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
@@ -46,6 +50,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) keyring: Option<CString>,
     /// Whether the groups may be set (denied in a user namespace made without rights).
     pub(crate) set_groups: bool,
+    /// Whether the caller's groups stay instead ([`KEEP_GROUPS`]).
+    pub(crate) keep_groups: bool,
     /// Variables added to the environment.
     pub(crate) extra_env: Vec<String>,
 }
@@ -213,10 +219,14 @@ impl Launch<'_> {
 
     fn set_ids(&self, kernel: &mut impl Syscalls) -> Result<()> {
         let user = &self.process.user;
-        if self.set_groups {
-            kernel
-                .set_groups(&user.additional_gids)
-                .map_err(|e| id_error("supplementary groups", &user.additional_gids, e))?;
+        if self.keep_groups {
+            // What the configuration lists are groups of the image: they could only be set in place of the caller's.
+        } else if self.set_groups {
+            // Docker names the primary group once more for every exec; the kernel keeps doubles, and programs list them.
+            let mut groups = user.additional_gids.clone();
+            groups.sort_unstable();
+            groups.dedup();
+            kernel.set_groups(&groups).map_err(|e| id_error("supplementary groups", &groups, e))?;
         } else if !user.additional_gids.is_empty() {
             return Err(Error::new(Code::Identity, "supplementary groups").hint(
                 "a user namespace made without rights cannot have any: use newgidmap, or leave additionalGids out",
@@ -430,6 +440,7 @@ mod tests {
             listen_fds: None,
             keyring: None,
             set_groups: true,
+            keep_groups: false,
             extra_env: Vec::new(),
             wasm: None,
         }

@@ -8,6 +8,7 @@ use crate::cgroup::devices;
 use crate::container::bundle::Bundle;
 use crate::container::store::Entry;
 use crate::error::{Code, Error, Result};
+use crate::process::launch::KEEP_GROUPS;
 use crate::process::wasm::{self, config::Config};
 use crate::process::{caps, landlock};
 use crate::rootfs::resolve::clean;
@@ -57,7 +58,7 @@ fn overview(spec: &Spec, wasm: &Config) -> String {
     let process = spec.process.clone().unwrap_or_default();
     let mut out = String::new();
     program(&mut out, spec, &process, wasm);
-    identity(&mut out, &linux, &process);
+    identity(&mut out, spec, &linux, &process);
     namespaces(&mut out, &linux);
     capabilities(&mut out, &process);
     files(&mut out, spec, &linux);
@@ -74,10 +75,14 @@ fn program(out: &mut String, spec: &Spec, process: &Process, wasm: &Config) {
     }
 }
 
-fn identity(out: &mut String, linux: &Linux, process: &Process) {
+fn identity(out: &mut String, spec: &Spec, linux: &Linux, process: &Process) {
     let user = &process.user;
-    let _ =
-        writeln!(out, "\nIDENTITY\n  runs as user {}, group {}, groups {:?}", user.uid, user.gid, user.additional_gids);
+    let groups = if spec.annotations.contains_key(KEEP_GROUPS) {
+        format!("of the runtime's caller ({KEEP_GROUPS})")
+    } else {
+        format!("{:?}", user.additional_gids)
+    };
+    let _ = writeln!(out, "\nIDENTITY\n  runs as user {}, group {}, groups {groups}", user.uid, user.gid);
     let joined = linux.namespaces.iter().find(|n| n.r#type == NamespaceType::User).and_then(|n| n.path.clone());
     match (linux.uid_mappings.is_empty(), joined) {
         (_, Some(path)) if !path.is_empty() => {

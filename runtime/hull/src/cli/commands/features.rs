@@ -8,6 +8,7 @@ use super::super::parse::Parsed;
 use super::super::{Global, SPEC_VERSION, print_json};
 use crate::cgroup::layout::Layout;
 use crate::error::Result;
+use crate::process::launch::KEEP_GROUPS;
 use crate::process::wasm::config::Config;
 use crate::process::{caps, labels, landlock, wasm};
 use crate::rootfs::options;
@@ -187,7 +188,7 @@ pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
             net_devices: Enabled { enabled: true },
         },
         annotations: annotations(&Config::load(global.wasm_config.as_deref())?),
-        potentially_unsafe_config_annotations: &["org.systemd.property.", wasm::HANDLER, wasm::VARIANT],
+        potentially_unsafe_config_annotations: &["org.systemd.property.", wasm::HANDLER, wasm::VARIANT, KEEP_GROUPS],
     };
     print_json(&features)
 }
