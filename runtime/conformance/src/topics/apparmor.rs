@@ -14,6 +14,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("profile", "apparmorProfile: the AppArmor profile for the process", profile),
     test("user", "the profile confines a process that is not root, too", user),
     test("user-namespace", "the profile confines a process in a user namespace", user_namespace),
+    test(
+        "without-securityfs",
+        "the profile is applied where /sys/kernel/security is not mounted: Podman detaches it with user namespaces",
+        without_securityfs,
+    ),
     test("exec", "a further process has the container's profile, as root or not", exec),
     test("exec-other", "exec --apparmor: another profile for a further process", exec_other),
     test("unknown", "a profile that is not loaded is an error", unknown),
@@ -91,6 +96,23 @@ fn user_namespace(context: &Context) -> Result<()> {
     bundle.set("/process/apparmorProfile", json!(profile.name));
     let said = bundle.run_script(CURRENT)?;
     ensure!(said == profile.enforced(), "{said}");
+    Ok(())
+}
+
+fn without_securityfs(context: &Context) -> Result<()> {
+    let profile = Profile::load(context)?;
+    let mut bundle = context.bundle()?;
+    bundle.user_namespace()?;
+    bundle.set("/process/apparmorProfile", json!(profile.name)).script(CURRENT).save()?;
+    let runtime = bundle.command(&["run", &bundle.id]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "umount /sys/kernel/security && exec \"$@\"", "sh"]);
+    command.arg(runtime.get_program()).args(runtime.get_args());
+    if let Some(folder) = runtime.get_current_dir() {
+        command.current_dir(folder);
+    }
+    let said = run(&mut command, None)?.ok()?;
+    ensure!(said.text() == profile.enforced(), "{}", said.text());
     Ok(())
 }
 

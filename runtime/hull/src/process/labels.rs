@@ -18,10 +18,13 @@ pub(crate) struct Labels {
     exec: Option<(OwnedFd, Vec<u8>)>,
 }
 
-/// Whether AppArmor is on.
-pub(crate) fn apparmor_enabled() -> bool {
+fn kernel_has_apparmor() -> bool {
     files::read_text("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y'))
-        && rustix::fs::access("/sys/kernel/security/apparmor", rustix::fs::Access::EXISTS).is_ok()
+}
+
+/// Whether AppArmor is on, and can be managed from here.
+pub(crate) fn apparmor_enabled() -> bool {
+    kernel_has_apparmor() && rustix::fs::access("/sys/kernel/security/apparmor", rustix::fs::Access::EXISTS).is_ok()
 }
 
 /// Whether SELinux is on.
@@ -40,7 +43,9 @@ impl Labels {
             (Some(_), Some(_)) => Err(Error::new(Code::Label, "AppArmor and SELinux at once")),
             (Some("unconfined"), None) if !apparmor_enabled() => Ok(Self::default()),
             (Some(profile), None) => {
-                if !apparmor_enabled() {
+                // Where its profiles are managed does not matter: Podman detaches all below /sys/kernel before it calls for
+                // a container with a user namespace.
+                if !kernel_has_apparmor() {
                     return Err(Error::new(
                         Code::Label,
                         format!("apparmor failed to apply profile {profile}: AppArmor is not enabled here"),
