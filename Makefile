@@ -106,6 +106,18 @@ suite-runc: ## Run runc's integration tests: make suite-runc RUNTIME=/usr/sbin/r
 suite-runtime-tools: ## Run the validation of OCI's runtime-tools: make suite-runtime-tools RUNTIME=/usr/sbin/runc
 	@runtime/conformance/suites/runtime-tools $(or $(RUNTIME),$(BIN)/hull)
 
+.PHONY: suite-podman
+suite-podman: ## Run Podman's system tests: make suite-podman RUNTIME=/usr/bin/crun [VM=1]
+	@runtime/conformance/suites/podman $(or $(RUNTIME),$(BIN)/hull)
+
+.PHONY: suite-critest
+suite-critest: ## Run the tests of Kubernetes' runtime interface below containerd: make suite-critest RUNTIME=/usr/sbin/runc
+	@runtime/conformance/suites/critest $(or $(RUNTIME),$(BIN)/hull)
+
+.PHONY: suite-docker
+suite-docker: ## Compare Docker's containers with runc's: make suite-docker RUNTIME=/usr/bin/crun [USERNS=1]
+	@runtime/conformance/suites/docker $(or $(RUNTIME),$(BIN)/hull) runc
+
 .PHONY: bench
 bench: build ## Measure starts, stops, the API and memory; writes docs/performance.md
 	@deploy/bench
