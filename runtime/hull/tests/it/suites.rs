@@ -239,8 +239,11 @@ fn groups_above_that_have_no_cpus_yet_are_given_some() {
     b.spec.linux.as_mut().unwrap().cgroups_path = Some(format!("/berth-test-{}/pod/container", b.id));
     b.write();
     let output = b.hull(&["run", &b.id]);
-    let _ = std::fs::remove_dir(parent.join("pod"));
-    std::fs::remove_dir(&parent).unwrap();
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        for below in ["pod", ""] {
+            let _ = std::fs::remove_dir(hierarchy.path().join(format!("berth-test-{}", b.id)).join(below));
+        }
+    }
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
