@@ -175,8 +175,7 @@ fn create_in(
         set_groups: true,
     };
     undo.pidfd = Some(child.pidfd);
-    filters.deliver(linux.seccomp.as_ref())?;
-    parent.converse(bundle, &mut state, undo, &wanted)?;
+    parent.converse(bundle, &mut state, undo, &wanted, &mut filters)?;
     timeline::mark("init");
     if options.driver == Driver::Systemd {
         // The unit was made for the process that is inside it now.
@@ -296,7 +295,9 @@ fn make_plan<'a>(
         || !linux.net_devices.is_empty()
         || mounts.iter().any(Prepared::wants_id_map)
         || options.driver == Driver::Systemd
-        || linux.intel_rdt.is_some();
+        || linux.intel_rdt.is_some()
+        // Where no cgroup shows the process, it must not be there on its own before the journal names it.
+        || undo.cgroup.as_ref().is_some_and(|cgroup| cgroup.driver == Driver::Disabled);
     let terminal = terminal_target(options, process)?;
     let gate = if options.run {
         Gate::Message
@@ -395,12 +396,20 @@ struct Parent {
 
 impl Parent {
     /// Answers until the process is ready.
-    fn converse(&mut self, bundle: &Bundle, state: &mut State, undo: &mut Undo, wanted: &Wanted<'_>) -> Result<()> {
+    fn converse(
+        &mut self,
+        bundle: &Bundle,
+        state: &mut State,
+        undo: &mut Undo,
+        wanted: &Wanted<'_>,
+        filters: &mut Filters,
+    ) -> Result<()> {
         let linux = bundle.linux();
         let process = bundle.spec.process.as_ref();
         if self.pid != 0 {
             self.adopt(process, state, &undo.entry)?;
         }
+        filters.deliver(linux.seccomp.as_ref())?;
         loop {
             match self.receive(undo)? {
                 Message::Init { pid, pidfd } => {
@@ -619,12 +628,13 @@ mod tests {
         sync::send(&theirs, &Message::Ready).unwrap();
         let mut parent = parent_of(ours);
         let wanted = Wanted { mounts_with_maps: false, wasm: &<_>::default() };
-        let refused = parent.converse(&bundle, &mut state, &mut undo, &wanted);
+        let mut filters = Filters::below("");
+        let refused = parent.converse(&bundle, &mut state, &mut undo, &wanted, &mut filters);
         assert_eq!(refused.unwrap_err().code(), Code::Internal);
         let pidfd = pidfd_open(own, PidfdFlags::empty()).unwrap();
         sync::send(&theirs, &Message::Init { pid: own.as_raw_pid(), pidfd }).unwrap();
         sync::send(&theirs, &Message::Ready).unwrap();
-        parent.converse(&bundle, &mut state, &mut undo, &wanted).unwrap();
+        parent.converse(&bundle, &mut state, &mut undo, &wanted, &mut filters).unwrap();
         assert_eq!((parent.pid, state.pid), (own.as_raw_pid(), own.as_raw_pid()));
         assert_eq!(sync::await_go(&theirs).unwrap().0, own.as_raw_pid());
     }
