@@ -59,22 +59,23 @@ async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     let (mut sink, mut source) = socket.split();
     let mut input = read_stdin();
     let mut input_open = true;
+    let mut sendable = true;
     let mut resized = signal(SignalKind::window_change())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     loop {
-        tokio::select! {
+        let outgoing = tokio::select! {
             chunk = input.recv(), if input_open => {
                 let chunk = chunk.unwrap_or_default();
                 input_open = !chunk.is_empty();
-                sink.send(message(STDIN, &chunk)).await?;
+                message(STDIN, &chunk)
             }
             _ = resized.recv(), if tty => {
                 let (rows, cols) = size();
-                sink.send(control(&Control::Resize { rows, cols })?).await?;
+                control(&Control::Resize { rows, cols })?
             }
-            _ = interrupt.recv() => sink.send(control(&Control::Signal { signal: 2 })?).await?,
-            _ = terminate.recv() => sink.send(control(&Control::Signal { signal: 15 })?).await?,
+            _ = interrupt.recv() => control(&Control::Signal { signal: 2 })?,
+            _ = terminate.recv() => control(&Control::Signal { signal: 15 })?,
             received = source.next() => {
                 let Some(received) = received else {
                     bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace broke off"));
@@ -98,8 +99,11 @@ async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
                     },
                     _ => {}
                 }
+                continue;
             }
-        }
+        };
+        // Whoever reads no more may have said why: that is read before anything is said of the connection.
+        sendable = sendable && sink.send(outgoing).await.is_ok();
     }
 }
 
