@@ -131,9 +131,7 @@ impl Installation {
              wal_compression = on\n\
              password_encryption = 'scram-sha-256'\n\
              log_destination = 'stderr'\n\
-             log_min_duration_statement = 1000\n\
-             # Plans follow tables that grow from empty to thousands of rows within minutes.\n\
-             autovacuum_naptime = 15s\n",
+             log_min_duration_statement = 1000\n",
             socket.display()
         );
         self.write(&data.join("berth.conf"), &settings)?;
