@@ -52,14 +52,22 @@ macro_rules! in_one_row {
     };
 }
 
-/// The rows of the workspaces in `$1`, as the given macro selects them. Each is looked up by its key on its own, whatever the tables'
-/// statistics say: with `id = ANY($1)` Postgres prefers to read a whole index that was nearly empty when it planned, and keeps that plan
-/// while the index grows. The array comes from a subquery, so that plans do not differ by its length and one is made for all.
+/// That a workspace was not deleted, for a lookup by its key. Said plainly, as lists do, it would let Postgres use an index of the
+/// workspaces that are there; when it has planned with such an index nearly empty, it reads the whole of it for one workspace, and keeps
+/// that plan while the index grows.
+macro_rules! not_deleted {
+    () => {
+        "coalesce(w.deleted_at, 'infinity') = 'infinity'"
+    };
+}
+
+/// The rows of the workspaces in `$1`, as the given macro selects them, each looked up by its key. The array comes from a subquery, so
+/// that plans do not differ by its length and one is made for all.
 macro_rules! of_ids {
     ($select:ident) => {
         concat!(
             "SELECT found.* FROM unnest((SELECT $1::uuid[])) AS wanted(id), LATERAL (",
-            $select!("WHERE w.id = wanted.id AND w.deleted_at IS NULL LIMIT 1"),
+            $select!("WHERE w.id = wanted.id AND ", not_deleted!(), " LIMIT 1"),
             ") AS found"
         )
     };
@@ -249,10 +257,8 @@ where
 /// # Errors
 /// The database, or a corrupt row.
 pub(crate) async fn find(conn: &mut PgConnection, id: WorkspaceId) -> Result<Option<Workspace>, StoreError> {
-    let row: Option<Row> = sqlx::query_as(select_workspace!("WHERE w.id = $1 AND w.deleted_at IS NULL"))
-        .bind(id)
-        .fetch_optional(conn)
-        .await?;
+    let row: Option<Row> =
+        sqlx::query_as(select_workspace!("WHERE w.id = $1 AND ", not_deleted!())).bind(id).fetch_optional(conn).await?;
     row.map(Workspace::try_from).transpose()
 }
 
@@ -285,11 +291,10 @@ async fn find_by_name(
 /// # Errors
 /// The database, or a corrupt row.
 pub(crate) async fn find_many(conn: &mut PgConnection, ids: &[WorkspaceId]) -> Result<Vec<Workspace>, StoreError> {
-    let rows: Vec<Row> =
-        sqlx::query_as(select_workspace!("WHERE w.id = ANY($1) AND w.deleted_at IS NULL ORDER BY w.id DESC"))
-            .bind(ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>())
-            .fetch_all(conn)
-            .await?;
+    let rows: Vec<Row> = sqlx::query_as(concat!(of_ids!(select_workspace), " ORDER BY id DESC"))
+        .bind(ids.iter().map(WorkspaceId::as_uuid).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
     rows.into_iter().map(Workspace::try_from).collect()
 }
 
