@@ -142,8 +142,6 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
                     inner.seen = inner.seen.max(version);
                     changes.extend(inner.confirm_shared(object, version));
                 }
-                drop(inner);
-                self.synced.send_replace(true);
                 changes
             }
         }
@@ -193,11 +191,24 @@ pub(crate) async fn follow<K>(
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => cache.apply(event).into_iter().for_each(&mut on_change),
+            Ok(event) => take(&cache, event, &mut on_change),
             Err(error) => {
                 tracing::warn!(kind = %K::kind(&()), error = &error as &dyn std::error::Error, "the watch broke; it is taken up again")
             }
         }
+    }
+}
+
+/// The cache has the first list when everybody was told of it: whoever waited for it reads what `on_change` made of the changes.
+fn take<K: Resource<DynamicType = ()> + Clone>(
+    cache: &Cache<K>,
+    event: Event<K>,
+    on_change: &mut impl FnMut(Change<K>),
+) {
+    let listed = matches!(event, Event::InitDone);
+    cache.apply(event).into_iter().for_each(on_change);
+    if listed {
+        cache.synced.send_replace(true);
     }
 }
 
@@ -218,6 +229,19 @@ mod tests {
             cache.all().iter().map(|pod| (pod.name_any(), version(pod.as_ref()).unwrap())).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn the_first_list_is_there_when_all_of_it_was_told() {
+        let cache = Cache::<Pod>::default();
+        let mut told = 0;
+        for event in [Event::Init, Event::InitApply(pod("a", 3)), Event::InitApply(pod("b", 4)), Event::InitDone] {
+            take(&cache, event, &mut |_| {
+                assert!(!*cache.synced.borrow(), "the list counts as known before all of it was told");
+                told += 1;
+            });
+        }
+        assert_eq!((told, *cache.synced.borrow()), (2, true));
     }
 
     #[test]
