@@ -12,6 +12,8 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
+use crate::config::names_user_namespace;
+
 /// Longest configuration that is looked through; a longer one is left to the program.
 const LONGEST: usize = 256 * 1024;
 
@@ -159,42 +161,12 @@ fn mapped_names_user_namespace(file: usize) -> Option<bool> {
     }
     let (read, private_populated) = (1, 0x8002);
     let text = call(libc::SYS_mmap, [0, length, read, private_populated, file, 0])?;
-    // SAFETY: mapped for reading, as long as this. (A file that shrinks meanwhile ends the program by SIGBUS: it is the
-    // caller's own bundle, and nothing has begun.)
-    let found = unsafe { names_user_namespace(core::ptr::with_exposed_provenance(text), length) };
+    // SAFETY: mapped for reading, as long as this, until the next call. (A file that shrinks meanwhile ends the program by
+    // SIGBUS: it is the caller's own bundle, and nothing has begun.)
+    let bytes = unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(text), length) };
+    let found = names_user_namespace(bytes);
     call(libc::SYS_munmap, [text, length, 0, 0, 0, 0]);
     Some(found)
-}
-
-/// As hull's own check: the word as a value, not as a key.
-///
-/// # Safety
-/// `text` is `length` bytes that can be read.
-unsafe fn names_user_namespace(text: *const u8, length: usize) -> bool {
-    const WORD: &[u8] = b"\"user\"";
-    // SAFETY: only called below `length`.
-    let byte = |at: usize| unsafe { word_at(text, at) };
-    let (mut at, mut matched) = (0, 0);
-    while at < length {
-        let this = byte(at);
-        at = at.wrapping_add(1);
-        if WORD.get(matched) == Some(&this) {
-            matched = matched.wrapping_add(1);
-        } else {
-            matched = usize::from(this == b'"');
-        }
-        if matched == WORD.len() {
-            matched = 1;
-            let mut next = at;
-            while next < length && matches!(byte(next), b' ' | b'\t' | b'\r' | b'\n') {
-                next = next.wrapping_add(1);
-            }
-            if next == length || byte(next) != b':' {
-                return true;
-            }
-        }
-    }
-    false
 }
 
 /// A handle of the running program; none where its mount is read-only already, or it is a file in memory.
@@ -289,19 +261,5 @@ mod tests {
         assert_eq!(bundle(&["hull", "state", "id"]), None);
         assert_eq!(bundle(&["hull", "runs", "created"]), None);
         assert_eq!(bundle(&["hull"]), None);
-    }
-
-    #[test]
-    fn a_user_namespace_is_a_value() {
-        // SAFETY: a slice's own bytes.
-        let names = |text: &str| unsafe { names_user_namespace(text.as_ptr(), text.len()) };
-        assert!(names(r#"{"namespaces": [{"type": "user"}]}"#));
-        assert!(names(r#"{"type":"user""#));
-        assert!(names(r#""user""#));
-        assert!(names(r#"{"args": ["""user"]}"#));
-        assert!(!names(r#"{"user": {"uid": 0}}"#));
-        assert!(!names(r#"{"user"  : {"uid": 0}}"#));
-        assert!(!names(r#"{"users": "user1"}"#));
-        assert!(!names(""));
     }
 }

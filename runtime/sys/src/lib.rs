@@ -4,6 +4,7 @@
 //! dies too early) is checked or owned inside. Calls that rustix has are taken from there.
 
 pub mod bpf;
+pub mod config;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 pub mod early;
 pub mod entry;

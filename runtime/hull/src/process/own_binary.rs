@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
+use hull_sys::config::names_user_namespace;
 use hull_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
 use hull_sys::process::{StringVector, execveat};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
@@ -30,20 +31,6 @@ pub(crate) fn protect_early(json: &[u8]) -> Result<bool> {
     }
     protect(None)?;
     Ok(true)
-}
-
-/// Whether "user" is the value of something in the text, as in the type of a namespace. A text that hides the word
-/// (`"us\u0065r"`) only gets more protection than it needs.
-fn names_user_namespace(json: &[u8]) -> bool {
-    const WORD: &[u8] = b"\"user\"";
-    let mut rest = json;
-    while let Some(at) = rest.windows(WORD.len()).position(|window| window == WORD) {
-        rest = rest.get(at.saturating_add(WORD.len())..).unwrap_or(&[]);
-        if rest.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b':') {
-            return true;
-        }
-    }
-    false
 }
 
 /// Makes sure of it; when the runtime has to execute itself again, this does not return.
@@ -163,21 +150,4 @@ fn sealed_copy(file: &OwnedFd) -> Result<OwnedFd, Errno> {
     }
     rustix::fs::fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(copy)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_namespace_is_seen_in_the_text() {
-        for with in
-            [r#"{"namespaces":[{"type":"user"}]}"#, r#"{"user":{},"type" : "user" , "path":"/x"}"#, r#"["user""#]
-        {
-            assert!(names_user_namespace(with.as_bytes()), "{with}");
-        }
-        for without in [r#"{"process":{"user":{"uid":0},"user" : 1}}"#, r#"{"type":"users"}"#, ""] {
-            assert!(!names_user_namespace(without.as_bytes()), "{without}");
-        }
-    }
 }

@@ -1,0 +1,65 @@
+//! What is asked of a configuration before it is parsed.
+
+/// Whether "user" is the value of something in the text, as in the type of a namespace. A text that hides the word
+/// (`"us\u0065r"`) only gets more protection than it needs.
+///
+/// It is also asked before the C library has started, so that it must not call it: of a plain comparison the compiler
+/// makes such a call.
+#[must_use]
+pub fn names_user_namespace(text: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"user\"";
+    let (mut at, mut matched) = (0, 0);
+    while let Some(this) = byte(text, at) {
+        at = at.wrapping_add(1);
+        if WORD.get(matched) == Some(&this) {
+            matched = matched.wrapping_add(1);
+        } else {
+            matched = usize::from(this == b'"');
+        }
+        if matched == WORD.len() {
+            matched = 1;
+            let mut next = at;
+            while matches!(byte(text, next), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+                next = next.wrapping_add(1);
+            }
+            if byte(text, next) != Some(b':') {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn byte(text: &[u8], at: usize) -> Option<u8> {
+    let byte = text.get(at)?;
+    // SAFETY: a reference.
+    Some(unsafe { core::ptr::from_ref(byte).read_volatile() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_user_namespace;
+
+    #[test]
+    fn a_user_namespace_is_seen_in_the_text() {
+        for with in [
+            r#"{"namespaces":[{"type":"user"}]}"#,
+            r#"{"user":{},"type" : "user" , "path":"/x"}"#,
+            r#"["user""#,
+            r#"{"type":"user""#,
+            r#""user""#,
+            r#"{"args": ["""user"]}"#,
+        ] {
+            assert!(names_user_namespace(with.as_bytes()), "{with}");
+        }
+        for without in [
+            r#"{"process":{"user":{"uid":0},"user" : 1}}"#,
+            r#"{"type":"users"}"#,
+            r#"{"users": "user1"}"#,
+            r#"{"user"  : {"uid": 0}}"#,
+            "",
+        ] {
+            assert!(!names_user_namespace(without.as_bytes()), "{without}");
+        }
+    }
+}
