@@ -173,7 +173,10 @@ fn attach(clone: BorrowedFd<'_>, stage: BorrowedFd<'_>, name: &str) -> Result<()
         .step(|| format!("attach the layer {name}"))
 }
 
-/// Short, for kernels that want all layers in one string of 256 bytes, and without `:`.
+/// A string for `fsconfig` has fewer bytes than this (`strndup_user` in fs/fsopen.c).
+const LONGEST_STRING: usize = 256;
+
+/// Short, so that the names of 90 layers fit in one string, and without `:`.
 fn layer_name(index: usize) -> String {
     format!("{index:x}")
 }
@@ -217,19 +220,14 @@ fn overlay(request: &Request) -> Result<OwnedFd, Failure> {
     };
     fsconfig_set_flag(fd, "userxattr").step(|| "set overlay's userxattr".to_owned())?;
     let names: Vec<String> = (0..request.layers.len()).map(layer_name).collect();
-    let mut one_by_one = Ok(());
-    for name in &names {
-        one_by_one = set("lowerdir+", name);
-        if one_by_one.is_err() {
-            break;
+    let joined = names.join(":");
+    if joined.len() < LONGEST_STRING {
+        set("lowerdir", &joined)?;
+    } else {
+        // Came with Linux 6.7. Kernels before 6.5 take any key here and complain when they mount, so it cannot be tried first.
+        for name in &names {
+            set("lowerdir+", name)?;
         }
-    }
-    if let Err(failure) = one_by_one {
-        // `lowerdir+` came with Linux 6.7.
-        if failure.errno != Errno::INVAL {
-            return Err(failure);
-        }
-        set("lowerdir", &names.join(":"))?;
     }
     set("upperdir", &format!("disk/{}", request.upper))?;
     set("workdir", &format!("disk/{}", request.work))?;
