@@ -21,6 +21,12 @@ pub(crate) const TESTS: &[Test] = &[
     test("properties", "limits are properties of the unit, as far as there are such", properties),
     test("unified-properties", "limits of the unified map are properties too", unified_properties),
     test("update", "update changes the properties with the limits", update),
+    test("update-quota", "update of a quota or a period alone leaves the other, in the unit too", update_quota),
+    test("update-unlimited", "update --memory -1 takes the limit of swap away too", update_unlimited),
+    test("update-used", "checkBeforeUpdate refuses a limit below the use before systemd sets it", update_used),
+    test("idle", "an idle group is one in the unit too, and stays one", idle),
+    test("frozen", "a unit whose cgroup is there, and frozen, is refused and not waited for", frozen),
+    test("taken", "a unit that runs another container is refused", taken),
     test("reload", "a reload of systemd takes no limit and no device rule back", reload),
     test("device-policy", "the device rules are the unit's: DevicePolicy=strict", device_policy),
     test("delegate", "the unit's cgroup is delegated", delegate),
@@ -144,6 +150,81 @@ fn update(context: &Context) -> Result<()> {
         .runtime(&["update", "--memory", "83886080", "--memory-swap", "-1", "--pids-limit", "33", &bundle.id])?
         .ok()?;
     has(&unit(&bundle), &[("MemoryMax", "83886080"), ("MemorySwapMax", "infinity"), ("TasksMax", "33")])
+}
+
+fn update_quota(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.set("/linux/resources/cpu", json!({"quota": 500_000, "period": 1_000_000}));
+    bundle.started()?;
+    let folder = bundle.cgroup("", bundle.pid()?)?;
+    let now = |file: &str, per_second: &str, period: &str| -> Result<()> {
+        has(&unit(&bundle), &[("CPUQuotaPerSecUSec", per_second), ("CPUQuotaPeriodUSec", period)])?;
+        systemctl(&["daemon-reload"])?;
+        systemctl(&["set-property", "--runtime", &unit(&bundle), "MemoryMin=1M"])?;
+        let got = fs::read_to_string(folder.join("cpu.max"))?;
+        ensure!(got.trim() == file, "cpu.max is {got:?} instead of {file:?}");
+        Ok(())
+    };
+    bundle.runtime(&["update", "--cpu-period", "800000", &bundle.id])?.ok()?;
+    now("504000 800000", "630ms", "800ms")?;
+    bundle.runtime(&["update", "--cpu-quota", "200000", &bundle.id])?.ok()?;
+    now("200000 800000", "250ms", "800ms")?;
+    bundle.runtime(&["update", "--cpu-quota", "-1", &bundle.id])?.ok()?;
+    now("max 800000", "infinity", "800ms")
+}
+
+fn update_unlimited(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    limited(&mut bundle);
+    bundle.started()?;
+    bundle.runtime(&["update", "--memory", "-1", &bundle.id])?.ok()?;
+    has(&unit(&bundle), &[("MemoryMax", "infinity"), ("MemorySwapMax", "infinity")])
+}
+
+fn update_used(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    limited(&mut bundle);
+    bundle.started()?;
+    let file = bundle.path.join("limits.json");
+    fs::write(&file, json!({"memory": {"limit": 4096, "swap": 8192, "checkBeforeUpdate": true}}).to_string())?;
+    let said = bundle.runtime(&["update", "--resources", &file.to_string_lossy(), &bundle.id])?;
+    ensure!(!said.success(), "the limit was taken");
+    has(&unit(&bundle), &[("MemoryMax", "67108864")])?;
+    bundle.exec(&[], "true")?.ok().map(drop)
+}
+
+fn idle(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.started()?;
+    let folder = bundle.cgroup("", bundle.pid()?)?;
+    let idle = || Ok::<_, anyhow::Error>(fs::read_to_string(folder.join("cpu.idle"))?.trim().to_owned());
+    bundle.runtime(&["update", "--cpu-idle", "1", &bundle.id])?.ok()?;
+    ensure!(idle()? == "1", "not idle");
+    systemctl(&["set-property", "--runtime", &unit(&bundle), "MemoryMin=1M"])?;
+    ensure!(idle()? == "1", "not idle after a change of the unit");
+    bundle.runtime(&["update", "--cpu-idle", "0", &bundle.id])?.ok()?;
+    systemctl(&["set-property", "--runtime", &unit(&bundle), "MemoryMin=2M"])?;
+    ensure!(idle()? == "0", "idle again after a change of the unit");
+    Ok(())
+}
+
+fn frozen(context: &Context) -> Result<()> {
+    let bundle = bundle(context)?;
+    let folder = Path::new("/sys/fs/cgroup/hc.slice").join(unit(&bundle));
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("cgroup.freeze"), "1")?;
+    let refused = bundle.refused();
+    fs::remove_dir(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    refused.map(drop)
+}
+
+fn taken(context: &Context) -> Result<()> {
+    let mut first = bundle(context)?;
+    first.started()?;
+    let mut second = context.bundle()?;
+    second.set("/linux/cgroupsPath", json!(format!("hc.slice:test:{}", first.id)));
+    second.refused()?;
+    first.exec(&[], "true")?.ok().map(drop)
 }
 
 fn reload(context: &Context) -> Result<()> {

@@ -350,7 +350,7 @@ impl Reader<'_> {
         Some(text)
     }
 
-    fn signature(&mut self) -> Option<String> {
+    pub(super) fn signature(&mut self) -> Option<String> {
         let length = usize::from(*self.bytes.get(self.at)?);
         let start = self.at.checked_add(1)?;
         let end = start.checked_add(length)?;

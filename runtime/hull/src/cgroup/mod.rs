@@ -3,6 +3,7 @@
 //! In the hybrid layout the limits lie in version 1 directories, while a version 2 directory serves for what only it
 //! can do: start a process inside (`CLONE_INTO_CGROUP`), kill and freeze all of them, tell the pressure.
 
+mod changes;
 mod dbus;
 pub(crate) mod devices;
 pub(crate) mod freeze;
@@ -13,6 +14,7 @@ pub(crate) mod stats;
 pub(crate) mod systemd;
 mod tree;
 mod unit_devices;
+mod unit_properties;
 mod v1;
 pub(crate) mod v2;
 
@@ -260,6 +262,11 @@ impl Cgroup {
         Ok(directory)
     }
 
+    /// Another container's processes would get its limits and signals.
+    pub(crate) fn must_be_empty(&self) -> Result<()> {
+        self.v1.iter().chain(&self.v2).try_for_each(Directory::must_be_empty)
+    }
+
     /// Opens directories that exist; ones that are gone are left out.
     pub(crate) fn open(record: &Record) -> Self {
         let open = |name: &str, path: &str| {
@@ -287,6 +294,9 @@ impl Cgroup {
     /// Writes all limits but that of tasks.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
         self.refuse_missing(resources)?;
+        // Otherwise the next reload of systemd would change them.
+        let of_unit = (self.driver == Driver::Systemd).then(|| unit_properties::as_of_unit(resources));
+        let resources = of_unit.as_ref().unwrap_or(resources);
         for directory in &self.v1 {
             v1::apply(directory, resources)?;
         }

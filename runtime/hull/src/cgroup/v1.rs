@@ -115,17 +115,6 @@ fn apply_cpuset(dir: &Directory, cpu: &Cpu) -> Result<()> {
 fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     const LIMIT: &str = "memory.limit_in_bytes";
     const SWAP: &str = "memory.memsw.limit_in_bytes";
-    if memory.check_before_update == Some(true)
-        && let Some(limit) = memory.limit.and_then(|l| u64::try_from(l).ok())
-    {
-        let used: u64 = dir.read_number("memory.usage_in_bytes")?;
-        if used > limit {
-            return Err(Error::new(
-                Code::CgroupWrite,
-                format!("{LIMIT}: {limit} is below the present use of {used} bytes"),
-            ));
-        }
-    }
     let limit = memory.limit.filter(|l| *l != 0);
     let mut swap = memory.swap.filter(|s| *s != 0);
     if swap == Some(-1) && !dir.has(SWAP) {

@@ -32,12 +32,13 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
             .hint("mark packets by the cgroup's path in nftables instead"));
         }
     }
+    warn_of_idle(resources);
     for limit in &resources.hugepage_limits {
         let size = &limit.page_size;
         dir.write(&format!("hugetlb.{size}.max"), limit.limit)?;
         dir.write_if_there(&format!("hugetlb.{size}.rsvd.max"), limit.limit)?;
     }
-    for (file, value) in &resources.unified {
+    for (file, value) in unified(resources) {
         if file.contains('/')
             || file.starts_with("cgroup.")
                 && file != "cgroup.max.depth"
@@ -51,6 +52,20 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
         }
     }
     Ok(())
+}
+
+/// The files that are named, but the weight of an idle group, which the kernel refuses.
+pub(super) fn unified(resources: &Resources) -> impl Iterator<Item = (&String, &String)> {
+    let idle = resources.unified.get("cpu.idle").is_some_and(|value| value.trim() == "1");
+    resources.unified.iter().filter(move |(file, _)| !(idle && *file == "cpu.weight"))
+}
+
+/// Says that a weight is left out.
+fn warn_of_idle(resources: &Resources) {
+    let both = resources.cpu.as_ref().is_some_and(|cpu| cpu.idle == Some(1) && cpu.shares.is_some_and(|s| s != 0));
+    if both || unified(resources).count() < resources.unified.len() {
+        crate::log::warn("linux.resources: unable to apply both idle and weight of the CPU: the weight is left out");
+    }
 }
 
 /// Writes the limit of tasks.
@@ -123,7 +138,7 @@ fn apply_cpu(dir: &Directory, cpu: &Cpu) -> Result<()> {
 }
 
 /// `memory.swap.max` from the specification's sum of memory and swap.
-pub(crate) fn swap_max(limit: Option<i64>, swap: i64) -> Result<String> {
+fn swap_max(limit: Option<i64>, swap: i64) -> Result<String> {
     if swap == -1 {
         return Ok("max".to_owned());
     }
@@ -138,22 +153,18 @@ pub(crate) fn swap_max(limit: Option<i64>, swap: i64) -> Result<String> {
     }
 }
 
-fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
-    if memory.check_before_update == Some(true)
-        && let Some(limit) = memory.limit.and_then(|l| u64::try_from(l).ok())
-    {
-        let used: u64 = dir.read_number("memory.current")?;
-        if used > limit {
-            return Err(Error::new(
-                Code::CgroupWrite,
-                format!("memory.max: {limit} is below the present use of {used} bytes"),
-            ));
-        }
+/// What the limits say of swap: none of memory is none of swap either.
+pub(super) fn swap_of(memory: &Memory) -> Result<Option<String>> {
+    match (memory.limit, memory.swap.filter(|s| *s != 0)) {
+        (Some(-1), None) => Ok(Some("max".to_owned())),
+        (limit, Some(swap)) => swap_max(limit, swap).map(Some),
+        (_, None) => Ok(None),
     }
+}
+
+fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     let limit = memory.limit.filter(|l| *l != 0);
-    let swap = memory.swap.filter(|s| *s != 0);
-    if let Some(swap) = swap {
-        let value = swap_max(limit, swap)?;
+    if let Some(value) = swap_of(memory)? {
         match dir.try_write("memory.swap.max", &value) {
             Ok(()) => {}
             // No swap accounting: unlimited or none at all is the same thing then.
@@ -267,5 +278,8 @@ mod tests {
         assert_eq!(swap_max(Some(10), 25).unwrap(), "15");
         assert_eq!(swap_max(None, -1).unwrap(), "max");
         assert!(swap_max(None, 25).is_err());
+        let memory = |limit, swap| Memory { limit, swap, ..Memory::default() };
+        assert_eq!(swap_of(&memory(Some(-1), None)).unwrap().as_deref(), Some("max"));
+        assert_eq!(swap_of(&memory(Some(10), None)).unwrap(), None);
     }
 }

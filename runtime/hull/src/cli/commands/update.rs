@@ -25,14 +25,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     if cgroup.driver == Driver::Disabled {
         return Err(Error::new(Code::Unsupported, "update: the container was created without cgroups"));
     }
-    if let (Driver::Systemd, Some(unit)) = (cgroup.driver, &cgroup.unit) {
-        crate::cgroup::systemd::update(unit, &resources)?;
-    }
-    cgroup.apply(&resources)?;
-    cgroup.apply_pids(&resources)?;
-    if !resources.devices.is_empty() {
-        cgroup.apply_devices(Some(&resources))?;
-    }
+    cgroup.change(&resources)?;
     let rdt = IntelRdt {
         l3_cache_schema: parsed.owned("l3-cache-schema"),
         mem_bw_schema: parsed.owned("mem-bw-schema"),
