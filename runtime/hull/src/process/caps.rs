@@ -109,8 +109,11 @@ pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
         inheritable: set(&c.inheritable),
         ambient: set(&c.ambient),
     };
+    // Engines whose inheritable set is empty by intent (CVE-2022-24769) may still list ambient ones: Buildah does, for each
+    // step of a build, whose output this would be in.
+    let tell = if bits.inheritable == 0 { crate::log::info } else { crate::log::warn };
     for name in names(bits.ambient & !(bits.permitted & bits.inheritable)) {
-        crate::log::warn(&format!("can't raise ambient capability {name}: it must be permitted and inheritable"));
+        tell(&format!("can't raise ambient capability {name}: it must be permitted and inheritable"));
     }
     bits
 }

@@ -257,3 +257,21 @@ fn an_update_to_no_processes_leaves_one() {
     let file = format!("/sys/fs/cgroup/{base}berth-test/{}/pids.max", b.id);
     assert_eq!(std::fs::read_to_string(file).unwrap().trim(), "1");
 }
+
+/// Buildah lists ambient capabilities with nothing inheritable, and what the runtime says is in the output of its builds.
+#[test]
+fn ambient_capabilities_that_cannot_be_are_told_where_others_are_inheritable() {
+    let Some(mut b) = bundle("ambient", "true") else { return };
+    let mut said = |inheritable: &[&str]| {
+        let capabilities = serde_json::json!({
+            "bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+            "inheritable": inheritable, "ambient": ["CAP_KILL", "CAP_CHOWN"],
+        });
+        b.spec.process.as_mut().unwrap().capabilities = serde_json::from_value(capabilities).unwrap();
+        b.write();
+        text(&b.hull(&["run", &b.id]).stderr)
+    };
+    assert_eq!(said(&[]), "");
+    let warned = said(&["CAP_KILL"]);
+    assert!(warned.contains("can't raise ambient capability CAP_CHOWN") && !warned.contains("CAP_KILL"), "{warned}");
+}
