@@ -107,12 +107,16 @@ suite-runtime-tools: ## Run the validation of OCI's runtime-tools: make suite-ru
 	@runtime/conformance/suites/runtime-tools $(or $(RUNTIME),$(BIN)/hull)
 
 .PHONY: suite-podman
-suite-podman: ## Run Podman's system tests: make suite-podman RUNTIME=/usr/bin/crun [VM=1]
+suite-podman: ## Run Podman's system tests: make suite-podman RUNTIME=/usr/bin/crun [VM=1 [ROOTLESS=1]]
 	@runtime/conformance/suites/podman $(or $(RUNTIME),$(BIN)/hull)
 
 .PHONY: suite-critest
 suite-critest: ## Run the tests of Kubernetes' runtime interface below containerd: make suite-critest RUNTIME=/usr/sbin/runc
 	@runtime/conformance/suites/critest $(or $(RUNTIME),$(BIN)/hull)
+
+.PHONY: suite-containerd
+suite-containerd: ## Run the tests of containerd's client and shim: make suite-containerd RUNTIME=/usr/sbin/runc [VM=1]
+	@runtime/conformance/suites/containerd $(or $(RUNTIME),$(BIN)/hull)
 
 .PHONY: suite-docker
 suite-docker: ## Compare Docker's containers with runc's: make suite-docker RUNTIME=/usr/bin/crun [USERNS=1]
