@@ -75,3 +75,34 @@ fn tests_in_a_virtual_machine() -> Result<()> {
     ensure!(!engines.contains("skipped:"), "tests were skipped in the virtual machine:\n{engines}");
     Ok(())
 }
+
+#[test]
+fn a_machine_that_hangs_while_it_boots_is_started_again() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        skip!("not root");
+    }
+    let stage = tempfile::tempdir()?;
+    let shared = stage.path().join("shared");
+    fs::create_dir(&shared)?;
+    // The first one never comes to its command, and leaves a process that must not outlive it.
+    let machine = stage.path().join("vm-run");
+    let text = format!(
+        "#!/bin/sh
+        echo $$ >> {0}/attempts
+        [ $(wc -l < {0}/attempts) = 1 ] && {{ sleep 1000 & echo $! > {0}/left; wait; }}
+        : > {0}/shared/booted
+        exit 7",
+        stage.path().display()
+    );
+    fs::write(&machine, text)?;
+    fs::set_permissions(&machine, fs::Permissions::from_mode(0o755))?;
+    let run = said(
+        Command::new(script()).arg(&shared).args(["60", "true"]).env("VM_RUN", &machine).env("VM_BOOT_SECONDS", "2"),
+    )?;
+    ensure!(run.code == 7, "the command's exit status is lost: {} {}", run.code, run.stderr);
+    let attempts = fs::read_to_string(stage.path().join("attempts"))?;
+    ensure!(attempts.lines().count() == 2, "attempts: {attempts:?}, {}", run.stderr);
+    let left = fs::read_to_string(stage.path().join("left"))?;
+    ensure!(!Path::new("/proc").join(left.trim()).exists(), "process {left} of the first machine is still there");
+    Ok(())
+}
