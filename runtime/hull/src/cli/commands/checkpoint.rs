@@ -1,7 +1,5 @@
 //! `hull checkpoint` and `hull restore`.
 
-use rustix::io::Errno;
-
 use super::super::Global;
 use super::super::parse::Parsed;
 use crate::cgroup::Cgroup;
@@ -19,14 +17,10 @@ pub(super) fn criu_installed() -> bool {
 fn options(parsed: &Parsed) -> Result<Options> {
     let absolute = |name: &str| parsed.owned(name).map(|p| bundle::absolute(&p)).transpose();
     let image = absolute("image-path")?.map_or_else(|| bundle::absolute("checkpoint"), Ok)?;
-    let parent = parsed.owned("parent-path");
-    if let Some(parent) = &parent {
-        check_parent(&image, parent)?;
-    }
     Ok(Options {
         image,
         work: absolute("work-path")?,
-        parent,
+        parent: parsed.owned("parent-path"),
         leave_running: parsed.is("leave-running") || parsed.is("pre-dump"),
         pre_dump: parsed.is("pre-dump"),
         tcp_established: parsed.is("tcp-established"),
@@ -45,19 +39,6 @@ fn options(parsed: &Parsed) -> Result<Options> {
         lsm_profile: parsed.owned("lsm-profile"),
         lsm_mount_context: parsed.owned("lsm-mount-context"),
     })
-}
-
-/// CRIU takes the image before this one relative to this one, and says nothing about one that is not there.
-fn check_parent(image: &str, parent: &str) -> Result<()> {
-    if parent.starts_with('/') {
-        return Err(Error::new(Code::Usage, "--parent-path must be relative to --image-path"));
-    }
-    let path = format!("{image}/{parent}");
-    match rustix::fs::stat(path.as_str()) {
-        Ok(stat) if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() => Ok(()),
-        Ok(_) => Err(Error::os(Code::Usage, format!("invalid --parent-path {path}"), Errno::NOTDIR)),
-        Err(e) => Err(Error::os(Code::Usage, format!("invalid --parent-path {path}"), e)),
-    }
 }
 
 pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i32> {

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, FileType};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::wire::Message;
 use super::worker::{self, Worker};
@@ -41,6 +41,7 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
         message.text(44, path);
     }
     if let Some(parent) = &options.parent {
+        check_parent(&image, &options.image, parent)?;
         message.text(14, parent);
     }
     message.flag(15, options.pre_dump || options.parent.is_some());
@@ -57,7 +58,18 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
     worker
         .request(kind, &message, &mut |_| Ok(()))
         .map(drop)
-        .map_err(|error| failure(what, options.work(), log, &error))
+        .map_err(|error| failure(what, (&work, options.work()), log, &error))
+}
+
+/// CRIU takes the image before this one relative to this one, and says nothing about one that is not there.
+fn check_parent(image: &OwnedFd, path: &str, parent: &str) -> Result<()> {
+    if parent.starts_with('/') {
+        return Err(Error::new(Code::Usage, "--parent-path must be relative to --image-path"));
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(image, parent, flags, Mode::empty())
+        .map(drop)
+        .with(Code::Usage, || format!("invalid --parent-path {path}/{parent}"))
 }
 
 fn page_server(address: &str) -> Result<Message> {
@@ -76,5 +88,5 @@ fn save_descriptors(image: &OwnedFd, pid: i32) -> Result<(), rustix::io::Errno> 
     };
     let names: Vec<String> = (0..3).map(name).collect();
     let bytes = serde_json::to_vec(&names).map_err(|_| rustix::io::Errno::INVAL)?;
-    files::replace_at(image, DESCRIPTORS, &bytes, rustix::fs::Mode::from_raw_mode(0o600))
+    files::replace_at(image, DESCRIPTORS, &bytes, Mode::from_raw_mode(0o600))
 }

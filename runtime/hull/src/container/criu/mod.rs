@@ -5,6 +5,7 @@
 //! nothing that the configuration does not name.
 
 mod dump;
+mod image;
 mod restore;
 mod wire;
 mod worker;
@@ -174,11 +175,12 @@ fn joined(spec: &Spec) -> Vec<(&'static str, &'static str, &str)> {
 }
 
 /// CRIU's failure with what its log says about it.
-fn failure(what: &str, work: &str, log: &str, error: &Error) -> Error {
-    let path = format!("{work}/{log}");
-    let text = files::read_text(&path, 64 << 20).unwrap_or_default();
+fn failure(what: &str, work: (&OwnedFd, &str), log: &str, error: &Error) -> Error {
+    // By the descriptor: at the path may be what was made for CRIU to read.
+    let text = files::read_text_at(work.0, log, 64 << 20).unwrap_or_default();
     let errors: Vec<&str> = text.lines().filter(|l| l.contains("Error") || l.contains("Warn")).collect();
     let tail: Vec<&str> = errors.iter().skip(errors.len().saturating_sub(LOG_LINES)).copied().collect();
     let detail = if tail.is_empty() { error.to_string() } else { tail.join("; ") };
-    Error::new(Code::Checkpoint, format!("criu {what} failed: {detail}")).hint(format!("CRIU's whole log is {path}"))
+    Error::new(Code::Checkpoint, format!("criu {what} failed: {detail}"))
+        .hint(format!("CRIU's whole log is {}/{log}", work.1))
 }

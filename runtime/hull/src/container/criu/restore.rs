@@ -1,20 +1,17 @@
 //! Restoring a container's processes.
 
-use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use hull_sys::mount::{ATTR_IDMAP, MountAttr, mount_setattr};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::OpenTreeFlags;
 
 use super::dump::DESCRIPTORS;
 use super::wire::Message;
 use super::worker::{self, Notice, Worker};
-use super::{Options, external, failure, joined, make_dir};
+use super::{Options, external, failure, image, joined, make_dir};
 use crate::cgroup::Cgroup;
-use crate::container::idmap;
 use crate::error::{Code, Context, Result};
 use crate::files;
-use crate::spec::{Linux, NamespaceType, Spec};
+use crate::spec::Spec;
 
 /// A CRIU that waits for its request: it can be put into a cgroup, where everything it restores will be.
 #[derive(Debug)]
@@ -58,8 +55,9 @@ impl Restorer {
     ) -> Result<i32> {
         const LOG: &str = "restore.log";
         let work = make_dir(options.work())?;
-        let image = open_image(&options.image, source.spec)?;
-        let mut message = options.message(&image, &work, LOG)?;
+        let own = image::open(&options.image)?;
+        let image = image::readable(&own, &options.image, source.spec)?;
+        let mut message = options.message(image.as_ref().unwrap_or(&own), &work, LOG)?;
         message.flag(6, true).flag(12, true).flag(26, true).text(13, source.rootfs);
         // Names that are not in the image do no harm.
         for mount in external(source.spec, &|_| true)? {
@@ -73,7 +71,7 @@ impl Restorer {
         for (name, fd) in &self.namespaces {
             message.message(27, &inherited(name, fd.as_raw_fd()));
         }
-        for (number, name) in saved_pipes(&image) {
+        for (number, name) in saved_pipes(&own) {
             message.message(27, &inherited(&name, number));
         }
         for (controller, path) in own_cgroups(self.worker.pid)? {
@@ -89,28 +87,7 @@ impl Restorer {
         }
         self.worker
             .request(worker::RESTORE, &message, notice)
-            .map_err(|error| failure("restore", options.work(), LOG, &error))
-    }
-}
-
-/// The image's directory. Its files are for their owner alone, and CRIU reads some of them as root of the container's user
-/// namespace: there they get a mount on which that is their owner.
-fn open_image(path: &str, spec: &Spec) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let image = rustix::fs::open(path, flags, Mode::empty()).context(Code::Checkpoint, path)?;
-    let own_user = |linux: &&Linux| linux.namespaces.iter().any(|n| n.r#type == NamespaceType::User);
-    let Some(linux) = spec.linux.as_ref().filter(own_user) else { return Ok(image) };
-    let userns = idmap::user_namespace(&linux.uid_mappings, &linux.gid_mappings)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let mapped = rustix::mount::open_tree(&image, "", flags).context(Code::MountAttr, path)?;
-    let attr = MountAttr { set: ATTR_IDMAP, userns: Some(userns.as_fd()), ..MountAttr::default() };
-    match mount_setattr(mapped.as_fd(), c"", &attr) {
-        Ok(()) => Ok(mapped),
-        Err(errno) => {
-            // A file system without such mounts: it works if others may read the image.
-            crate::log::debug(&format!("{path}: its ids cannot be mapped: {errno}"));
-            Ok(image)
-        }
+            .map_err(|error| failure("restore", (&work, options.work()), LOG, &error))
     }
 }
 
