@@ -4,8 +4,7 @@
 //! the bundle, for `createContainer` the root file system, and for `startContainer` the container's root. What it writes
 //! becomes part of the error when it fails.
 
-use std::io::Write as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -77,10 +76,7 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
     let mut child = command.spawn().map_err(|e| io("cannot be started", &e))?;
     // The command holds the pipe's writing end too: without it, the end of the output would never come.
     drop(command);
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its input.
-        let _ = stdin.write_all(state);
-    }
+    let input = child.stdin.take().map(|stdin| (OwnedFd::from(stdin), state));
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| fail("no process id".to_owned()))?;
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => Some(pidfd),
@@ -90,7 +86,7 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
     };
     let deadline = hook.timeout.and_then(|t| u32::try_from(t).ok()).map(|t| Deadline::after_ms(t.saturating_mul(1000)));
     let mut output = Vec::new();
-    let finished = follow(reader.as_fd(), pidfd.as_ref().map(AsFd::as_fd), deadline, &mut output)
+    let finished = follow(reader.as_fd(), pidfd.as_ref().map(AsFd::as_fd), deadline, input, &mut output)
         .map_err(|e| Error::os(Code::Hook, name, e))?;
     if !finished {
         let _ = child.kill();
@@ -107,14 +103,19 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
     Err(fail(if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }))
 }
 
-/// Reads the output until the process ends; false when the deadline came first.
+/// Writes the input and reads the output until the process ends; false when the deadline came first.
 fn follow(
-    reader: std::os::fd::BorrowedFd<'_>,
-    pidfd: Option<std::os::fd::BorrowedFd<'_>>,
+    reader: BorrowedFd<'_>,
+    pidfd: Option<BorrowedFd<'_>>,
     deadline: Option<Deadline>,
+    mut input: Option<(OwnedFd, &[u8])>,
     output: &mut Vec<u8>,
 ) -> Result<bool, Errno> {
     rustix::io::ioctl_fionbio(reader, true)?;
+    if let Some((writer, _)) = &input {
+        // A hook need not read its input, and a large one would not fit the pipe.
+        rustix::io::ioctl_fionbio(writer, true)?;
+    }
     let mut open = true;
     loop {
         let timeout = match deadline {
@@ -128,11 +129,16 @@ fn follow(
         if open {
             fds.push(PollFd::new(&reader, PollFlags::IN));
         }
+        if let Some((writer, _)) = &input {
+            fds.push(PollFd::new(writer, PollFlags::OUT));
+        }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
         let ended = pidfd.is_some() && fds.first().is_some_and(|f| !f.revents().is_empty());
+        drop(fds);
+        input = input.and_then(write_some);
         let mut chunk = [0u8; 4096];
         loop {
             match rustix::io::read(reader, &mut chunk) {
@@ -152,5 +158,34 @@ fn follow(
         if ended || (pidfd.is_none() && !open) {
             return Ok(true);
         }
+    }
+}
+
+/// Writes what fits now; gives the rest, or none when all is written or nobody reads it.
+fn write_some((writer, rest): (OwnedFd, &[u8])) -> Option<(OwnedFd, &[u8])> {
+    let rest = match rustix::io::write(&writer, rest) {
+        Ok(written) => rest.get(written..)?,
+        Err(Errno::INTR | Errno::AGAIN) => rest,
+        Err(_) => return None,
+    };
+    (!rest.is_empty()).then_some((writer, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, timeout: i64) -> Hook {
+        let args = ["sh", "-c", script].map(str::to_owned).to_vec();
+        Hook { path: "/bin/sh".into(), args, timeout: Some(timeout), ..Hook::default() }
+    }
+
+    #[test]
+    fn a_state_larger_than_a_pipe_is_read_whole_or_not_at_all() {
+        let state = vec![b'x'; 1 << 20];
+        run("test", &[shell("exec test $(/bin/cat | /usr/bin/wc -c) = 1048576", 60)], &state, None, &[]).unwrap();
+        run("test", &[shell("exit 0", 60)], &state, None, &[]).unwrap();
+        let error = run("test", &[shell("exec /bin/sleep 1000", 1)], &state, None, &[]).unwrap_err();
+        assert!(error.to_string().contains("timed out after 1 seconds"), "{error}");
     }
 }

@@ -92,6 +92,7 @@ pub(crate) const TESTS: &[Test] = &[
         "CVE-2025-23266: a hook has the environment of hook.env and nothing else",
         environment,
     ),
+    test("unread-state", "hooks of all kinds may leave the state on stdin unread, however large it is", unread_state),
     test("timeout", "timeout: the number of seconds before aborting the hook", timeout),
     test("timeout-zero", "timeout: if set, timeout MUST be greater than zero", timeout_zero),
     test("path-relative", "path: an absolute path", relative_path),
@@ -133,6 +134,18 @@ fn logging(bundle: &mut Bundle<'_>) -> Result<()> {
         bundle.push(&format!("/hooks/{kind}"), script(&format!("echo {kind} >> {folder}/log")));
     }
     bundle.script("echo process >> /shared/log");
+    Ok(())
+}
+
+fn unread_state(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    // More than a pipe holds; and a first process that no PID namespace protects from a signal of a broken one.
+    bundle.set("/annotations", json!({"large": "x".repeat(100_000)}));
+    bundle.without_namespace("pid");
+    logging(&mut bundle)?;
+    bundle.output()?;
+    let ran = fs::read_to_string(bundle.path.join("shared/log"))?;
+    ensure!(ran.lines().count() == KINDS.len() + 1, "{ran:?}");
     Ok(())
 }
 

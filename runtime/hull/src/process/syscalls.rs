@@ -113,8 +113,11 @@ impl Syscalls for Kernel {
     }
 
     fn reset_signals(&mut self) -> Result<()> {
+        // In this order: what came while it was blocked, and is ignored, is forgotten. A hook that did not read the state
+        // left such a signal, of the broken pipe.
+        signal::unblock_all().context(Code::Internal, "signal mask")?;
         signal::reset_dispositions();
-        signal::unblock_all().context(Code::Internal, "signal mask")
+        Ok(())
     }
 
     fn close_on_exec_from(&mut self, first: u32) -> Result<()> {
