@@ -40,6 +40,16 @@ pub(crate) const TESTS: &[Test] = &[
         "exec works when the container has moved its processes below its cgroup",
         exec_into_divided,
     ),
+    test(
+        "exec-beside-others",
+        "exec goes to where the container's first process is, when that moved to one of several groups below",
+        exec_beside_others,
+    ),
+    test(
+        "exec-waits",
+        "exec runs nothing before it is in the container's cgroup, also where it is moved there",
+        exec_waits,
+    ),
     test("exec-cgroup", "exec --cgroup puts the process into a group below the container's", exec_cgroup),
     test(
         "ownership",
@@ -381,14 +391,40 @@ fn delegation(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn exec_into_divided(context: &Context) -> Result<()> {
+/// A container that has passed controllers on to groups below its own, so that its own takes no process.
+fn divided<'a>(context: &'a Context, divide: &str) -> Result<Bundle<'a>> {
     unified_only(context)?;
-    let bundle = writable(context, &format!("{DIVIDE} && touch /divided; while :; do sleep 60; done"))?;
+    let bundle = writable(context, &format!("{divide} && touch /divided; while :; do sleep 60; done"))?;
     bundle.created()?;
     bundle.start()?.ok()?;
     bundle.wait_for_file(&bundle.rootfs().join("divided"), |_| {
         fs::exists(bundle.rootfs().join("divided")).unwrap_or(false)
     })?;
+    Ok(bundle)
+}
+
+fn exec_beside_others(context: &Context) -> Result<()> {
+    // Groups that are found before and after the right one, and one that takes no process.
+    let divide = "cd /sys/fs/cgroup && mkdir -p a/a b z y/deep && echo 0 > y/deep/cgroup.procs \
+                  && for group in . a y; do echo +pids > $group/cgroup.subtree_control || exit; done";
+    let bundle = divided(context, divide)?;
+    let said = bundle.exec(&[], "cat /proc/self/cgroup")?.ok()?;
+    ensure!(said.text().ends_with("/y/deep"), "{:?}", said.text());
+    Ok(())
+}
+
+fn exec_waits(context: &Context) -> Result<()> {
+    let bundle = divided(context, DIVIDE)?;
+    // Each is a race between the program's first step and the move.
+    for _ in 0..10 {
+        let said = bundle.exec(&[], "read -r line < /proc/self/cgroup; echo $line")?.ok()?;
+        ensure!(said.text().ends_with("/inner"), "{:?}", said.text());
+    }
+    Ok(())
+}
+
+fn exec_into_divided(context: &Context) -> Result<()> {
+    let bundle = divided(context, DIVIDE)?;
     let said = bundle.exec(&[], "cat /proc/self/cgroup")?.ok()?;
     ensure!(said.text().ends_with("/inner"), "{:?}", said.text());
     Ok(())

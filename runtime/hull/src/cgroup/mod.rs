@@ -7,6 +7,7 @@ mod changes;
 mod dbus;
 pub(crate) mod devices;
 pub(crate) mod freeze;
+pub(crate) mod join;
 pub(crate) mod layout;
 pub(crate) mod oom;
 pub(crate) mod ownership;
@@ -19,7 +20,7 @@ mod v1;
 pub(crate) mod v2;
 
 use std::fmt::Display;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, unlinkat};
 use rustix::io::Errno;
@@ -30,7 +31,7 @@ use crate::files;
 use crate::rootfs::cgroupfs;
 use crate::spec::resources::{Rdma, Resources};
 use layout::{Layout, MOUNT_POINT};
-use tree::{collect_processes, enable_down_to, for_each_child, remove_tree};
+use tree::{collect_processes, enable_down_to, remove_tree};
 
 /// Who makes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -185,31 +186,52 @@ fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
-/// Makes a directory; true when it was not there before.
-fn make_directory(path: &str, each: &dyn Fn(&str) -> Result<(), Errno>) -> Result<bool, Errno> {
+/// Makes a directory and those above it; true when it was not there before.
+fn make_directory(path: &str) -> Result<bool, Errno> {
     match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
-        Ok(()) => {
-            each(path)?;
-            Ok(true)
-        }
+        Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(Errno::NOENT) => {
             let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
             if parent.len() <= MOUNT_POINT.len() {
                 return Err(Errno::NOENT);
             }
-            make_directory(parent, each)?;
-            make_directory(path, each)
+            make_directory(parent)?;
+            make_directory(path)
         }
         Err(e) => Err(e),
     }
 }
 
+/// What a directory of version 1 needs before a process can be in it.
+fn prepare(controllers: &[String], path: &str) -> Result<(), Errno> {
+    if controllers.iter().any(|c| c == "cpuset") { v1::fill_cpuset(path) } else { Ok(()) }
+}
+
 /// Makes a version 1 directory with its parents.
 fn make_v1(name: &str, path: &str) -> Result<()> {
-    let cpuset = name.split(',').any(|c| c == "cpuset");
-    let each: &dyn Fn(&str) -> Result<(), Errno> = if cpuset { &v1::fill_cpuset } else { &|_| Ok(()) };
-    make_directory(path, each).map(drop).context(Code::CgroupCreate, path)
+    make_directory(path).and_then(|_| prepare(&controllers_of(name), path)).context(Code::CgroupCreate, path)
+}
+
+/// Makes a directory, which `made` then knows of, or takes one that is there and has no processes.
+fn make<'a>(name: String, controllers: Vec<String>, path: &'a str, made: &mut Vec<&'a str>) -> Result<Directory> {
+    let fresh = make_directory(path);
+    if fresh == Ok(true) {
+        made.push(path);
+    }
+    let fresh = fresh.and_then(|fresh| prepare(&controllers, path).map(|()| fresh)).map_err(|e| {
+        let error = Error::os(Code::CgroupCreate, path, e);
+        match e {
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => error.hint("without root, a cgroup must be delegated to the user (systemd user manager), or use --cgroup-manager=disabled"),
+            _ => error,
+        }
+    })?;
+    let fd = open_directory(path).context(Code::CgroupCreate, path)?;
+    let directory = Directory { name, controllers, path: path.to_owned(), fd };
+    if !fresh {
+        directory.must_be_empty()?;
+    }
+    Ok(directory)
 }
 
 impl Cgroup {
@@ -218,48 +240,35 @@ impl Cgroup {
         Self { driver: Driver::Disabled, v1: Vec::new(), v2: None, unit: None }
     }
 
-    /// Makes the directories of a plan. What already existed must be empty of processes.
+    /// Makes the directories of a plan. What already existed must be empty of processes; what was made goes away again
+    /// when one of the others cannot be had.
     pub(crate) fn create(record: &Record) -> Result<Self> {
         // Before anything is made: a process that comes into a frozen group stops at once, and nobody would answer.
         record.refuse_frozen()?;
         let mut out = Self { driver: record.driver, v1: Vec::new(), v2: None, unit: record.unit.clone() };
+        let mut made = Vec::new();
+        match out.make_all(record, &mut made) {
+            Ok(()) => Ok(out),
+            Err(error) => {
+                for path in made {
+                    let _ = unlinkat(CWD, path, AtFlags::REMOVEDIR);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn make_all<'a>(&mut self, record: &'a Record, made: &mut Vec<&'a str>) -> Result<()> {
         if let Some(path) = &record.v2 {
-            out.v2 = Some(out.make(String::new(), Vec::new(), path, &|_| Ok(()))?);
+            self.v2 = Some(make(String::new(), Vec::new(), path, made)?);
             if !record.hybrid {
                 enable_down_to(path)?;
             }
         }
         for (name, path) in &record.v1 {
-            let each: &dyn Fn(&str) -> Result<(), Errno> =
-                if name == "cpuset" || name.split(',').any(|c| c == "cpuset") { &v1::fill_cpuset } else { &|_| Ok(()) };
-            let directory = out.make(name.clone(), controllers_of(name), path, each)?;
-            out.v1.push(directory);
+            self.v1.push(make(name.clone(), controllers_of(name), path, made)?);
         }
-        Ok(out)
-    }
-
-    fn make(
-        &self,
-        name: String,
-        controllers: Vec<String>,
-        path: &str,
-        each: &dyn Fn(&str) -> Result<(), Errno>,
-    ) -> Result<Directory> {
-        let made =
-            make_directory(path, each).and_then(|fresh| if fresh { Ok(true) } else { each(path).map(|()| false) });
-        let fresh = made.map_err(|e| {
-            let error = Error::os(Code::CgroupCreate, path, e);
-            match e {
-                Errno::ACCESS | Errno::PERM | Errno::ROFS => error.hint("without root, a cgroup must be delegated to the user (systemd user manager), or use --cgroup-manager=disabled"),
-                _ => error,
-            }
-        })?;
-        let fd = open_directory(path).context(Code::CgroupCreate, path)?;
-        let directory = Directory { name, controllers, path: path.to_owned(), fd };
-        if !fresh {
-            directory.must_be_empty()?;
-        }
-        Ok(directory)
+        Ok(())
     }
 
     /// Another container's processes would get its limits and signals.
@@ -352,7 +361,9 @@ impl Cgroup {
             if sets {
                 missing("cpuset", "cpu.cpus")?;
             }
-            if cpu.shares.is_some_and(|s| s != 0) || cpu.quota.is_some_and(|q| q != 0) {
+            let times = [cpu.shares, cpu.period, cpu.burst, cpu.realtime_period].into_iter().flatten().any(|n| n != 0);
+            let signed = [cpu.quota, cpu.realtime_runtime, cpu.idle].into_iter().flatten().any(|n| n != 0);
+            if times || signed {
                 missing("cpu", "cpu")?;
             }
         }
@@ -378,51 +389,6 @@ impl Cgroup {
             return Err(Error::new(Code::Unsupported, "linux.resources.unified: there is no cgroup version 2 here"));
         }
         Ok(())
-    }
-
-    /// Goes to a sub-group that `exec --cgroup` names; without a controller in all hierarchies.
-    pub(crate) fn descend(&mut self, controller: &str, path: &str) -> Result<()> {
-        let wanted = |name: &str| controller.is_empty() || name.split(',').any(|c| c == controller);
-        let mut any = false;
-        for directory in self.v1.iter_mut().filter(|d| wanted(&d.name)) {
-            directory.descend(path)?;
-            any = true;
-        }
-        if let Some(directory) = self.v2.as_mut().filter(|_| controller.is_empty()) {
-            directory.descend(path)?;
-            any = true;
-        }
-        if any {
-            Ok(())
-        } else {
-            Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {controller:?}")))
-        }
-    }
-
-    /// Descriptors of the version 1 `tasks` files, by which a process with one thread moves itself without the lock
-    /// that moving others takes.
-    pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>> {
-        self.v1
-            .iter()
-            .map(|d| {
-                rustix::fs::openat(&d.fd, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-                    .with(Code::CgroupJoin, || d.path.clone())
-            })
-            .collect()
-    }
-
-    /// The directory clone3 can start a process in.
-    pub(crate) fn clone_target(&self) -> Option<BorrowedFd<'_>> {
-        self.v2.as_ref().map(|d| d.fd.as_fd())
-    }
-
-    /// Moves a process into the version 2 directory (where clone3 could not start it there).
-    pub(crate) fn move_v2(&self, pid: i32) -> Result<()> {
-        match &self.v2 {
-            Some(directory) => files::write_at(&directory.fd, "cgroup.procs", pid.to_string().as_bytes())
-                .with(Code::CgroupJoin, || directory.path.clone()),
-            None => Ok(()),
-        }
     }
 
     /// What the state file keeps.
@@ -535,43 +501,7 @@ impl Cgroup {
     }
 }
 
-/// Moves a process into a version 2 directory, or where the first process inside it is.
-pub(crate) fn join_near(dir: BorrowedFd<'_>, path: &str, pid: i32) -> Result<()> {
-    let text = pid.to_string();
-    match files::write_at(dir, "cgroup.procs", text.as_bytes()) {
-        Ok(()) => return Ok(()),
-        Err(Errno::BUSY | Errno::OPNOTSUPP) => {}
-        Err(e) => return Err(Error::os(Code::CgroupJoin, path, e)),
-    }
-    let mut joined = false;
-    for_each_child(dir, &mut |_, child| {
-        if !joined && files::write_at(&child, "cgroup.procs", text.as_bytes()).is_ok() {
-            joined = true;
-        }
-        Ok(())
-    })
-    .context(Code::CgroupJoin, path)?;
-    if joined { Ok(()) } else { Err(Error::os(Code::CgroupJoin, path, Errno::BUSY)) }
-}
-
 impl Directory {
-    /// Goes to a sub-group, part by part and never upwards (a prefix of the path's text is no proof).
-    fn descend(&mut self, path: &str) -> Result<()> {
-        for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
-            if part == ".." {
-                return Err(Error::new(
-                    Code::Usage,
-                    format!("--cgroup {path}: it must be below the container's cgroup"),
-                ));
-            }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            self.fd = rustix::fs::openat(&self.fd, part, flags, Mode::empty())
-                .with(Code::CgroupJoin, || format!("{}/{part}", self.path))?;
-            self.path = format!("{}/{part}", self.path);
-        }
-        Ok(())
-    }
-
     fn must_be_empty(&self) -> Result<()> {
         let mut pids = Vec::new();
         collect_processes(self.fd.as_fd(), &mut pids).with(Code::CgroupRead, || self.path.clone())?;

@@ -7,7 +7,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
-use super::init::TerminalTo;
+use super::plan::TerminalTo;
 use super::sync::{self, Message};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::launch::take_terminal;

@@ -7,16 +7,17 @@ use hull_sys::namespace as ns;
 use hull_sys::process::{CloneOptions, Cloned, clone_process, exit};
 use hull_sys::{prctl, sched};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use super::create::{set_outside, write_pid_file};
+use super::create::write_pid_file;
 use super::filters::Filters;
-use super::init::TerminalTo;
 use super::namespaces::flag;
+use super::parent::set_outside;
+use super::plan::{TerminalTo, terminal_target};
 use super::store::{Entry, State};
 use super::sync::{self, Message};
 use super::{bundle, console, prepare_launch};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{Cgroup, Directory};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::labels::Labels;
 use crate::process::launch::Launch;
@@ -141,12 +142,12 @@ impl Entrance {
         launch.wasm = wasm::Handler::of_exec(&self.spec, &options.process, &self.wasm)?;
         launch.keyring = Some(self.keyring.clone());
         launch.set_groups = self.set_groups;
-        let terminal = terminal_target(options)?;
+        let terminal = terminal_target(&options.process, options.console_socket.as_deref(), options.foreground)?;
         let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
         let affinity = options.process.exec_cpu_affinity.clone().unwrap_or_default();
         let before = affinity.initial.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
         let after = affinity.r#final.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
-        let (cloned, moved) = clone_into(&self.place)?;
+        let (cloned, moved) = self.place.clone_into(self.state.pid)?;
         timeline::mark("clone");
         match cloned {
             Cloned::Child => {
@@ -177,11 +178,7 @@ impl Entrance {
                 match parent(options, &self.wasm, pid, &ours) {
                     Ok(terminal) => Ok(Executed { pid, pidfd, terminal }),
                     Err(error) => {
-                        let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
-                        let _ = rustix::process::waitid(
-                            rustix::process::WaitId::PidFd(pidfd.as_fd()),
-                            rustix::process::WaitIdOptions::EXITED,
-                        );
+                        end(&pidfd);
                         Err(error)
                     }
                 }
@@ -221,20 +218,6 @@ fn refuse_paused(state: &State, ignore_paused: bool) -> Result<()> {
     Ok(())
 }
 
-fn terminal_target(options: &ExecOptions) -> Result<Option<TerminalTo>> {
-    match (options.process.terminal, &options.console_socket) {
-        (true, Some(path)) => Ok(Some(TerminalTo::Socket(socket::connect(path).context(Code::Socket, path)?))),
-        (true, None) if options.foreground => Ok(Some(TerminalTo::Runtime)),
-        (true, None) => {
-            Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket"))
-        }
-        (false, Some(_)) => {
-            Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty"))
-        }
-        (false, None) => Ok(None),
-    }
-}
-
 /// Namespaces of the container that are not the caller's own.
 fn shared_namespaces(spec: &Spec, pid: i32) -> Result<u64> {
     let mut flags = 0;
@@ -255,8 +238,7 @@ fn shared_namespaces(spec: &Spec, pid: i32) -> Result<u64> {
 /// Where the new process goes.
 #[derive(Debug)]
 struct Place {
-    v2: Option<OwnedFd>,
-    v2_path: String,
+    v2: Option<Directory>,
     entrances: Vec<OwnedFd>,
 }
 
@@ -266,25 +248,32 @@ impl Place {
             cgroup.descend(controller, path)?;
         }
         let entrances = cgroup.entrances()?;
-        let (v2, v2_path) = cgroup.v2.take().map(|d| (d.fd, d.path)).unzip();
-        Ok(Self { v2, v2_path: v2_path.unwrap_or_default(), entrances })
+        Ok(Self { v2: cgroup.v2.take(), entrances })
+    }
+
+    /// Makes the process in its cgroup; true when it could not begin there and was moved near `first`, the container's
+    /// first process.
+    fn clone_into(&self, first: i32) -> Result<(Cloned, bool)> {
+        let Some(group) = &self.v2 else {
+            return clone_process(&CloneOptions::default()).map(|cloned| (cloned, false)).context(Code::Clone, "");
+        };
+        match clone_process(&CloneOptions { flags: 0, cgroup: Some(group.fd.as_fd()) }) {
+            // The container has divided its cgroup.
+            Err(Errno::BUSY | Errno::OPNOTSUPP) => {}
+            other => return other.map(|cloned| (cloned, false)).context(Code::Clone, &group.path),
+        }
+        let cloned = clone_process(&CloneOptions::default()).context(Code::Clone, "")?;
+        if let Cloned::Parent { pid, pidfd } = &cloned {
+            group.join_near(*pid, first).inspect_err(|_| end(pidfd))?;
+        }
+        Ok((cloned, true))
     }
 }
 
-/// Makes the process in its cgroup; true when it could not begin there and is moved.
-fn clone_into(place: &Place) -> Result<(Cloned, bool)> {
-    let target = place.v2.as_ref().map(AsFd::as_fd);
-    match clone_process(&CloneOptions { flags: 0, cgroup: target }) {
-        Err(Errno::BUSY | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT | Errno::NODEV)
-            if target.is_some() => {}
-        other => return other.map(|cloned| (cloned, false)).context(Code::Clone, ""),
-    }
-    // The container may have moved its processes below (systemd inside does): the first process shows where they are.
-    let cloned = clone_process(&CloneOptions::default()).context(Code::Clone, "")?;
-    if let (Cloned::Parent { pid, .. }, Some(dir)) = (&cloned, &place.v2) {
-        cgroup::join_near(dir.as_fd(), &place.v2_path, *pid)?;
-    }
-    Ok((cloned, true))
+/// Ends a process that did not get far.
+fn end(pidfd: &OwnedFd) {
+    let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
 }
 
 fn parent(options: &ExecOptions, wasm: &wasm::config::Config, pid: i32, sync: &OwnedFd) -> Result<Option<OwnedFd>> {

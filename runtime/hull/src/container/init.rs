@@ -11,63 +11,22 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
-use super::bundle::Bundle;
 use super::console;
-use super::namespaces::Namespaces;
+use super::plan::{Gate, Plan, TerminalTo};
 use super::sync::{self, Message};
 use crate::cgroup::layout::{Layout, MOUNT_POINT};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::labels::{Labels, host_proc};
-use crate::process::launch::{Launch, find_program};
+use crate::process::launch::find_program;
 use crate::rootfs::devices::Node;
 use crate::rootfs::mask::{self, Masker};
-use crate::rootfs::mounts::{self, MountContext, Prepared};
+use crate::rootfs::mounts::{self, MountContext};
 use crate::rootfs::resolve::{Root, device_of};
 use crate::rootfs::{self, RootSource, cgroupfs, options};
 use crate::spec::{Hooks, NamespaceType, Spec, TimeOffset};
 use crate::{files, hooks, timeline};
 
-/// How the process learns that it may run the program.
-#[derive(Debug)]
-pub(crate) enum Gate {
-    /// By a message of the runtime that made it.
-    Message,
-    /// By a connection of `start`.
-    Socket(OwnedFd),
-}
-
-/// Where the other end of a terminal goes.
-#[derive(Debug)]
-pub(crate) enum TerminalTo {
-    /// A console socket.
-    Socket(OwnedFd),
-    /// The runtime, which copies.
-    Runtime,
-}
-
-/// Everything the process needs, made before it exists.
-#[derive(Debug)]
-pub(crate) struct Plan<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) bundle: &'a Bundle,
-    pub(crate) namespaces: Namespaces,
-    pub(crate) root: RootSource,
-    pub(crate) mounts: Vec<Prepared>,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) make_devices: bool,
-    pub(crate) view: cgroupfs::View,
-    pub(crate) entrances: Vec<OwnedFd>,
-    pub(crate) launch: Launch<'a>,
-    pub(crate) terminal: Option<TerminalTo>,
-    pub(crate) gate: Gate,
-    pub(crate) no_pivot: bool,
-    /// Whether the runtime has a part between the namespaces and the mounts.
-    pub(crate) wait_for_runtime: bool,
-    /// Whether systemd decides on the cgroup while the runtime has its part.
-    pub(crate) moved_by_systemd: bool,
-    /// Whether the process must not be traceable from the beginning.
-    pub(crate) undumpable: bool,
-}
+const SIGPIPE: i32 = 13;
 
 /// What the process learns on its way.
 #[derive(Debug, Default)]
@@ -258,9 +217,13 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     let hooks = plan.bundle.spec.hooks.as_ref().filter(|h| !h.start_container.is_empty());
     let state = hooks.map(|_| state_json(plan, &learned, "created")).unwrap_or_default();
     // Programs of the image: they get no more than the process does.
-    Err(plan.launch.execute(&armed, || match hooks {
-        Some(hooks) => hooks::run("startContainer", &hooks.start_container, &state, None, armed.environment()),
-        None => Ok(()),
+    Err(plan.launch.execute(&armed, || {
+        let Some(hooks) = hooks else { return Ok(()) };
+        // A hook need not read the state, and this process must not end by that. It has the default action again for all.
+        syssignal::ignore_broken_pipes();
+        let ran = hooks::run("startContainer", &hooks.start_container, &state, None, armed.environment());
+        syssignal::reset(SIGPIPE);
+        ran
     }))
 }
 

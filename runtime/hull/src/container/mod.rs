@@ -15,6 +15,8 @@ mod maps;
 pub(crate) mod namespaces;
 mod netdev;
 pub(crate) mod notify_socket;
+pub(crate) mod parent;
+pub(crate) mod plan;
 pub(crate) mod restore;
 pub(crate) mod session;
 pub(crate) mod start;

@@ -8,8 +8,9 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::bundle::Bundle;
-use super::create::{CreateOptions, equip, run_creation_hooks, terminal_target, write_pid_file};
-use super::init::TerminalTo;
+use super::create::{CreateOptions, equip, write_pid_file};
+use super::parent::run_creation_hooks;
+use super::plan::{TerminalTo, terminal_target};
 use super::store::{self, Entry, Stage, State};
 use super::{console, criu};
 use crate::cgroup::{self, Cgroup, Driver};
@@ -66,7 +67,7 @@ impl Restoring<'_> {
         entry.save_config(&bundle.json)?;
         let process =
             bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
-        let terminal = terminal_target(options, process)?;
+        let terminal = terminal_target(process, options.console_socket.as_deref(), options.foreground)?;
         let mut state = self.first_state()?;
         entry.save(&state)?;
         // Before CRIU is started: it works in the mount namespace that this makes.

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::create::release;
 use super::notify_socket;
+use super::parent::release;
 use super::store::{Entry, START_SOCKET, Status};
 use crate::error::{Code, Context, Error, Result};
 use crate::spec::Spec;

@@ -2,8 +2,9 @@
 
 use super::super::Global;
 use super::super::parse::Parsed;
-use crate::container::create::{self, release};
+use crate::container::create;
 use crate::container::foreground::{self, Signals};
+use crate::container::parent::release;
 use crate::container::{delete, notify_socket, start};
 use crate::error::Result;
 use crate::timeline;

@@ -1,0 +1,147 @@
+//! How processes get into a container's cgroups.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::layout::MOUNT_POINT;
+use super::tree::for_each_child;
+use super::{Cgroup, Directory};
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+
+impl Cgroup {
+    /// The directory clone3 can start a process in.
+    pub(crate) fn clone_target(&self) -> Option<BorrowedFd<'_>> {
+        self.v2.as_ref().map(|d| d.fd.as_fd())
+    }
+
+    /// Descriptors of the version 1 `tasks` files, by which a process with one thread moves itself without the lock
+    /// that moving others takes.
+    pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>> {
+        self.v1
+            .iter()
+            .map(|d| {
+                rustix::fs::openat(&d.fd, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                    .with(Code::CgroupJoin, || d.path.clone())
+            })
+            .collect()
+    }
+
+    /// Goes to a sub-group that `exec --cgroup` names; without a controller in all hierarchies.
+    pub(crate) fn descend(&mut self, controller: &str, path: &str) -> Result<()> {
+        let wanted = |name: &str| controller.is_empty() || name.split(',').any(|c| c == controller);
+        let mut any = false;
+        for directory in self.v1.iter_mut().filter(|d| wanted(&d.name)) {
+            directory.descend(path)?;
+            any = true;
+        }
+        if let Some(directory) = self.v2.as_mut().filter(|_| controller.is_empty()) {
+            directory.descend(path)?;
+            any = true;
+        }
+        if any {
+            Ok(())
+        } else {
+            Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {controller:?}")))
+        }
+    }
+}
+
+impl Directory {
+    /// Goes to a sub-group, part by part and never upwards (a prefix of the path's text is no proof).
+    fn descend(&mut self, path: &str) -> Result<()> {
+        for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
+            if part == ".." {
+                return Err(Error::new(
+                    Code::Usage,
+                    format!("--cgroup {path}: it must be below the container's cgroup"),
+                ));
+            }
+            self.fd = open_below(&self.fd, part).with(Code::CgroupJoin, || format!("{}/{part}", self.path))?;
+            self.path = format!("{}/{part}", self.path);
+        }
+        Ok(())
+    }
+
+    /// Moves a process into this directory of version 2.
+    ///
+    /// A container may have divided it, as an init system inside does: it then takes no process, and the new one goes to
+    /// where `first`, the container's first process, is. Where that is not below, the first group that takes it will do.
+    pub(crate) fn join_near(&self, pid: i32, first: i32) -> Result<()> {
+        let text = pid.to_string();
+        let enter = |group: BorrowedFd<'_>| files::write_at(group, "cgroup.procs", text.as_bytes());
+        match enter(self.fd.as_fd()) {
+            Ok(()) => return Ok(()),
+            Err(e) if divided(e) => {}
+            Err(e) => return Err(Error::os(Code::CgroupJoin, self.path.as_str(), e)),
+        }
+        let near = self.path_below(first).and_then(|path| open_below(&self.fd, &path).ok());
+        if near.is_some_and(|group| enter(group.as_fd()).is_ok()) {
+            return Ok(());
+        }
+        match enter_any(self.fd.as_fd(), &enter) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::os(Code::CgroupJoin, self.path.as_str(), Errno::BUSY)
+                .hint("the container has divided its cgroup, and no group below takes a process")),
+            Err(e) => Err(Error::os(Code::CgroupJoin, self.path.as_str(), e)),
+        }
+    }
+
+    /// Where a process is, if that is below this directory.
+    fn path_below(&self, pid: i32) -> Option<String> {
+        let text = files::read_text(&format!("/proc/{pid}/cgroup"), 1 << 20).ok()?;
+        let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        below(&self.path, own)
+    }
+}
+
+/// The part of a process' path of version 2 that is below a directory of the host.
+fn below(directory: &str, own: &str) -> Option<String> {
+    let mounts = [MOUNT_POINT.to_owned(), format!("{MOUNT_POINT}/unified")];
+    mounts.into_iter().find_map(|mount| {
+        let path = mount + own;
+        path.strip_prefix(directory)?.strip_prefix('/').map(str::to_owned)
+    })
+}
+
+fn open_below(group: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(group, path, flags, Mode::empty())
+}
+
+/// Whether the kernel says so of a group: it passes controllers on to those below, or is a part of a threaded one.
+fn divided(errno: Errno) -> bool {
+    matches!(errno, Errno::BUSY | Errno::OPNOTSUPP)
+}
+
+/// Enters the first group below that lets it.
+fn enter_any(group: BorrowedFd<'_>, enter: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<bool, Errno> {
+    let mut entered = false;
+    for_each_child(group, &mut |_, child| {
+        if !entered {
+            entered = match enter(child.as_fd()) {
+                Err(e) if divided(e) => enter_any(child.as_fd(), enter)?,
+                other => other.is_ok(),
+            };
+        }
+        Ok(())
+    })?;
+    Ok(entered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn a_path_is_below_by_whole_names() {
+        let group = "/sys/fs/cgroup/machine/web";
+        assert_eq!(below(group, "/machine/web/inner/deep").as_deref(), Some("inner/deep"));
+        assert_eq!(below("/sys/fs/cgroup/unified/web", "/web/inner").as_deref(), Some("inner"));
+        for other in ["/machine/web", "/machine/website/inner", "/inner", "/../machine/web/inner", ""] {
+            assert_eq!(below(group, other), None, "{other}");
+        }
+    }
+}

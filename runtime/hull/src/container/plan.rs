@@ -1,0 +1,171 @@
+//! What a container's process needs, made by the runtime before it exists.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use rustix::net::SocketType;
+
+use super::bundle::Bundle;
+use super::create::CreateOptions;
+use super::filters::Filters;
+use super::namespaces::Namespaces;
+use super::store::{self, Entry};
+use super::{notify_socket, prepare_launch};
+use crate::cgroup::{Cgroup, Driver};
+use crate::error::{Code, Context, Error, Result};
+use crate::process::launch::Launch;
+use crate::rootfs::devices::{self, Node};
+use crate::rootfs::mounts::{self, Prepared};
+use crate::rootfs::{self, RootSource, cgroupfs};
+use crate::socket;
+use crate::spec::{Hooks, NamespaceType, Process};
+
+/// How the process learns that it may run the program.
+#[derive(Debug)]
+pub(crate) enum Gate {
+    /// By a message of the runtime that made it.
+    Message,
+    /// By a connection of `start`.
+    Socket(OwnedFd),
+}
+
+/// Where the other end of a terminal goes.
+#[derive(Debug)]
+pub(crate) enum TerminalTo {
+    /// A console socket.
+    Socket(OwnedFd),
+    /// The runtime, which copies.
+    Runtime,
+}
+
+/// Everything the process needs, made before it exists.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) root: RootSource,
+    pub(crate) mounts: Vec<Prepared>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) make_devices: bool,
+    pub(crate) view: cgroupfs::View,
+    pub(crate) entrances: Vec<OwnedFd>,
+    pub(crate) launch: Launch<'a>,
+    pub(crate) terminal: Option<TerminalTo>,
+    pub(crate) gate: Gate,
+    pub(crate) no_pivot: bool,
+    /// Whether the runtime has a part between the namespaces and the mounts.
+    pub(crate) wait_for_runtime: bool,
+    /// Whether systemd decides on the cgroup while the runtime has its part.
+    pub(crate) moved_by_systemd: bool,
+    /// Whether the process must not be traceable from the beginning.
+    pub(crate) undumpable: bool,
+}
+
+/// Opens and checks everything that a container's process will need.
+pub(super) fn make<'a>(
+    options: &'a CreateOptions,
+    bundle: &'a Bundle,
+    process: &'a Process,
+    entry: &Entry,
+    cgroup: Option<&Cgroup>,
+    filters: &mut Filters,
+) -> Result<Plan<'a>> {
+    let root_rights = rustix::process::geteuid().is_root();
+    let linux = bundle.linux();
+    let namespaces = Namespaces::plan(linux)?;
+    let early = root_rights && namespaces.makes(NamespaceType::Mount);
+    let root = if namespaces.makes(NamespaceType::Mount) {
+        rootfs::open_root(&bundle.rootfs()?, early)?
+    } else {
+        RootSource::Path(bundle.rootfs()?)
+    };
+    let mut mounts = mounts::prepare(&bundle.spec.mounts, &bundle.path, early)?;
+    let mut extra_env = Vec::new();
+    if notify_socket::outer().is_some() && namespaces.makes(NamespaceType::Mount) {
+        let (mount, variable) = notify_socket::prepare(&entry.path)?;
+        mounts.extend(mounts::prepare(&[mount], &bundle.path, early)?);
+        extra_env.push(variable);
+    }
+    let bind_devices = namespaces.user() || !root_rights;
+    let dev_is_bound = mounts.iter().any(|m| m.destination == "/dev" && m.options.bind);
+    let nodes = devices::prepare(&linux.devices, bind_devices && !dev_is_bound)?;
+    let cgroup_namespace = linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Cgroup);
+    let view = cgroup.map_or_else(
+        || rootfs::cgroupfs::View { namespace: cgroup_namespace, ..Default::default() },
+        |c| c.view(cgroup_namespace),
+    );
+    let entrances = cgroup.map_or_else(|| Ok(Vec::new()), Cgroup::entrances)?;
+    let hooks = bundle.spec.hooks.as_ref();
+    let any_hook = hooks.is_some_and(|h: &Hooks| {
+        !(h.prestart.is_empty()
+            && h.create_runtime.is_empty()
+            && h.create_container.is_empty()
+            && h.start_container.is_empty())
+    });
+    let keyring = if options.no_new_keyring {
+        None
+    } else {
+        Some(
+            CString::new(format!("_ses.{}", options.id))
+                .map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?,
+        )
+    };
+    let mut launch = prepare_launch(&bundle.spec, process, filters)?;
+    launch.keyring = keyring;
+    launch.extra_env = extra_env;
+    launch.preserve_fds = options.preserve_fds.saturating_add(options.listen_fds.unwrap_or(0));
+    launch.listen_fds = options.listen_fds;
+    let wait_for_runtime = any_hook
+        || launch.listener.is_some()
+        || !linux.net_devices.is_empty()
+        || mounts.iter().any(Prepared::wants_id_map)
+        || options.driver == Driver::Systemd
+        || linux.intel_rdt.is_some()
+        // Where no cgroup shows the process, it must not be there on its own before the journal names it.
+        || cgroup.is_some_and(|cgroup| cgroup.driver == Driver::Disabled);
+    let terminal = terminal_target(process, options.console_socket.as_deref(), options.foreground)?;
+    let gate = if options.run {
+        Gate::Message
+    } else {
+        let path = entry.file(store::START_SOCKET);
+        Gate::Socket(socket::bind(&path, SocketType::STREAM).context(Code::Socket, &path)?)
+    };
+    Ok(Plan {
+        id: &options.id,
+        bundle,
+        namespaces,
+        root,
+        mounts,
+        nodes,
+        make_devices: !dev_is_bound,
+        view,
+        entrances,
+        launch,
+        terminal,
+        gate,
+        no_pivot: options.no_pivot,
+        wait_for_runtime,
+        moved_by_systemd: options.driver == Driver::Systemd,
+        undumpable: root_rights,
+    })
+}
+
+/// Where a process' terminal goes, if it has one.
+pub(super) fn terminal_target(
+    process: &Process,
+    console_socket: Option<&str>,
+    foreground: bool,
+) -> Result<Option<TerminalTo>> {
+    match (process.terminal, console_socket) {
+        (true, Some(path)) => Ok(Some(TerminalTo::Socket(socket::connect(path).context(Code::Socket, path)?))),
+        (true, None) if foreground => Ok(Some(TerminalTo::Runtime)),
+        (true, None) => {
+            Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket"))
+        }
+        (false, Some(_)) => {
+            Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty"))
+        }
+        (false, None) => Ok(None),
+    }
+}
