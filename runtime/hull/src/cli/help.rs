@@ -161,7 +161,10 @@ pub(super) fn completion(shell: &str) -> Option<String> {
                 let ids = if command.takes_id { " $(hull list -q 2>/dev/null)" } else { "" };
                 let _ = writeln!(out, "    {}) compadd -- {}{ids} ;;", command.name, long_flags(command.flags));
             }
-            out.push_str("  esac\n  _files\n}\n_hull \"$@\"\n");
+            // The file is the function, loaded at the first completion; or it was sourced.
+            out.push_str(
+                "  esac\n  _files\n}\nif [[ $funcstack[1] == _hull ]]; then _hull \"$@\"; else compdef _hull hull; fi\n",
+            );
         }
         "fish" => {
             let _ = writeln!(out, "complete -c hull -f");

@@ -9,4 +9,5 @@ mod bundle;
 mod filters;
 mod library;
 mod program;
+mod shells;
 mod suites;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::bundle::{Bundle, bundle, text};
@@ -36,6 +37,32 @@ fn run_gives_output_and_exit_status_and_leaves_nothing() {
     assert_eq!(text(&output.stdout), "hull-test 1", "{}", text(&output.stderr));
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(cgroups_left(&b), Vec::<String>::new());
+    assert!(!b.records().join(&b.id).exists());
+}
+
+#[test]
+fn a_cgroup_in_use_is_refused_and_the_other_hierarchies_are_left_as_they_were() {
+    let Some(b) = bundle("in-use", "true") else { return };
+    let Some(hierarchy) =
+        ["pids", "memory"].iter().map(|name| Path::new("/sys/fs/cgroup").join(name)).find(|p| p.is_dir())
+    else {
+        println!("skipped: no cgroups of version 1");
+        return;
+    };
+    b.write();
+    let used = hierarchy.join("berth-test").join(&b.id);
+    std::fs::create_dir_all(&used).unwrap();
+    let mut inside = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    std::fs::write(used.join("cgroup.procs"), inside.id().to_string()).unwrap();
+    let output = b.hull(&["run", &b.id]);
+    let left = cgroups_left(&b);
+    let alive = inside.try_wait().unwrap().is_none();
+    inside.kill().unwrap();
+    inside.wait().unwrap();
+    until("the end of the cgroup", || std::fs::remove_dir(&used).is_ok());
+    assert!(!output.status.success() && text(&output.stderr).contains("is not empty"), "{}", text(&output.stderr));
+    assert_eq!(left, [used.display().to_string()]);
+    assert!(alive, "a process that is none of the container's was killed");
     assert!(!b.records().join(&b.id).exists());
 }
 
@@ -278,23 +305,30 @@ fn pages_and_completions_are_valid() {
         let name = page.file_stem().unwrap().to_str().unwrap().replace("hull-", "hull ");
         assert!(fine && said.contains("SYNOPSIS") && said.contains(&name), "{}: {said}", page.display());
     }
-    for (shell, file) in [
+    let completions = [
         ("bash", "bash-completion/completions/hull"),
         ("zsh", "zsh/vendor-completions/_hull"),
         ("fish", "fish/vendor_completions.d/hull.fish"),
-    ] {
+    ];
+    for (shell, file) in completions {
         match check(shell, &["-n"], &share.join(file)) {
             Some((fine, said)) => assert!(fine && said.is_empty(), "{shell}: {said}"),
             None => println!("skipped: {shell} is not installed"),
         }
     }
-    let complete = |line: &str| {
-        let script = format!(
-            "source share/bash-completion/completions/hull; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _hull; echo ${{COMPREPLY[@]}}"
-        );
-        let output = std::process::Command::new("bash").args(["-c", &script]).current_dir(b.path()).output().unwrap();
-        text(&output.stdout)
-    };
-    assert_eq!(complete("hull che"), "checkpoint");
-    assert_eq!(complete("hull --debug exec --ig"), "--ignore-paused");
+    for (shell, file) in completions {
+        let complete =
+            |line: &str| crate::shells::complete(shell, Path::new(env!("CARGO_BIN_EXE_hull")), &share.join(file), line);
+        for (line, word) in
+            [("hull che", "checkpoint"), ("hull --de", "--debug"), ("hull --debug exec --ig", "--ignore-paused")]
+        {
+            let Some(said) = complete(line) else {
+                println!("skipped: {shell} is not installed");
+                break;
+            };
+            // fish explains its words, zsh tells the whole line.
+            let completed = said.split(['\t', ' ']).any(|said| said == word);
+            assert!(completed, "{shell}: {line:?} becomes {said:?}");
+        }
+    }
 }
