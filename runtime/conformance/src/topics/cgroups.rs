@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
+use crate::cleanup::is_cgroup;
 use crate::context::{Cgroups, Context};
 use crate::suite::{Test, case, skip, test};
 
@@ -52,6 +53,11 @@ pub(crate) const TESTS: &[Test] = &[
     case("cpu-period", "cpu.period", value, "cpu|/cpu/period|200000|cpu.cfs_period_us|cpu.max|200000/max 200000"),
     case("cpu-burst", "cpu.burst", burst, ""),
     case("cpu-idle", "cpu.idle", value, "cpu|/cpu/idle|1|cpu.idle|cpu.idle|1"),
+    test(
+        "cpu-realtime",
+        "cpu.realtimeRuntime, realtimePeriod: set, and updated in whichever order the kernel takes both",
+        realtime,
+    ),
     case("cpuset-cpus", "cpu.cpus", value, "cpuset|/cpu/cpus|\"0\"|cpuset.cpus|cpuset.cpus|0"),
     case("cpuset-mems", "cpu.mems", value, "cpuset|/cpu/mems|\"0\"|cpuset.mems|cpuset.mems|0"),
     case("pids-limit", "pids.limit", value, "pids|/pids/limit|50|pids.max|pids.max|50"),
@@ -100,7 +106,8 @@ fn v1_or_v2(context: &Context, v1: Value, v2: Value) -> Value {
 /// Skips where a v1 hierarchy for the controller is not mounted, or a v2 one not delegated.
 fn needs(context: &Context, controller: &str) -> Result<()> {
     let there = match context.cgroups {
-        Cgroups::V1 => fs::exists(format!("/sys/fs/cgroup/{controller}"))?,
+        // Others leave plain folders of these names.
+        Cgroups::V1 => is_cgroup(&Path::new("/sys/fs/cgroup").join(controller)),
         Cgroups::V2 => {
             let name = if controller == "blkio" { "io" } else { controller };
             fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?.split_whitespace().any(|one| one == name)
@@ -301,6 +308,35 @@ fn hugepages(context: &Context) -> Result<()> {
     bundle.started()?;
     let got = bundle.cgroup_file("hugetlb", "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max")?;
     ensure!(got == "4194304", "{got}");
+    Ok(())
+}
+
+fn realtime(context: &Context) -> Result<()> {
+    let hierarchy = Path::new("/sys/fs/cgroup/cpu");
+    if context.systemd() || !hierarchy.join("cpu.rt_runtime_us").exists() {
+        return Err(skip("no cgroups of version 1 with real-time limits"));
+    }
+    // Only what the group above has can be given on, and a new one has nothing.
+    let above = hierarchy.join("berth-test");
+    fs::create_dir_all(&above)?;
+    fs::write(above.join("cpu.rt_runtime_us"), "200000").context("real-time budget of the group above")?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/cpu", json!({"realtimeRuntime": 50000, "realtimePeriod": 500_000}));
+    bundle.started()?;
+    let holds = |runtime: u32, period: u32| -> Result<()> {
+        let value = |file| bundle.cgroup_file("cpu", file, "");
+        let got = (value("cpu.rt_runtime_us")?, value("cpu.rt_period_us")?);
+        ensure!(got == (runtime.to_string(), period.to_string()), "{got:?} instead of {runtime} of {period}");
+        Ok(())
+    };
+    holds(50000, 500_000)?;
+    // The first period is below the present runtime, the second runtime above the present period.
+    for (runtime, period) in [(5000, 40000), (50000, 500_000)] {
+        let file = bundle.path.join("resources.json");
+        fs::write(&file, json!({"cpu": {"realtimeRuntime": runtime, "realtimePeriod": period}}).to_string())?;
+        bundle.runtime(&["update", "-r", &file.to_string_lossy(), &bundle.id])?.ok()?;
+        holds(runtime, period)?;
+    }
     Ok(())
 }
 
