@@ -98,6 +98,10 @@ conformance-vm: build ## Run it for hull, crun and runc on cgroups of version 2,
 	@$(CARGO) build --quiet --release --locked -p hull-conformance --bin hull-conformance
 	@runtime/conformance/vm/conformance target/release/hull-conformance runtime/conformance/results $(BIN)/hull crun runc
 
+.PHONY: fuzz
+fuzz: ## Fuzz a parser: make fuzz TARGET=spec [SECONDS=300] [FUZZ=services/scm/fuzz]
+	@deploy/fuzz $(or $(FUZZ),runtime/fuzz) $(TARGET) $(or $(SECONDS),300)
+
 .PHONY: suite-runc
 suite-runc: ## Run runc's integration tests: make suite-runc RUNTIME=/usr/sbin/runc [SYSTEMD=1] [VM=1]
 	@runtime/conformance/suites/runc $(or $(RUNTIME),$(BIN)/hull)

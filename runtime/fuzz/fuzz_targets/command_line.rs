@@ -1,5 +1,5 @@
 //! Command lines, words separated by null bytes.
-//! Run with `cargo +nightly fuzz run --fuzz-dir runtime/fuzz command_line`.
+//! Run with `make fuzz TARGET=command_line`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hull::fuzz::command_line(bytes));

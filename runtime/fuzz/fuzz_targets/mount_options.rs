@@ -1,5 +1,5 @@
 //! Mount options of any type of mount.
-//! Run with `cargo +nightly fuzz run --fuzz-dir runtime/fuzz mount_options`.
+//! Run with `make fuzz TARGET=mount_options`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hull::fuzz::mount_options(bytes));

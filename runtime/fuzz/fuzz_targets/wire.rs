@@ -1,5 +1,5 @@
 //! Errors that the container's process sends to the runtime.
-//! Run with `cargo +nightly fuzz run --fuzz-dir runtime/fuzz wire`.
+//! Run with `make fuzz TARGET=wire`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hull::fuzz::wire(bytes));

@@ -1,5 +1,5 @@
 //! The parser of context URLs: whatever comes in, no panic, and what is understood is understood again from its own page.
-//! Run with `cargo +nightly fuzz run context_url` in `services/scm`.
+//! Run with `make fuzz FUZZ=services/scm/fuzz TARGET=context_url`.
 #![no_main]
 
 use berth_scm::domain::context::{Hosts, page_url, parse};
