@@ -13,5 +13,6 @@ mod bad_input;
 mod commands;
 mod full_disk;
 mod kills;
+mod machine;
 mod offline;
 mod support;

@@ -22,7 +22,7 @@ pub fn bin() -> PathBuf {
 }
 
 /// hull or berth-init: beside `berth`, or of a release build.
-fn beside(name: &str) -> Option<PathBuf> {
+pub fn beside(name: &str) -> Option<PathBuf> {
     [bin().join(name), bin().with_file_name("release").join(name)].into_iter().find(|path| path.is_file())
 }
 
@@ -34,6 +34,18 @@ pub fn berth(home: &Path, args: &[&str]) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Puts the base image into a home.
+pub fn base_image(home: &Path) {
+    berth_testkit::base_image(home, |shared| {
+        let images = shared.join("node/images");
+        let layout = Layout::join(&images, Limits::default())?;
+        let digest = base::ensure(&layout, &images.join("tmp"), &|text| eprintln!("{text}"))?;
+        layout.image(digest, &|_| {})?;
+        Ok(())
+    })
+    .unwrap();
 }
 
 /// A port that nobody listens on.
@@ -84,14 +96,7 @@ impl Server {
         }
         let allowed = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        berth_testkit::base_image(home.path(), |shared| {
-            let images = shared.join("node/images");
-            let layout = Layout::join(&images, Limits::default())?;
-            let digest = base::ensure(&layout, &images.join("tmp"), &|text| eprintln!("{text}"))?;
-            layout.image(digest, &|_| {})?;
-            Ok(())
-        })
-        .unwrap();
+        base_image(home.path());
         Some(Self { home, allowed, args: Vec::new() })
     }
 
