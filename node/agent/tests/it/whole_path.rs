@@ -96,7 +96,7 @@ async fn limits_hold() {
     let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
     let mut wanted = request(1, &repository, "main");
     wanted.limits.disk_bytes = 128 << 20;
-    wanted.limits.pids = 64;
+    wanted.limits.pids = 32;
     wanted.limits.memory_bytes = 128 << 20;
     let id = wanted.instance_id.clone();
     t.node.start(wanted, &steps(), &Default::default()).await.unwrap();
