@@ -15,4 +15,6 @@ mod full_disk;
 mod kills;
 mod machine;
 mod offline;
+#[path = "../../../runtime/hull/tests/it/shells.rs"]
+mod shells;
 mod support;
