@@ -162,7 +162,7 @@ fn update_quota(context: &Context) -> Result<()> {
         systemctl(&["daemon-reload"])?;
         systemctl(&["set-property", "--runtime", &unit(&bundle), "MemoryMin=1M"])?;
         let got = fs::read_to_string(folder.join("cpu.max"))?;
-        ensure!(got.trim() == file, "cpu.max is {got:?} instead of {file:?}");
+        ensure!(got.starts_with(file), "cpu.max is {got:?} instead of {file:?}");
         Ok(())
     };
     bundle.runtime(&["update", "--cpu-period", "800000", &bundle.id])?.ok()?;
@@ -170,7 +170,8 @@ fn update_quota(context: &Context) -> Result<()> {
     bundle.runtime(&["update", "--cpu-quota", "200000", &bundle.id])?.ok()?;
     now("200000 800000", "250ms", "800ms")?;
     bundle.runtime(&["update", "--cpu-quota", "-1", &bundle.id])?.ok()?;
-    now("max 800000", "infinity", "800ms")
+    // The period of no quota means nothing, and systemd writes the usual one when it sets the unit up anew.
+    now("max ", "infinity", "800ms")
 }
 
 fn update_unlimited(context: &Context) -> Result<()> {
