@@ -18,6 +18,7 @@ pub enum Provider {
     /// Azure DevOps Services or Server.
     AzureDevops,
     /// Gitea or Forgejo.
+    #[serde(alias = "forgejo")]
     Gitea,
     /// Any git over https.
     Git,

@@ -43,16 +43,16 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A host of `scm.hosts`.
-    #[error("scm.hosts: {0}")]
+    #[error("scm.hosts cannot be used")]
     Hosts(#[from] HostsError),
     /// An entry of `scm.allow_private_hosts`.
-    #[error("scm.allow_private_hosts: {0}")]
+    #[error("scm.allow_private_hosts cannot be used")]
     Allow(#[from] BadAllowEntry),
     /// The timeout.
     #[error("scm.timeout_seconds is {0}: it must be from 1 to 300")]
     Timeout(u64),
     /// The master key.
-    #[error("scm.master_key_file: {0}")]
+    #[error("scm.master_key_file cannot be used")]
     MasterKey(#[from] MasterKeyError),
 }
 

@@ -14,8 +14,8 @@ const EXPECTED: &str = "/workspace/repository";
 const SITE_PAGES: [&str; 7] = ["account", "dashboard", "product", "repo", "site", "snippets", "support"];
 
 /// Pages of a repository that stand for the repository itself.
-const REPOSITORY_PAGES: [&str; 8] =
-    ["src", "commits", "branches", "pull-requests", "issues", "pipelines", "downloads", "wiki"];
+const REPOSITORY_PAGES: [&str; 9] =
+    ["src", "overview", "commits", "branches", "pull-requests", "issues", "pipelines", "downloads", "wiki"];
 
 pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let [owner, name, rest @ ..] = target.path.as_slice() else { return Err(target.no_repository(EXPECTED)) };
@@ -33,6 +33,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         ["branch", _, ..] => Point::whole(ContextType::Branch, &rest[1..])?,
         ["commits", "branch", _, ..] => Point::whole(ContextType::Branch, &rest[2..])?,
         ["commits", "tag", _, ..] => Point::whole(ContextType::Tag, &rest[2..])?,
+        ["commits", "all"] => Point::REPOSITORY,
         ["commits", sha] => Point::commit(sha)?,
         ["pull-requests", number, ..] if *number != "new" => Point::pull_request(number)?,
         ["issues", number] | ["issues", number, _] if *number != "new" => Point::issue(number)?,

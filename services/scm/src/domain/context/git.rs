@@ -12,7 +12,7 @@ const PAGES: [&str; 6] = ["tree", "blob", "pull", "pulls", "merge_requests", "pu
 pub(super) fn parse(target: &Target, known: bool) -> Result<Draft, ContextError> {
     let Some((name, owner)) = target.path.split_last() else { return Err(target.no_repository(EXPECTED)) };
     let foreign = owner.iter().any(|segment| segment.ends_with(".git"))
-        || target.path.iter().any(|segment| segment == "-" || segment == "_git")
+        || target.path.iter().any(|segment| ["-", "+", "_git"].contains(&segment.as_str()))
         || (target.path.len() > 3 && target.path.get(2).is_some_and(|segment| PAGES.contains(&segment.as_str())))
         || !target.query.is_empty()
         || target.fragment.is_some();

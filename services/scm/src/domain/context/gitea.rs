@@ -38,6 +38,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         }
         ["src", "commit", _, ..] => Point::in_tree(&rest[2..], shown)?,
         ["raw" | "media" | "blame", "branch" | "tag" | "commit", _, _, ..] => Point::in_tree(&rest[2..], file)?,
+        ["src", "branch" | "tag" | "commit"] => return Err(page(rest)),
         // Without the kind of ref, as before Gitea 1.4.
         ["src", _, ..] => Point::in_tree(&rest[1..], shown)?,
         ["raw", _, _, ..] => Point::in_tree(&rest[1..], file)?,

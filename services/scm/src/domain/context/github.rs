@@ -35,20 +35,28 @@ const SITE_PAGES: [&str; 22] = [
 ];
 
 /// Pages of a repository that stand for the repository itself.
-const REPOSITORY_PAGES: [&str; 14] = [
+const REPOSITORY_PAGES: [&str; 22] = [
     "actions",
     "activity",
     "branches",
     "commits",
     "contributors",
+    "deployments",
     "discussions",
     "forks",
     "issues",
+    "labels",
+    "milestones",
+    "network",
+    "packages",
     "projects",
     "pulls",
     "pulse",
     "releases",
+    "security",
+    "stargazers",
     "tags",
+    "watchers",
     "wiki",
 ];
 
@@ -73,6 +81,9 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         ["pull", number, ..] => Point::pull_request(number)?,
         ["issues", number] => Point::issue(number)?,
         ["releases", "tag", _, ..] => Point::whole(ContextType::Tag, &rest[2..])?,
+        ["releases", "latest"] | ["graphs", _] | ["network", "members" | "dependencies" | "dependents"] => {
+            Point::REPOSITORY
+        }
         [list] if REPOSITORY_PAGES.contains(list) => Point::REPOSITORY,
         _ => return Err(page(rest)),
     };

@@ -38,20 +38,21 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let point = match segments.as_slice() {
         [] => Point::REPOSITORY,
         _ if target.ssh => return Err(page(rest)),
-        ["tree" | "commits", ..] => tree(ContextType::Directory)?,
+        ["tree" | "commits" | "network" | "graphs" | "find_file", ..] => tree(ContextType::Directory)?,
         ["blob" | "raw" | "blame" | "edit", _, _, ..] => {
             tree(ContextType::File)?.at_line(line(target.fragment.as_deref(), &["L"]))
         }
         ["commit", sha, ..] => Point::commit(sha)?,
         ["merge_requests", number, ..] if *number != "new" => Point::pull_request(number)?,
-        ["issues", "incident", number] | ["issues" | "work_items", number, ..] if *number != "new" => {
+        ["issues", "incident", number] | ["issues" | "work_items" | "incidents", number, ..] if *number != "new" => {
             Point::issue(number)?
         }
         ["tags" | "releases", _, ..] => Point::whole(ContextType::Tag, &rest[1..])?,
         [
             "tags" | "releases" | "branches" | "merge_requests" | "issues" | "work_items" | "pipelines" | "jobs"
-            | "boards",
-        ] => Point::REPOSITORY,
+            | "incidents" | "boards",
+        ]
+        | ["branches", "all" | "active" | "stale"] => Point::REPOSITORY,
         _ => return Err(page(rest)),
     };
     Ok(draft(point))

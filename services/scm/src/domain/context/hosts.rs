@@ -58,10 +58,11 @@ pub struct Hosts {
 }
 
 /// Public hosts, and the names under which they answer over ssh.
-const PUBLIC: [(&str, &str, Provider); 15] = [
+const PUBLIC: [(&str, &str, Provider); 16] = [
     ("github.com", "github.com", Provider::Github),
     ("www.github.com", "github.com", Provider::Github),
     ("ssh.github.com", "github.com", Provider::Github),
+    ("github.dev", "github.com", Provider::Github),
     ("gitlab.com", "gitlab.com", Provider::Gitlab),
     ("www.gitlab.com", "gitlab.com", Provider::Gitlab),
     ("altssh.gitlab.com", "gitlab.com", Provider::Gitlab),
@@ -217,8 +218,12 @@ impl Hosts {
         Ok(port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
     }
 
-    /// Whether a text without a scheme begins with a host that is known.
-    pub(super) fn knows_name(&self, host: &str) -> bool {
+    /// Whether a text without a scheme begins with a host that is known, with or without a port.
+    pub(super) fn knows_name(&self, authority: &str) -> bool {
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        };
         self.known.iter().any(|known| known.host == host) || public(host).is_some()
     }
 }

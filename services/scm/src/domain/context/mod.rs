@@ -30,7 +30,7 @@ pub use url::MAX_URL_BYTES;
 
 pub(crate) use url::encode;
 
-use names::{is_full_commit, path, reference};
+use names::{is_full_commit, path, reference, without_text_suffix};
 use url::{Parts, Scheme};
 
 /// A URL on a host of known kind.
@@ -106,10 +106,12 @@ impl Point {
     }
 
     fn commit(value: &str) -> Result<Self, ContextError> {
+        let value = without_text_suffix(value);
         Ok(Self { kind: ContextType::Commit, reference: Some(names::commit(value)?), ..Self::REPOSITORY })
     }
 
     fn pull_request(value: &str) -> Result<Self, ContextError> {
+        let value = without_text_suffix(value);
         Ok(Self {
             kind: ContextType::PullRequest,
             number: Some(names::number("a pull request", value)?),
@@ -172,10 +174,13 @@ pub fn parse(text: &str, hosts: &Hosts) -> Result<Context, ContextError> {
     let base: &[String] = &found.base;
     let under_base = path.segments.get(..base.len()).is_some_and(|start| start == base);
     let segments = path.segments.get(if under_base { base.len() } else { 0 }..).unwrap_or_default().to_vec();
-    // Azure DevOps gives clone URLs with the organization as user name; a user name alone elsewhere may be a token.
-    let organization =
-        found.provider == Provider::AzureDevops && user.as_deref() == segments.first().map(String::as_str);
-    if user.is_some() && scheme != Scheme::Ssh && !organization {
+    // Azure DevOps gives clone URLs with the organization as user name, Bitbucket with the user's; elsewhere a user name alone may be a token.
+    let offered_by_host = match found.provider {
+        Provider::AzureDevops => user.as_deref() == segments.first().map(String::as_str),
+        Provider::Bitbucket | Provider::BitbucketDc => true,
+        Provider::Github | Provider::Gitlab | Provider::Gitea | Provider::Git => false,
+    };
+    if user.is_some() && scheme != Scheme::Ssh && !offered_by_host {
         return Err(ContextError::Credentials { host });
     }
     let target = Target {

@@ -55,6 +55,11 @@ pub(super) fn without_git_suffix(name: &str) -> Result<&str, ContextError> {
     Ok(name)
 }
 
+/// Removes `.patch` or `.diff`, which hosts append to the page of a commit or pull request for its plain text.
+pub(super) fn without_text_suffix(value: &str) -> &str {
+    value.strip_suffix(".patch").or_else(|| value.strip_suffix(".diff")).unwrap_or(value)
+}
+
 /// Checks a branch, tag or commit name by git-check-ref-format.
 pub(super) fn reference(value: &str) -> Result<String, ContextError> {
     let bad = |reason| Err(ContextError::Reference { value: beginning(value), reason });

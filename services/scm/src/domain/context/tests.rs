@@ -88,6 +88,11 @@ fn github() {
         ("https://github.com/o/n/issues/7#issuecomment-1", "github|github.com|o|n|issue|-|-|-|7"),
         ("https://github.com/o/n/releases/tag/v1.2/rc", "github|github.com|o|n|tag|v1.2/rc|-|-|-"),
         ("https://github.com/o/n/issues", "github|github.com|o|n|repository|-|-|-|-"),
+        ("https://github.com/o/n/pull/42.diff", "github|github.com|o|n|pull_request|-|-|-|42"),
+        ("https://github.com/o/n/commit/{sha}.patch", "github|github.com|o|n|commit|{sha}|-|-|-"),
+        ("https://github.com/o/n/releases/latest", "github|github.com|o|n|repository|-|-|-|-"),
+        ("https://github.com/o/n/security", "github|github.com|o|n|repository|-|-|-|-"),
+        ("https://github.dev/o/n/pull/4", "github|github.com|o|n|pull_request|-|-|-|4"),
         ("git@github.com:o/n.git", "github|github.com|o|n|repository|-|-|-|-"),
         ("git@github.com:/o/n", "github|github.com|o|n|repository|-|-|-|-"),
         ("ssh://git@github.com/o/n.git", "github|github.com|o|n|repository|-|-|-|-"),
@@ -112,6 +117,9 @@ fn gitlab() {
         ("https://gitlab.com/g/p/-/issues/5", "gitlab|gitlab.com|g|p|issue|-|-|-|5"),
         ("https://gitlab.com/g/p/-/issues/incident/5", "gitlab|gitlab.com|g|p|issue|-|-|-|5"),
         ("https://gitlab.com/g/p/-/work_items/5", "gitlab|gitlab.com|g|p|issue|-|-|-|5"),
+        ("https://gitlab.com/g/p/-/incidents/5", "gitlab|gitlab.com|g|p|issue|-|-|-|5"),
+        ("https://gitlab.com/g/p/-/network/main", "gitlab|gitlab.com|g|p|branch|main|-|-|-"),
+        ("https://gitlab.com/g/p/-/branches/all", "gitlab|gitlab.com|g|p|repository|-|-|-|-"),
         ("https://gitlab.com/g/p/-/tags/v1.0", "gitlab|gitlab.com|g|p|tag|v1.0|-|-|-"),
         ("https://gitlab.com/g/p/-/releases/v1.0", "gitlab|gitlab.com|g|p|tag|v1.0|-|-|-"),
         ("https://gitlab.com/g/s/p/tree/main", "gitlab|gitlab.com|g/s|p|branch|main|-|-|-"),
@@ -131,6 +139,8 @@ fn gitlab() {
 fn bitbucket() {
     check(&[
         ("https://bitbucket.org/ws/slug", "bitbucket|bitbucket.org|ws|slug|repository|-|-|-|-"),
+        ("https://jane@bitbucket.org/ws/slug.git", "bitbucket|bitbucket.org|ws|slug|repository|-|-|-|-"),
+        ("https://bitbucket.org/ws/slug/commits/all", "bitbucket|bitbucket.org|ws|slug|repository|-|-|-|-"),
         ("https://bitbucket.org/ws/slug.git", "bitbucket|bitbucket.org|ws|slug|repository|-|-|-|-"),
         ("https://bitbucket.org/ws/slug/src/main/", "bitbucket|bitbucket.org|ws|slug|branch|main|-|-|-"),
         (
@@ -197,6 +207,7 @@ fn bitbucket_data_center() {
         ),
         ("https://bb.example.com/users/jane/repos/r", "bitbucket-dc|bb.example.com|~jane|r|repository|-|-|-|-"),
         ("https://bb.example.com/projects/~jane/repos/r", "bitbucket-dc|bb.example.com|~jane|r|repository|-|-|-|-"),
+        ("https://jane@bb.example.com/scm/PRJ/r.git", "bitbucket-dc|bb.example.com|PRJ|r|repository|-|-|-|-"),
         ("https://bb.example.com/scm/PRJ/r.git", "bitbucket-dc|bb.example.com|PRJ|r|repository|-|-|-|-"),
         ("https://bb.example.com/scm/~jane/r.git", "bitbucket-dc|bb.example.com|~jane|r|repository|-|-|-|-"),
         (
@@ -262,6 +273,7 @@ fn gitea() {
     check(&[
         ("https://codeberg.org/o/n", "gitea|codeberg.org|o|n|repository|-|-|-|-"),
         ("http://git.lan:3000/o/n.git", "gitea|git.lan:3000|o|n|repository|-|-|-|-"),
+        ("GIT.lan:3000/o/n", "gitea|git.lan:3000|o|n|repository|-|-|-|-"),
         ("https://code.example.com/gitea/o/n/src/branch/main", "gitea|code.example.com|o|n|branch|main|-|-|-"),
         ("https://codeberg.org/o/n/src/branch/feature/x/a.md#L2", "gitea|codeberg.org|o|n|file|feature|x/a.md|2|-"),
         ("https://codeberg.org/o/n/src/branch/main/docs", "gitea|codeberg.org|o|n|directory|main|docs|-|-"),
@@ -303,7 +315,8 @@ fn refused_with_the_reason() {
         ("   ", "empty"),
         ("https://user:secret@github.com/o/n", "credentials"),
         ("https://ghp_0123456789@github.com/o/n", "credentials"),
-        ("https://x@bitbucket.org/ws/slug", "credentials"),
+        ("https://x@gitlab.com/g/p", "credentials"),
+        ("https://x:secret@bitbucket.org/ws/slug", "credentials"),
         ("https://other@dev.azure.com/org/p/_git/r", "credentials"),
         ("git:pw@github.com:o/n", "credentials"),
         ("ssh://git:pw@github.com/o/n", "credentials"),
@@ -395,6 +408,8 @@ fn refused_with_the_reason() {
         ("https://git.example.org/o/n/-/tree/main", "not a configured git host"),
         ("https://git.example.org/o/n/tree/main", "not a configured git host"),
         ("https://git.example.org/o/n.git/tree/main", "not a configured git host"),
+        ("https://git.example.org/o/n/+/refs/heads/main/x", "not a configured git host"),
+        ("https://codeberg.org/o/n/src/branch", "cannot open"),
         ("https://git.example.org/gitweb?p=x.git", "not a configured git host"),
         ("https://plain.example.com/o/n.git/info", "cannot open"),
     ];

@@ -143,6 +143,11 @@ fn pull_request_ref(provider: Provider, number: u64) -> Option<String> {
 pub fn decide(context: &Context, refs: &Refs, all: bool) -> Result<Outcome, ResolveError> {
     let look = Look { context, refs, all };
     match context.kind {
+        ContextType::Branch | ContextType::File | ContextType::Directory
+            if context.reference.as_deref() == Some("HEAD") =>
+        {
+            look.head()
+        }
         ContextType::Repository | ContextType::Issue => look.default_branch(),
         ContextType::Branch => look.named(true),
         ContextType::Tag => look.named(false),
@@ -203,6 +208,19 @@ impl Look<'_> {
                 self.done(context, None, Some(name.to_owned()), None)
             }
         })
+    }
+
+    /// `HEAD` in the place of a branch, as links that must outlive a renamed default branch have it.
+    fn head(&self) -> Result<Outcome, ResolveError> {
+        let Outcome::Done(mut done) = self.default_branch()? else { return Ok(Outcome::ListAll) };
+        let Some(commit) = done.commit.clone() else {
+            return Err(ResolveError::Empty { repository: self.repository() });
+        };
+        if done.branch.is_none() && done.context.kind == ContextType::Branch {
+            done.context.kind = ContextType::Commit;
+        }
+        done.context.reference = Some(done.branch.clone().unwrap_or(commit));
+        Ok(Outcome::Done(done))
     }
 
     /// A branch (or, when nothing says branch, a tag), by its whole name.

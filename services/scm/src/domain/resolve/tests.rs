@@ -76,6 +76,22 @@ fn a_head_that_names_nothing() {
 }
 
 #[test]
+fn head_in_the_place_of_a_branch_is_the_default_branch() {
+    let list = refs(&[("refs/heads/main", 'a')]);
+    let resolved = resolve("https://github.com/o/n/blob/HEAD/src/a.rs#L4", &list).unwrap();
+    let main = Some("refs/heads/main");
+    assert_eq!(shape(&resolved), (ContextType::File, Some("main"), Some("src/a.rs"), main, Some("main")));
+    assert_eq!((resolved.commit, resolved.context.line), (Some(oid('a')), Some(4)));
+    let resolved = resolve("https://github.com/o/n/tree/HEAD", &list).unwrap();
+    assert_eq!(shape(&resolved), (ContextType::Branch, Some("main"), None, main, Some("main")));
+    let detached = Refs { head_target: None, ..refs(&[]) };
+    let resolved = resolve("https://github.com/o/n/tree/HEAD", &detached).unwrap();
+    assert_eq!((resolved.context.kind, resolved.context.reference), (ContextType::Commit, Some(oid('a'))));
+    let empty = Refs { head: None, ..refs(&[]) };
+    assert!(matches!(resolve("https://github.com/o/n/blob/HEAD/x", &empty), Err(ResolveError::Empty { .. })));
+}
+
+#[test]
 fn a_ref_with_slashes_ends_where_the_refs_say() {
     let list = refs(&[
         ("refs/heads/feature/x", 'b'),
