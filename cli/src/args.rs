@@ -404,7 +404,7 @@ pub(crate) enum Automations {
     /// Check a file; mistakes are named with line and column
     #[command(after_help = "Example: berth automations validate .berth/automations.yaml")]
     Validate {
-        /// The file
+        /// The file; `-` is standard input
         file: PathBuf,
     },
 }

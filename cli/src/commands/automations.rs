@@ -1,5 +1,6 @@
 //! `berth automations validate`.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use crate::output;
 
 /// Checks a file; each mistake is named with line and column.
 pub(crate) fn validate(format: Output, file: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let validation = berth_automations::validate(&text);
     output::result(format, &validation, |validation| {
         let place = |finding: &berth_automations::domain::file::Finding| {
@@ -25,4 +26,20 @@ pub(crate) fn validate(format: Output, file: &Path) -> anyhow::Result<()> {
         text
     })?;
     if validation.valid { Ok(()) } else { Err(Exit::silent(exit::FAILURE).into()) }
+}
+
+/// The text of a file, or of standard input (`-`); of one that is too large only as much as shows that.
+fn read(file: &Path) -> std::io::Result<String> {
+    let limit = berth_automations::domain::file::MAX_FILE_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
+    } else {
+        std::fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    }
+    // The limit may have cut a character in two.
+    if bytes.len() as u64 == limit {
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| std::io::Error::other(format!("it is not UTF-8 text: {error}")))
 }

@@ -376,21 +376,21 @@ fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| (1..=9).contains(at))?;
-        let number: u64 = rest.get(..digits)?.parse().ok()?;
-        let after = rest.get(digits..)?;
-        let (unit, after) = if let Some(after) = after.strip_prefix("ms") {
-            (Duration::from_millis(number), after)
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|at| (1..=16).contains(at))?;
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().ok().filter(|_| number.starts_with(|c: char| c.is_ascii_digit()))?;
+        let (unit_seconds, after) = if let Some(after) = after.strip_prefix("ms") {
+            (0.001, after)
         } else {
-            let seconds = match after.chars().next()? {
-                'h' => number.checked_mul(3600)?,
-                'm' => number.checked_mul(60)?,
-                's' => number,
+            let unit_seconds = match after.chars().next()? {
+                'h' => 3600.0,
+                'm' => 60.0,
+                's' => 1.0,
                 _ => return None,
             };
-            (Duration::from_secs(seconds), after.get(1..)?)
+            (unit_seconds, after.get(1..)?)
         };
-        total = total.checked_add(unit)?;
+        total = total.checked_add(Duration::try_from_secs_f64(number * unit_seconds).ok()?)?;
         rest = after;
     }
     (!text.is_empty()).then_some(total)
@@ -407,8 +407,9 @@ mod tests {
         assert_eq!(ms("1h30m"), Some(5_400_000));
         assert_eq!(ms("1m500ms"), Some(60_500));
         assert_eq!(ms("30"), Some(30_000));
+        assert_eq!((ms("1.5s"), ms("0.25h")), (Some(1_500), Some(900_000)));
         assert_eq!(ms("0"), Some(0));
-        for bad in ["", "x", "5", "5 m", "-5s", "s", "1.5h", "5d", "99999999999999999999h"] {
+        for bad in ["", "x", "5", "5 m", "-5s", "s", "1.2.3s", ".5s", "5d", "99999999999999999999h"] {
             assert!(bad == "5" || duration(bad).is_none(), "{bad}");
         }
     }

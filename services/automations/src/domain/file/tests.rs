@@ -158,6 +158,21 @@ fn refused_with_line_and_column() {
 }
 
 #[test]
+fn a_map_takes_in_another() {
+    let file = parse(
+        "tasks:\n  a: &a\n    name: A\n    command: x\n  b: &b\n    <<: *a\n    name: B\n  c:\n    description: c\n    <<: [*b, *a]\n",
+    )
+    .unwrap();
+    let task = |key: &str| (file.tasks[key].name.clone(), file.tasks[key].command.clone());
+    assert_eq!(task("b"), ("B".to_owned(), Some("x".to_owned())), "what the map says itself counts");
+    assert_eq!(task("c"), ("B".to_owned(), Some("x".to_owned())), "the first of a list counts");
+    refused("tasks:\n  a: {command: x, <<: y}\n", &["line 2, column 23: << takes in another map"]);
+    refused("tasks:\n  a: {'<<': {command: x}}\n", &["\"<<\" is not a key of task"]);
+    let twice = "tasks:\n  a: &a {retries: 1, command: x}\n  b: {<<: *a}\n";
+    refused(twice, &["line 2, column 10: \"retries\" is not", "line 2, column 10: \"retries\" is not"]);
+}
+
+#[test]
 fn runs_on_is_refused_by_name() {
     refused(
         "tasks:\n  a:\n    command: x\n    runsOn:\n      docker:\n        image: node\n",

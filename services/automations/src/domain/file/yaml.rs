@@ -142,15 +142,26 @@ impl<'a> Builder<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<(Node, String, Node)>, Finding> {
         let mut entries: Vec<(Node, String, Node)> = Vec::new();
+        let mut merged = Vec::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
+                for (key, text, value) in merged {
+                    if !entries.iter().any(|(_, other, _)| *other == text) {
+                        entries.push((key, text, value));
+                    }
+                }
                 return Ok(entries);
             }
             let key = self.node(event, span, depth + 1)?;
-            let Value::Text { text, .. } = &key.value else {
+            let Value::Text { text, plain } = &key.value else {
                 return Err(key.place.says("a key must be text"));
             };
+            if *plain && text == "<<" {
+                let (event, span) = self.next()?;
+                merge(&self.node(event, span, depth + 1)?, &mut merged)?;
+                continue;
+            }
             let text = text.clone();
             if entries.iter().any(|(_, other, _)| *other == text) {
                 return Err(key.place.says(format!("the key {text:?} is here for the second time")));
@@ -160,6 +171,20 @@ impl<'a> Builder<'a> {
             entries.push((key, text, value));
         }
     }
+}
+
+/// What `<<: *anchor` or `<<: [*a, *b]` adds to a map (YAML's merge key): what the map says itself counts, then the first that says it.
+fn merge(node: &Node, merged: &mut Vec<(Node, String, Node)>) -> Result<(), Finding> {
+    match &node.value {
+        Value::Map(entries) => merged.extend(entries.iter().cloned()),
+        Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Map(_))) => {
+            for item in items.iter() {
+                merge(item, merged)?;
+            }
+        }
+        _ => return Err(node.place.says("<< takes in another map: give an alias such as *name, or a list of them")),
+    }
+    Ok(())
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
