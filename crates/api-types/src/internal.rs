@@ -213,6 +213,12 @@ pub enum WorkspaceAction {
 pub struct Authorized {
     /// Who.
     pub user_id: UserId,
+    /// Their address, for the audit log.
+    #[serde(default)]
+    pub actor: String,
+    /// What they showed, as the audit log names it: `token:<id>`, `session:<id>`, `local`.
+    #[serde(default)]
+    pub credential: String,
     /// The workspace.
     pub workspace_id: WorkspaceId,
     /// Its newest instance, if it ever started.

@@ -2,9 +2,10 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use berth_api_types::internal::{Authorized, WorkspaceAction};
+use berth_api_types::internal::{AuditEvent, Authorized, WorkspaceAction};
 use berth_authz::Presented;
 use berth_http::Problem;
+use sqlx::PgConnection;
 
 use crate::State;
 
@@ -33,4 +34,25 @@ impl Caller {
         let question = self.shown.may(action, workspace);
         Ok(state.api.post("/internal/authorize", &question).await?)
     }
+}
+
+/// Tells the audit log what somebody did in a workspace, in the transaction that does it.
+pub(crate) async fn audit(
+    state: &State,
+    conn: &mut PgConnection,
+    who: &Authorized,
+    action: &str,
+    target_type: &str,
+    target: &str,
+) -> Result<(), Problem> {
+    let event = AuditEvent {
+        at: state.jobs.clock.now(),
+        actor_id: who.user_id,
+        actor: who.actor.clone(),
+        credential: who.credential.clone(),
+        action: action.to_owned(),
+        target_type: target_type.to_owned(),
+        target: target.to_owned(),
+    };
+    berth_db::outbox::publish(conn, "audit", &who.user_id.to_string(), &event).await.map_err(Problem::internal)
 }

@@ -47,6 +47,8 @@ async fn authorize(Json(question): Json<Authorize>) -> Result<Json<Authorized>, 
     }
     Ok(Json(Authorized {
         user_id: UserId::from_uuid(id(1)),
+        actor: "anna@example.com".to_owned(),
+        credential: "local".to_owned(),
         workspace_id: WorkspaceId::from_uuid(id(2)),
         instance_id: None,
         phase: Phase::Running,
@@ -100,6 +102,21 @@ impl Service {
     fn run(&mut self) {
         let (automations, shutdown) = (self.automations.clone(), self.shutdown.clone());
         self.jobs = Some(tokio::spawn(async move { automations.run_jobs(shutdown).await }));
+    }
+
+    /// What the audit log was told, the oldest first: who, what, which task or service.
+    pub(crate) async fn audited(&self) -> Vec<String> {
+        let select = "SELECT payload FROM outbox.events WHERE topic = 'audit' ORDER BY id";
+        let events: Vec<serde_json::Value> = sqlx::query_scalar(select).fetch_all(&self.database.pool).await.unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        events
+            .iter()
+            .map(|event| {
+                let target = text(&event["target"]);
+                let reference = target.split_once('/').map_or(target.as_str(), |(_, reference)| reference);
+                format!("{} {} {reference}", text(&event["actor"]), text(&event["action"]))
+            })
+            .collect()
     }
 
     /// The jobs end at once, wherever they are, as when the process is killed.

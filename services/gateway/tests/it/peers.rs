@@ -208,6 +208,8 @@ async fn authorize(
     let status = peers.status.lock().unwrap().clone();
     Ok(Json(Authorized {
         user_id: peers.user,
+        actor: "anna@example.com".to_owned(),
+        credential: "local".to_owned(),
         workspace_id: peers.workspace,
         instance_id: Some(peers.instance),
         phase: status.phase,

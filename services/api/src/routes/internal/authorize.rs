@@ -35,6 +35,8 @@ pub(in crate::routes) async fn authorize(
     let run = workspace.instance.as_ref();
     Ok(Json(Answer {
         user_id: principal.user_id,
+        actor: principal.email.clone(),
+        credential: principal.credential.to_string(),
         workspace_id: workspace.id,
         instance_id: run.map(|run| run.id),
         phase: workspace.phase(),

@@ -10,12 +10,15 @@ pub(super) mod stop;
 use std::collections::BTreeMap;
 
 use berth_api_types::automations::{Automation, AutomationKind, AutomationPhase};
+use berth_api_types::internal::Authorized;
 use berth_http::Problem;
 use berth_ids::WorkspaceId;
 use sqlx::PgConnection;
 
+use crate::State;
 use crate::domain::definition::Definition;
 use crate::domain::file::{Role, Trigger};
+use crate::routes::access;
 use crate::store::executions::{self, Newest};
 use crate::store::workspaces;
 
@@ -24,6 +27,19 @@ const fn noun(kind: AutomationKind) -> &'static str {
         AutomationKind::Task => "task",
         AutomationKind::Service => "service",
     }
+}
+
+/// The audit log's row of a task or service that somebody started or stopped.
+async fn audit(
+    state: &State,
+    conn: &mut PgConnection,
+    who: &Authorized,
+    kind: AutomationKind,
+    verb: &str,
+    reference: &str,
+) -> Result<(), Problem> {
+    let noun = noun(kind);
+    access::audit(state, conn, who, &format!("{noun}.{verb}"), noun, &format!("{}/{reference}", who.workspace_id)).await
 }
 
 fn missing(kind: AutomationKind, reference: &str) -> Problem {

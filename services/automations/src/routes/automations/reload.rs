@@ -6,7 +6,7 @@ use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Path, Problem, ProblemBody, ProblemResponse};
 
 use crate::State as Service;
-use crate::routes::access::Caller;
+use crate::routes::access::{self, Caller};
 use crate::store::workspaces;
 
 /// Read the automations file of a running workspace again. No trigger fires, and what runs goes on as it was.
@@ -35,6 +35,8 @@ pub(crate) async fn handler(
             format!("workspace {workspace} does not run: start it first"),
         ));
     };
+    let workspace = authorized.workspace_id.to_string();
+    access::audit(&state, &mut transaction, &authorized, "automations.reload", "workspace", &workspace).await?;
     workspaces::reload(&mut transaction, authorized.workspace_id).await.map_err(Problem::internal)?;
     workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
     transaction.commit().await.map_err(Problem::internal)?;

@@ -80,7 +80,11 @@ async fn start(
     let current: BTreeMap<_, _> = runs.into_iter().map(|run| (run.reference, run.phase)).collect();
     let groups = plan(&definitions, [reference]);
     let now = state.jobs.clock.now();
-    for key in to_run(&groups, &BTreeSet::from([reference]), &current) {
+    let started = to_run(&groups, &BTreeSet::from([reference]), &current);
+    if !started.is_empty() {
+        super::audit(state, &mut transaction, &authorized, kind, "start", reference).await?;
+    }
+    for key in started {
         let Some(definition) = definitions.0.get(&key) else { continue };
         let execution = ExecutionId::new(state.jobs.clock.as_ref(), state.jobs.entropy.as_ref());
         let started_by = if key == reference { "manual" } else { "dependency" };

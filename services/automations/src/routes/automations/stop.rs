@@ -64,6 +64,7 @@ async fn stop(
         let asked =
             executions::request_stop(&mut transaction, row.instance_id, reference).await.map_err(Problem::internal)?;
         if asked {
+            super::audit(state, &mut transaction, &authorized, kind, "stop", reference).await?;
             workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
         }
     }
