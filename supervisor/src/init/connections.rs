@@ -38,6 +38,12 @@ impl Init {
         // An idle one needs two reads for a request: its length, its body.
         for _ in 0..2 {
             if !self.wants_input(id) {
+                // What it has sent waits unread, and its end behind that.
+                let gone =
+                    |connection: &Connection| !matches!(connection.mode, Mode::Handover) && connection.socket.hung_up();
+                if self.connections.get(&id).is_some_and(gone) {
+                    self.drop_connection(id);
+                }
                 return;
             }
             let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -121,7 +127,13 @@ impl Init {
         }
         let reads = self.wants_input(id);
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.socket.interest(reads, pending > 0);
+            match connection.mode {
+                // The command does not read what it is sent; that nobody is there any more must end it all the same.
+                Mode::Exec(_) | Mode::Terminal { .. } | Mode::Tunnel(_) if !reads && pending == 0 => {
+                    connection.socket.only_end();
+                }
+                _ => connection.socket.interest(reads, pending > 0),
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
 /// What a descriptor is. Ids are never used twice, so that a late event of a closed one finds nothing.
@@ -80,7 +80,7 @@ impl Poller {
 
     /// Takes a descriptor in, without interest yet.
     pub(super) fn watch(&self, fd: OwnedFd, token: Token) -> Watched {
-        Watched { fd, epoll: Rc::clone(&self.epoll), token, reads: false, writes: false }
+        Watched { fd, epoll: Rc::clone(&self.epoll), token, waits_for: None }
     }
 
     /// Waits; what is ready comes with whether it can be written. Everything ready is worth a read: that is where errors and ends show.
@@ -126,30 +126,42 @@ pub(super) struct Watched {
     fd: OwnedFd,
     epoll: Rc<OwnedFd>,
     token: Token,
-    reads: bool,
-    writes: bool,
+    /// None: it is not in the set.
+    waits_for: Option<epoll::EventFlags>,
 }
 
 impl Watched {
     /// Says what to wait for. With nothing, the descriptor leaves the set: epoll would go on reporting its end, in a busy loop.
     pub(super) fn interest(&mut self, reads: bool, writes: bool) {
-        if (reads, writes) == (self.reads, self.writes) {
-            return;
-        }
         let mut flags = epoll::EventFlags::empty();
         flags.set(epoll::EventFlags::IN, reads);
         flags.set(epoll::EventFlags::OUT, writes);
+        self.wait_for(Some(flags).filter(|flags| !flags.is_empty()));
+    }
+
+    /// Waits only for the other side to hang up; whoever is told of it must drop this.
+    pub(super) fn only_end(&mut self) {
+        self.wait_for(Some(epoll::EventFlags::empty()));
+    }
+
+    fn wait_for(&mut self, flags: Option<epoll::EventFlags>) {
         let data = epoll::EventData::new_u64(self.token.pack());
-        let (before, after) = (self.reads || self.writes, reads || writes);
-        let changed = match (before, after) {
-            (false, true) => epoll::add(&self.epoll, &self.fd, data, flags),
-            (true, true) => epoll::modify(&self.epoll, &self.fd, data, flags),
-            (true, false) => epoll::delete(&self.epoll, &self.fd),
-            (false, false) => Ok(()),
+        let changed = match (self.waits_for, flags) {
+            (before, after) if before == after => return,
+            (None, Some(flags)) => epoll::add(&self.epoll, &self.fd, data, flags),
+            (Some(_), Some(flags)) => epoll::modify(&self.epoll, &self.fd, data, flags),
+            (_, None) => epoll::delete(&self.epoll, &self.fd),
         };
         if changed.is_ok() {
-            (self.reads, self.writes) = (reads, writes);
+            self.waits_for = flags;
         }
+    }
+
+    /// Whether the other side has hung up.
+    pub(super) fn hung_up(&self) -> bool {
+        let mut polled = [PollFd::new(&self.fd, PollFlags::empty())];
+        let asked = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        asked.is_ok() && polled.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR))
     }
 
     /// Another descriptor for the same thing.

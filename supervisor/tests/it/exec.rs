@@ -1,8 +1,9 @@
 //! Commands.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use berth_supervisor_protocol::client::Incoming;
+use berth_supervisor_protocol::client::{Client, Incoming};
 use berth_supervisor_protocol::{
     Control, ErrorCode, Event, Exec, ExitStatus, Kind, Reply, Request, SignalName, TtySize,
 };
@@ -128,6 +129,25 @@ fn hanging_up_ends_the_command_unless_it_is_kept() {
     }
     eventually("the abandoned command ends", || !runs("54321"));
     assert!(runs("54322"), "the kept command goes on");
+}
+
+#[test]
+fn hanging_up_ends_a_command_that_does_not_read_what_was_sent() {
+    if skip_unless_root() {
+        return;
+    }
+    let supervisor = Supervisor::start();
+    let runs = || supervisor.sh("pgrep -x -f 'sleep 54323' >/dev/null").status == ExitStatus::Code(0);
+    let stream = supervisor.stream();
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut client = Client::new(stream);
+    client.request(&Request::Exec(Exec { stdin: true, ..sh("exec sleep 54323") })).unwrap();
+    eventually("the command runs", runs);
+    let full = client.bytes(Kind::Stdin, &vec![0; 8 * 1024 * 1024]);
+    assert!(full.is_err(), "more than every buffer on the way holds");
+    assert!(runs());
+    drop(client);
+    eventually("the abandoned command ends", || !runs());
 }
 
 #[test]
