@@ -1,6 +1,7 @@
 //! Extractors whose rejection is a [`Problem`].
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -18,6 +19,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         match axum::Json::<T>::from_request(request, state).await {
             Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
+                rejection.status(),
+                "body_too_large",
+                "the request body is larger than the server takes",
+            )),
             Err(rejection) => Err(Problem::new(
                 rejection.status(),
                 "invalid_body",
@@ -48,11 +54,31 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// The query parameters; lists are `?key=a&key=b`.
+/// The query parameters; lists are `?key=a&key=b`. One without a value is refused: `?until=` must not mean all of time.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let pairs = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        for (name, value) in pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
+            if value.is_empty() {
+                let name: String = name.chars().take(60).collect();
+                let detail = format!("the query parameter {name:?} is empty: give it a value or leave it out");
+                return Err(Problem::bad_request("invalid_query", detail).with_error(name, "it is empty"));
+            }
+        }
+        QueryWithEmpty::from_request_parts(parts, state).await.map(|QueryWithEmpty(value)| Self(value))
+    }
+}
+
+/// The query parameters, where an empty one says something: an argument of a command.
+#[derive(Clone, Copy, Debug)]
+pub struct QueryWithEmpty<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryWithEmpty<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -62,5 +88,39 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                 Err(Problem::bad_request("invalid_query", format!("the query parameters: {}", rejection.body_text())))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Asked {
+        until: Option<u32>,
+        name: Option<String>,
+        #[serde(default)]
+        arg: Vec<String>,
+    }
+
+    async fn asked(query: &str) -> Result<Asked, Problem> {
+        let (mut parts, ()) = http::Request::get(format!("/?{query}")).body(()).unwrap().into_parts();
+        Query::from_request_parts(&mut parts, &()).await.map(|Query(asked)| asked)
+    }
+
+    #[tokio::test]
+    async fn an_empty_parameter_is_not_an_absent_one() {
+        assert_eq!(asked("").await.unwrap(), Asked { until: None, name: None, arg: vec![] });
+        assert_eq!(asked("until=3&name=a%3D&arg=x&arg=y").await.unwrap().arg, ["x", "y"]);
+        for query in ["until=", "until", "name=", "arg=x&arg=", "other="] {
+            let problem = asked(query).await.unwrap_err();
+            assert_eq!((problem.status().as_u16(), problem.code()), (400, "invalid_query"), "{query}");
+            assert!(problem.detail().contains("is empty"), "{query}: {}", problem.detail());
+        }
+        let (mut parts, ()) = http::Request::get("/?arg=x&arg=").body(()).unwrap().into_parts();
+        let QueryWithEmpty(all) = QueryWithEmpty::<Asked>::from_request_parts(&mut parts, &()).await.unwrap();
+        assert_eq!(all.arg, ["x", ""]);
     }
 }

@@ -14,7 +14,7 @@ pub mod upgrade;
 mod extract;
 
 pub use client::{CallError, InternalClient};
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, Path, Query, QueryWithEmpty};
 pub use page::{Cursor, PageQuery};
 pub use problem::{Problem, ProblemBody, ProblemResponse};
 pub use relay::relay;

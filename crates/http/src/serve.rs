@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::ConnectInfo;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,6 +17,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+
+use crate::Problem;
 
 /// Who is at the other end of a unix socket, as the kernel says (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,12 +163,34 @@ async fn connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper_util::service::TowerToHyperService::new(
-        router.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new)),
+        router
+            .map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new))
+            .map_response(with_problem),
     );
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(error = %error, "a connection ended early");
     }
+}
+
+/// A path or method that no route has gets an empty answer from the router: here it becomes the problem that every error is.
+fn with_problem(response: Response) -> Response {
+    let bare = !response.headers().contains_key(header::CONTENT_TYPE) && response.body().size_hint().exact() == Some(0);
+    let problem = match response.status() {
+        StatusCode::NOT_FOUND if bare => {
+            Problem::not_found("there is nothing at this address: /openapi.json has all of them")
+        }
+        StatusCode::METHOD_NOT_ALLOWED if bare => Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this address does not take this method: the Allow header names those that it takes",
+        ),
+        _ => return response,
+    };
+    let mut answer = problem.into_response();
+    let told = response.headers().iter().filter(|(name, _)| **name != header::CONTENT_LENGTH);
+    answer.headers_mut().extend(told.map(|(name, value)| (name.clone(), value.clone())));
+    answer
 }
 
 /// Files that are no certificate and key.
@@ -224,4 +250,33 @@ pub fn bind_unix(path: &std::path::Path) -> io::Result<UnixListener> {
     std::fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     std::fs::rename(&hidden, path)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_no_route_takes_is_a_problem() {
+        let router = Router::new()
+            .route("/here", get(|| async { "here" }))
+            .route("/gone", get(|| async { (StatusCode::NOT_FOUND, "gone") }));
+        let ask = async |method: &str, path: &str| {
+            let request = http::Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let (parts, body) = with_problem(router.clone().oneshot(request).await.unwrap()).into_parts();
+            (parts, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+        };
+        let (parts, body) = ask("GET", "/nowhere").await;
+        assert!(parts.status == 404 && parts.headers[header::CONTENT_TYPE] == "application/problem+json", "{parts:?}");
+        assert!(body.contains("\"code\":\"not_found\""), "{body}");
+        let (parts, body) = ask("POST", "/here").await;
+        assert!(parts.status == 405 && parts.headers[header::ALLOW] == "GET,HEAD", "{parts:?}");
+        assert!(body.contains("\"code\":\"method_not_allowed\""), "{body}");
+        assert!(!parts.headers.contains_key(header::CONTENT_LENGTH), "the empty body's length does not stay");
+        let (parts, body) = ask("GET", "/gone").await;
+        assert_eq!((parts.status, body.as_str()), (StatusCode::NOT_FOUND, "gone"), "what says something is left alone");
+    }
 }

@@ -9,6 +9,7 @@ mod config;
 mod instances;
 mod relay;
 mod routes;
+mod websocket;
 
 use std::collections::HashMap;
 use std::sync::Arc;

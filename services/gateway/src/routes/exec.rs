@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Problem, Query};
+use berth_http::{Problem, QueryWithEmpty};
 use berth_supervisor_client::protocol::{Exec, Request, TtySize};
 use serde::Deserialize;
 
 use crate::Gateway;
 use crate::access::Caller;
 use crate::relay::{self, Session};
+use crate::websocket::Upgrade;
 
 /// Arguments at most; the kernel's own bound on their size comes later.
 const MAX_ARGUMENTS: usize = 4096;
@@ -41,8 +41,8 @@ pub(super) struct Parameters {
 pub(super) async fn handle(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Query(parameters): Query<Parameters>,
-    upgrade: WebSocketUpgrade,
+    QueryWithEmpty(parameters): QueryWithEmpty<Parameters>,
+    Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
     let wait = parameters.wait;
     let exec = exec(parameters)?;

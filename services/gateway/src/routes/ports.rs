@@ -1,6 +1,5 @@
 //! The ports that programs in a workspace listen on.
 
-use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use berth_api_types::internal::WorkspaceAction;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use super::Items;
 use crate::access::{Caller, problem};
 use crate::relay::{self, Session};
+use crate::websocket::Upgrade;
 use crate::{Gateway, instances};
 
 /// A port that something listens on.
@@ -90,7 +90,7 @@ pub(super) async fn connect(
     State(gateway): State<Gateway>,
     caller: Caller,
     Path((_, port)): Path<(String, u16)>,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Connect, false).await?;
     access.mark();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -15,6 +14,7 @@ use super::Items;
 use crate::Gateway;
 use crate::access::{Caller, problem};
 use crate::relay::{self, Session};
+use crate::websocket::Upgrade;
 
 /// What is replayed of a terminal's past to one who joins.
 const SCROLLBACK_BYTES: u64 = 64 * 1024;
@@ -93,7 +93,7 @@ pub(super) async fn attach(
     caller: Caller,
     Path((_, terminal)): Path<(String, String)>,
     Query(attach): Query<Attach>,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, false).await?;
     access.mark();
