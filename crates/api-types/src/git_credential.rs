@@ -31,6 +31,7 @@ pub struct CreateGitCredential {
     pub host: String,
     /// User name; `git` when left out, which hosts take together with a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
     pub username: Option<String>,
     /// Password or token.
     #[schema(min_length = 1)]

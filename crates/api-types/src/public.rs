@@ -99,6 +99,7 @@ pub struct Receipt {
 #[serde(deny_unknown_fields)]
 pub struct CreateWorkspace {
     /// Repository, branch, tag, commit, pull request, issue, file or folder on a git host.
+    #[schema(min_length = 1, max_length = 4096)]
     pub context_url: String,
     /// Workspace class; none: the installation's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -365,6 +366,7 @@ pub struct Member {
 #[serde(deny_unknown_fields)]
 pub struct AddMember {
     /// Address of their account.
+    #[schema(min_length = 1)]
     pub email: String,
     /// What they may do.
     pub role: OrganizationRole,

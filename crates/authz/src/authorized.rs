@@ -43,13 +43,17 @@ pub enum Denied {
         noun: &'static str,
     },
     /// To be answered as forbidden.
-    #[error("your role does not allow {action} on this {noun}; ask an owner of its organization")]
+    #[error("your role does not allow {action} on this {noun}; ask {}", who_may(noun))]
     Forbidden {
         /// Kind of resource.
         noun: &'static str,
         /// Name of the action.
         action: &'static str,
     },
+}
+
+fn who_may(noun: &str) -> &'static str {
+    if noun == "installation" { "an administrator" } else { "an owner of its organization" }
 }
 
 impl From<Denied> for Problem {

@@ -1,11 +1,16 @@
 //! The OpenAPI document: assembled from the operations, committed as `openapi/api.json`.
 
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
 use berth_http::{ProblemBody, ProblemResponse};
 use utoipa::ToResponse;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Response, Schema};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 /// The document of this service.
@@ -44,7 +49,39 @@ pub(crate) fn assemble(first: OpenApi, others: Vec<OpenApi>) -> OpenApi {
     let mut schemas = vec![(ProblemBody::name().into_owned(), ProblemBody::schema())];
     ProblemBody::schemas(&mut schemas);
     components.schemas.extend(schemas);
+    for path in document.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
+        for operation in operations.into_iter().flatten() {
+            operation.parameters.iter_mut().flatten().for_each(what_is_true_of_all);
+            describe(&mut operation.responses.responses);
+        }
+    }
     document
+}
+
+/// What the extractors hold every parameter to: none in the query is empty, and `If-Match` is one of our tags.
+fn what_is_true_of_all(parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    match (&parameter.parameter_in, parameter.name.as_str()) {
+        (ParameterIn::Query, _) if schema.schema_type == SchemaType::Type(Type::String) => {
+            schema.min_length = schema.min_length.or(Some(1));
+        }
+        (ParameterIn::Header, "If-Match") => schema.pattern = Some(r#"^(\*|"[0-9]{1,18}\.[0-9]{1,18}")$"#.to_owned()),
+        _ => {}
+    }
+}
+
+/// OpenAPI wants a description of every response; where the code says none, the status' own phrase is it.
+fn describe(responses: &mut BTreeMap<String, RefOr<Response>>) {
+    for (status, response) in responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let phrase = StatusCode::from_bytes(status.as_bytes()).ok().and_then(|status| status.canonical_reason());
+            response.description = phrase.unwrap_or("The answer").to_owned();
+        }
+    }
 }
 
 /// The document as it is served and committed: its keys sorted, so that a diff shows what changed.

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use super::authorize::WorkspaceScope;
 use super::instance::{Belongings, Instance};
 
-/// Longest context URL.
-pub(crate) const MAX_URL_CHARS: usize = 2048;
+/// Longest context URL, as scm has it.
+pub(crate) const MAX_URL_BYTES: usize = 4096;
 /// Longest time without activity that can be asked for: a week.
 pub(crate) const MAX_INACTIVITY_SECONDS: u32 = 7 * 24 * 3600;
 
@@ -154,7 +154,7 @@ impl Workspace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidSetting {
     /// The URL is too long or holds what no URL holds.
-    #[error("the context URL is empty, longer than {MAX_URL_CHARS} characters, or holds control characters or spaces")]
+    #[error("the context URL is empty, longer than {MAX_URL_BYTES} bytes, or holds control characters")]
     Url,
     /// Too long a time.
     #[error("inactivity_seconds is at most {MAX_INACTIVITY_SECONDS} (a week), or 0 for never; the least is 60")]
@@ -169,8 +169,7 @@ pub(crate) enum InvalidSetting {
 /// # Errors
 /// [`InvalidSetting::Url`].
 pub(crate) fn check_url(url: &str) -> Result<(), InvalidSetting> {
-    let fits =
-        !url.is_empty() && url.len() <= MAX_URL_CHARS && !url.contains(|c: char| c.is_control() || c.is_whitespace());
+    let fits = !url.trim().is_empty() && url.len() <= MAX_URL_BYTES && !url.contains(char::is_control);
     if fits { Ok(()) } else { Err(InvalidSetting::Url) }
 }
 
@@ -207,7 +206,8 @@ mod tests {
     #[test]
     fn settings_are_checked() {
         assert!(check_url("https://a/b").is_ok());
-        for bad in ["", "https://a/b c", "https://a\n"] {
+        assert!(check_url("https://dev.azure.com/o/My Project/_git/r").is_ok());
+        for bad in ["", " ", "https://a\n"] {
             assert!(check_url(bad).is_err(), "{bad:?}");
         }
         assert!(check_inactivity(Some(0)).is_ok() && check_inactivity(Some(3600)).is_ok());

@@ -61,7 +61,9 @@ impl ETag {
     pub(crate) fn known(self, headers: &HeaderMap) -> bool {
         headers.get(header::IF_NONE_MATCH).is_some_and(|value| {
             let ours = self.to_string();
-            value.to_str().is_ok_and(|list| list.split(',').any(|tag| tag.trim() == ours))
+            // A proxy that compresses makes our tags weak; for this question they count all the same (RFC 9110, 13.1.2).
+            let is_ours = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == ours;
+            value.to_str().is_ok_and(|list| list.split(',').any(|tag| is_ours(tag.trim())))
         })
     }
 
@@ -102,6 +104,7 @@ mod tests {
         assert!(ETag::expected(&headers("W/\"7.3\"")).is_err());
         assert!(ETag::expected(&headers("\"a\"")).is_err());
         assert!(tag.known(&headers("\"1.1\", \"7.3\"")));
+        assert!(tag.known(&headers("W/\"7.3\"")) && tag.known(&headers("*")));
         assert!(!tag.known(&headers("\"7.4\"")));
     }
 }

@@ -54,11 +54,15 @@ pub(crate) struct Allowance {
 impl Allowance {
     /// The headers that clients pace themselves by.
     pub(crate) fn write(self, headers: &mut HeaderMap) {
-        let [limit, remaining, reset] =
-            ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].map(HeaderName::from_static);
-        headers.insert(limit, HeaderValue::from(self.limit));
-        headers.insert(remaining, HeaderValue::from(self.remaining));
-        headers.insert(reset, HeaderValue::from(self.reset_seconds));
+        headers.extend(self.headers());
+    }
+
+    fn headers(self) -> [(HeaderName, HeaderValue); 3] {
+        [
+            (HeaderName::from_static("ratelimit-limit"), HeaderValue::from(self.limit)),
+            (HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(self.remaining)),
+            (HeaderName::from_static("ratelimit-reset"), HeaderValue::from(self.reset_seconds)),
+        ]
     }
 }
 
@@ -88,7 +92,13 @@ impl Limits {
         let most = rate.every * burst;
         if ahead > most {
             let wait = whole_seconds(ahead - most).max(1);
-            return Err(Problem::too_many_requests(wait));
+            let used_up =
+                Allowance { limit: rate.burst, remaining: 0, reset_seconds: whole_seconds(ahead - rate.every) };
+            let problem = Problem::too_many_requests(wait);
+            return Err(used_up
+                .headers()
+                .into_iter()
+                .fold(problem, |problem, (name, value)| problem.with_header(name, value)));
         }
         arrivals.insert(key, next);
         let every = rate.every.num_microseconds().unwrap_or(1).max(1);
@@ -100,6 +110,8 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+
     use super::*;
 
     #[test]
@@ -112,7 +124,9 @@ mod tests {
             let allowance = limits.take(key(), rate, now).unwrap();
             assert_eq!(allowance.remaining, left);
         }
-        assert_eq!(limits.take(key(), rate, now).unwrap_err().code(), "rate_limited");
+        let refused = limits.take(key(), rate, now).unwrap_err().into_response();
+        assert_eq!(refused.status(), 429);
+        assert!(refused.headers()["ratelimit-remaining"] == "0" && refused.headers()["retry-after"] == "1");
         limits.take(Key::Failures("192.0.2.2".into()), rate, now).unwrap();
         now += TimeDelta::milliseconds(100);
         limits.take(key(), rate, now).unwrap();

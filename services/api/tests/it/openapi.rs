@@ -25,6 +25,20 @@ async fn the_committed_document_is_the_served_one() {
 }
 
 #[tokio::test]
+async fn every_response_has_a_description() {
+    let (service, _) = service_at_rest().await;
+    let document = service.nobody().get("/openapi.json").await.body;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+                assert!(described || response.get("$ref").is_some(), "{method} {path} {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_reference_in_the_document_leads_somewhere() {
     let (service, _) = service_at_rest().await;
     let document = service.nobody().get("/openapi.json").await.body;

@@ -26,6 +26,7 @@ use crate::store::workspaces::{ListFilter, ListScope};
 pub(in crate::routes) struct ScopeQuery {
     /// `me` (default), or `all` for administrators.
     #[serde(default)]
+    #[param(pattern = "^(me|all)$")]
     owner: Option<String>,
     /// Everybody's in this organization, for its owners.
     #[serde(default)]
@@ -38,12 +39,14 @@ pub(in crate::routes) struct ScopeQuery {
 pub(in crate::routes) struct ListQuery {
     /// `me` (default), or `all` for administrators.
     #[serde(default)]
+    #[param(pattern = "^(me|all)$")]
     owner: Option<String>,
     /// Everybody's in this organization, for its owners.
     #[serde(default)]
     organization: Option<String>,
     /// In one of these phases; may be given several times.
     #[serde(default)]
+    #[param(value_type = Option<Vec<Phase>>)]
     phase: Vec<String>,
     /// Of this class.
     #[serde(default)]

@@ -25,6 +25,7 @@ pub(crate) struct UsageQuery {
     /// The same as `project`.
     repository: Option<String>,
     /// Id of the owner of the workspaces; `me`: your own.
+    #[param(pattern = "^(me|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$")]
     user: Option<String>,
     /// Id of the organization that pays.
     organization: Option<OrganizationId>,
@@ -35,9 +36,9 @@ pub(crate) struct UsageQuery {
 impl UsageQuery {
     fn filter(self, me: UserId, as_of: DateTime<Utc>) -> Result<Filter, Problem> {
         if let (Some(from), Some(to)) = (self.from, self.to)
-            && to <= from
+            && to < from
         {
-            return Err(Problem::bad_request("invalid_window", format!("`to` ({to}) is not after `from` ({from})")));
+            return Err(Problem::bad_request("invalid_window", format!("`to` ({to}) is before `from` ({from})")));
         }
         let user = match self.user.as_deref() {
             None => None,
