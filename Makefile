@@ -82,6 +82,10 @@ generate: build ## Write the generated files: OpenAPI, CRDs, RBAC, every setting
 drift: build ## Fail when a generated file is not what the code makes
 	@$(BIN)/berth internal generate --check .
 
+.PHONY: check-api
+check-api: build ## Check the API's document, and a server against it with schemathesis, which comes from PyPI
+	@deploy/check-api $(BIN)
+
 .PHONY: ci
 ci: deps lint deny drift test ## What decides whether a change lands
 
