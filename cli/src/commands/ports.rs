@@ -32,9 +32,11 @@ pub(crate) async fn list(context: &Context, workspace: &str) -> anyhow::Result<(
 
 /// Forwards ports until it is interrupted.
 pub(crate) async fn forward(context: &Context, workspace: &str, ports: &[String]) -> anyhow::Result<()> {
+    let ports = ports.iter().map(|port| parse(port)).collect::<anyhow::Result<Vec<_>>>()?;
+    // Who may not, or forwards into a workspace that does not run, learns it now and not from the first connection.
+    let _: serde_json::Value = context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
     let mut listeners = Vec::new();
-    for port in ports {
-        let (local, remote) = parse(port)?;
+    for (local, remote) in ports {
         let listener = TcpListener::bind(("127.0.0.1", local))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{local}: choose another with LOCAL:{remote}"))?;

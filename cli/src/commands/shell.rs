@@ -2,6 +2,7 @@
 
 use super::{Context, encode, exec, terminal};
 use crate::args::Shell;
+use crate::client::WebSocket;
 use crate::exit::Exit;
 use crate::output;
 
@@ -33,7 +34,7 @@ pub(crate) async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
         });
     }
     match shell.attach {
-        Some(id) => attach(context, &shell.workspace, &id).await,
+        Some(id) => ended(terminal::relay(attach(context, &shell.workspace, &id).await?, true).await?),
         None => open(context, &shell.workspace).await,
     }
 }
@@ -48,14 +49,17 @@ pub(crate) async fn open(context: &Context, workspace: &str) -> anyhow::Result<(
         serde_json::Value::String(id) => id.clone(),
         other => other.to_string(),
     };
-    attach(context, workspace, &id).await
+    ended(terminal::relay_shell(attach(context, workspace, &id).await?).await?)
 }
 
-async fn attach(context: &Context, workspace: &str, id: &str) -> anyhow::Result<()> {
+async fn attach(context: &Context, workspace: &str, id: &str) -> anyhow::Result<WebSocket> {
     let (rows, cols) = terminal::size();
     let path = format!("/api/v1/workspaces/{}/terminals/{}?rows={rows}&cols={cols}", encode(workspace), encode(id));
-    let socket = context.client.websocket(&path).await?;
-    match terminal::relay(socket, true).await?.status {
+    context.client.websocket(&path).await
+}
+
+fn ended(ended: terminal::Ended) -> anyhow::Result<()> {
+    match ended.status {
         0 => Ok(()),
         status => Err(Exit::silent(status).into()),
     }

@@ -1,9 +1,11 @@
 //! The terminal of whoever runs us: raw while a remote program has it, and put back whatever happens.
 
+use std::convert::Infallible;
 use std::io::{IsTerminal as _, Read as _};
 
 use anyhow::{Context as _, bail};
 use berth_api_types::channel::{CONTROL, Control, STDERR, STDIN, STDOUT};
+use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,17 +51,65 @@ pub(crate) fn size() -> (u16, u16) {
 
 /// Connects our standard streams with a remote program until it ends. `tty`: ours becomes raw, its size follows.
 pub(crate) async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
+    relay_until(socket, tty, b"").await
+}
+
+/// The same with a shell that is ours alone: it ends where what we read ends, as every shell does without a terminal.
+pub(crate) async fn relay_shell(socket: WebSocket) -> anyhow::Result<Ended> {
+    // End of transmission, as a terminal's user types it: on a line of its own.
+    let last: &[u8] = if std::io::stdin().is_terminal() { b"" } else { b"\n\x04" };
+    relay_until(socket, true, last).await
+}
+
+/// `last` is sent where our input ends; nothing is the end of input.
+async fn relay_until(socket: WebSocket, tty: bool, last: &[u8]) -> anyhow::Result<Ended> {
     let raw = if tty && std::io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
-    let ended = pump(socket, tty).await;
+    let ended = pump(socket, tty, last).await;
     drop(raw);
     ended
 }
 
-async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
-    let (mut sink, mut source) = socket.split();
+/// Both directions at once: a program that waits for us to read must not wait for us to have written.
+async fn pump(socket: WebSocket, tty: bool, last: &[u8]) -> anyhow::Result<Ended> {
+    let (sink, source) = socket.split();
+    tokio::select! {
+        ended = receive(source) => ended,
+        failed = send(sink, tty, last) => failed.map(|never| match never {}),
+    }
+}
+
+/// What the program says, until its end.
+async fn receive(mut source: SplitStream<WebSocket>) -> anyhow::Result<Ended> {
+    loop {
+        let Some(received) = source.next().await else {
+            bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace broke off"));
+        };
+        let bytes = match received {
+            Ok(Message::Binary(bytes)) => bytes,
+            Ok(Message::Close(_)) => bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace was closed")),
+            Ok(_) => continue,
+            Err(error) => {
+                bail!(Exit::new(exit::UNREACHABLE, format!("the connection to the workspace broke off: {error}")))
+            }
+        };
+        let Some((channel, payload)) = bytes.split_first() else { continue };
+        match *channel {
+            STDOUT => output::write(payload)?,
+            STDERR => write_stderr(payload),
+            CONTROL => match serde_json::from_slice(payload)? {
+                Control::Exit { code, signal } => return Ok(Ended { status: status(code, signal) }),
+                Control::Error { code, message } => bail!(Exit::new(refused(&code), message).with_code(code)),
+                Control::Ready | Control::Resize { .. } | Control::Signal { .. } => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// What we have for the program: standard input, signals, the size of our terminal.
+async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, last: &[u8]) -> anyhow::Result<Infallible> {
     let mut input = read_stdin();
     let mut input_open = true;
-    let mut sendable = true;
     let mut resized = signal(SignalKind::window_change())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -68,7 +118,7 @@ async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
             chunk = input.recv(), if input_open => {
                 let chunk = chunk.unwrap_or_default();
                 input_open = !chunk.is_empty();
-                message(STDIN, &chunk)
+                message(STDIN, if input_open { &chunk } else { last })
             }
             _ = resized.recv(), if tty => {
                 let (rows, cols) = size();
@@ -76,34 +126,18 @@ async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
             }
             _ = interrupt.recv() => control(&Control::Signal { signal: 2 })?,
             _ = terminate.recv() => control(&Control::Signal { signal: 15 })?,
-            received = source.next() => {
-                let Some(received) = received else {
-                    bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace broke off"));
-                };
-                let bytes = match received {
-                    Ok(Message::Binary(bytes)) => bytes,
-                    Ok(Message::Close(_)) => bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace was closed")),
-                    Ok(_) => continue,
-                    Err(error) => bail!(Exit::new(exit::UNREACHABLE, format!("the connection to the workspace broke off: {error}"))),
-                };
-                let Some((channel, payload)) = bytes.split_first() else { continue };
-                match *channel {
-                    STDOUT => output::write(payload)?,
-                    STDERR => write_stderr(payload),
-                    CONTROL => match serde_json::from_slice(payload)? {
-                        Control::Exit { code, signal } => return Ok(Ended { status: status(code, signal) }),
-                        Control::Error { code, message } => {
-                            bail!(Exit::new(refused(&code), message).with_code(code));
-                        }
-                        Control::Ready | Control::Resize { .. } | Control::Signal { .. } => {}
-                    },
-                    _ => {}
-                }
-                continue;
-            }
         };
-        // Whoever reads no more may have said why: that is read before anything is said of the connection.
-        sendable = sendable && sink.send(outgoing).await.is_ok();
+        let status = tokio::select! {
+            sent = sink.send(outgoing) => match sent {
+                Ok(()) => continue,
+                // Whoever reads no more may have said why: that is read before anything is said of the connection.
+                Err(_) => return std::future::pending().await,
+            },
+            // The program takes no input, and a signal cannot overtake what it has not taken: the end of the connection ends it.
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+        };
+        return Err(Exit::silent(status).into());
     }
 }
 

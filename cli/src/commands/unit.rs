@@ -31,8 +31,9 @@ pub(crate) async fn list(context: &Context, kind: &str, workspace: &str) -> anyh
 pub(crate) async fn act(context: &Context, kind: &str, unit: &Unit, verb: &str) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}/{kind}/{}/{verb}", encode(&unit.workspace), encode(&unit.name));
     let value: serde_json::Value = context.client.json(Method::POST, &path, Some(&serde_json::json!({})), &[]).await?;
-    output::result(context.output, &value, |value| {
-        format!("{}: {}", unit.name, value["phase"].as_str().unwrap_or("accepted"))
+    output::result(context.output, &value, |value| match (verb, value["phase"].as_str().unwrap_or("accepted")) {
+        ("stop", "Pending" | "Starting" | "Running") => format!("{} is being stopped", unit.name),
+        (_, phase) => format!("{}: {phase}", unit.name),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The configuration of the one-machine server: one TOML file, a section per part.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,20 @@ pub(crate) struct Server {
 impl Default for Server {
     fn default() -> Self {
         Self { listen: "127.0.0.1:7070".to_owned(), tls_cert: None, tls_key: None }
+    }
+}
+
+impl Server {
+    /// The certificate and its key, loaded; none: plain http.
+    ///
+    /// # Errors
+    /// When only one of them is given, or they cannot be used.
+    pub(super) fn tls(&self) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Ok(Some(berth_http::serve::tls_config(certificate, key)?)),
+            (None, None) => Ok(None),
+            _ => anyhow::bail!("server.tls_cert and server.tls_key belong together: give both or none"),
+        }
     }
 }
 
@@ -164,7 +179,7 @@ impl Config {
         let address: std::net::SocketAddr = self.server.listen.parse().with_context(|| {
             format!("server.listen is {:?}: write ADDRESS:PORT, for example 127.0.0.1:7070", self.server.listen)
         })?;
-        if self.server.tls_cert.is_none() && !address.ip().is_loopback() {
+        if self.server.tls()?.is_none() && !address.ip().is_loopback() {
             anyhow::bail!(
                 "server.listen is {address}, which others can reach: give a certificate with --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy"
             );

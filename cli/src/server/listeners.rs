@@ -1,10 +1,7 @@
 //! The listeners of a server.
 
 use anyhow::Context as _;
-use berth_http::{
-    Listener,
-    serve::{bind_unix, tls_config},
-};
+use berth_http::{Listener, serve::bind_unix};
 use tokio::net::TcpListener;
 
 use super::config::Config;
@@ -27,9 +24,9 @@ pub(crate) async fn bind(home: &Home, config: &Config, keys: &Keys) -> anyhow::R
     let path = home.socket();
     let socket = bind_unix(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let public = tcp(&config.server.listen, "server.listen").await?;
-    let public = match (&config.server.tls_cert, &config.server.tls_key) {
-        (Some(certificate), Some(key)) => Listener::Tls(public, tls_config(certificate, key)?),
-        _ => Listener::Tcp(public),
+    let public = match config.server.tls()? {
+        Some(tls) => Listener::Tls(public, tls),
+        None => Listener::Tcp(public),
     };
     let kubernetes = tcp(&config.kubernetes.listen, "kubernetes.listen").await?;
     Ok(Listeners {

@@ -153,6 +153,8 @@ fn configurations_are_checked() {
     for (text, part) in [
         ("[server]\nlisten = \"0.0.0.0:443\"\n", "--tls-cert"),
         ("[server]\nlisten = \"x\"\n", "server.listen"),
+        ("[server]\nlisten = \"0.0.0.0:443\"\ntls_cert = \"c.pem\"\n", "belong together"),
+        ("[server]\ntls_cert = \"/nonexistent/c.pem\"\ntls_key = \"/nonexistent/k.pem\"\n", "/nonexistent/c.pem"),
         ("[server]\nlistn = \"127.0.0.1:7000\"\n", "listn"),
         ("[kubernetes]\nlisten = \"127.0.0.1:7070\"\n", "different ports"),
         ("[node]\nsubnets = \"10.0.0.0/8\"\n", "10.0.0.0/8"),

@@ -129,6 +129,7 @@ pub(super) fn mistakes_have_their_status(world: &World) {
     assert!(server.fails(&["up", &world.hello.url, "--image", "NOT AN IMAGE"], 1).contains("image"));
     assert!(server.fails(&["cp", "a", "b"], 1).contains("WORKSPACE:PATH"));
     assert!(server.fails(&["port-forward", "hello", "http"], 1).contains("LOCAL:REMOTE"));
+    assert!(server.fails(&["port-forward", "nope", "8080"], 3).contains("no such workspace"));
     assert!(server.fails(&["usage", "--from", "yesterday"], 1).contains("from"));
     assert!(server.fails(&["token", "create", "x", "--expires-in-days", "4000"], 1).contains("366"));
 }

@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use berth_testkit::OnTerminal;
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,7 +24,16 @@ pub(super) fn commands_run(world: &World) {
     let input = "0123456789abcdef".repeat(64 * 1024);
     let counted = server.run_with(&["exec", "hello", "--", "wc", "-c"], &input);
     assert_eq!((counted.status, counted.stdout.trim()), (0, "1048576"), "{}", counted.stderr);
-    assert_eq!(server.run_with(&["exec", "hello", "--", "cat"], &input).stdout, input);
+    // Both directions at once, and more than all of them hold.
+    let input = input.repeat(16);
+    assert!(server.run_with(&["exec", "hello", "--", "cat"], &input).stdout == input);
+    interrupted_while_nobody_reads(world);
+    // A shell without a terminal ends where its input does.
+    for (input, status) in [("", 0), ("echo got-$((40+2))", 0), ("(exit 7)\n", 7)] {
+        let ran = server.run_with(&["shell", "hello"], input);
+        assert_eq!(ran.status, status, "{input:?}: {ran}");
+        assert!(input.is_empty() || status > 0 || ran.stdout.contains("got-42"), "{ran}");
+    }
     let placed = server.ok(&[
         "exec",
         "hello",
@@ -75,6 +86,31 @@ pub(super) fn commands_run(world: &World) {
     follow.kill().unwrap();
     follow.wait().unwrap();
     server.ok(&["logs", "hello", "--tail", "1"]);
+}
+
+/// What waits to be sent must not keep the signal that is to end it.
+fn interrupted_while_nobody_reads(world: &World) {
+    let mut command = world.server.command(&["exec", "hello", "--", "sh", "-c", "echo on; exec sleep 54321"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap(), "on");
+    let mut stdin = child.stdin.take().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let writer = std::thread::spawn(move || {
+        while let Ok(length) = stdin.write(&[0; 64 * 1024]) {
+            count.fetch_add(length, Ordering::Relaxed);
+        }
+    });
+    let mut before = 0;
+    wait_for("everything on the way is full", || {
+        let last = std::mem::replace(&mut before, written.load(Ordering::Relaxed));
+        (last > 0 && last == before).then_some(())
+    });
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    writer.join().unwrap();
+    let asleep = || world.server.run(&["exec", "hello", "--", "pgrep", "-f", "^sleep 54321"]).status == 0;
+    wait_for("nothing of it is left", || (!asleep()).then_some(()));
 }
 
 pub(super) fn shells_outlive_their_terminals(world: &World) {

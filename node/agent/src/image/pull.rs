@@ -27,7 +27,7 @@ const MAX_REDIRECTS: usize = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The registry's address must not be called.
-    #[error("the registry of the image {reference} must not be called")]
+    #[error("the registry of the image {reference} cannot be called")]
     Refused {
         /// The image.
         reference: String,

@@ -74,7 +74,7 @@ async fn content_that_cannot_be_had_says_why_and_leaves_nothing() {
     cases.push((case, "is not on this node"));
     let mut case = request(6, &repository, "main");
     case.image = Some("127.0.0.1:9/no/such:1".to_owned());
-    cases.push((case, "must not be called"));
+    cases.push((case, "cannot be called"));
     for (case, part) in cases {
         let id = case.instance_id.clone();
         let error = t.node.start(case, &steps(), &Default::default()).await.unwrap_err();
