@@ -74,7 +74,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The query parameters, where an empty one says something: an argument of a command.
+/// The query parameters, where an empty one says something: an argument of a command, the folder that one starts in.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryWithEmpty<T>(pub T);
 

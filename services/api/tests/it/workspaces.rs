@@ -55,7 +55,7 @@ async fn what_cannot_be_right_is_refused_with_the_field() {
     let service = service().await;
     let ada = service.person("ada").await;
     for (body, code, pointer) in [
-        (json!({ "context_url": "https://x y" }), "invalid_context_url", "/context_url"),
+        (json!({ "context_url": "https://x\ny" }), "invalid_context_url", "/context_url"),
         (json!({ "context_url": "https://git.example.com/a/b", "name": "A" }), "invalid_name", "/name"),
         (json!({ "context_url": "https://git.example.com/a/b", "name": "watch" }), "invalid_name", "/name"),
         (json!({ "context_url": "https://git.example.com/a/b", "class": "huge" }), "unknown_class", "/class"),

@@ -63,6 +63,7 @@ async fn filters() {
         ("?from=2026-11-23T01:00:07.123Z&to=2026-11-23T01:15:07.123Z", 0),
         ("?from=2026-11-23T01:00:00Z&to=2026-11-23T01:15:07.124Z", 2),
         ("?from=2026-11-24T00:00:00Z", 0),
+        ("?from=2026-11-24T00:00:00Z&to=2026-11-24T00:00:00Z", 0),
     ] {
         assert_eq!(service.usage(query, "ben").await.totals.records, records, "{query}");
     }
@@ -73,7 +74,8 @@ async fn filters() {
         "?limit=201",
         "?cursor=x",
         "?organization=x",
-        "?from=2026-11-23T02:00:00Z&to=2026-11-23T02:00:00Z",
+        "?to=",
+        "?from=2026-11-23T02:00:00Z&to=2026-11-23T01:59:59Z",
     ] {
         assert_eq!(service.get(&format!("/api/v1/usage{query}"), "ben").await.status, 400, "{query}");
     }

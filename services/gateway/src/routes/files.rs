@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Problem, Query};
+use berth_http::{Problem, QueryWithEmpty};
 use berth_supervisor_client::protocol::{CopyIn, CopyOut, ErrorCode, FileType};
 use futures::TryStreamExt as _;
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub(super) struct Download {
 pub(super) async fn download(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Query(download): Query<Download>,
+    QueryWithEmpty(download): QueryWithEmpty<Download>,
 ) -> Result<Response, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, download.wait).await?;
     access.mark();
@@ -57,7 +57,7 @@ pub(super) struct Upload {
 pub(super) async fn upload(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Query(upload): Query<Upload>,
+    QueryWithEmpty(upload): QueryWithEmpty<Upload>,
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, upload.wait).await?;

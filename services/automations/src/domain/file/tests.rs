@@ -167,7 +167,7 @@ fn a_map_takes_in_another() {
     assert_eq!(task("b"), ("B".to_owned(), Some("x".to_owned())), "what the map says itself counts");
     assert_eq!(task("c"), ("B".to_owned(), Some("x".to_owned())), "the first of a list counts");
     refused("tasks:\n  a: {command: x, <<: y}\n", &["line 2, column 23: << takes in another map"]);
-    refused("tasks:\n  a: {'<<': {command: x}}\n", &["\"<<\" is not a key of task"]);
+    refused("tasks:\n  a: {command: x, '<<': {}}\n", &["line 2, column 19: \"<<\" is not a key of task"]);
     let twice = "tasks:\n  a: &a {retries: 1, command: x}\n  b: {<<: *a}\n";
     refused(twice, &["line 2, column 10: \"retries\" is not", "line 2, column 10: \"retries\" is not"]);
 }
