@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
-use berth_api::Api;
+use berth_api::{Api, OpenApi};
 use berth_automations::Automations;
 use berth_billing::Billing;
 use berth_clock::{Entropy, SharedClock, SystemClock, SystemEntropy};
@@ -101,8 +101,7 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
 
     let others =
         Router::new().merge(scm.router()).merge(gateway.router()).merge(billing.router()).merge(automations.router());
-    let documents = vec![Scm::openapi(), Billing::openapi(), Automations::openapi()];
-    let public = api.router_with(documents).merge(api.protect(others));
+    let public = api.router_with(documents()).merge(api.protect(others));
     let public = ServerMetrics::new(to_ws_manager, &ws_manager).watch(public, api.authenticator());
     let setup_link = api.setup_link().await?;
     Ok(Parts {
@@ -117,6 +116,11 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
         node,
         cluster,
     })
+}
+
+/// What the services behind `/api` say of their operations, for one document.
+pub(crate) fn documents() -> Vec<OpenApi> {
+    vec![Scm::openapi(), Billing::openapi(), Automations::openapi()]
 }
 
 async fn cluster(keys: &Keys, pool: &PgPool, clock: &SharedClock) -> anyhow::Result<ApiServer> {

@@ -37,11 +37,6 @@ fn foreground(global: &Global, server: &Server) -> anyhow::Result<()> {
 
 /// The document of every public operation, as the server gives it at `/openapi.json`.
 pub(crate) fn openapi() -> anyhow::Result<String> {
-    let mut document = berth_api::openapi();
-    for other in
-        [berth_scm::Scm::openapi(), berth_billing::Billing::openapi(), berth_automations::Automations::openapi()]
-    {
-        document.merge(other);
-    }
+    let document = berth_api::openapi(assemble::documents());
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }

@@ -67,9 +67,9 @@ async fn what_cannot_be_opened_says_why_and_leaves_nothing() {
         (&*credentials, "git-credential"),
         ("https://github.com/acme/app\u{7}", "control"),
         ("https://github.com/acme/app\nHost: x", "control"),
-        ("--upload-pack=touch /tmp/pwned", "spaces"),
+        ("--upload-pack=touch /tmp/pwned", "command-line option"),
         ("--upload-pack=/tmp/pwned", "URL"),
-        ("ext::sh -c 'touch /tmp/pwned'", "spaces"),
+        ("ext::sh -c 'touch /tmp/pwned'", "scheme"),
         ("file:///etc/passwd", "http"),
         ("", "empty"),
     ] {

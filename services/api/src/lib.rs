@@ -26,3 +26,4 @@ mod views;
 pub use config::{Config, InvalidConfig};
 pub use openapi::document as openapi;
 pub use state::{Api, SetupLinkError};
+pub use utoipa::openapi::OpenApi;

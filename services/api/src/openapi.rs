@@ -13,10 +13,10 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Response, Schema};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
-/// The document of this service.
+/// The document of this service, and with it of others whose operations it serves.
 #[must_use]
-pub fn document() -> OpenApi {
-    crate::routes::document()
+pub fn document(others: Vec<OpenApi>) -> OpenApi {
+    crate::routes::document(others)
 }
 
 /// One document of several; credentials are needed where an operation does not say otherwise.

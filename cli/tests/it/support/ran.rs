@@ -23,9 +23,12 @@ impl Ran {
     /// Runs it with this input.
     pub fn with_input(command: &mut Command, input: &str) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // It may end without reading.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        child.wait_with_output().unwrap().into()
+        let mut stdin = child.stdin.take().unwrap();
+        // Beside reading: it may write while it reads. It may end without reading, too.
+        std::thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(input.as_bytes()));
+            child.wait_with_output().unwrap().into()
+        })
     }
 
     /// Its standard output as JSON.

@@ -319,7 +319,17 @@ fn realtime(context: &Context) -> Result<()> {
     // Only what the group above has can be given on, and a new one has nothing.
     let above = hierarchy.join("berth-test");
     fs::create_dir_all(&above)?;
-    fs::write(above.join("cpu.rt_runtime_us"), "200000").context("real-time budget of the group above")?;
+    let budget = |runtime: &str| {
+        fs::write(above.join("cpu.rt_runtime_us"), runtime).context("real-time budget of the group above")
+    };
+    budget("200000")?;
+    let result = realtime_below(context);
+    // All groups share one budget, and others may want the whole of it.
+    budget("0")?;
+    result
+}
+
+fn realtime_below(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.set("/linux/resources/cpu", json!({"realtimeRuntime": 50000, "realtimePeriod": 500_000}));
     bundle.started()?;

@@ -58,19 +58,17 @@ fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(audit::list::list))
 }
 
-/// The document of all operations of this service.
-pub(crate) fn document() -> OpenApi {
+/// The document of all operations of this service and of the others.
+pub(crate) fn document(others: Vec<OpenApi>) -> OpenApi {
     let (_, open) = open().split_for_parts();
     let (_, closed) = closed().split_for_parts();
-    openapi::assemble(open, vec![closed])
+    openapi::assemble(open, [vec![closed], others].concat())
 }
 
 pub(crate) fn public(api: &Api, others: Vec<OpenApi>) -> Router {
     let (open, open_document) = open().split_for_parts();
     let (closed, closed_document) = closed().split_for_parts();
-    let mut documents = vec![closed_document];
-    documents.extend(others);
-    let document = openapi::assemble(open_document, documents);
+    let document = openapi::assemble(open_document, [vec![closed_document], others].concat());
     let text: Arc<str> = openapi::text(&document).into();
     let closed = layers::protect(api, closed.with_state(api.clone()));
     open.with_state(api.clone())

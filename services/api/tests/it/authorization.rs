@@ -234,7 +234,7 @@ async fn every_operation_lets_in_whom_it_should_and_nobody_else() {
 
 #[test]
 fn no_operation_is_without_a_test() {
-    let document = serde_json::to_value(berth_api::openapi()).unwrap();
+    let document = serde_json::to_value(berth_api::openapi(Vec::new())).unwrap();
     let mut documented = BTreeSet::new();
     let mut open = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
