@@ -1,7 +1,9 @@
 //! `berth shell`: a terminal that outlives the connection.
 
+use std::io::IsTerminal as _;
+
 use super::{Context, encode, exec, terminal};
-use crate::args::Shell;
+use crate::args::{Exec, Shell};
 use crate::client::WebSocket;
 use crate::exit::Exit;
 use crate::output;
@@ -39,8 +41,15 @@ pub(crate) async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
     }
 }
 
-/// Opens a new shell in the checkout and hands our terminal over.
+/// Opens a new shell in the checkout and hands our terminal over. Without one the shell reads what we read, and ends where that ends, as
+/// every shell does.
 pub(crate) async fn open(context: &Context, workspace: &str) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        let command = ["sh", "-c", r#"exec "${SHELL:-sh}""#].map(str::to_owned).to_vec();
+        let workspace = workspace.to_owned();
+        return exec::run(context, Exec { workspace, workdir: None, env: Vec::new(), user: None, tty: false, command })
+            .await;
+    }
     let (rows, cols) = terminal::size();
     let path = format!("/api/v1/workspaces/{}/terminals?wait=true", encode(workspace));
     let body = serde_json::json!({ "rows": rows, "cols": cols, "term": exec::term() });
@@ -49,7 +58,7 @@ pub(crate) async fn open(context: &Context, workspace: &str) -> anyhow::Result<(
         serde_json::Value::String(id) => id.clone(),
         other => other.to_string(),
     };
-    ended(terminal::relay_shell(attach(context, workspace, &id).await?).await?)
+    ended(terminal::relay(attach(context, workspace, &id).await?, true).await?)
 }
 
 async fn attach(context: &Context, workspace: &str, id: &str) -> anyhow::Result<WebSocket> {

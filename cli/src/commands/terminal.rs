@@ -51,30 +51,18 @@ pub(crate) fn size() -> (u16, u16) {
 
 /// Connects our standard streams with a remote program until it ends. `tty`: ours becomes raw, its size follows.
 pub(crate) async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
-    relay_until(socket, tty, b"").await
-}
-
-/// The same with a shell that is ours alone: it ends where what we read ends, as every shell does without a terminal.
-pub(crate) async fn relay_shell(socket: WebSocket) -> anyhow::Result<Ended> {
-    // End of transmission, as a terminal's user types it: on a line of its own.
-    let last: &[u8] = if std::io::stdin().is_terminal() { b"" } else { b"\n\x04" };
-    relay_until(socket, true, last).await
-}
-
-/// `last` is sent where our input ends; nothing is the end of input.
-async fn relay_until(socket: WebSocket, tty: bool, last: &[u8]) -> anyhow::Result<Ended> {
     let raw = if tty && std::io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
-    let ended = pump(socket, tty, last).await;
+    let ended = pump(socket, tty).await;
     drop(raw);
     ended
 }
 
 /// Both directions at once: a program that waits for us to read must not wait for us to have written.
-async fn pump(socket: WebSocket, tty: bool, last: &[u8]) -> anyhow::Result<Ended> {
+async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     let (sink, source) = socket.split();
     tokio::select! {
         ended = receive(source) => ended,
-        failed = send(sink, tty, last) => failed.map(|never| match never {}),
+        failed = send(sink, tty) => failed.map(|never| match never {}),
     }
 }
 
@@ -107,7 +95,7 @@ async fn receive(mut source: SplitStream<WebSocket>) -> anyhow::Result<Ended> {
 }
 
 /// What we have for the program: standard input, signals, the size of our terminal.
-async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, last: &[u8]) -> anyhow::Result<Infallible> {
+async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool) -> anyhow::Result<Infallible> {
     let mut input = read_stdin();
     let mut input_open = true;
     let mut resized = signal(SignalKind::window_change())?;
@@ -118,7 +106,7 @@ async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, last: &[u8]) -
             chunk = input.recv(), if input_open => {
                 let chunk = chunk.unwrap_or_default();
                 input_open = !chunk.is_empty();
-                message(STDIN, if input_open { &chunk } else { last })
+                message(STDIN, &chunk)
             }
             _ = resized.recv(), if tty => {
                 let (rows, cols) = size();
