@@ -49,6 +49,7 @@ done
 berth exec busy -- sh -c 'sort -u /root/lines'
 for name in stopped idle busy; do berth delete $name; done
 systemctl stop berth
+pkill -f git-serve
 echo "disks: $(ls /var/lib/berth/node/disks)"
 # Not the Postgres that Debian itself starts.
 echo "processes: $(pgrep -f '/var/lib/berth|berth server' || true)"
