@@ -9,6 +9,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::WebSocket;
@@ -60,14 +61,15 @@ pub(crate) async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended>
 /// Both directions at once: a program that waits for us to read must not wait for us to have written.
 async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     let (sink, source) = socket.split();
+    let window = Semaphore::new(0);
     tokio::select! {
-        ended = receive(source) => ended,
-        failed = send(sink, tty) => failed.map(|never| match never {}),
+        ended = receive(source, &window) => ended,
+        failed = send(sink, tty, &window) => failed.map(|never| match never {}),
     }
 }
 
-/// What the program says, until its end.
-async fn receive(mut source: SplitStream<WebSocket>) -> anyhow::Result<Ended> {
+/// What the program says, until its end. `window` grows as the program takes its input.
+async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyhow::Result<Ended> {
     loop {
         let Some(received) = source.next().await else {
             bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace broke off"));
@@ -87,26 +89,43 @@ async fn receive(mut source: SplitStream<WebSocket>) -> anyhow::Result<Ended> {
             CONTROL => match serde_json::from_slice(payload)? {
                 Control::Exit { code, signal } => return Ok(Ended { status: status(code, signal) }),
                 Control::Error { code, message } => bail!(Exit::new(refused(&code), message).with_code(code)),
-                Control::Ready | Control::Resize { .. } | Control::Signal { .. } => {}
+                Control::Ready { input_window: Some(bytes) } | Control::Window { bytes } => {
+                    widen(window, usize::try_from(bytes)?);
+                }
+                // Nothing will be told of what it takes.
+                Control::Ready { input_window: None } => widen(window, Semaphore::MAX_PERMITS),
+                Control::Resize { .. } | Control::Signal { .. } => {}
             },
             _ => {}
         }
     }
 }
 
-/// What we have for the program: standard input, signals, the size of our terminal.
-async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool) -> anyhow::Result<Infallible> {
+/// What we have for the program: standard input as far as `window` has a permit for each byte, signals, the size of our terminal.
+async fn send(
+    mut sink: SplitSink<WebSocket, Message>,
+    tty: bool,
+    window: &Semaphore,
+) -> anyhow::Result<Infallible> {
     let mut input = read_stdin();
     let mut input_open = true;
+    let mut waiting = Vec::new();
     let mut resized = signal(SignalKind::window_change())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     loop {
         let outgoing = tokio::select! {
-            chunk = input.recv(), if input_open => {
-                let chunk = chunk.unwrap_or_default();
-                input_open = !chunk.is_empty();
-                message(STDIN, &chunk)
+            chunk = input.recv(), if input_open && waiting.is_empty() => {
+                waiting = chunk.unwrap_or_default();
+                input_open = !waiting.is_empty();
+                if input_open {
+                    continue;
+                }
+                message(STDIN, &[])
+            }
+            room = room(window, waiting.len()), if !waiting.is_empty() => {
+                let rest = waiting.split_off(room);
+                message(STDIN, &std::mem::replace(&mut waiting, rest))
             }
             _ = resized.recv(), if tty => {
                 let (rows, cols) = size();
@@ -121,12 +140,25 @@ async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool) -> anyhow::Res
                 // Whoever reads no more may have said why: that is read before anything is said of the connection.
                 Err(_) => return std::future::pending().await,
             },
-            // The program takes no input, and a signal cannot overtake what it has not taken: the end of the connection ends it.
+            // The connection takes nothing, and a signal cannot overtake what it holds: its end is what tells the program.
             _ = interrupt.recv() => 130,
             _ = terminate.recv() => 143,
         };
         return Err(Exit::silent(status).into());
     }
+}
+
+fn widen(window: &Semaphore, bytes: usize) {
+    // A semaphore panics beyond its maximum, and the number is a server's.
+    window.add_permits(bytes.min(Semaphore::MAX_PERMITS - window.available_permits()));
+}
+
+/// Takes permits for up to `wanted` bytes, as many as there are; waits for the first. Cancel safe: none are taken before it returns.
+async fn room(window: &Semaphore, wanted: usize) -> usize {
+    // Never closed.
+    let Ok(first) = window.acquire().await else { return std::future::pending().await };
+    first.forget();
+    1 + window.forget_permits(wanted - 1)
 }
 
 fn refused(code: &str) -> u8 {

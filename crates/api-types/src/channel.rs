@@ -18,7 +18,17 @@ pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Control {
     /// Server: the program runs, or the port is connected.
-    Ready,
+    Ready {
+        /// Bytes of standard input that may be on their way at once, until [`Control::Window`] tells of more. Who keeps to it is heard at
+        /// once when they send a signal or hang up, also where the program does not read. Absent: as much as the connection takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input_window: Option<u32>,
+    },
+    /// Server: the program has taken this much of its input, so much more may be sent.
+    Window {
+        /// Added to what may be on its way.
+        bytes: u32,
+    },
     /// Client: the terminal has this size now.
     Resize {
         /// Lines.

@@ -14,6 +14,11 @@ pub enum Reply {
     Started {
         /// Inside the workspace.
         pid: u32,
+        /// Bytes of standard input that may be on their way at once; [`Event::Window`] tells of room for more. A host that sends no more than
+        /// that never waits for the command to read, so that its signals and its hanging up are noticed at once. Absent where nothing is
+        /// told: on a terminal, and by older workspaces.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input_window: Option<u32>,
     },
     /// To [`Request::TerminalOpen`](crate::Request::TerminalOpen) and [`Request::TerminalAttach`](crate::Request::TerminalAttach).
     Terminal(TerminalInfo),
@@ -61,6 +66,11 @@ pub enum Reply {
 pub enum Event {
     /// The command has ended, and so has its output. The last frame.
     Exited(ExitStatus),
+    /// The command has taken this much of its input: so much more may be sent.
+    Window {
+        /// Added to what may be on its way.
+        bytes: u32,
+    },
     /// Output of a terminal was skipped because this connection read too slowly.
     Lagged {
         /// How much.

@@ -15,7 +15,7 @@
 //!
 //! | request | reply | then, to the host | then, from the host |
 //! |---|---|---|---|
-//! | [`Request::Exec`] | `started` | stdout, stderr, `exited` | stdin (empty = end of file), `resize`, `signal` |
+//! | [`Request::Exec`] | `started` | stdout, stderr, `window`, `exited` | stdin (empty = end of file), `resize`, `signal` |
 //! | [`Request::TerminalOpen`] with `attach`, [`Request::TerminalAttach`] | `terminal` | stdout, `lagged`, `resized`, `exited` | stdin, `resize`, `signal` |
 //! | [`Request::Tunnel`] | `connected` | data (empty = end) | data (empty = end) |
 //! | [`Request::PortsWatch`] | `ports` | `ports` | |

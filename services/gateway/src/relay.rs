@@ -57,11 +57,16 @@ pub(crate) fn upgrade(upgrade: WebSocketUpgrade, access: Access, session: Sessio
 
 async fn serve(socket: WebSocket, access: Access, session: Session) {
     let (mut sink, mut source) = socket.split();
-    let client = match connect(&access, &session).await {
-        Ok(client) => client,
+    let (client, input_window) = match connect(&access, &session).await {
+        Ok(connected) => connected,
         Err((code, message)) => return finish(&mut sink, &failure(code, message)).await,
     };
-    match run(&mut sink, &mut source, client, &access, &session).await {
+    let last = if sink.send(control(&Control::Ready { input_window })).await.is_ok() {
+        run(&mut sink, &mut source, client, &access, &session).await
+    } else {
+        Last::Gone
+    };
+    match last {
         Last::Word(last) => finish(&mut sink, &last).await,
         Last::Said => close(&mut sink).await,
         Last::Gone => return,
@@ -70,7 +75,11 @@ async fn serve(socket: WebSocket, access: Access, session: Session) {
     tokio::time::timeout(LINGER, source.for_each(|_| std::future::ready(()))).await.ok();
 }
 
-async fn connect(access: &Access, session: &Session) -> Result<SupervisorClient<Upgraded>, (String, String)> {
+/// The connection, and how much input the program may have waiting.
+async fn connect(
+    access: &Access,
+    session: &Session,
+) -> Result<(SupervisorClient<Upgraded>, Option<u32>), (String, String)> {
     let mut client =
         access.supervisor().await.map_err(|problem| (problem.code().to_owned(), problem.detail().to_owned()))?;
     let agreed = async {
@@ -81,7 +90,8 @@ async fn connect(access: &Access, session: &Session) -> Result<SupervisorClient<
         Ok::<_, ClientError>(reply)
     };
     match agreed.await {
-        Ok(Reply::Started { .. } | Reply::Terminal(_) | Reply::Connected) => Ok(client),
+        Ok(Reply::Started { input_window, .. }) => Ok((client, input_window)),
+        Ok(Reply::Terminal(_) | Reply::Connected) => Ok((client, None)),
         Ok(_) => Err((
             "unexpected".to_owned(),
             "the workspace's supervisor answered something else than was asked".to_owned(),
@@ -140,9 +150,6 @@ async fn outward(
     mut from: Receiver<ReadHalf<Upgraded>>,
     access: &Access,
 ) -> Last {
-    if sink.send(control(&Control::Ready)).await.is_err() {
-        return Last::Gone;
-    }
     let mut pings = tokio::time::interval_at(Instant::now() + access.ping(), access.ping());
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The port's side of a connection has ended.
@@ -171,6 +178,7 @@ async fn outward(
             Ok(Some(Incoming::Event(Event::Resized(TtySize { rows, cols })))) => {
                 control(&Control::Resize { rows, cols })
             }
+            Ok(Some(Incoming::Event(Event::Window { bytes }))) => control(&Control::Window { bytes }),
             // Skipped output shows by itself; the other events are not asked for here.
             Ok(Some(Incoming::Event(_))) => continue,
             Ok(None) | Err(ClientError::Closed) if said => return Last::Said,
@@ -224,7 +232,7 @@ async fn inward(
                     Some(signal) => to.control(&SupervisorControl::Signal { signal }).await,
                     None => return Last::Word(failure("bad_message", format!("signal {signal} cannot be sent"))),
                 },
-                Ok(Control::Ready | Control::Exit { .. } | Control::Error { .. }) | Err(_) => {
+                Ok(Control::Ready { .. } | Control::Window { .. } | Control::Exit { .. } | Control::Error { .. }) | Err(_) => {
                     return Last::Word(failure("bad_message", "a control message is `resize` or `signal`"));
                 }
             },

@@ -10,6 +10,8 @@ use super::poller::Watched;
 pub(super) const HIGH_WATER: usize = 128 * 1024;
 /// With more than this not yet taken by a process, the connection is not read.
 pub(super) const INPUT_HIGH_WATER: usize = 128 * 1024;
+/// What a host may have on its way to a command: less than would make its connection wait.
+pub(super) const INPUT_WINDOW: u32 = 128 * 1024;
 /// Largest piece of output in one frame.
 pub(super) const PIECE: usize = 32 * 1024;
 /// A connection that has this much waiting gets no more events: it is cut off.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_supervisor_protocol::{Control, ErrorCode, Event, Exec as Request, ExitStatus, Frame, Kind, Reply};
 use rustix::process::{Pid, kill_process_group};
 
-use super::connection::{HIGH_WATER, INPUT_HIGH_WATER, Mode};
+use super::connection::{HIGH_WATER, INPUT_HIGH_WATER, INPUT_WINDOW, Mode};
 use super::poller::{Token, Watched};
 use super::timers::Timer;
 use super::{Init, Role, signal_of};
@@ -23,6 +23,8 @@ pub(super) struct Exec {
     stdin: Option<Watched>,
     input: Vec<u8>,
     input_ended: bool,
+    /// Bytes of input that the command took, and the host has not been told of.
+    taken: usize,
     stdout: Option<Watched>,
     stderr: Option<Watched>,
     exit: Option<ExitStatus>,
@@ -35,21 +37,32 @@ impl Exec {
     }
 
     fn flush_input(&mut self) {
-        let Some(stdin) = &mut self.stdin else {
-            self.input.clear();
-            return;
-        };
-        match stdin.write(&self.input) {
-            Ok(count) => drop(self.input.drain(..count)),
-            // The command does not want more; what it prints is still wanted.
-            Err(_) => self.input_ended = true,
+        if let Some(stdin) = &mut self.stdin {
+            match stdin.write(&self.input) {
+                Ok(count) => {
+                    self.taken += count;
+                    self.input.drain(..count);
+                    stdin.interest(false, !self.input.is_empty());
+                    if self.input_ended && self.input.is_empty() {
+                        self.stdin = None;
+                    }
+                }
+                // The command does not want more; what it prints is still wanted.
+                Err(_) => self.stdin = None,
+            }
         }
-        if self.input_ended && (self.input.is_empty() || stdin.write(&[]).is_err()) {
-            self.stdin = None;
+        if self.stdin.is_none() {
+            // What comes now is taken, and goes nowhere.
+            self.taken += self.input.len();
             self.input = Vec::new();
-            return;
         }
-        stdin.interest(false, !self.input.is_empty());
+    }
+
+    /// What the host is to be told of, once that is worth a message. A host that waits with nothing on its way still has half a window.
+    fn window(&mut self) -> Option<Event> {
+        let bytes = u32::try_from(self.taken).ok().filter(|bytes| *bytes >= INPUT_WINDOW / 2)?;
+        self.taken = 0;
+        Some(Event::Window { bytes })
     }
 }
 
@@ -79,6 +92,7 @@ impl Init {
             stdin: launched.stdin.map(|fd| self.poller.watch(fd, Token::ExecIn(id))),
             input: Vec::new(),
             input_ended: false,
+            taken: 0,
             stdout: launched.stdout.map(|fd| self.poller.watch(fd, Token::ExecOut(id))),
             stderr: launched.stderr.map(|fd| self.poller.watch(fd, Token::ExecErr(id))),
             exit: None,
@@ -98,7 +112,7 @@ impl Init {
             Ok(()) => {
                 exec.started = true;
                 let pid = u32::try_from(exec.pid.as_raw_nonzero().get()).unwrap_or(0);
-                self.reply(connection, &Reply::Started { pid });
+                self.reply(connection, &Reply::Started { pid, input_window: Some(INPUT_WINDOW) });
                 // Without a connection to settle, when the host has gone in the meantime and the command is kept.
                 self.exec_settle(id);
             }
@@ -114,11 +128,10 @@ impl Init {
         match frame.kind {
             Kind::Stdin => {
                 self.touch_input();
-                let Some(exec) = self.execs.get_mut(&id) else { return true };
-                if exec.stdin.is_some() {
+                if let Some(exec) = self.execs.get_mut(&id) {
                     exec.input.extend_from_slice(&frame.payload);
                     exec.input_ended |= frame.payload.is_empty();
-                    exec.flush_input();
+                    self.exec_feed(id);
                 }
                 true
             }
@@ -141,9 +154,18 @@ impl Init {
 
     /// The command's input has room again.
     pub(super) fn exec_input_ready(&mut self, id: u64) {
-        if let Some(exec) = self.execs.get_mut(&id) {
-            exec.flush_input();
+        self.exec_feed(id);
+        if let Some(exec) = self.execs.get(&id) {
             self.dirty.extend(exec.connection);
+        }
+    }
+
+    fn exec_feed(&mut self, id: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else { return };
+        exec.flush_input();
+        let connection = exec.connection;
+        if let Some(window) = exec.window() {
+            self.event(connection, &window);
         }
     }
 

@@ -151,6 +151,45 @@ fn hanging_up_ends_a_command_that_does_not_read_what_was_sent() {
 }
 
 #[test]
+fn who_keeps_to_the_window_is_heard_while_nothing_is_read() {
+    if skip_unless_root() {
+        return;
+    }
+    let supervisor = Supervisor::start();
+    let stream = supervisor.stream();
+    stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut client = Client::new(stream);
+    let line = "trap 'echo caught; wc -c; exit' INT; echo ready; while :; do sleep 0.1; done";
+    let started = client.request(&Request::Exec(Exec { stdin: true, ..sh(line) })).unwrap();
+    let Reply::Started { input_window: Some(window), .. } = started else { panic!("{started:?}") };
+    read_until(&mut client, "ready");
+    client.bytes(Kind::Stdin, &vec![0; usize::try_from(window).unwrap()]).unwrap();
+    client.control(&Control::Signal { signal: SignalName::Int }).unwrap();
+    // It reads now: the room that it makes is told of, to the last byte but half a window.
+    let mut room = 0;
+    while room < window / 2 {
+        match client.receive().unwrap() {
+            Some(Incoming::Event(Event::Window { bytes })) => room += bytes,
+            Some(Incoming::Bytes(Kind::Stdout, _)) => {}
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    client.bytes(Kind::Stdin, b"more").unwrap();
+    client.bytes(Kind::Stdin, b"").unwrap();
+    assert!(collect(&mut client).text().ends_with(&(window + 4).to_string()));
+
+    // What a command that closed its input does not want counts as taken.
+    client = supervisor.client();
+    client.request(&Request::Exec(Exec { stdin: true, ..sh("exec 0<&-; sleep 1000") })).unwrap();
+    let mut room = window;
+    for _ in 0..8 {
+        client.bytes(Kind::Stdin, &vec![0; usize::try_from(room).unwrap()]).unwrap();
+        let Some(Incoming::Event(Event::Window { bytes })) = client.receive().unwrap() else { panic!("a window") };
+        room = bytes;
+    }
+}
+
+#[test]
 fn children_that_hold_the_output_do_not_hold_the_answer() {
     if skip_unless_root() {
         return;
@@ -172,7 +211,7 @@ fn a_command_on_a_terminal() {
         stdin: true,
         ..sh("stty size; tty; echo $TERM; read line; echo got $line; stty size; exit 4")
     };
-    assert!(matches!(client.request(&Request::Exec(exec)).unwrap(), Reply::Started { pid } if pid > 1));
+    assert!(matches!(client.request(&Request::Exec(exec)).unwrap(), Reply::Started { pid, .. } if pid > 1));
     let first = read_until(&mut client, "xterm-256color");
     assert!(first.contains("33 99") && first.contains("/dev/pts/"), "{first}");
     client.control(&Control::Resize(TtySize { rows: 5, cols: 6 })).unwrap();

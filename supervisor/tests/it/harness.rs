@@ -143,7 +143,7 @@ pub(crate) fn collect(client: &mut Client<UnixStream>) -> Output {
             Some(Incoming::Bytes(Kind::Stdout, bytes)) => stdout.extend(bytes),
             Some(Incoming::Bytes(Kind::Stderr, bytes)) => stderr.extend(bytes),
             Some(Incoming::Event(Event::Exited(status))) => return Output { stdout, stderr, status },
-            Some(Incoming::Event(Event::Resized(_))) => {}
+            Some(Incoming::Event(Event::Resized(_) | Event::Window { .. })) => {}
             other => panic!("unexpected: {other:?}"),
         }
     }

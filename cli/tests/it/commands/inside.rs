@@ -27,7 +27,8 @@ pub(super) fn commands_run(world: &World) {
     // Both directions at once, and more than all of them hold.
     let input = input.repeat(16);
     assert!(server.run_with(&["exec", "hello", "--", "cat"], &input).stdout == input);
-    interrupted_while_nobody_reads(world);
+    interrupted_while_nobody_reads(world, Signal::INT, Some(130));
+    interrupted_while_nobody_reads(world, Signal::KILL, None);
     // A shell without a terminal ends where its input does.
     for (input, status) in [("", 0), ("echo got-$((40+2))", 0), ("(exit 7)\n", 7)] {
         let ran = server.run_with(&["shell", "hello"], input);
@@ -88,8 +89,8 @@ pub(super) fn commands_run(world: &World) {
     server.ok(&["logs", "hello", "--tail", "1"]);
 }
 
-/// What waits to be sent must not keep the signal that is to end it.
-fn interrupted_while_nobody_reads(world: &World) {
+/// What waits to be sent must not keep back the signal that is to end the command, nor hide that its client has gone.
+fn interrupted_while_nobody_reads(world: &World, signal: Signal, status: Option<i32>) {
     let mut command = world.server.command(&["exec", "hello", "--", "sh", "-c", "echo on; exec sleep 54321"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap(), "on");
@@ -106,11 +107,12 @@ fn interrupted_while_nobody_reads(world: &World) {
         let last = std::mem::replace(&mut before, written.load(Ordering::Relaxed));
         (last > 0 && last == before).then_some(())
     });
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    assert_eq!(child.wait().unwrap().code(), status);
     writer.join().unwrap();
-    // What stands between does not see us go while it waits for the command to read.
-    world.server.ok(&["exec", "hello", "--", "pkill", "-f", "^sleep 54321"]);
+    wait_for("the command has ended with its client", || {
+        (world.server.run(&["exec", "hello", "--", "pgrep", "-f", "^sleep 54321"]).status == 1).then_some(())
+    });
 }
 
 pub(super) fn shells_outlive_their_terminals(world: &World) {

@@ -84,7 +84,7 @@ async fn a_workspace_that_does_not_run_is_waited_for_only_when_asked() {
         world.set(Phase::Initializing, "");
         world.set(Phase::Running, "");
     });
-    assert_eq!(socket.unwrap().expect_control().await, Control::Ready);
+    assert_eq!(socket.unwrap().expect_control().await, Control::Ready { input_window: None });
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_connection_ends_when_its_right_does() {
     let config = Config { recheck_seconds: 1, ..Config::default() };
     let world = World::with(Phase::Running, config).await;
     let mut socket = world.socket("/exec?arg=sleep", &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
     world.peers.allowed.store(false, Ordering::SeqCst);
     assert!(matches!(socket.expect_control().await, Control::Error { code, .. } if code == "forbidden"));
     assert_eq!(socket.next().await, None);
@@ -116,7 +116,7 @@ async fn a_connection_ends_when_its_right_does() {
 async fn a_connection_ends_when_the_workspace_stops() {
     let world = World::new(Phase::Running).await;
     let mut socket = world.socket("/ports/8080/connect", &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
     world.set(Phase::Stopping, "stopped by Ada");
     world.set(Phase::Stopped, "stopped by Ada");
     let Control::Error { code, message } = socket.expect_control().await else { panic!("an error") };

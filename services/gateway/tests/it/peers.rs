@@ -355,15 +355,15 @@ impl Supervisor {
     async fn exec(&mut self, exec: &wire::Exec) {
         match exec.argv[0].as_str() {
             "cat" => {
-                self.json(&wire::Reply::Started { pid: 7 }).await;
+                self.json(&wire::Reply::Started { pid: 7, input_window: None }).await;
                 self.echo().await;
             }
             "sleep" => {
-                self.json(&wire::Reply::Started { pid: 7 }).await;
+                self.json(&wire::Reply::Started { pid: 7, input_window: None }).await;
                 while self.frame().await.is_some() {}
             }
             "yes" => {
-                self.json(&wire::Reply::Started { pid: 7 }).await;
+                self.json(&wire::Reply::Started { pid: 7, input_window: None }).await;
                 let mut out = Vec::new();
                 wire::encode_frame(wire::Kind::Stdout, &[b'y'; 64 * 1024], &mut out).unwrap();
                 let mut sent = 0;

@@ -63,7 +63,7 @@ async fn collect(socket: &mut Socket) -> (String, String, Control) {
             (STDOUT, bytes) => out.extend(bytes),
             (STDERR, bytes) => err.extend(bytes),
             (_, json) => match serde_json::from_slice(&json).unwrap() {
-                Control::Ready | Control::Resize { .. } => {}
+                Control::Ready { .. } | Control::Window { .. } | Control::Resize { .. } => {}
                 last => return (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), last),
             },
         }
@@ -83,7 +83,9 @@ async fn commands() {
     assert_eq!(last, Control::Exit { code: Some(7), signal: None });
 
     let mut socket = world.socket("/exec?arg=sleep&arg=1000", &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    let Control::Ready { input_window: Some(window) } = socket.expect_control().await else { panic!("a window") };
+    // Whoever keeps to it is heard, whatever the command reads.
+    socket.send(STDIN, &vec![0; usize::try_from(window).unwrap()]).await;
     socket.control(&Control::Signal { signal: 15 }).await;
     assert_eq!(collect(&mut socket).await.2, Control::Exit { code: None, signal: Some(15) });
 
@@ -135,7 +137,7 @@ async fn ports() {
         stream.write_all(&all).await.unwrap();
     });
     let mut socket = world.socket(&format!("/ports/{port}/connect"), &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
     socket.send(STDIN, b"abc").await;
     socket.send(STDIN, b"").await;
     assert_eq!(socket.next().await, Some((STDOUT, b"cba".to_vec())));

@@ -17,7 +17,7 @@ async fn a_command_has_its_streams_and_tells_how_it_ended() {
     let world = World::new(Phase::Running).await;
     let path = "/exec?arg=cat&arg=a%20b&env=A%3D1%3D2&cwd=/tmp&user=dev&tty=true&rows=50&cols=132&term=xterm";
     let mut socket = world.socket(path, &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
     socket.send(STDIN, b"hello").await;
     assert_eq!(socket.next().await, Some((STDOUT, b"hello".to_vec())));
     socket.control(&Control::Resize { rows: 1, cols: 2 }).await;
@@ -58,7 +58,7 @@ async fn terminals_are_opened_listed_joined_and_closed() {
     assert_eq!(list["items"][0]["id"], "t1");
 
     let mut socket = world.socket("/terminals/t1?rows=10&cols=20", &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
     assert_eq!(socket.next().await, Some((STDOUT, b"past\n".to_vec())));
     assert_eq!(socket.next().await, Some((STDERR, b"Resize(TtySize { rows: 10, cols: 20 })".to_vec())));
     let mut socket = world.socket("/terminals/none", &[]).await.unwrap();
@@ -92,7 +92,7 @@ async fn ports_are_listed_watched_and_connected() {
             Err((status, _)) => assert_eq!(status, 409),
         }
     };
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
     let big: Vec<u8> = (0..300_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
     socket.send(STDIN, &big).await;
     let mut back = Vec::new();
@@ -120,7 +120,7 @@ async fn nonsense_ends_the_connection_with_the_reason() {
         Message::Binary([&[3][..], br#"{"type":"signal","signal":64}"#].concat().into()),
     ] {
         let mut socket = world.socket("/exec?arg=cat", &[]).await.unwrap();
-        assert_eq!(socket.expect_control().await, Control::Ready);
+        assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
         socket.0.send(message.clone()).await.unwrap();
         assert!(
             matches!(socket.expect_control().await, Control::Error { code, .. } if code == "bad_message"),
@@ -129,7 +129,7 @@ async fn nonsense_ends_the_connection_with_the_reason() {
         assert_eq!(socket.next().await, None);
     }
     let mut socket = world.socket("/exec?arg=cat", &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready);
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
     // The gateway may have hung up before everything is sent.
     socket.0.send(Message::Binary(vec![0; MAX_MESSAGE_BYTES + 1].into())).await.ok();
     assert_eq!(socket.next().await, None, "too big");
