@@ -102,11 +102,7 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyh
 }
 
 /// What we have for the program: standard input as far as `window` has a permit for each byte, signals, the size of our terminal.
-async fn send(
-    mut sink: SplitSink<WebSocket, Message>,
-    tty: bool,
-    window: &Semaphore,
-) -> anyhow::Result<Infallible> {
+async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Semaphore) -> anyhow::Result<Infallible> {
     let mut input = read_stdin();
     let mut input_open = true;
     let mut waiting = Vec::new();

@@ -232,7 +232,8 @@ async fn inward(
                     Some(signal) => to.control(&SupervisorControl::Signal { signal }).await,
                     None => return Last::Word(failure("bad_message", format!("signal {signal} cannot be sent"))),
                 },
-                Ok(Control::Ready { .. } | Control::Window { .. } | Control::Exit { .. } | Control::Error { .. }) | Err(_) => {
+                Ok(Control::Ready { .. } | Control::Window { .. } | Control::Exit { .. } | Control::Error { .. })
+                | Err(_) => {
                     return Last::Word(failure("bad_message", "a control message is `resize` or `signal`"));
                 }
             },

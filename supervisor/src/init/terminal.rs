@@ -206,7 +206,11 @@ impl Init {
             Ok(()) => {
                 terminal.launched = true;
                 let info = terminal.info(id, readers.len());
-                let reply = if terminal.exec { Reply::Started { pid: info.pid, input_window: None } } else { Reply::Terminal(info) };
+                let reply = if terminal.exec {
+                    Reply::Started { pid: info.pid, input_window: None }
+                } else {
+                    Reply::Terminal(info)
+                };
                 self.reply(opener, &reply);
                 self.dirty.extend(readers);
                 self.terminal_settle(id);

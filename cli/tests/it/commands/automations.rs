@@ -57,7 +57,6 @@ pub(super) fn tasks_and_services_run(world: &World) {
     server.ok(&["service", "stop", "hello", "web"]);
     let followed = follow.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&followed.stdout), "serving\n");
-    phase("service", "web", "Stopped");
     server.ok(&["service", "start", "hello", "web"]);
     phase("service", "web", "Running");
 }

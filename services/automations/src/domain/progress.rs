@@ -16,8 +16,17 @@ pub(crate) struct Run {
     pub(crate) definition: Definition,
     pub(crate) phase: AutomationPhase,
     pub(crate) stop_requested: bool,
+    /// Another run follows this one.
+    pub(crate) restarts: bool,
     pub(crate) runs_before: Option<i64>,
     pub(crate) run: Option<i64>,
+}
+
+impl Run {
+    /// Whether somebody who wants it to run need not ask.
+    fn is_under_way(&self) -> bool {
+        !self.phase.is_final() && !self.stop_requested && self.phase != AutomationPhase::Stopping
+    }
 }
 
 /// Something to do.
@@ -70,6 +79,8 @@ fn dependencies(run: &Run, by_key: &BTreeMap<&str, &Run>) -> Dependencies {
         let Some(needed) = by_key.get(key.as_str()) else { return failed("was not started") };
         match (needed.phase, needed.definition.kind) {
             (AutomationPhase::Succeeded, _) | (AutomationPhase::Running, AutomationKind::Service) => {}
+            _ if needed.restarts => waits = true,
+            _ if needed.stop_requested && !needed.phase.is_final() => return failed("was stopped"),
             (AutomationPhase::Failed, _) => return failed("failed"),
             (AutomationPhase::Stopped | AutomationPhase::Stopping, _) => return failed("was stopped"),
             (AutomationPhase::Idle, _) => return failed("was not started"),
@@ -79,21 +90,18 @@ fn dependencies(run: &Run, by_key: &BTreeMap<&str, &Run>) -> Dependencies {
     if waits { Dependencies::Wait } else { Dependencies::Done }
 }
 
-/// Keys of a plan that need a run of their own: those asked for, and what they depend on unless that is done or under way in this instance.
-pub(crate) fn to_run(
-    groups: &[Vec<String>],
-    asked: &BTreeSet<&str>,
-    current: &BTreeMap<String, AutomationPhase>,
-) -> Vec<String> {
+/// Keys of a plan that need a run of their own: those asked for, and what they depend on unless that is done or under way. `runs` holds the
+/// newest run of each key in this instance. What is ending needs one, for when it has ended.
+pub(crate) fn to_run(groups: &[Vec<String>], asked: &BTreeSet<&str>, runs: &[Run]) -> Vec<String> {
+    let by_key: BTreeMap<&str, &Run> = runs.iter().map(|run| (run.reference.as_str(), run)).collect();
     groups
         .iter()
         .flatten()
-        .filter(|key| match current.get(*key) {
+        .filter(|key| match by_key.get(key.as_str()) {
             None => true,
-            Some(phase) if !phase.is_final() => false,
+            Some(run) if run.is_under_way() || run.restarts => false,
             // A task that was asked for runs again; one that is only needed has been done.
-            Some(AutomationPhase::Succeeded) => asked.contains(key.as_str()),
-            Some(_) => true,
+            Some(run) => run.phase != AutomationPhase::Succeeded || asked.contains(key.as_str()),
         })
         .cloned()
         .collect()
@@ -148,13 +156,14 @@ mod tests {
             },
             phase,
             stop_requested: false,
+            restarts: false,
             runs_before: None,
             run: None,
         }
     }
 
     use AutomationKind::{Service, Task};
-    use AutomationPhase::{Failed, Pending, Running, Starting, Stopped, Succeeded};
+    use AutomationPhase::{Failed, Pending, Running, Starting, Stopped, Stopping, Succeeded};
 
     #[test]
     fn a_run_waits_for_tasks_to_succeed_and_services_to_be_ready() {
@@ -219,13 +228,32 @@ mod tests {
     fn what_is_done_is_not_done_again_for_another() {
         let groups = vec![vec!["install".to_owned(), "db".to_owned()], vec!["web".to_owned()]];
         let asked = BTreeSet::from(["web"]);
-        let current = |install, db| BTreeMap::from([("install".to_owned(), install), ("db".to_owned(), db)]);
-        assert_eq!(to_run(&groups, &asked, &BTreeMap::new()), ["install", "db", "web"]);
+        let current = |install, db| [run(1, "install", Task, install, &[]), run(2, "db", Service, db, &[])];
+        assert_eq!(to_run(&groups, &asked, &[]), ["install", "db", "web"]);
         assert_eq!(to_run(&groups, &asked, &current(Succeeded, Running)), ["web"]);
         assert_eq!(to_run(&groups, &asked, &current(Failed, Stopped)), ["install", "db", "web"]);
         assert_eq!(
             to_run(&groups, &BTreeSet::from(["install", "web"]), &current(Succeeded, Running)),
             ["install", "web"]
         );
+    }
+
+    #[test]
+    fn what_is_ending_starts_again_once_and_others_wait_for_it() {
+        let groups = vec![vec!["db".to_owned()], vec!["web".to_owned()]];
+        let asked = BTreeSet::from(["web"]);
+        let mut db = run(1, "db", Service, Stopping, &[]);
+        db.run = Some(1);
+        let web = run(2, "web", Service, Pending, &["db"]);
+        assert_eq!(to_run(&groups, &asked, std::slice::from_ref(&db)), ["db", "web"]);
+        db.phase = Running;
+        db.stop_requested = true;
+        assert_eq!(to_run(&groups, &asked, std::slice::from_ref(&db)), ["db", "web"]);
+        assert!(matches!(actions(&[db.clone(), web.clone()])[..], [Action::Stop(_), Action::Fail(..)]));
+        db.phase = Stopping;
+        assert!(matches!(actions(&[db.clone(), web.clone()])[..], [Action::Fail(..)]));
+        db.restarts = true;
+        assert_eq!(to_run(&groups, &asked, std::slice::from_ref(&db)), ["web"]);
+        assert!(actions(&[db, web]).is_empty());
     }
 }

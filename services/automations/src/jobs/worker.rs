@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use berth_api_types::automations::AutomationPhase;
 use berth_http::Upgraded;
+use berth_ids::ExecutionId;
 use berth_supervisor_client::protocol::{Event, Reply, Request, UnitStatus};
 use berth_supervisor_client::{ClientError, Incoming, SupervisorClient};
 use tokio::sync::Notify;
@@ -99,7 +100,7 @@ impl Jobs {
             let newest = units.iter().find(|unit| unit.id == run.reference).map_or(0, |unit| unit.run);
             if i64::try_from(newest).unwrap_or(i64::MAX) != ours {
                 let lost = Progress::ended(AutomationPhase::Stopped, "it ended while nobody watched");
-                executions::advance(&mut conn, run.id, &lost, self.clock.now()).await?;
+                executions::advance(&mut conn, run.id, &lost, self.next_id(), self.clock.now()).await?;
             }
         }
         Ok(supervisor)
@@ -185,10 +186,14 @@ impl Jobs {
         }
     }
 
-    async fn end(&self, id: berth_ids::ExecutionId, progress: Progress) -> Result<(), WorkError> {
+    async fn end(&self, id: ExecutionId, progress: Progress) -> Result<(), WorkError> {
         let mut conn = self.pool.acquire().await?;
-        executions::advance(&mut conn, id, &progress, self.clock.now()).await?;
+        executions::advance(&mut conn, id, &progress, self.next_id(), self.clock.now()).await?;
         Ok(())
+    }
+
+    fn next_id(&self) -> ExecutionId {
+        ExecutionId::new(self.clock.as_ref(), self.entropy.as_ref())
     }
 
     /// Writes down what a unit's status says about the run it belongs to.

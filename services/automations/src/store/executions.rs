@@ -56,7 +56,7 @@ fn phase(name: &str, row: ExecutionId) -> Result<AutomationPhase, CorruptRow> {
     })
 }
 
-/// Makes a run, unless one of the same key is under way in the instance; whether it was made.
+/// Makes a run, unless one of the same key is under way in the instance; when that one is ending, another will follow it.
 #[expect(clippy::too_many_arguments, reason = "the columns of a row")]
 pub(crate) async fn create(
     conn: &mut PgConnection,
@@ -67,11 +67,13 @@ pub(crate) async fn create(
     definition: &Definition,
     started_by: &str,
     now: DateTime<Utc>,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "INSERT INTO automations.executions (id, workspace_id, instance_id, reference, kind, definition, started_by, phase, created_at)
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO automations.executions AS e (id, workspace_id, instance_id, reference, kind, definition, started_by, phase, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 'Pending', $8)
-         ON CONFLICT (instance_id, reference) WHERE phase IN ('Pending', 'Starting', 'Running', 'Stopping') DO NOTHING",
+         ON CONFLICT (instance_id, reference) WHERE phase IN ('Pending', 'Starting', 'Running', 'Stopping') DO UPDATE
+           SET restart = jsonb_build_object('started_by', EXCLUDED.started_by, 'definition', EXCLUDED.definition)
+           WHERE e.stop_requested OR e.phase = 'Stopping'",
     )
     .bind(id)
     .bind(workspace)
@@ -94,7 +96,7 @@ pub(crate) async fn create(
     .bind(KEPT_RUNS)
     .execute(conn)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(())
 }
 
 #[derive(sqlx::FromRow)]
@@ -104,6 +106,7 @@ struct RunRow {
     definition: Json<Definition>,
     phase: String,
     stop_requested: bool,
+    restarts: bool,
     runs_before: Option<i64>,
     run: Option<i64>,
 }
@@ -111,7 +114,7 @@ struct RunRow {
 /// The newest run of each key in an instance.
 pub(crate) async fn of_instance(conn: &mut PgConnection, instance: InstanceId) -> Result<Vec<Run>, sqlx::Error> {
     let rows: Vec<RunRow> = sqlx::query_as(
-        "SELECT DISTINCT ON (reference) id, reference, definition, phase, stop_requested, runs_before, run
+        "SELECT DISTINCT ON (reference) id, reference, definition, phase, stop_requested, restart IS NOT NULL AS restarts, runs_before, run
          FROM automations.executions WHERE instance_id = $1 ORDER BY reference, id DESC",
     )
     .bind(instance)
@@ -125,6 +128,7 @@ pub(crate) async fn of_instance(conn: &mut PgConnection, instance: InstanceId) -
                 reference: row.reference,
                 definition: row.definition.0,
                 stop_requested: row.stop_requested,
+                restarts: row.restarts,
                 runs_before: row.runs_before,
                 run: row.run,
             })
@@ -162,20 +166,24 @@ impl Progress {
     }
 }
 
-/// Writes how far a run is. An end is final.
+/// Writes how far a run is. An end is final; the run that is to follow it, if one is, gets the id `next`.
 pub(crate) async fn advance(
     conn: &mut PgConnection,
     id: ExecutionId,
     progress: &Progress,
+    next: ExecutionId,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE automations.executions SET
+        "WITH advanced AS (UPDATE automations.executions SET
            phase = $2, reason = $3, run = COALESCE($4, run), exit_code = COALESCE($5, exit_code), outputs = $6, log = COALESCE($7, log),
            started_at = CASE WHEN $4::bigint IS NULL THEN started_at ELSE COALESCE(started_at, $8) END,
            ready_at = CASE WHEN kind = 'service' AND $2 = 'Running' THEN COALESCE(ready_at, $8) ELSE ready_at END,
            finished_at = CASE WHEN $9 THEN $8 END
-         WHERE id = $1 AND phase IN ('Pending', 'Starting', 'Running', 'Stopping')",
+         WHERE id = $1 AND phase IN ('Pending', 'Starting', 'Running', 'Stopping') RETURNING *)
+         INSERT INTO automations.executions (id, workspace_id, instance_id, reference, kind, definition, started_by, phase, created_at)
+         SELECT $10, workspace_id, instance_id, reference, kind, restart -> 'definition', restart ->> 'started_by', 'Pending', $8
+         FROM advanced WHERE $9 AND restart IS NOT NULL",
     )
     .bind(id)
     .bind(phase_name(progress.phase))
@@ -186,6 +194,7 @@ pub(crate) async fn advance(
     .bind(&progress.log)
     .bind(now)
     .bind(progress.phase.is_final())
+    .bind(next)
     .execute(conn)
     .await?;
     Ok(())
@@ -218,14 +227,14 @@ pub(crate) async fn end_all(
     Ok(())
 }
 
-/// Asks for the run under way of a key to be stopped; whether there is one.
+/// Asks for the run under way of a key to be stopped, and for none to follow it; whether there is one.
 pub(crate) async fn request_stop(
     conn: &mut PgConnection,
     instance: InstanceId,
     reference: &str,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "UPDATE automations.executions SET stop_requested = true
+        "UPDATE automations.executions SET stop_requested = true, restart = NULL
          WHERE instance_id = $1 AND reference = $2 AND phase IN ('Pending', 'Starting', 'Running', 'Stopping')",
     )
     .bind(instance)
@@ -251,6 +260,7 @@ struct NewestRow {
     started_by: String,
     phase: String,
     reason: String,
+    restarts: bool,
     exit_code: Option<i32>,
     outputs: Json<BTreeMap<String, String>>,
     created_at: DateTime<Utc>,
@@ -265,7 +275,7 @@ pub(crate) async fn newest(
     workspace: WorkspaceId,
 ) -> Result<BTreeMap<String, Newest>, sqlx::Error> {
     let rows: Vec<NewestRow> = sqlx::query_as(
-        "SELECT DISTINCT ON (reference) id, instance_id, reference, started_by, phase, reason, exit_code, outputs, created_at, started_at, ready_at, finished_at
+        "SELECT DISTINCT ON (reference) id, instance_id, reference, started_by, phase, reason, restart IS NOT NULL AS restarts, exit_code, outputs, created_at, started_at, ready_at, finished_at
          FROM automations.executions WHERE workspace_id = $1 ORDER BY reference, id DESC",
     )
     .bind(workspace)
@@ -273,9 +283,11 @@ pub(crate) async fn newest(
     .await?;
     rows.into_iter()
         .map(|row| {
+            let phase = phase(&row.phase, row.id)?;
+            let restarts = row.restarts && !phase.is_final();
             let newest = Newest {
-                phase: phase(&row.phase, row.id)?,
-                reason: row.reason,
+                phase,
+                reason: if restarts { "it starts again when it has stopped".to_owned() } else { row.reason },
                 execution: AutomationExecution {
                     id: row.id,
                     instance_id: row.instance_id,

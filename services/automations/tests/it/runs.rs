@@ -107,6 +107,39 @@ async fn started_and_stopped_by_hand() {
 }
 
 #[tokio::test]
+async fn started_while_it_stops_it_starts_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    // Ready once it holds out against being ended.
+    let text = format!(
+        "services:\n  slow:\n    name: Slow\n    commands:\n      start: \"trap 'while ! test -e {0}; do sleep 0.05; done; exit' TERM; touch {0}.on; while :; do sleep 0.05; done\"\n      ready: test -e {0}.on\n    triggeredBy: [postEnvironmentStart]\n  web: {{name: Web, commands: {{start: exec sleep 1000}}, dependsOn: [slow]}}\n",
+        gate.display()
+    );
+    let mut service = service(&text).await;
+    service.instance(1, Phase::Running, true).await;
+    service.wait("/services/slow", AutomationPhase::Running).await;
+    service.post("/services/slow/stop").await;
+    service.wait("/services/slow", AutomationPhase::Stopping).await;
+    // A stop after a start is what counts.
+    service.post("/services/slow/start").await;
+    service.post("/services/slow/stop").await;
+    assert_eq!(service.wait("/services/slow", AutomationPhase::Stopping).await.reason, "");
+    // As what another needs.
+    assert_eq!(service.post("/services/web/start").await.status, 202);
+    let stopping = service.wait("/services/slow", AutomationPhase::Stopping).await;
+    assert_eq!(stopping.reason, "it starts again when it has stopped");
+    service.kill().await;
+    service.restart();
+    std::fs::write(&gate, "").unwrap();
+    service.wait("/services/web", AutomationPhase::Running).await;
+    let again = service.wait("/services/slow", AutomationPhase::Running).await;
+    assert_eq!(again.execution.unwrap().started_by, "dependency");
+    assert_eq!((service.workspace.runs("slow"), service.workspace.runs("web")), (2, 1));
+    service.post("/services/slow/stop").await;
+    service.wait("/services/slow", AutomationPhase::Stopped).await;
+}
+
+#[tokio::test]
 async fn output_while_it_runs_and_after() {
     let (_folder, text) = file();
     let service = service(&text).await;

@@ -1,6 +1,6 @@
 //! `POST /api/v1/workspaces/{workspace}/tasks/{reference}/start` and the same for services.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,7 +15,7 @@ use crate::domain::progress::to_run;
 use crate::routes::access::Caller;
 use crate::store::{executions, workspaces};
 
-/// Run a task, and before it what it depends on and is not done yet. Nothing happens when it is under way.
+/// Run a task, and before it what it depends on and is not done yet. Nothing happens when it is under way; when it is ending, it starts again once it has ended.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/start", operation_id = "start_task", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
@@ -35,7 +35,7 @@ pub(crate) async fn task(
     start(&state, caller, &workspace, AutomationKind::Task, &reference).await
 }
 
-/// Start a service, and before it what it depends on and is not done yet. Nothing happens when it is under way.
+/// Start a service, and before it what it depends on and is not done yet. Nothing happens when it is under way; when it is ending, it starts again once it has ended.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/services/{reference}/start", operation_id = "start_service", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
@@ -77,10 +77,9 @@ async fn start(
         ));
     };
     let runs = executions::of_instance(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
-    let current: BTreeMap<_, _> = runs.into_iter().map(|run| (run.reference, run.phase)).collect();
     let groups = plan(&definitions, [reference]);
     let now = state.jobs.clock.now();
-    let started = to_run(&groups, &BTreeSet::from([reference]), &current);
+    let started = to_run(&groups, &BTreeSet::from([reference]), &runs);
     if !started.is_empty() {
         super::audit(state, &mut transaction, &authorized, kind, "start", reference).await?;
     }
