@@ -78,9 +78,9 @@ fn dependencies(run: &Run, by_key: &BTreeMap<&str, &Run>) -> Dependencies {
         let failed = |what: &str| Dependencies::Failed(format!("{key} {what}, and this depends on it"));
         let Some(needed) = by_key.get(key.as_str()) else { return failed("was not started") };
         match (needed.phase, needed.definition.kind) {
-            (AutomationPhase::Succeeded, _) | (AutomationPhase::Running, AutomationKind::Service) => {}
             _ if needed.restarts => waits = true,
             _ if needed.stop_requested && !needed.phase.is_final() => return failed("was stopped"),
+            (AutomationPhase::Succeeded, _) | (AutomationPhase::Running, AutomationKind::Service) => {}
             (AutomationPhase::Failed, _) => return failed("failed"),
             (AutomationPhase::Stopped | AutomationPhase::Stopping, _) => return failed("was stopped"),
             (AutomationPhase::Idle, _) => return failed("was not started"),

@@ -110,9 +110,8 @@ async fn started_and_stopped_by_hand() {
 async fn started_while_it_stops_it_starts_again() {
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
-    // Ready once it holds out against being ended.
     let text = format!(
-        "services:\n  slow:\n    name: Slow\n    commands:\n      start: \"trap 'while ! test -e {0}; do sleep 0.05; done; exit' TERM; touch {0}.on; while :; do sleep 0.05; done\"\n      ready: test -e {0}.on\n    triggeredBy: [postEnvironmentStart]\n  web: {{name: Web, commands: {{start: exec sleep 1000}}, dependsOn: [slow]}}\n",
+        "services:\n  slow:\n    name: Slow\n    commands:\n      start: exec sleep 1000\n      stop: while ! test -e {0}; do sleep 0.05; done\n    triggeredBy: [postEnvironmentStart]\n  web: {{name: Web, commands: {{start: exec sleep 1000}}, dependsOn: [slow]}}\n",
         gate.display()
     );
     let mut service = service(&text).await;

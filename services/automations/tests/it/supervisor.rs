@@ -156,6 +156,10 @@ async fn run(workspace: Arc<Workspace>, spec: UnitSpec, stop: Arc<tokio::sync::N
         tokio::select! {
             status = child.wait() => break (status.unwrap(), false),
             () = stop.notified() => {
+                if let Some(stop) = &spec.stop {
+                    workspace.change(&spec.id, |unit| unit.status.state = UnitState::Stopping);
+                    tokio::process::Command::new("sh").args(["-c", stop]).status().await.unwrap();
+                }
                 child.start_kill().unwrap();
                 break (child.wait().await.unwrap(), true);
             }
