@@ -346,6 +346,7 @@ async fn a_rush_asks_the_host_a_few_times_and_misses_no_push() {
     let asked = turnstile.count();
 
     // One is under way, its answer already made, when somebody pushes.
+    let begun = tokio::time::Instant::now();
     turnstile.open.send_replace(false);
     let early = service.resolved(&url);
     let push_and_ask = async {
@@ -363,7 +364,10 @@ async fn a_rush_asks_the_host_a_few_times_and_misses_no_push() {
     for reply in late {
         assert_eq!(reply.resolved.commit.as_deref(), Some(pushed.as_str()), "asked after the push");
     }
-    assert!(turnstile.count() - asked <= 5, "{} listings for 51 questions", turnstile.count() - asked);
+    // On a busy machine the questions come over a longer time; never is the host asked more often than once in 25 ms.
+    let most = 3 + usize::try_from(begun.elapsed().as_millis() / 25).unwrap();
+    let listings = turnstile.count() - asked;
+    assert!(listings <= most, "{listings} listings for 51 questions, at most {most}");
 
     // Another user's question is another question, whatever the host thinks of them.
     let other = json!({ "host": host, "username": "ben", "password": "x" });
