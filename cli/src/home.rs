@@ -67,6 +67,19 @@ impl Home {
                 format!("cannot create {}: run as root, or choose a folder with --home", folder.display())
             })?;
         }
+        self.open_the_way()
+    }
+
+    /// Postgres and workspaces run as users of their own and go through a home of root's, which may be a private folder made beforehand
+    /// (`mktemp -d`). What is secret in it has its own mode.
+    fn open_the_way(&self) -> anyhow::Result<()> {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let metadata = std::fs::metadata(&self.0).with_context(|| format!("cannot look at {}", self.0.display()))?;
+        let mode = metadata.mode() & 0o7777;
+        if rustix::process::geteuid().is_root() && metadata.uid() == 0 && mode & 0o011 != 0o011 {
+            std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(mode | 0o011))
+                .with_context(|| format!("cannot let Postgres's user through {}", self.0.display()))?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Finding the binaries and making a cluster with them.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -74,6 +74,23 @@ impl Installation {
             command.uid(owner.uid).gid(owner.gid);
         }
         command
+    }
+
+    /// Whether the user can go to where `data` is, as far as the folders above it exist.
+    pub(crate) fn check_way(&self, data: &Path) -> Result<(), PostgresError> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        for folder in data.ancestors().skip(1) {
+            let Ok(metadata) = std::fs::metadata(folder) else { continue };
+            let may_enter = match (metadata.uid() == owner.uid, metadata.gid() == owner.gid) {
+                (true, _) => 0o100,
+                (false, true) => 0o010,
+                (false, false) => 0o001,
+            };
+            if metadata.mode() & may_enter == 0 {
+                return Err(PostgresError::NoWay { user: self.user.clone(), folder: folder.display().to_string() });
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn prepare_folder(&self, folder: &Path) -> Result<(), PostgresError> {
@@ -256,6 +273,24 @@ fn user_name(uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_folder_above_the_files_is_named() {
+        let outer = tempfile::tempdir().unwrap();
+        let home = outer.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        let owner = Some(Owner { uid: 4_000_000, gid: 4_000_000 });
+        let installation =
+            Installation { binaries: PathBuf::new(), version: String::new(), owner, user: "berth-postgres".to_owned() };
+        std::fs::set_permissions(outer.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        let error = installation.check_way(&home.join("postgres")).unwrap_err().to_string();
+        assert!(error.contains(&format!("chmod o+x {}`", outer.path().display())), "{error}");
+        std::fs::set_permissions(outer.path(), PermissionsExt::from_mode(0o711)).unwrap();
+        installation.check_way(&home.join("postgres")).unwrap();
+        Installation { owner: None, ..installation }.check_way(&home).unwrap();
+    }
+
     #[test]
     fn the_major_version_is_read() {
         let version = super::major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)");

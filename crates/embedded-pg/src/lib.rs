@@ -66,6 +66,16 @@ pub enum PostgresError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder above the files is closed to the user that it runs as.
+    #[error(
+        "the user {user}, whom Postgres runs as, cannot go through {folder}: run `chmod o+x {folder}`, or choose a BERTH_HOME that all users can reach"
+    )]
+    NoWay {
+        /// The user.
+        user: String,
+        /// The folder.
+        folder: String,
+    },
     /// The socket's path is longer than the kernel takes.
     #[error("the socket folder {0} is too long for a unix socket (90 bytes at most): choose a shorter BERTH_HOME")]
     SocketPath(String),
@@ -99,6 +109,7 @@ impl Postgres {
             return Err(PostgresError::SocketPath(socket));
         }
         let installation = Installation::find(config.binaries.as_deref(), &config.user).await?;
+        installation.check_way(&config.data)?;
         installation.prepare_folder(&config.socket)?;
         if !config.data.join("PG_VERSION").exists() {
             installation.initdb(&config.data, NAME).await?;

@@ -95,7 +95,6 @@ impl Server {
             return None;
         }
         let allowed = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         base_image(home.path());
         Some(Self { home, allowed, args: Vec::new() })
     }
