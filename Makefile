@@ -22,6 +22,10 @@ help: ## What can be made
 deps: ## Install the Debian packages that building and running need
 	@deploy/install-deps
 
+.PHONY: test-deps
+test-deps: ## Install the Debian packages that tests and measurements use besides
+	@deploy/install-deps tests
+
 .PHONY: build
 build: ## Build target/release/{berth,hull,berth-init}
 	@$(CARGO) build --release --locked -p berth
@@ -43,16 +47,16 @@ stop: ## Stop the server; workspaces' disks stay
 	@deploy/stop $(BIN)
 
 .PHONY: engines
-engines: ## Install the container engines that hull is tested below
+engines: ## Install the container engines, and the registry, that tests run
 	@deploy/install-engines
 
 .PHONY: test
-test: deps engines build tools test-wasm ## Run every test
+test: test-deps engines build tools test-wasm ## Run every test
 	@$(CARGO) build --locked -p hull -p berth-init
 	@deploy/run-tests
 
 .PHONY: test-wasm
-test-wasm: deps build wasm ## Run the tests of hull-wasm, in containers
+test-wasm: test-deps build wasm ## Run the tests of hull-wasm, in containers
 	@# Not of the release: what aborts there unwinds in tests, and all of wasmtime would be built once more for speed.
 	@cd runtime/wasm && $(CARGO) test --locked -q -p hull-wasm -p hull-sys-wasm
 	@cd runtime/wasm && $(CARGO) test --locked -q -p hull-wasm-containers -- --nocapture
@@ -83,11 +87,11 @@ drift: build ## Fail when a generated file is not what the code makes
 	@$(BIN)/berth internal generate --check .
 
 .PHONY: check-api
-check-api: build ## Check the API's document, and a server against it with schemathesis, which comes from PyPI
+check-api: test-deps build ## Check the API's document, and a server against it with schemathesis, which comes from PyPI
 	@deploy/check-api $(BIN)
 
 .PHONY: ci
-ci: deps lint deny drift test ## What decides whether a change lands
+ci: test-deps lint deny drift test ## What decides whether a change lands
 
 .PHONY: man
 man: build ## hull's man pages and shell completions, in target/share
@@ -135,11 +139,11 @@ bench: build ## Measure starts, stops, the API and memory; writes docs/performan
 	@deploy/bench
 
 .PHONY: bench-runtime
-bench-runtime: build ## Measure hull beside crun and runc; writes docs/performance.md
+bench-runtime: test-deps build ## Measure hull beside crun and runc; writes docs/performance.md
 	@$(CARGO) run --quiet --release --locked -p hull-conformance --bin hull-bench -- --hull $(BIN)/hull $(if $(PEERS),--peers $(PEERS)) --write docs/performance.md
 
 .PHONY: bench-wasm
-bench-wasm: build wasm ## Measure WebAssembly below hull; writes docs/performance.md
+bench-wasm: test-deps build wasm ## Measure WebAssembly below hull; writes docs/performance.md
 	@cd runtime/wasm && $(CARGO) run --quiet --locked -p hull-wasm-containers --bin hull-wasm-bench -- --write ../../docs/performance.md
 
 .PHONY: services

@@ -12,7 +12,7 @@ use crate::PostgresError;
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// No Postgres.
-    #[error("Postgres is not installed (looked in PATH and /usr/lib/postgresql): run `apt-get install postgresql-15`")]
+    #[error("Postgres is not installed (looked in PATH and /usr/lib/postgresql): run `apt-get install postgresql`")]
     NoBinaries,
     /// No user to run it as.
     #[error("the user {user} does not exist and could not be made: run `useradd --system {user}`")]
