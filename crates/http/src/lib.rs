@@ -15,7 +15,7 @@ mod extract;
 
 pub use client::{CallError, InternalClient};
 pub use extract::{Json, Path, Query, QueryWithEmpty};
-pub use page::{Cursor, PageQuery};
+pub use page::{PageQuery, Paging};
 pub use problem::{Problem, ProblemBody, ProblemResponse};
 pub use relay::relay;
 pub use serve::{Listener, PeerCredentials, ServeOptions, serve};

@@ -16,7 +16,6 @@ mod lifecycle;
 mod lists;
 mod openapi;
 mod pages;
-mod paging;
 mod routes;
 mod stamps;
 mod state;

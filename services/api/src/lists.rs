@@ -6,27 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use berth_api_types::public::Page;
+use berth_http::Paging;
 use berth_ids::{UserId, WorkspaceId};
 use berth_service::Together;
 use sqlx::{PgConnection, PgPool};
 
-use crate::paging::{one_more, page as cut};
 use crate::store::StoreError;
 use crate::store::workspaces::{self, ListFilter, ListScope};
 use crate::views::{View, Views};
 
 /// Reads of one page begin this far apart: about as long as one takes.
 const SPACING: Duration = Duration::from_millis(3);
-
-/// Which part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
-    /// Older than this one; none: from the newest.
-    pub(crate) before: Option<WorkspaceId>,
-    /// Workspaces a page.
-    pub(crate) limit: u32,
-}
 
 type Answer = Result<Bytes, Arc<StoreError>>;
 
@@ -35,7 +25,7 @@ type Answer = Result<Bytes, Arc<StoreError>>;
 pub(crate) struct Lists {
     pool: PgPool,
     views: Arc<Views>,
-    own: Together<(UserId, Place), Answer>,
+    own: Together<(UserId, Paging<WorkspaceId>), Answer>,
 }
 
 impl Lists {
@@ -47,22 +37,27 @@ impl Lists {
     ///
     /// # Errors
     /// The database, or a corrupt row.
-    pub(crate) async fn page(&self, scope: ListScope, filter: ListFilter, place: Place) -> Answer {
+    pub(crate) async fn page(&self, scope: ListScope, filter: ListFilter, paging: Paging<WorkspaceId>) -> Answer {
         match scope {
             ListScope::Own(user) if filter.is_empty() => {
                 let lists = self.clone();
-                let ask = |(user, place)| async move {
-                    lists.read(&ListScope::Own(user), &ListFilter::default(), place).await.map_err(Arc::new)
+                let ask = |(user, paging)| async move {
+                    lists.read(&ListScope::Own(user), &ListFilter::default(), &paging).await.map_err(Arc::new)
                 };
-                self.own.ask((user, place), ask).await
+                self.own.ask((user, paging), ask).await
             }
-            _ => self.read(&scope, &filter, place).await.map_err(Arc::new),
+            _ => self.read(&scope, &filter, &paging).await.map_err(Arc::new),
         }
     }
 
-    async fn read(&self, scope: &ListScope, filter: &ListFilter, place: Place) -> Result<Bytes, StoreError> {
+    async fn read(
+        &self,
+        scope: &ListScope,
+        filter: &ListFilter,
+        paging: &Paging<WorkspaceId>,
+    ) -> Result<Bytes, StoreError> {
         let mut conn = self.pool.acquire().await?;
-        page(&mut conn, &self.views, scope, filter, place).await
+        page(&mut conn, &self.views, scope, filter, paging).await
     }
 }
 
@@ -71,10 +66,10 @@ async fn page(
     views: &Views,
     scope: &ListScope,
     filter: &ListFilter,
-    Place { before, limit }: Place,
+    paging: &Paging<WorkspaceId>,
 ) -> Result<Bytes, StoreError> {
-    let stamps = workspaces::list_stamps(conn, scope, filter, before, one_more(limit)).await?;
-    let Page { items: stamps, next_cursor } = cut(stamps, limit, |(id, _)| *id);
+    let mut stamps = workspaces::list_stamps(conn, scope, filter, paging.after, paging.one_more()).await?;
+    let next_cursor = paging.cut(&mut stamps, |(id, _)| *id);
     let views = views.load(conn, &stamps).await?;
     Ok(body(&views, next_cursor.as_deref()).into())
 }

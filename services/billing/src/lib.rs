@@ -99,23 +99,13 @@ impl Billing {
         let consumer = Consumer::new(self.state.pool.clone(), "billing", &["instance"]);
         let records =
             jobs::records::Records { clock: Arc::clone(&self.state.clock), entropy: Arc::clone(&self.entropy) };
-        tokio::join!(consumer.run(records, shutdown.clone()), self.keep_prices(shutdown));
-    }
-
-    async fn keep_prices(&self, shutdown: CancellationToken) {
-        loop {
-            let refreshed = jobs::prices::refresh(&self.state.pool, &self.ws_manager, &self.state.clock).await;
-            let pause = match refreshed {
-                Ok(()) => self.price_refresh,
-                Err(error) => {
-                    tracing::warn!(error = %berth_http::problem::chain(&error), "the price list was not brought up to date: will try again");
-                    Duration::from_secs(1).min(self.price_refresh)
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = shutdown.cancelled() => return,
-            }
-        }
+        let prices = jobs::prices::run(
+            &self.state.pool,
+            &self.ws_manager,
+            &self.state.clock,
+            self.price_refresh,
+            shutdown.clone(),
+        );
+        tokio::join!(consumer.run(records, shutdown), prices);
     }
 }

@@ -1,10 +1,13 @@
 //! Keeps the price list in step with the classes of ws-manager.
 
+use std::time::Duration;
+
 use berth_api_types::internal::Class;
 use berth_clock::SharedClock;
 use berth_http::{CallError, InternalClient};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use crate::store::prices;
 
@@ -19,12 +22,31 @@ pub(crate) enum PricesError {
     Database(#[from] sqlx::Error),
 }
 
-/// Reads the classes, notes changed prices, prices what had none. Idempotent.
-pub(crate) async fn refresh(
+/// Keeps the price list, until `shutdown`.
+pub(crate) async fn run(
     pool: &PgPool,
     ws_manager: &InternalClient,
     clock: &SharedClock,
-) -> Result<(), PricesError> {
+    every: Duration,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let pause = match refresh(pool, ws_manager, clock).await {
+            Ok(()) => every,
+            Err(error) => {
+                tracing::warn!(error = %berth_http::problem::chain(&error), "the price list was not brought up to date: will try again");
+                Duration::from_secs(1).min(every)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Reads the classes, notes changed prices, prices what had none. Idempotent.
+async fn refresh(pool: &PgPool, ws_manager: &InternalClient, clock: &SharedClock) -> Result<(), PricesError> {
     let classes: Vec<Class> = ws_manager.get("/internal/classes").await?;
     let now = clock.now();
     let mut transaction = pool.begin().await?;

@@ -6,18 +6,17 @@ use berth_authz::{Authenticated, Authorized};
 use berth_http::{Json, PageQuery, Problem, Query};
 use berth_ids::UserId;
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::domain::authorize::{Installation, ReadAudit};
-use crate::paging::{one_more, page};
 use crate::state::Api;
 use crate::store;
 use crate::store::audit::Filter;
 
 /// Which entries are wanted.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, Serialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::routes) struct AuditQuery {
     /// Exactly this action, for example `workspace.stop`.
@@ -35,28 +34,21 @@ pub(in crate::routes) struct AuditQuery {
     /// Before.
     #[serde(default)]
     until: Option<DateTime<Utc>>,
-    /// `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
-    /// Entries a page, 1 to 200; 50 when left out.
-    #[serde(default)]
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
 }
 
 /// Who did what to what, from where, and how it ended; the newest first. For administrators.
 #[utoipa::path(
-    get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit", params(AuditQuery),
+    get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit", params(AuditQuery, PageQuery),
     responses((status = 200, body = Page<AuditEntry>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,
     Authenticated(principal): Authenticated,
     Query(query): Query<AuditQuery>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<AuditEntry>>, Problem> {
     let right = Authorized::<Installation, ReadAudit>::check(&principal, Installation)?;
-    let paging = PageQuery { cursor: query.cursor, limit: query.limit };
-    let limit = paging.limit()?;
+    let paging = page.of("audit", &query)?;
     let filter = Filter {
         action: query.action,
         actor_id: query.actor,
@@ -65,6 +57,7 @@ pub(in crate::routes) async fn list(
         until: query.until,
     };
     let mut conn = api.connection().await?;
-    let entries = store::audit::list(&mut conn, &right, &filter, paging.position()?, one_more(limit)).await?;
-    Ok(Json(page(entries, limit, |entry| entry.id)))
+    let mut items = store::audit::list(&mut conn, &right, &filter, paging.after, paging.one_more()).await?;
+    let next_cursor = paging.cut(&mut items, |entry| entry.id);
+    Ok(Json(Page { items, next_cursor }))
 }

@@ -7,7 +7,6 @@ use berth_http::{Json, PageQuery, Path, Problem, Query};
 
 use crate::domain::authorize::ReadOrganization;
 use crate::http::caller::Caller;
-use crate::paging::{one_more, page};
 use crate::routes::organizations::load;
 use crate::state::Api;
 use crate::store;
@@ -26,8 +25,9 @@ pub(in crate::routes) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Member>>, Problem> {
     let right = load::<ReadOrganization>(&api, &principal, &caller, &organization).await?;
-    let limit = query.limit()?;
+    let paging = query.of("members", &right.id)?;
     let mut conn = api.connection().await?;
-    let rows = store::organizations::members(&mut conn, &right, query.position()?, one_more(limit)).await?;
-    Ok(Json(page(rows, limit, |member| member.user_id)))
+    let mut items = store::organizations::members(&mut conn, &right, paging.after, paging.one_more()).await?;
+    let next_cursor = paging.cut(&mut items, |member| member.user_id);
+    Ok(Json(Page { items, next_cursor }))
 }

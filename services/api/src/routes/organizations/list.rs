@@ -5,7 +5,6 @@ use berth_api_types::public::{Organization, Page};
 use berth_authz::Authenticated;
 use berth_http::{Json, PageQuery, Problem, Query};
 
-use crate::paging::{one_more, page};
 use crate::state::Api;
 use crate::store;
 
@@ -19,8 +18,9 @@ pub(in crate::routes) async fn list(
     Authenticated(principal): Authenticated,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Organization>>, Problem> {
-    let limit = query.limit()?;
+    let paging = query.of("organizations", &())?;
     let mut conn = api.connection().await?;
-    let rows = store::organizations::list(&mut conn, principal.user_id, query.position()?, one_more(limit)).await?;
-    Ok(Json(page(rows, limit, |organization| organization.id)))
+    let mut items = store::organizations::list(&mut conn, principal.user_id, paging.after, paging.one_more()).await?;
+    let next_cursor = paging.cut(&mut items, |organization| organization.id);
+    Ok(Json(Page { items, next_cursor }))
 }

@@ -5,7 +5,6 @@ use berth_api_types::public::{Page, Token};
 use berth_authz::Authenticated;
 use berth_http::{Json, PageQuery, Problem, Query};
 
-use crate::paging::{one_more, page};
 use crate::state::Api;
 use crate::store;
 
@@ -19,8 +18,9 @@ pub(in crate::routes) async fn list(
     Authenticated(principal): Authenticated,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Token>>, Problem> {
-    let limit = query.limit()?;
+    let paging = query.of("tokens", &())?;
     let mut conn = api.connection().await?;
-    let tokens = store::tokens::list(&mut conn, principal.user_id, query.position()?, one_more(limit)).await?;
-    Ok(Json(page(tokens, limit, |token| token.id)))
+    let mut items = store::tokens::list(&mut conn, principal.user_id, paging.after, paging.one_more()).await?;
+    let next_cursor = paging.cut(&mut items, |token| token.id);
+    Ok(Json(Page { items, next_cursor }))
 }

@@ -6,7 +6,6 @@ use berth_authz::{Authenticated, Authorized};
 use berth_http::{Json, PageQuery, Problem, Query};
 
 use crate::domain::authorize::{Installation, ListUsers};
-use crate::paging::{one_more, page};
 use crate::state::Api;
 use crate::store;
 
@@ -21,9 +20,10 @@ pub(in crate::routes) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<User>>, Problem> {
     let right = Authorized::<Installation, ListUsers>::check(&principal, Installation)?;
-    let limit = query.limit()?;
+    let paging = query.of("users", &())?;
     let mut conn = api.connection().await?;
-    let rows = store::users::list(&mut conn, &right, query.position()?, one_more(limit)).await?;
-    let users = rows.into_iter().map(User::from).collect();
-    Ok(Json(page(users, limit, |user: &User| user.id)))
+    let rows = store::users::list(&mut conn, &right, paging.after, paging.one_more()).await?;
+    let mut items = rows.into_iter().map(User::from).collect();
+    let next_cursor = paging.cut(&mut items, |user: &User| user.id);
+    Ok(Json(Page { items, next_cursor }))
 }

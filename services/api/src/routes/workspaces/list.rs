@@ -8,20 +8,19 @@ use axum::response::{IntoResponse as _, Response};
 use berth_api_types::public::{Page, Phase, Workspace};
 use berth_authz::{Authenticated, Authorized, Principal};
 use berth_http::{PageQuery, Problem, Query};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use crate::domain::authorize::{Installation, ListAllWorkspaces, ListOrganizationWorkspaces};
 use crate::domain::instance::parse_phase;
 use crate::http::caller::Caller;
-use crate::lists::Place;
 use crate::routes::organizations;
 use crate::state::Api;
 use crate::store;
 use crate::store::workspaces::{ListFilter, ListScope};
 
 /// Whose workspaces.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::routes) struct ScopeQuery {
     /// `me` (default), or `all` for administrators.
@@ -34,16 +33,9 @@ pub(in crate::routes) struct ScopeQuery {
 }
 
 /// Which workspaces are wanted.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, Serialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(in crate::routes) struct ListQuery {
-    /// `me` (default), or `all` for administrators.
-    #[serde(default)]
-    #[param(pattern = "^(me|all)$")]
-    owner: Option<String>,
-    /// Everybody's in this organization, for its owners.
-    #[serde(default)]
-    organization: Option<String>,
+pub(in crate::routes) struct FilterQuery {
     /// In one of these phases; may be given several times.
     #[serde(default)]
     #[param(value_type = Option<Vec<Phase>>)]
@@ -57,13 +49,6 @@ pub(in crate::routes) struct ListQuery {
     /// With a name that begins so.
     #[serde(default)]
     name: Option<String>,
-    /// `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
-    /// Workspaces a page, 1 to 200; 50 when left out.
-    #[serde(default)]
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
 }
 
 /// The right to list what the query asks for.
@@ -92,27 +77,27 @@ pub(super) async fn scope(
 
 /// Workspaces, the newest first.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "list_workspaces", params(ListQuery),
+    get, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "list_workspaces",
+    params(ScopeQuery, FilterQuery, PageQuery),
     responses((status = 200, body = Page<Workspace>), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn list(
     State(api): State<Api>,
     Authenticated(principal): Authenticated,
     caller: Caller,
-    Query(query): Query<ListQuery>,
+    Query(whose): Query<ScopeQuery>,
+    Query(query): Query<FilterQuery>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let scope_query = ScopeQuery { owner: query.owner, organization: query.organization };
-    let scope = scope(&api, &principal, &caller, &scope_query).await?;
-    let paging = PageQuery { cursor: query.cursor, limit: query.limit };
-    let limit = paging.limit()?;
+    let scope = scope(&api, &principal, &caller, &whose).await?;
+    let paging = page.of("workspaces", &(whose, &query))?;
     let filter = ListFilter {
         phases: phases(&query.phase)?,
         class: query.class,
         repository: query.repository,
         name: query.name,
     };
-    let place = Place { before: paging.position()?, limit };
-    let page = api.lists().page(scope, filter, place).await.map_err(store::shared)?;
+    let page = api.lists().page(scope, filter, paging).await.map_err(store::shared)?;
     let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(([json], page).into_response())
 }

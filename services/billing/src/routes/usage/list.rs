@@ -3,7 +3,7 @@
 use axum::extract::State;
 use berth_api_types::usage::{UsagePage, UsageTotals};
 use berth_authz::Authenticated;
-use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, ProblemResponse, Query};
+use berth_http::{Json, PageQuery, Problem, ProblemBody, ProblemResponse, Query};
 use berth_ids::UsageRecordId;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::State as Service;
 use crate::store::usage::{self, Scope};
 
 /// Where a page begins, and the moment that all pages count up to.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Position {
     started_at: DateTime<Utc>,
     id: UsageRecordId,
@@ -41,31 +41,18 @@ pub(crate) async fn handler(
     Query(query): Query<UsageQuery>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<UsagePage>, Problem> {
-    let limit = page.limit()?;
-    let position: Option<Position> = page.position()?;
-    let as_of = position.as_ref().map_or_else(|| state.clock.now(), |position| position.as_of);
+    let paging = page.of::<Position>("usage", &query)?;
+    let as_of = paging.after.map_or_else(|| state.clock.now(), |position| position.as_of);
     let filter = query.filter(principal.user_id, as_of)?;
     let scope = Scope::of(&principal);
-    let after = position.map(|position| (position.started_at, position.id));
-    // One snapshot: the sums are those of the records shown.
-    let mut transaction = state.pool.begin().await.map_err(Problem::internal)?;
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        .execute(&mut *transaction)
-        .await
-        .map_err(Problem::internal)?;
+    let after = paging.after.map(|position| (position.started_at, position.id));
+    let mut transaction = usage::snapshot(&state.pool).await.map_err(Problem::internal)?;
     let mut rows =
-        usage::page(&mut transaction, &scope, &filter, after, i64::from(limit) + 1).await.map_err(Problem::internal)?;
+        usage::page(&mut transaction, &scope, &filter, after, paging.one_more()).await.map_err(Problem::internal)?;
     let sums = usage::sums(&mut transaction, &scope, &filter).await.map_err(Problem::internal)?;
     drop(transaction);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = match rows.last() {
-        Some(last) if more => {
-            Some(Cursor::encode(&Position { started_at: last.started_at, id: last.id, as_of: filter.as_of }))
-        }
-        _ => None,
-    };
+    let position = |row: &usage::Row| Position { started_at: row.started_at, id: row.id, as_of: filter.as_of };
+    let next_cursor = paging.cut(&mut rows, position);
     let totals = UsageTotals {
         records: sums.records,
         duration_ms: sums.duration_ms,

@@ -7,13 +7,13 @@ use berth_api_types::usage::UsageRecord;
 use berth_http::Problem;
 use berth_ids::{OrganizationId, UserId};
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::credits::{clip, to_millis};
 use crate::store::usage::{Filter, Row};
 
 /// Which usage.
-#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UsageQuery {
     /// Begin of the window (RFC 3339), included.

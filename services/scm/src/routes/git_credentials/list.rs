@@ -4,7 +4,7 @@ use axum::extract::State;
 use berth_api_types::git_credential::GitCredential;
 use berth_api_types::public::Page;
 use berth_authz::Authenticated;
-use berth_http::{Cursor, Json, PageQuery, Problem, ProblemBody, ProblemResponse, Query};
+use berth_http::{Json, PageQuery, Problem, ProblemBody, ProblemResponse, Query};
 
 use crate::State as Service;
 use crate::store::credentials;
@@ -27,15 +27,11 @@ pub(crate) async fn handler(
     Authenticated(principal): Authenticated,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<GitCredential>>, Problem> {
-    let limit = page.limit()?;
-    let after: String = page.position()?.unwrap_or_default();
+    let paging = page.of::<String>("git_credentials", &())?;
+    let after = paging.after.as_deref().unwrap_or_default();
     let mut conn = state.pool.acquire().await.map_err(Problem::internal)?;
-    let mut items = credentials::list(&mut conn, principal.user_id, &after, i64::from(limit) + 1)
-        .await
-        .map_err(Problem::internal)?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next_cursor = if more { items.last().map(|last| Cursor::encode(&last.host)) } else { None };
+    let mut items =
+        credentials::list(&mut conn, principal.user_id, after, paging.one_more()).await.map_err(Problem::internal)?;
+    let next_cursor = paging.cut(&mut items, |credential| credential.host.clone());
     Ok(Json(Page { items, next_cursor }))
 }
