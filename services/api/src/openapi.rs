@@ -52,23 +52,19 @@ pub(crate) fn assemble(first: OpenApi, others: Vec<OpenApi>) -> OpenApi {
     for path in document.paths.paths.values_mut() {
         let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
         for operation in operations.into_iter().flatten() {
-            operation.parameters.iter_mut().flatten().for_each(what_is_true_of_all);
+            operation.parameters.iter_mut().flatten().for_each(never_empty);
             describe(&mut operation.responses.responses);
         }
     }
     document
 }
 
-/// What the extractors hold every parameter to: none in the query is empty, and `If-Match` is one of our tags.
-fn what_is_true_of_all(parameter: &mut RefOr<Parameter>) {
+/// What the extractors hold every parameter to: none in the query is empty.
+fn never_empty(parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
-    match (&parameter.parameter_in, parameter.name.as_str()) {
-        (ParameterIn::Query, _) if schema.schema_type == SchemaType::Type(Type::String) => {
-            schema.min_length = schema.min_length.or(Some(1));
-        }
-        (ParameterIn::Header, "If-Match") => schema.pattern = Some(r#"^(\*|"[0-9]{1,18}\.[0-9]{1,18}")$"#.to_owned()),
-        _ => {}
+    if parameter.parameter_in == ParameterIn::Query && schema.schema_type == SchemaType::Type(Type::String) {
+        schema.min_length = schema.min_length.or(Some(1));
     }
 }
 

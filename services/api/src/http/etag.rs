@@ -1,6 +1,8 @@
 //! Versions of a resource as clients see them.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use std::str::FromStr;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use berth_http::Problem;
 
 use crate::domain::workspace::Workspace;
@@ -37,34 +39,37 @@ impl ETag {
         HeaderValue::from_str(&self.to_string()).unwrap_or_else(|_| HeaderValue::from_static("\"0.0\""))
     }
 
-    /// The revision that the client wants to change; none: any.
+    /// The revisions that the client wants to change; none: any.
+    ///
+    /// A weak tag, or one that we never gave, is no revision: where there are only such, nothing matches (RFC 9110, 13.1.1).
     ///
     /// # Errors
-    /// 400 when the header is not one of ours, or there are several.
-    pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-        let mut values = headers.get_all(header::IF_MATCH).iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        let text = value.to_str().unwrap_or_default().trim();
-        if text == "*" {
-            return Ok(None);
-        }
-        let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let revision = tag.and_then(|tag| tag.split('.').next()).and_then(|revision| revision.parse().ok());
-        match (revision, values.next()) {
-            (Some(revision), None) => Ok(Some(revision)),
-            _ => Err(Problem::bad_request("invalid_if_match", "If-Match takes one ETag as it was sent, or *")),
+    /// 400 when the header is neither `*` nor a list of tags.
+    pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<Vec<i64>>, Problem> {
+        match tags(headers, header::IF_MATCH) {
+            Some(Tags::Any) => Ok(None),
+            Some(Tags::These(tags)) if tags.is_empty() => Ok(None),
+            Some(Tags::These(tags)) => {
+                let ours = tags.iter().filter(|tag| !tag.weak).filter_map(|tag| tag.opaque.parse().ok());
+                Ok(Some(ours.map(|tag: Self| tag.revision).collect()))
+            }
+            None => {
+                let detail =
+                    "If-Match takes ETags as they were sent, in their quotes and with commas between them, or *";
+                Err(Problem::bad_request("invalid_if_match", detail))
+            }
         }
     }
 
     /// The client has this very version already.
     #[must_use]
     pub(crate) fn known(self, headers: &HeaderMap) -> bool {
-        headers.get(header::IF_NONE_MATCH).is_some_and(|value| {
-            let ours = self.to_string();
+        match tags(headers, header::IF_NONE_MATCH) {
+            Some(Tags::Any) => true,
             // A proxy that compresses makes our tags weak; for this question they count all the same (RFC 9110, 13.1.2).
-            let is_ours = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == ours;
-            value.to_str().is_ok_and(|list| list.split(',').any(|tag| is_ours(tag.trim())))
-        })
+            Some(Tags::These(tags)) => tags.iter().any(|tag| tag.opaque.parse() == Ok(self)),
+            None => false,
+        }
     }
 
     /// 412: somebody changed it since.
@@ -84,6 +89,63 @@ impl std::fmt::Display for ETag {
     }
 }
 
+/// Reads what is between the quotes.
+impl FromStr for ETag {
+    type Err = NotOurs;
+
+    fn from_str(opaque: &str) -> Result<Self, NotOurs> {
+        let (revision, status) = opaque.split_once('.').ok_or(NotOurs)?;
+        let number = |text: &str| text.parse().map_err(|_| NotOurs);
+        Ok(Self { revision: number(revision)?, status: number(status)? })
+    }
+}
+
+/// We gave no such tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotOurs;
+
+/// What a condition names: RFC 9110, 8.8.3 and 13.1.
+enum Tags<'a> {
+    /// `*`.
+    Any,
+    /// A list; empty when there is no header.
+    These(Vec<Tag<'a>>),
+}
+
+struct Tag<'a> {
+    weak: bool,
+    /// What is between the quotes.
+    opaque: &'a str,
+}
+
+/// The tags in all headers of this name, which are one list; none when it cannot be read.
+fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Tags<'_>> {
+    let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().ok()).collect::<Option<_>>()?;
+    if let [value] = values[..]
+        && value.trim() == "*"
+    {
+        return Some(Tags::Any);
+    }
+    let mut tags = Vec::new();
+    for value in values {
+        let mut rest = value.trim_matches(BETWEEN);
+        while !rest.is_empty() {
+            let (weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |quoted| (true, quoted));
+            // A comma may stand inside the quotes too.
+            let (opaque, after) = quoted.strip_prefix('"')?.split_once('"')?;
+            tags.push(Tag { weak, opaque });
+            if !after.is_empty() && !after.trim_start_matches([' ', '\t']).starts_with(',') {
+                return None;
+            }
+            rest = after.trim_start_matches(BETWEEN);
+        }
+    }
+    Some(Tags::These(tags))
+}
+
+/// What may stand between the tags of a list.
+const BETWEEN: [char; 3] = [' ', '\t', ','];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,13 +158,32 @@ mod tests {
     }
 
     #[test]
-    fn tags_round_trip_and_foreign_ones_are_refused() {
+    fn if_match_takes_a_list_of_tags() {
+        for (value, revisions) in [
+            ("\"7.3\"", vec![7]),
+            ("\"7.3\", \"9.0\"", vec![7, 9]),
+            ("\"7.3\",\"9.0\" ,, \"10.1\" ,", vec![7, 9, 10]),
+            // Of others: they match nothing, and do not hide ours.
+            ("\"a,\", \"7.3\"", vec![7]),
+            ("\"7\"", vec![]),
+            ("W/\"7.3\"", vec![]),
+        ] {
+            assert_eq!(ETag::expected(&headers(value)).unwrap(), Some(revisions), "{value}");
+        }
+        let mut two = headers("\"7.3\"");
+        two.append(header::IF_MATCH, "\"8.0\"".parse().unwrap());
+        assert_eq!(ETag::expected(&two).unwrap(), Some(vec![7, 8]), "two headers are one list");
+        for value in ["7.3", "\"7.3", "*, \"7.3\"", "\"7.3\" \"8.0\"", "\"7.3\"\"8.0\"", "w/\"7.3\""] {
+            assert_eq!(ETag::expected(&headers(value)).unwrap_err().code(), "invalid_if_match", "{value}");
+        }
+    }
+
+    #[test]
+    fn tags_round_trip() {
         let tag = ETag { revision: 7, status: 3 };
-        assert_eq!(ETag::expected(&headers(&tag.to_string())).unwrap(), Some(7));
+        assert_eq!(ETag::expected(&headers(&tag.to_string())).unwrap(), Some(vec![7]));
         assert_eq!(ETag::expected(&headers("*")).unwrap(), None);
         assert_eq!(ETag::expected(&HeaderMap::new()).unwrap(), None);
-        assert!(ETag::expected(&headers("W/\"7.3\"")).is_err());
-        assert!(ETag::expected(&headers("\"a\"")).is_err());
         assert!(tag.known(&headers("\"1.1\", \"7.3\"")));
         assert!(tag.known(&headers("W/\"7.3\"")) && tag.known(&headers("*")));
         assert!(!tag.known(&headers("\"7.4\"")));

@@ -3,4 +3,5 @@
 pub(crate) mod caller;
 pub(crate) mod cookie;
 pub(crate) mod etag;
+pub(crate) mod headers;
 pub(crate) mod wait;

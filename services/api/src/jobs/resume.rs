@@ -1,14 +1,16 @@
 //! Carries on what a request left: starts and stops that ws-manager has not taken, deletions that are not done.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use berth_http::Problem;
+use berth_ids::InstanceId;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{delete, start, stop};
 use crate::state::Api;
-use crate::store;
+use crate::store::{self, StoreError};
 
 /// Looks at least this often; a request that could not hand something over wakes it.
 const EVERY: Duration = Duration::from_secs(10);
@@ -23,8 +25,8 @@ pub(crate) async fn run(api: Api, shutdown: CancellationToken) {
     // The first round takes up what the process before left, all of it: no request of this process is at work yet.
     let mut leave_alone = TimeDelta::zero();
     loop {
-        if let Err(problem) = round(&api, leave_alone).await {
-            tracing::warn!(error = %berth_http::problem::chain(&problem), "starts, stops and deletions could not be carried on");
+        if let Err(error) = round(&api, leave_alone).await {
+            tracing::warn!(error = %berth_http::problem::chain(&error), "starts, stops and deletions could not be looked for");
         }
         leave_alone = TimeDelta::seconds(LEAVE_ALONE_SECONDS);
         tokio::select! {
@@ -38,7 +40,7 @@ pub(crate) async fn run(api: Api, shutdown: CancellationToken) {
     }
 }
 
-async fn round(api: &Api, leave_alone: TimeDelta) -> Result<(), Problem> {
+async fn round(api: &Api, leave_alone: TimeDelta) -> Result<(), StoreError> {
     let before = api.now() - leave_alone;
     let mut conn = api.connection().await?;
     let starts = store::instances::unaccepted(&mut conn, before).await?;
@@ -46,17 +48,29 @@ async fn round(api: &Api, leave_alone: TimeDelta) -> Result<(), Problem> {
     let deletions = store::workspaces::being_deleted(&mut conn).await?;
     drop(conn);
     for id in stops {
-        let mut conn = api.connection().await?;
-        let reason = store::instances::stop_reason(&mut conn, id).await?;
-        drop(conn);
-        let abort = reason == delete::REASON;
-        stop::send(api, id, &reason, abort).await?;
+        note("stop", id, send_stop(api, id).await);
     }
     for id in starts {
-        start::send(api, id, None).await?;
+        note("start", id, start::send(api, id, None).await);
     }
     for id in deletions {
-        delete::advance(api, id, PATIENCE).await?;
+        note("deletion", id, delete::advance(api, id, PATIENCE).await.map(drop));
     }
     Ok(())
+}
+
+async fn send_stop(api: &Api, id: InstanceId) -> Result<(), Problem> {
+    let mut conn = api.connection().await?;
+    let reason = store::instances::stop_reason(&mut conn, id).await?;
+    drop(conn);
+    let abort = reason == delete::REASON;
+    stop::send(api, id, &reason, abort).await
+}
+
+/// One that fails again and again must not hold up those behind it.
+fn note(what: &'static str, id: impl Display, result: Result<(), Problem>) {
+    if let Err(problem) = result {
+        let error = berth_http::problem::chain(&problem);
+        tracing::warn!(what, %id, error, "it could not be carried on; the next round tries again");
+    }
 }

@@ -75,7 +75,8 @@ async fn watch(api: &Api) -> Result<(), SyncError> {
                         end_lost(api, &listed, connected_at).await?;
                     }
                 }
-                Some(Ok(InstanceEvent::Gone { instance_id })) => gone(api, instance_id).await?,
+                // Its last word came before, so this finds something to do only when that was missed.
+                Some(Ok(InstanceEvent::Gone { instance_id })) => end_unknown(api, instance_id).await?,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err(SyncError::Ended),
             },
@@ -109,11 +110,7 @@ async fn end_lost(api: &Api, listed: &HashSet<InstanceId>, asked_at: DateTime<Ut
     Ok(())
 }
 
-/// ws-manager's record is gone; its last word came before, so this finds something to do only when that was missed.
-async fn gone(api: &Api, id: InstanceId) -> Result<(), SyncError> {
-    end_unknown(api, id).await
-}
-
+/// Ends a run that ws-manager has no record of, unless it is over.
 async fn end_unknown(api: &Api, id: InstanceId) -> Result<(), SyncError> {
     let mut conn = api.connection().await?;
     let asked = store::instances::stop_reason(&mut conn, id).await?;

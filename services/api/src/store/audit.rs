@@ -29,14 +29,12 @@ pub(crate) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Somebody who is signed in did it.
-    #[must_use]
-    pub(crate) fn by(principal: &Principal, caller: &Caller, action: &'a str) -> Self {
+    fn new(actor: String, credential: String, caller: Caller, action: &'a str) -> Self {
         Self {
-            actor_id: Some(principal.user_id),
-            actor: principal.email.clone(),
-            credential: principal.credential.to_string(),
-            caller: caller.clone(),
+            actor_id: None,
+            actor,
+            credential,
+            caller,
             action,
             target_type: "",
             target_id: None,
@@ -44,31 +42,25 @@ impl<'a> Record<'a> {
             result: AuditResult::Done,
             detail: None,
         }
+    }
+
+    /// Somebody who is signed in did it.
+    #[must_use]
+    pub(crate) fn by(principal: &Principal, caller: &Caller, action: &'a str) -> Self {
+        Self::new(principal.email.clone(), principal.credential.to_string(), caller.clone(), action)
+            .actor_is(principal.user_id)
     }
 
     /// Nobody was signed in: logins, the set-up. `actor` is whom they claimed to be.
     #[must_use]
     pub(crate) fn anonymous(actor: &str, caller: &Caller, action: &'a str) -> Self {
-        Self {
-            actor_id: None,
-            actor: actor.chars().take(254).collect(),
-            credential: "none".to_owned(),
-            caller: caller.clone(),
-            action,
-            target_type: "",
-            target_id: None,
-            target: String::new(),
-            result: AuditResult::Done,
-            detail: None,
-        }
+        Self::new(actor.chars().take(254).collect(), "none".to_owned(), caller.clone(), action)
     }
 
     /// The service did it by itself.
     #[must_use]
     pub(crate) fn system(job: &str, action: &'a str) -> Self {
-        let mut record = Self::anonymous(job, &Caller::default(), action);
-        record.credential = "system".to_owned();
-        record
+        Self::new(job.to_owned(), "system".to_owned(), Caller::default(), action)
     }
 
     /// What it was done to.
@@ -80,7 +72,7 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The account that an anonymous act turned out to be of.
+    /// Whose account it was.
     #[must_use]
     pub(crate) const fn actor_is(mut self, user: UserId) -> Self {
         self.actor_id = Some(user);

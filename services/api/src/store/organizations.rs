@@ -136,7 +136,7 @@ pub(crate) async fn list(
         .collect()
 }
 
-/// Changes it; none: it was changed since `expected`.
+/// Changes it; none: its revision is none of `expected`.
 ///
 /// # Errors
 /// The database.
@@ -144,12 +144,12 @@ pub(crate) async fn update(
     conn: &mut PgConnection,
     right: &Authorized<OrganizationScope, UpdateOrganization>,
     name: Option<&str>,
-    expected: Option<i64>,
+    expected: Option<&[i64]>,
     now: DateTime<Utc>,
 ) -> Result<Option<(Organization, i64)>, StoreError> {
     let row: Option<Row> = sqlx::query_as(
         "UPDATE api.organizations SET name = coalesce($2, name), revision = revision + 1, updated_at = $4
-         WHERE id = $1 AND ($3::bigint IS NULL OR revision = $3)
+         WHERE id = $1 AND ($3::bigint[] IS NULL OR revision = ANY($3))
          RETURNING id, name, personal_of, revision, created_at",
     )
     .bind(right.id)

@@ -151,7 +151,7 @@ pub(crate) async fn set_password(
     Ok(())
 }
 
-/// Changes the profile; none: it was changed since `expected`.
+/// Changes the profile; none: its revision is none of `expected`.
 ///
 /// # Errors
 /// The database.
@@ -160,12 +160,12 @@ pub(crate) async fn update(
     id: UserId,
     name: Option<&str>,
     git_email: Option<&str>,
-    expected: Option<i64>,
+    expected: Option<&[i64]>,
     now: DateTime<Utc>,
 ) -> Result<Option<UserRow>, StoreError> {
     let row = sqlx::query_as(
         "UPDATE api.users SET name = coalesce($2, name), git_email = coalesce($3, git_email), revision = revision + 1, updated_at = $5
-         WHERE id = $1 AND ($4::bigint IS NULL OR revision = $4)
+         WHERE id = $1 AND ($4::bigint[] IS NULL OR revision = ANY($4))
          RETURNING id, name, email, git_email, admin, revision",
     )
     .bind(id)

@@ -202,3 +202,22 @@ async fn a_deletion_is_carried_on_by_the_next_process() {
     assert_eq!(payload, json!({ "type": "deleted", "workspace_id": id }));
     token.cancel();
 }
+
+#[tokio::test]
+async fn a_deletion_that_is_stuck_holds_up_no_other() {
+    let (service, _clock) = service_at_rest().await;
+    let ada = service.person("ada").await;
+    let mut ids = Vec::new();
+    for name in ["first", "second"] {
+        let made = ada.client.workspace(json!({ "start": false, "name": name })).await;
+        ids.push(made.text("id").parse::<WorkspaceId>().unwrap());
+    }
+    service.ws_manager.refuse_to_wipe(ids[0]);
+    for id in &ids {
+        assert_eq!(ada.client.delete(&format!("/api/v1/workspaces/{id}?wait=false")).await.status, 202);
+    }
+    service.run_jobs();
+    eventually("the second is gone", || async { ada.client.get("/api/v1/workspaces/second").await.status == 404 })
+        .await;
+    assert_eq!(ada.client.get("/api/v1/workspaces/first").await.text("reason"), "it is being deleted");
+}

@@ -120,6 +120,11 @@ async fn lists_are_paged_and_filtered() {
     assert_eq!(count("/api/v1/workspaces?repository=git.example.com/team/other").await, Some(0));
     ada.client.get("/api/v1/workspaces?limit=0").await.is_problem(400, "invalid_limit");
     ada.client.get("/api/v1/workspaces?cursor=x").await.is_problem(400, "invalid_cursor");
+    let cursor = ada.client.get("/api/v1/workspaces?limit=2").await.text("next_cursor");
+    let of_organization = format!("workspaces?organization={}&", ada.organization);
+    for list in ["workspaces?class=small&", &of_organization, "tokens?", "organizations?"] {
+        ada.client.get(&format!("/api/v1/{list}cursor={cursor}")).await.is_problem(400, "invalid_cursor");
+    }
     ada.client.get("/api/v1/workspaces?phase=Sleeping").await.is_problem(400, "invalid_query");
     ada.client.get("/api/v1/workspaces?owner=all").await.is_problem(403, "forbidden");
     assert_eq!(
@@ -147,6 +152,16 @@ async fn a_change_of_what_somebody_else_changed_is_refused() {
     let again =
         ada.client.clone().header("if-match", renamed.header("etag")).patch(&path, json!({ "name": "second" })).await;
     assert_eq!(again.status, 200);
+    let either = format!("{tag}, {}", again.header("etag"));
+    assert_eq!(
+        ada.client.clone().header("if-match", &either).patch(&path, json!({ "name": "second" })).await.status,
+        200
+    );
+    let strangers = ada.client.clone().header("if-match", "\"theirs\", W/\"4.0\"");
+    strangers.patch(&path, json!({ "name": "third" })).await.is_problem(412, "changed_meanwhile");
+    strangers.delete(&path).await.is_problem(412, "changed_meanwhile");
+    let unquoted = ada.client.clone().header("if-match", "4.0");
+    unquoted.patch(&path, json!({ "name": "third" })).await.is_problem(400, "invalid_if_match");
     ada.client.patch(&path, json!({ "name": "-" })).await.is_problem(422, "invalid_name");
     let shown = ada.client.get(&path).await;
     assert_eq!(shown.text("name"), "second");

@@ -9,6 +9,7 @@ use berth_http::{Json, Path, Problem};
 
 use crate::domain::authorize::ManageMembers;
 use crate::http::caller::Caller;
+use crate::http::headers::IdempotencyKey;
 use crate::routes::organizations::load;
 use crate::routes::users;
 use crate::state::{Api, commit};
@@ -21,7 +22,7 @@ use crate::store::audit::Record;
     request_body = AddMember,
     params(
         ("organization" = String, Path, description = "Its id"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")
+        IdempotencyKey
     ),
     responses((status = 201, body = Member), (status = "default", response = berth_http::ProblemResponse))
 )]

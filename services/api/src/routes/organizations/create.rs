@@ -10,6 +10,7 @@ use berth_http::{Json, Problem};
 use berth_ids::OrganizationId;
 
 use crate::http::caller::Caller;
+use crate::http::headers::IdempotencyKey;
 use crate::layers::idempotency::Held;
 use crate::routes::users;
 use crate::state::{Api, commit};
@@ -19,7 +20,7 @@ use crate::store::audit::Record;
 /// Makes an organization; the caller is its first owner.
 #[utoipa::path(
     post, path = "/api/v1/organizations", tag = "organizations", operation_id = "create_organization", request_body = CreateOrganization,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")),
+    params(IdempotencyKey),
     responses((status = 201, body = Organization), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(

@@ -11,6 +11,7 @@ use super::load;
 use crate::domain::authorize;
 use crate::http::caller::Caller;
 use crate::http::etag::ETag;
+use crate::http::headers::IfMatch;
 use crate::routes::users;
 use crate::state::{Api, commit};
 use crate::store;
@@ -22,7 +23,7 @@ use crate::store::audit::Record;
     request_body = UpdateOrganization,
     params(
         ("organization" = String, Path, description = "Its id"),
-        ("If-Match" = Option<String>, Header, description = "ETag of what was read; refused with 412 when it was changed since")
+        IfMatch
     ),
     responses((status = 200, body = Organization), (status = "default", response = berth_http::ProblemResponse))
 )]
@@ -38,7 +39,8 @@ pub(in crate::routes) async fn update(
     let expected = ETag::expected(&headers)?;
     let name = body.name.as_deref().map(|name| users::name(name, "/name")).transpose()?;
     let mut transaction = api.begin().await?;
-    let changed = store::organizations::update(&mut transaction, &right, name.as_deref(), expected, api.now()).await?;
+    let (name, expected) = (name.as_deref(), expected.as_deref());
+    let changed = store::organizations::update(&mut transaction, &right, name, expected, api.now()).await?;
     let (organization, revision) = changed.ok_or_else(ETag::mismatch)?;
     let record = Record::by(&principal, &caller, right.action());
     let record = record.on("organization", organization.id.as_uuid(), &organization.name);

@@ -13,6 +13,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::domain::secret;
 use crate::http::caller::Caller;
+use crate::http::headers::IdempotencyKey;
 use crate::layers::idempotency::Unrepeatable;
 use crate::routes::users;
 use crate::state::{Api, commit};
@@ -22,7 +23,7 @@ use crate::store::audit::Record;
 /// Makes a token of the caller. Its secret is in this answer and nowhere else.
 #[utoipa::path(
     post, path = "/api/v1/tokens", tag = "tokens", operation_id = "create_token", request_body = CreateToken,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "A repetition is told that it was done: secrets are not kept")),
+    params(IdempotencyKey),
     responses((status = 201, body = CreatedToken), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(

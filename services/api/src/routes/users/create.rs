@@ -11,13 +11,14 @@ use secrecy::SecretString;
 use super::NewAccount;
 use crate::domain::authorize::{self, Installation};
 use crate::http::caller::Caller;
+use crate::http::headers::IdempotencyKey;
 use crate::state::{Api, commit};
 use crate::store::audit::Record;
 
 /// Makes an account, for administrators.
 #[utoipa::path(
     post, path = "/api/v1/users", tag = "users", operation_id = "create_user", request_body = CreateUser,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")),
+    params(IdempotencyKey),
     responses((status = 201, body = User), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(

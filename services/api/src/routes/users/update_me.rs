@@ -9,6 +9,7 @@ use berth_http::{Json, Problem};
 
 use crate::http::caller::Caller;
 use crate::http::etag::ETag;
+use crate::http::headers::IfMatch;
 use crate::state::{Api, commit};
 use crate::store;
 use crate::store::audit::Record;
@@ -16,7 +17,7 @@ use crate::store::audit::Record;
 /// Changes the caller's profile. What git uses in a workspace changes with its next start.
 #[utoipa::path(
     patch, path = "/api/v1/users/me", tag = "users", operation_id = "update_me", request_body = UpdateUser,
-    params(("If-Match" = Option<String>, Header, description = "ETag of what was read; refused with 412 when it was changed since")),
+    params(IfMatch),
     responses((status = 200, body = User), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn update_me(
@@ -30,7 +31,7 @@ pub(in crate::routes) async fn update_me(
     let name = body.name.as_deref().map(|name| super::name(name, "/name")).transpose()?;
     let git_email = body.git_email.as_deref().map(|email| super::address(email, "/git_email")).transpose()?;
     let mut transaction = api.begin().await?;
-    let (name, git_email) = (name.as_deref(), git_email.as_deref());
+    let (name, git_email, expected) = (name.as_deref(), git_email.as_deref(), expected.as_deref());
     let row = store::users::update(&mut transaction, principal.user_id, name, git_email, expected, api.now()).await?;
     let row = row.ok_or_else(ETag::mismatch)?;
     let record = Record::by(&principal, &caller, "user.update").on("user", row.id.as_uuid(), &row.email);

@@ -18,6 +18,7 @@ use crate::domain::instance::step;
 use crate::domain::name;
 use crate::domain::workspace::{self, Workspace};
 use crate::http::caller::Caller;
+use crate::http::headers::IdempotencyKey;
 use crate::http::wait::Wait;
 use crate::layers::idempotency::Held;
 use crate::lifecycle::{start, wait};
@@ -32,7 +33,7 @@ const NAME_TRIES: usize = 8;
 /// Makes a workspace from a repository, and starts it. The answer comes once it is on its way; `?wait=true` waits until it is ready.
 #[utoipa::path(
     post, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "create_workspace", request_body = CreateWorkspace,
-    params(Wait, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")),
+    params(Wait, IdempotencyKey),
     responses((status = 201, body = PublicWorkspace), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn create(

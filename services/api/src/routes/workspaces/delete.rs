@@ -11,6 +11,7 @@ use super::{answer, load, patience};
 use crate::domain::authorize::DeleteWorkspace;
 use crate::http::caller::Caller;
 use crate::http::etag::ETag;
+use crate::http::headers::IfMatch;
 use crate::http::wait::Wait;
 use crate::lifecycle::delete as lifecycle;
 use crate::state::{Api, commit};
@@ -22,7 +23,7 @@ use crate::store::audit::Record;
     delete, path = "/api/v1/workspaces/{workspace}", tag = "workspaces", operation_id = "delete_workspace",
     params(
         ("workspace" = String, Path, description = "Its id or name"), Wait,
-        ("If-Match" = Option<String>, Header, description = "ETag of what was read; refused with 412 when its settings were changed since")
+        IfMatch
     ),
     responses(
         (status = 204, description = "It is gone"), (status = 202, body = PublicWorkspace, description = "It is being deleted"),
@@ -38,7 +39,7 @@ pub(in crate::routes) async fn delete(
     Query(query): Query<Wait>,
 ) -> Result<Response, Problem> {
     let right = load::<DeleteWorkspace>(&api, &principal, &caller, &reference).await?;
-    if ETag::expected(&headers)?.is_some_and(|expected| expected != right.revision) {
+    if ETag::expected(&headers)?.is_some_and(|expected| !expected.contains(&right.revision)) {
         return Err(ETag::mismatch());
     }
     let id = right.id;

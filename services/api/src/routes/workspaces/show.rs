@@ -13,6 +13,7 @@ use berth_ids::WorkspaceId;
 use super::load;
 use crate::domain::authorize::{ReadWorkspace, WorkspaceScope};
 use crate::http::caller::Caller;
+use crate::http::headers::IfNoneMatch;
 use crate::state::Api;
 use crate::views::View;
 
@@ -21,7 +22,7 @@ use crate::views::View;
     get, path = "/api/v1/workspaces/{workspace}", tag = "workspaces", operation_id = "show_workspace",
     params(
         ("workspace" = String, Path, description = "Its id or name"),
-        ("If-None-Match" = Option<String>, Header, description = "ETag that is known; 304 when it is still that")
+        IfNoneMatch
     ),
     responses(
         (status = 200, body = Workspace), (status = 304, description = "It is what you know"),

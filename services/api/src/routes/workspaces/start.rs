@@ -12,6 +12,7 @@ use crate::domain::authorize::StartWorkspace;
 use crate::domain::instance::step;
 use crate::domain::workspace::Workspace;
 use crate::http::caller::Caller;
+use crate::http::headers::IdempotencyKey;
 use crate::http::wait::Wait;
 use crate::lifecycle::{start, wait};
 use crate::state::{Api, commit};
@@ -30,7 +31,7 @@ pub(super) fn settled(workspace: &Workspace) -> bool {
     post, path = "/api/v1/workspaces/{workspace}/start", tag = "workspaces", operation_id = "start_workspace",
     params(
         ("workspace" = String, Path, description = "Its id or name"), Wait,
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")
+        IdempotencyKey
     ),
     responses(
         (status = 200, body = PublicWorkspace), (status = 202, body = PublicWorkspace, description = "It is on its way"),

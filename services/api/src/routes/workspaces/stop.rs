@@ -10,6 +10,7 @@ use berth_http::{Path, Problem, Query};
 use super::{answer, load, patience};
 use crate::domain::authorize::StopWorkspace;
 use crate::http::caller::Caller;
+use crate::http::headers::IdempotencyKey;
 use crate::http::wait::Wait;
 use crate::lifecycle::{stop as lifecycle, wait};
 use crate::state::{Api, commit};
@@ -21,7 +22,7 @@ use crate::store::audit::Record;
     post, path = "/api/v1/workspaces/{workspace}/stop", tag = "workspaces", operation_id = "stop_workspace",
     params(
         ("workspace" = String, Path, description = "Its id or name"), Wait,
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "The same key gets the same answer, once done")
+        IdempotencyKey
     ),
     responses(
         (status = 200, body = PublicWorkspace), (status = 202, body = PublicWorkspace, description = "It is being stopped"),

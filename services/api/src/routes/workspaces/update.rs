@@ -13,6 +13,7 @@ use crate::domain::authorize;
 use crate::domain::{name, workspace};
 use crate::http::caller::Caller;
 use crate::http::etag::ETag;
+use crate::http::headers::IfMatch;
 use crate::state::Api;
 use crate::store;
 use crate::store::audit::Record;
@@ -40,7 +41,7 @@ pub(super) fn check_inactivity(seconds: Option<u32>) -> Result<(), Problem> {
     request_body = UpdateWorkspace,
     params(
         ("workspace" = String, Path, description = "Its id or name"),
-        ("If-Match" = Option<String>, Header, description = "ETag of what was read; refused with 412 when its settings were changed since")
+        IfMatch
     ),
     responses((status = 200, body = Workspace), (status = "default", response = berth_http::ProblemResponse))
 )]
@@ -62,7 +63,7 @@ pub(in crate::routes) async fn update(
     let record = Record::by(&principal, &caller, right.action()).on("workspace", right.id.as_uuid(), &right.name);
     let detail = serde_json::json!({ "name": body.name, "inactivity_seconds": body.inactivity_seconds });
     let entry = api.audit_entry(record.detail(detail));
-    let change = SettingsChange { name, inactivity_seconds: seconds, expected, now: api.now() };
+    let change = SettingsChange { name, inactivity_seconds: seconds, expected: expected.as_deref(), now: api.now() };
     let mut conn = api.connection().await?;
     let revision = store::workspaces::update(&mut conn, &right, &change, entry).await?;
     drop(conn);

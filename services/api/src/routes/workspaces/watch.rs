@@ -52,6 +52,9 @@ enum Subject {
 }
 
 /// Follows many workspaces by server-sent events: each one as it is, then `synced`, then each change.
+///
+/// Every connection begins so, also one that is made again: events have no ids, and `Last-Event-ID` is not read. What a client knew and does
+/// not hear of before `synced` is gone.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/watch", tag = "workspaces", operation_id = "watch_workspaces", params(ScopeQuery),
     responses(
@@ -71,6 +74,8 @@ pub(in crate::routes) async fn watch_all(
 }
 
 /// Follows one workspace by server-sent events: as it is, then `synced`, then each change; the stream ends when it is deleted.
+///
+/// Every connection begins so, also one that is made again: events have no ids, and `Last-Event-ID` is not read.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/watch", tag = "workspaces", operation_id = "watch_workspace",
     params(("workspace" = String, Path, description = "Its id or name")),

@@ -39,6 +39,7 @@ struct Inner {
     stops: Vec<(InstanceId, StopInstance)>,
     timeouts: Vec<(InstanceId, u32)>,
     wiped: BTreeSet<WorkspaceId>,
+    unwipeable: BTreeSet<WorkspaceId>,
     deleted: Vec<InstanceId>,
 }
 
@@ -85,6 +86,11 @@ impl WsManager {
 
     pub(crate) fn wiped(&self, id: WorkspaceId) -> bool {
         self.inner.lock().unwrap().wiped.contains(&id)
+    }
+
+    /// From now on this disk cannot be wiped.
+    pub(crate) fn refuse_to_wipe(&self, id: WorkspaceId) {
+        self.inner.lock().unwrap().unwipeable.insert(id);
     }
 
     /// As if every disk were there again.
@@ -271,6 +277,10 @@ async fn forget(State(fake): State<WsManager>, Path(id): Path<InstanceId>) -> Re
 
 async fn wipe(State(fake): State<WsManager>, Path(id): Path<WorkspaceId>) -> Result<StatusCode, Problem> {
     fake.check()?;
-    fake.inner.lock().unwrap().wiped.insert(id);
+    let mut inner = fake.inner.lock().unwrap();
+    if inner.unwipeable.contains(&id) {
+        return Err(Problem::unavailable("the node is away"));
+    }
+    inner.wiped.insert(id);
     Ok(StatusCode::NO_CONTENT)
 }
