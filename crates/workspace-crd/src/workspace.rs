@@ -218,7 +218,7 @@ pub struct Step {
     /// None while under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_micros: Option<u64>,
-    /// What is going on, for example `pulling 12 of 80 MB`.
+    /// What is going on, for example `pulling 12 of 80 MB`; once it is over, what is worth knowing of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
