@@ -111,7 +111,8 @@ impl Consumer {
                 () = shutdown.cancelled() => return,
             };
             if let Err(error) = result {
-                tracing::warn!(consumer = self.consumer, %error, "outbox: will connect again");
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(consumer = self.consumer, error, "outbox: will connect again");
             }
             tokio::select! {
                 () = retry.wait() => {}
@@ -178,8 +179,9 @@ impl Consumer {
                 }
                 Err(error) => {
                     savepoint.rollback().await?;
+                    let error = &error as &dyn std::error::Error;
                     tracing::error!(
-                        consumer = self.consumer, topic = event.topic, event = event.id, key = %event.key, error = %error,
+                        consumer = self.consumer, topic = event.topic, event = event.id, key = %event.key, error,
                         "outbox: an event could not be handled; it will be tried again"
                     );
                     failed = true;

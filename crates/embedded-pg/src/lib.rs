@@ -159,11 +159,13 @@ impl Postgres {
             loop {
                 match Server::spawn(&self.installation, &self.config.data).await {
                     Ok(server) => self.server = server,
-                    Err(error) => tracing::error!(error = %error, "Postgres cannot be started"),
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "Postgres cannot be started")
+                    }
                 }
                 match self.wait_ready().await {
                     Ok(()) => break,
-                    Err(error) => tracing::error!(error = %error, "Postgres is not ready"),
+                    Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "Postgres is not ready"),
                 }
                 failures += 1;
                 // Back-off between attempts: there is no event to wait for when a server refuses to start.

@@ -19,7 +19,8 @@ pub enum Refused {
     },
     /// One of its addresses is private, loopback or otherwise not public.
     #[error(
-        "{host}:{port} is the private address {address}: allow it with `scm.allow_private_hosts` or BERTH_ALLOW_PRIVATE_HOSTS={host}:{port}"
+        "{host}:{port} is the private address {address}: allow it with `scm.allow_private_hosts` or \
+         BERTH_ALLOW_PRIVATE_HOSTS={host}:{port}, a registry of images with `node.allow_private_registries`"
     )]
     Private {
         /// The host.
@@ -30,7 +31,7 @@ pub enum Refused {
         address: IpAddr,
     },
     /// Plain http to a host that is not allowed by name.
-    #[error("http://{host}:{port} is not encrypted: use https, or allow the host with `scm.allow_private_hosts`")]
+    #[error("http://{host}:{port} is not encrypted: use https, or allow the host as you would a private one")]
     Plain {
         /// The host.
         host: String,
