@@ -34,7 +34,7 @@ pub struct Credential {
     pub password: Secret,
 }
 
-/// Where credentials come from. The integrator wires scm here.
+/// Where credentials come from: scm, see [`ScmCredentials`](crate::ScmCredentials).
 #[async_trait]
 pub trait CredentialSource: Send + Sync + std::fmt::Debug {
     /// The owner's credential for that host; none when there is none. An error's text is shown to the user by git.
@@ -72,7 +72,7 @@ pub(crate) async fn serve(folder: PathBuf, asker: Asker, source: Arc<dyn Credent
         if let Err(error) = connection(&folder, &asker, source.as_ref()).await {
             tracing::debug!(
                 instance = asker.instance_id,
-                error = crate::error_text::chain(&error),
+                error = berth_http::problem::chain(&error),
                 "the credential connection ended"
             );
         }

@@ -9,7 +9,6 @@ pub mod config;
 pub mod container;
 pub mod credentials;
 pub mod disk;
-mod error_text;
 pub mod home;
 pub mod image;
 pub mod instance;

@@ -1,7 +1,5 @@
 //! The node agent's internal routes.
 
-use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,11 +8,11 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use berth_http::{Json, Path, Problem, Query, sse};
-use bytes::Bytes;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio_stream::wrappers::WatchStream;
 
+use super::log::Follower;
 use super::{Inner, machine};
 use crate::instance::Instance;
 
@@ -164,86 +162,4 @@ async fn logs(
     );
     Ok(([(axum::http::header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream.boxed()))
         .into_response())
-}
-
-/// Reads a log that grows and is rotated.
-struct Follower {
-    folder: PathBuf,
-    /// What is left of the older half.
-    old: Option<std::fs::File>,
-    file: Option<std::fs::File>,
-    watch: tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>,
-}
-
-const PIECE: usize = 64 * 1024;
-
-impl Follower {
-    fn open(folder: PathBuf, tail: u64) -> std::io::Result<Self> {
-        use rustix::fs::inotify;
-        let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        // Watched before it is read, so that nothing in between is missed.
-        inotify::add_watch(
-            &watch,
-            &folder,
-            inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO,
-        )?;
-        let watch = crate::instance::readiness(watch)?;
-        let mut file = std::fs::File::open(folder.join(berth_sandbox::monitor::LOG_FILE)).ok();
-        let mut old = std::fs::File::open(folder.join(berth_sandbox::monitor::OLD_LOG_FILE)).ok();
-        let length = |file: &Option<std::fs::File>| {
-            file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len())
-        };
-        let (newer, older) = (length(&file), length(&old));
-        if let Some(file) = &mut file {
-            file.seek(SeekFrom::Start(newer.saturating_sub(tail)))?;
-        }
-        let rest = tail.saturating_sub(newer);
-        if let Some(old) = &mut old {
-            old.seek(SeekFrom::Start(older.saturating_sub(rest)))?;
-        }
-        Ok(Self { folder, old, file, watch })
-    }
-
-    fn next_piece(&mut self) -> std::io::Result<Option<Bytes>> {
-        let mut buffer = vec![0; PIECE];
-        if let Some(old) = &mut self.old {
-            let count = old.read(&mut buffer)?;
-            if count > 0 {
-                buffer.truncate(count);
-                return Ok(Some(buffer.into()));
-            }
-            self.old = None;
-        }
-        let path = self.folder.join(berth_sandbox::monitor::LOG_FILE);
-        if self.file.is_none() {
-            self.file = std::fs::File::open(&path).ok();
-        }
-        let Some(file) = &mut self.file else { return Ok(None) };
-        let count = file.read(&mut buffer)?;
-        if count > 0 {
-            buffer.truncate(count);
-            return Ok(Some(buffer.into()));
-        }
-        // At the end: was it rotated under us?
-        let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| {
-            use std::os::unix::fs::MetadataExt;
-            (a.dev(), a.ino()) == (b.dev(), b.ino())
-        };
-        if let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(&path))
-            && !same(&ours, &there)
-        {
-            self.file = Some(std::fs::File::open(&path)?);
-            return self.next_piece();
-        }
-        Ok(None)
-    }
-
-    async fn changed(&self) -> std::io::Result<()> {
-        let mut guard = self.watch.readable().await?;
-        // What happened does not matter: the file is read again.
-        let mut events = [0; 4096];
-        while rustix::io::read(self.watch.get_ref(), &mut events[..]).is_ok_and(|count| count > 0) {}
-        guard.clear_ready();
-        Ok(())
-    }
 }

@@ -2,10 +2,12 @@
 
 mod admission;
 mod http;
+mod log;
 mod machine;
 mod node_object;
 mod pod;
 mod reconcile;
+mod report;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_clock::SharedClock;
+use berth_http::problem::chain;
 use berth_workspace_crd::{DISK_FINALIZER, Disk, LABEL_MANAGED_BY, MANAGED_BY};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -25,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::credentials::CredentialSource;
 use crate::disk::DiskError;
-use crate::error_text::chain;
 use crate::image::{Digest, Image, ImageError, Progress};
 use crate::instance::{Node, NodeError, Steps};
 use admission::Admission;
@@ -313,20 +315,25 @@ async fn stop_and_forget(agent: Arc<Inner>, id: String) {
     agent.node.forget(&id);
 }
 
-/// Deletes the bytes, then lets the object go. Tried again for as long as it takes: an instance may still be stopping.
+/// Deletes the bytes, then lets the object go. Waits for an instance that is still stopping.
 async fn delete_disk(agent: Arc<Inner>, disk: Disk) {
     let workspace = disk.name_any();
+    let disks = agent.node.disks();
     loop {
-        let (disks, name) = (agent.node.disks().clone(), workspace.clone());
-        match tokio::task::spawn_blocking(move || disks.delete(&name)).await {
+        let released = disks.released();
+        let (blocking, name) = (disks.clone(), workspace.clone());
+        match tokio::task::spawn_blocking(move || blocking.delete(&name)).await {
             Ok(Ok(())) => break,
-            Ok(Err(DiskError::Locked(_))) => {}
+            Ok(Err(DiskError::Locked(_))) => {
+                released.await;
+                continue;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(workspace, error = chain(&error), "a disk cannot be deleted, trying again")
             }
             Err(_) => tracing::error!(workspace, "deleting a disk was broken off"),
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     while let Err(error) = agent.writer.release_disk(&disk).await {
         tracing::warn!(workspace, error = chain(&error), "a Disk cannot be released, trying again");

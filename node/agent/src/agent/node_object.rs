@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use berth_http::problem::chain;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -9,7 +10,6 @@ use kube::{Client, Error};
 use serde_json::{Value, json};
 
 use super::{Inner, machine};
-use crate::error_text::chain;
 
 /// Where Kubernetes keeps nodes' leases.
 const LEASES: &str = "kube-node-lease";

@@ -4,28 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_http::problem::chain;
 use berth_workspace_crd::{ConditionStatus, ConditionType, Workspace};
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Demand, Place};
-use super::status::Observed;
+use super::report::{RETRY, Write};
 use super::{Inner, machine, pod};
-use crate::error_text::chain;
 use crate::instance::{Ended, Instance, Ready, StartError, StartRequest, Steps};
 
-/// How often a failed write is tried again: first soon, then seldom.
-const RETRY: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
 /// A start that takes longer than this shows its progress.
 const SHOW_AFTER: Duration = Duration::from_millis(500);
 
@@ -80,29 +72,17 @@ pub(super) async fn drive(agent: Arc<Inner>, mut pods: watch::Receiver<Option<Ar
     }
 }
 
-/// Something that must be written.
-enum Write<'a> {
-    /// Conditions and fields of the Workspace's status.
-    Workspace(&'a [Observed<'a>], Value),
-    /// The pod's status.
-    Pod(Value),
-    /// The workspace's Disk, of this size.
-    Disk(&'a str, u64),
-    /// The pod's release.
-    Release,
-}
-
-struct Driver<'a> {
-    agent: &'a Arc<Inner>,
-    pod: &'a Arc<Pod>,
+pub(super) struct Driver<'a> {
+    pub(super) agent: &'a Arc<Inner>,
+    pub(super) pod: &'a Arc<Pod>,
 }
 
 impl Driver<'_> {
-    fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         pod::instance(self.pod).unwrap_or_default()
     }
 
-    fn attempt(&self) -> u32 {
+    pub(super) fn attempt(&self) -> u32 {
         pod::attempt(self.pod)
     }
 
@@ -116,34 +96,13 @@ impl Driver<'_> {
         Box::pin(self.agent.writer.workspaces.get_opt(self.id()))
     }
 
-    fn image(&self) -> String {
+    pub(super) fn image(&self) -> String {
         let spec = self.pod.spec.as_ref();
         spec.and_then(|spec| spec.containers.first()?.image.clone()).unwrap_or_default()
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(super) fn now(&self) -> DateTime<Utc> {
         self.agent.node.clock().now()
-    }
-
-    /// Writes until it is written.
-    async fn insist(&self, write: Write<'_>) {
-        let writer = &self.agent.writer;
-        let mut waits = RETRY.into_iter();
-        let mut wait = RETRY[0];
-        loop {
-            let written = match &write {
-                Write::Workspace(observed, fields) => {
-                    writer.workspace(self.id(), self.attempt(), observed, fields.clone()).await
-                }
-                Write::Pod(status) => writer.pod(pod::name(self.pod), status.clone()).await,
-                Write::Disk(workspace, size) => writer.create_disk(workspace, &self.agent.name, *size).await,
-                Write::Release => writer.release_pod(self.pod).await,
-            };
-            let Err(error) = written else { return };
-            wait = waits.next().unwrap_or(wait);
-            tracing::warn!(instance = self.id(), error = chain(&error), "a status cannot be written, trying again");
-            tokio::time::sleep(wait).await;
-        }
     }
 
     /// A pod that should run, or that has ended.
@@ -326,77 +285,6 @@ impl Driver<'_> {
                 std::future::pending::<()>().await;
             }
         }
-    }
-
-    fn report_ready<'s>(&'s self, ready: &'s Ready, steps: &'s Steps) -> BoxFuture<'s, ()> {
-        Box::pin(self.report_ready_inner(ready, steps))
-    }
-
-    async fn report_ready_inner(&self, ready: &Ready, steps: &Steps) {
-        let observed = [
-            (ConditionType::ContentReady, ConditionStatus::True, "", ""),
-            (ConditionType::ContainerRunning, ConditionStatus::True, "", ""),
-        ];
-        let mut fields = json!({ "node": self.agent.name, "imageDigest": ready.image });
-        let list = steps.list();
-        if !list.is_empty() {
-            fields["steps"] = json!(list);
-        }
-        self.insist(Write::Workspace(&observed, fields)).await;
-        let slot = ready.instance.record().slot;
-        let address = self.agent.node.networks().network(slot).address.to_string();
-        let status = pod::running_status(self.id(), &self.image(), &ready.image, &address, self.now());
-        self.insist(Write::Pod(status)).await;
-    }
-
-    /// The user has to change something.
-    async fn report_failed(&self, message: &str, steps: Option<&Steps>) {
-        tracing::info!(instance = self.id(), reason = message, "a workspace did not start");
-        let status = pod::failed_status("StartError", message, self.now());
-        self.insist(Write::Pod(status)).await;
-        let observed = [
-            (ConditionType::ContentReady, ConditionStatus::False, "StartError", message),
-            (ConditionType::ContainerRunning, ConditionStatus::False, "StartError", message),
-            (ConditionType::DiskSafe, ConditionStatus::True, "", ""),
-        ];
-        let mut fields = json!({ "node": self.agent.name });
-        if let Some(steps) = steps {
-            fields["steps"] = json!(steps.list());
-        }
-        self.insist(Write::Workspace(&observed, fields)).await;
-    }
-
-    /// The node's fault: another attempt may succeed.
-    async fn report_rejected(&self, message: &str) {
-        tracing::warn!(instance = self.id(), reason = message, "a start failed on this node");
-        self.agent.node.forget(self.id());
-        let status = pod::failed_status("Rejected", message, self.now());
-        self.insist(Write::Pod(status)).await;
-        let observed = [
-            (ConditionType::PodRejected, ConditionStatus::True, "NodeFault", message),
-            (ConditionType::StateWiped, ConditionStatus::True, "", ""),
-        ];
-        let fields = json!({ "node": self.agent.name });
-        // Not DiskSafe, which would end the whole instance: a rejected attempt is followed by another.
-        self.insist(Write::Workspace(&observed, fields)).await;
-    }
-
-    async fn report_end(&self, instance: &Instance) {
-        let Some(ended) = instance.ended() else { return };
-        let digest = instance.record().image.unwrap_or_default();
-        self.report(&ended, &digest).await;
-    }
-
-    async fn report(&self, ended: &Ended, digest: &str) {
-        let (_, _, reason, message) = pod::terminated(ended);
-        let status = pod::ended_status(self.id(), &self.image(), digest, ended, self.now());
-        self.insist(Write::Pod(status)).await;
-        let disk = match &ended.disk_error {
-            None => (ConditionType::DiskSafe, ConditionStatus::True, "", ""),
-            Some(error) => (ConditionType::DiskFailed, ConditionStatus::True, "WriteFailed", error.as_str()),
-        };
-        let observed = [(ConditionType::ContainerRunning, ConditionStatus::False, reason, message.as_str()), disk];
-        self.insist(Write::Workspace(&observed, json!({}))).await;
     }
 
     /// A pod that is to go: stopped, reported, released.

@@ -1,35 +1,58 @@
 //! What a repository's devcontainer.json says about the image: JSON with comments and trailing commas (containers.dev).
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Where the file may be, in the order they are looked at.
 pub const PATHS: [&str; 2] = [".devcontainer/devcontainer.json", ".devcontainer.json"];
 
+/// Bytes of a file that are read.
+pub const MAX_BYTES: u64 = 1 << 20;
+
 /// The part that Berth reads.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Devcontainer {
-    /// Image to run.
-    pub image: Option<String>,
-    build: Option<serde_json::Value>,
-    docker_file: Option<serde_json::Value>,
-    docker_compose_file: Option<serde_json::Value>,
+struct Devcontainer {
+    image: Option<String>,
+    build: Option<IgnoredAny>,
+    docker_file: Option<IgnoredAny>,
+    docker_compose_file: Option<IgnoredAny>,
 }
 
-impl Devcontainer {
-    /// Whether it wants an image built, which Berth does not do yet.
-    #[must_use]
-    pub fn wants_build(&self) -> bool {
-        self.build.is_some() || self.docker_file.is_some() || self.docker_compose_file.is_some()
-    }
+/// Why a file does not decide the image.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// It is not JSON, or not of the right types. The parser names line and column.
+    #[error("cannot be understood: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// Only a build leads to its image.
+    #[error(
+        "wants its image built (`{0}`), which Berth does not do: build and push it elsewhere, and name it as `image`"
+    )]
+    Build(&'static str),
+    /// It is there, but not to be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+    /// It is longer than [`MAX_BYTES`].
+    #[error("is longer than {MAX_BYTES} bytes")]
+    TooLong,
 }
 
-/// Reads the file.
+/// The image that the file asks for, if it asks for any.
 ///
 /// # Errors
-/// What the JSON parser says of the line and column.
-pub fn parse(text: &str) -> Result<Devcontainer, serde_json::Error> {
-    serde_json::from_str(&plain_json(text))
+/// See [`Unusable`].
+pub fn image(text: &str) -> Result<Option<String>, Unusable> {
+    let file: Devcontainer = serde_json::from_str(&plain_json(text))?;
+    if file.image.is_some() {
+        return Ok(file.image);
+    }
+    let builds =
+        [("build", file.build), ("dockerFile", file.docker_file), ("dockerComposeFile", file.docker_compose_file)];
+    match builds.into_iter().find(|(_, value)| value.is_some()) {
+        Some((field, _)) => Err(Unusable::Build(field)),
+        None => Ok(None),
+    }
 }
 
 /// Blanks comments and trailing commas out; lines and columns stay.
@@ -102,10 +125,25 @@ mod tests {
           "image": "debian:12", // c
           "list": [1, 2, ],
         }"#;
-        assert_eq!(parse(text).unwrap().image.as_deref(), Some("debian:12"));
-        assert!(parse(r#"{"build":{"dockerfile":"Dockerfile"},}"#).unwrap().wants_build());
-        assert_eq!(parse("{}").unwrap(), Devcontainer::default());
-        assert!(parse("{").is_err());
-        assert!(parse("/* never closed").is_err());
+        assert_eq!(image(text).unwrap().as_deref(), Some("debian:12"));
+        assert_eq!(image("{}").unwrap(), None);
+        assert_eq!(image(r#"{"image": "a", "build": {"dockerfile": "Dockerfile"}}"#).unwrap().as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        let said = |text: &str| image(text).unwrap_err().to_string();
+        assert!(said(r#"{"build":{"dockerfile":"Dockerfile"},}"#).starts_with("wants its image built (`build`)"));
+        assert!(said(r#"{"dockerComposeFile":"compose.yml"}"#).contains("(`dockerComposeFile`)"));
+        // Line and column are those of the file, comments and all.
+        let text = "{ // one\n  /* two */ \"image\" \"debian\"\n}";
+        assert_eq!(said(text), "cannot be understood: expected `:` at line 2 column 21");
+        assert!(
+            said(r#"{"image": 3}"#).contains("expected a string at line 1 column 11"),
+            "{}",
+            said(r#"{"image": 3}"#)
+        );
+        assert!(said("{").contains("line 1"));
+        assert!(said("/* never closed").contains("line 1"));
     }
 }

@@ -4,4 +4,4 @@ pub mod devcontainer;
 pub mod git;
 mod run;
 
-pub use run::{CheckoutError, clean, devcontainer as read_devcontainer, run, set_aside};
+pub use run::{CheckoutError, clean, run, set_aside, wanted_image};

@@ -8,7 +8,7 @@ use berth_supervisor_protocol::{ErrorCode, Exec, ExitStatus, Kind};
 use berth_workspace_crd::Checkout;
 use futures::future::BoxFuture;
 
-use super::devcontainer::{self, Devcontainer};
+use super::devcontainer::{self, Unusable};
 use super::git::{self, BadCheckout};
 use crate::supervisor;
 
@@ -207,23 +207,30 @@ fn as_root<'a>(folder: &'a Path, argv: &[&str]) -> BoxFuture<'a, Result<Output, 
     Box::pin(async move { Ok(supervisor::client(folder).await?.run(exec, &[], MAX_OUTPUT).await?) })
 }
 
-/// The checkout's devcontainer.json, if it has a readable one. What is wrong with it is told, not fatal: the base image is there.
-pub async fn devcontainer(
+/// The image that the checkout's devcontainer.json asks for. A file that cannot be used is no reason not to start: what is wrong with it is
+/// told, and the base image is there.
+///
+/// # Errors
+/// When the supervisor does not answer.
+pub async fn wanted_image(
     folder: &Path,
     checkout: &Checkout,
     tell: &(dyn Fn(String) + Send + Sync),
-) -> Result<Option<Devcontainer>, CheckoutError> {
+) -> Result<Option<String>, CheckoutError> {
     for name in devcontainer::PATHS {
         let path = format!("{}/{name}", checkout.path);
         let mut client = supervisor::client(folder).await?;
-        match client.read_file(&path, 1 << 20).await {
-            Ok((_, content)) => match devcontainer::parse(&String::from_utf8_lossy(&content)) {
-                Ok(devcontainer) => return Ok(Some(devcontainer)),
-                Err(error) => tell(format!("{name} is not used: {error}")),
-            },
-            Err(error) if error.code().is_some() => {}
+        let image = match client.read_file(&path, devcontainer::MAX_BYTES).await {
+            Ok((info, _)) if info.truncated => Err(Unusable::TooLong),
+            Ok((_, content)) => devcontainer::image(&String::from_utf8_lossy(&content)),
+            Err(error) if error.code() == Some(ErrorCode::NotFound) => continue,
+            Err(ClientError::Refused { message, .. }) => Err(Unusable::Unreadable(message)),
             Err(error) => return Err(error.into()),
-        }
+        };
+        return Ok(image.unwrap_or_else(|unusable| {
+            tell(format!("in the base image, since {name} {unusable}"));
+            None
+        }));
     }
     Ok(None)
 }

@@ -4,36 +4,23 @@
 //! size are made and mounted ahead; a new workspace's disk is one of them, renamed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::filesystem::{self, FileSystemError};
+use super::lock::{self, Lock};
+use super::record::{DISK_JSON, DISK_JSON_NEW, DiskRecord};
 
 /// Names of blank disks begin with this; no workspace id does.
 const BLANK: &str = ".blank-";
 /// Names of disks being deleted begin with this.
 const DOOMED: &str = ".doomed-";
-const DISK_JSON: &str = "disk.json";
-
-/// What the node remembers of a disk, beside its image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskRecord {
-    /// Size of the file system.
-    pub size_bytes: u64,
-    /// Digest of the image its layers are mounted over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The checkout was made. From here on it is the user's.
-    #[serde(default)]
-    pub initialized: bool,
-}
 
 /// The disks cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -86,15 +73,16 @@ struct Inner {
     blanks: Mutex<BTreeMap<u64, Vec<PathBuf>>>,
     /// How many blanks of which size there should be.
     wanted: Mutex<BTreeMap<u64, usize>>,
-    refill: tokio::sync::Notify,
+    refill: Notify,
+    /// A lock was let go.
+    released: Arc<Notify>,
 }
 
 /// A disk that is ours to use until this value goes.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
-    /// Locked.
-    _lock: File,
+    _lock: Lock,
     /// What is known of it.
     pub record: DiskRecord,
     /// It was made just now.
@@ -116,7 +104,7 @@ impl Disk {
         let mut record = self.record.clone();
         change(&mut record);
         if record != self.record {
-            write_record(&self.folder, &record, true)?;
+            record.write(&self.folder, true)?;
             self.record = record;
         }
         Ok(())
@@ -144,30 +132,9 @@ impl Disk {
     }
 }
 
-fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DiskError + use<> {
+pub(super) fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DiskError + use<> {
     let path = path.to_owned();
     move |source| DiskError::File { path, action, source }
-}
-
-fn write_record(folder: &Path, record: &DiskRecord, durable: bool) -> Result<(), DiskError> {
-    let path = folder.join(DISK_JSON);
-    let temporary = folder.join(".disk.json.new");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        serde_json::to_writer(&mut file, record)?;
-        if durable {
-            file.sync_all()?;
-        }
-        std::fs::rename(&temporary, &path)?;
-        if durable { File::open(folder)?.sync_all() } else { Ok(()) }
-    };
-    write().map_err(file_error(&path, "written"))
-}
-
-fn read_record(folder: &Path) -> Result<DiskRecord, DiskError> {
-    let path = folder.join(DISK_JSON);
-    let bytes = std::fs::read(&path).map_err(file_error(&path, "read"))?;
-    serde_json::from_slice(&bytes).map_err(|source| DiskError::Record { path, source })
 }
 
 impl DiskStore {
@@ -181,14 +148,15 @@ impl DiskStore {
             counter: AtomicU64::new(0),
             blanks: Mutex::default(),
             wanted: Mutex::default(),
-            refill: tokio::sync::Notify::new(),
+            refill: Notify::new(),
+            released: Arc::default(),
         };
         let entries = std::fs::read_dir(&root).map_err(file_error(&root, "listed"))?;
         for entry in entries.flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with(BLANK) {
-                let record = read_record(&path).ok();
+                let record = DiskRecord::read(&path).ok();
                 let mounted = filesystem::mounted(&path.join("disk.img"), &path.join("mnt")).unwrap_or(false);
                 match record {
                     Some(record) if mounted => {
@@ -227,7 +195,7 @@ impl DiskStore {
     /// When the record cannot be read.
     pub fn record(&self, workspace: &str) -> Result<Option<DiskRecord>, DiskError> {
         let folder = self.folder(workspace)?;
-        if folder.join("disk.img").exists() { read_record(&folder).map(Some) } else { Ok(None) }
+        if folder.join("disk.img").exists() { DiskRecord::read(&folder).map(Some) } else { Ok(None) }
     }
 
     /// The workspace's disk, mounted; a new one when it has none. Blocks for some milliseconds.
@@ -248,13 +216,8 @@ impl DiskStore {
             std::fs::rename(&made, &folder).map_err(file_error(&folder, "made"))?;
             self.inner.refill.notify_one();
         }
-        let lock_path = folder.join("lock");
-        let lock = File::create(&lock_path).map_err(file_error(&lock_path, "opened"))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            rustix::io::Errno::WOULDBLOCK => DiskError::Locked(workspace.to_owned()),
-            errno => file_error(&lock_path, "locked")(errno.into()),
-        })?;
-        let record = read_record(&folder)?;
+        let lock = Lock::take(&folder, workspace, &self.inner.released)?;
+        let record = DiskRecord::read(&folder)?;
         let at = folder.join("mnt");
         if filesystem::mounted(&image, &at)? {
             if filesystem::is_read_only(&at) {
@@ -284,7 +247,7 @@ impl DiskStore {
         filesystem::make(&image, size_bytes)?;
         filesystem::mount(&image, &at)?;
         prepare(&at)?;
-        write_record(&folder, &DiskRecord { size_bytes, ..DiskRecord::default() }, false)?;
+        DiskRecord { size_bytes, ..DiskRecord::default() }.write(&folder, false)?;
         Ok(folder)
     }
 
@@ -312,7 +275,7 @@ impl DiskStore {
                         blanks.entry(size).or_default().push(path);
                     }
                     Ok(Err(error)) => {
-                        tracing::warn!(error = crate::error_text::chain(&error), "no blank disk can be made ahead");
+                        tracing::warn!(error = berth_http::problem::chain(&error), "no blank disk can be made ahead");
                         break;
                     }
                     Err(_) => break,
@@ -331,15 +294,18 @@ impl DiskStore {
         if !folder.exists() {
             return Ok(());
         }
-        let lock_path = folder.join("lock");
-        let lock = File::create(&lock_path).map_err(file_error(&lock_path, "opened"))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| DiskError::Locked(workspace.to_owned()))?;
+        let _lock = Lock::take(&folder, workspace, &self.inner.released)?;
         // Renamed first: a crash in between leaves no half disk under the workspace's name.
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         let doomed = self.inner.root.join(format!("{DOOMED}{}-{number}", std::process::id()));
         std::fs::rename(&folder, &doomed).map_err(file_error(&folder, "renamed"))?;
         erase(&doomed)
+    }
+
+    /// Ends when somebody lets go of a disk, of this workspace or another. Counts from the call, not from the first poll: who asks for it and
+    /// then finds a disk locked misses nothing.
+    pub fn released(&self) -> Notified<'_> {
+        self.inner.released.notified()
     }
 
     /// Every workspace with a disk here, with its record and the bytes it costs the host.
@@ -353,7 +319,7 @@ impl DiskStore {
                     return None;
                 }
                 let used = std::fs::metadata(entry.path().join("disk.img")).ok()?.blocks() * 512;
-                Some((name, read_record(&entry.path()).ok()?, used))
+                Some((name, DiskRecord::read(&entry.path()).ok()?, used))
             })
             .collect()
     }
@@ -380,10 +346,10 @@ impl DiskStore {
         }
         for (workspace, _, _) in self.list() {
             let folder = self.folder(&workspace)?;
-            let lock_path = folder.join("lock");
-            let lock = File::create(&lock_path).map_err(file_error(&lock_path, "opened"))?;
-            if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                filesystem::unmount(&folder.join("mnt"))?;
+            match Lock::take(&folder, &workspace, &self.inner.released) {
+                Ok(_lock) => filesystem::unmount(&folder.join("mnt"))?,
+                Err(DiskError::Locked(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -406,7 +372,7 @@ fn prepare(at: &Path) -> Result<(), DiskError> {
 /// Removes a disk's folder: the image first unmounted, then its few files.
 fn erase(folder: &Path) -> Result<(), DiskError> {
     filesystem::unmount(&folder.join("mnt"))?;
-    for name in ["disk.img", DISK_JSON, ".disk.json.new", "lock"] {
+    for name in ["disk.img", DISK_JSON, DISK_JSON_NEW, lock::FILE] {
         match std::fs::remove_file(folder.join(name)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

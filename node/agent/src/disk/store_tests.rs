@@ -1,7 +1,7 @@
 use super::*;
 
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 /// Tests that mount need root and loop devices.
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn store() -> Option<(tempfile::TempDir, DiskStore)> {
     if !rustix::process::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {
         eprintln!("skipped: needs root and /dev/loop-control");

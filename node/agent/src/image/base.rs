@@ -64,13 +64,13 @@ pub(crate) fn reference() -> Reference {
 ///
 /// # Errors
 /// See [`BaseError`].
-pub fn ensure(layout: &Layout, scratch: &std::path::Path, progress: &dyn Fn(String)) -> Result<Digest, BaseError> {
+pub fn ensure(layout: &Layout, progress: &dyn Fn(String)) -> Result<Digest, BaseError> {
     let reference = reference();
     if let Some(digest) = layout.lookup(&reference)? {
         return Ok(digest);
     }
     progress("building the base image from Debian packages (once)".to_owned());
-    let archive = scratch.join(format!("base-{}.tar", std::process::id()));
+    let archive = layout.temporary();
     let built = run(&archive, progress).and_then(|()| {
         let file =
             std::fs::File::open(&archive).map_err(|source| BaseError::Archive { path: archive.clone(), source })?;

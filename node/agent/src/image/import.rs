@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::layout::{Descriptor, Index, Layout, LayoutError, MAX_DOCUMENT_BYTES, Manifest};
+use super::document::{Descriptor, Index, Manifest};
+use super::layout::{Layout, LayoutError, MAX_DOCUMENT_BYTES};
 use super::pull::architecture;
 use super::reference::{Digest, Reference};
 

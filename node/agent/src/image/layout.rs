@@ -3,18 +3,17 @@
 //! Blobs are named by what they hold; an unpacked layer by its chain id (image-spec, config.md), because folders that a layer leaves out
 //! take their owner from the layers below it. Everything appears by a rename of something whole, so a crash leaves nothing half.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
+use super::blob::BlobWriter;
+use super::document::{ConfigFile, Descriptor, ImageConfig, Index, Manifest, chain_ids};
 use super::reference::{Digest, Reference};
 pub use super::unpack::Limits;
 use super::unpack::{self, UnpackError};
@@ -29,10 +28,10 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The store.
 #[derive(Debug)]
 pub struct Layout {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     limits: Limits,
     /// Guards index.json and the decision to unpack or delete a layer.
-    index: Mutex<()>,
+    pub(super) index: Mutex<()>,
     /// One unpacking at a time a layer.
     unpacking: Mutex<()>,
     /// Held shared by who adds to another process' store: nothing is cleared or collected meanwhile.
@@ -51,77 +50,6 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// Bytes of its blobs.
     pub size_bytes: u64,
-}
-
-/// The part of an image's configuration that a workspace uses.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ImageConfig {
-    /// `user[:group]`, by name or number; empty is root.
-    #[serde(deserialize_with = "null_is_default")]
-    pub user: String,
-    /// `NAME=value`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub env: Vec<String>,
-}
-
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// A manifest (image-spec, manifest.md), or Docker's of schema 2, which is the same to us.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Manifest {
-    pub(crate) schema_version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) media_type: Option<String>,
-    pub(crate) config: Descriptor,
-    pub(crate) layers: Vec<Descriptor>,
-}
-
-/// Points at a blob.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) urls: Vec<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) annotations: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) platform: Option<Platform>,
-}
-
-/// Which machine an image is for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Platform {
-    pub(crate) architecture: String,
-    pub(crate) os: String,
-}
-
-/// A list of manifests: the layout's own, or a multi-platform image.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Index {
-    pub(crate) schema_version: u32,
-    pub(crate) manifests: Vec<Descriptor>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ConfigFile {
-    #[serde(default)]
-    config: Option<ImageConfig>,
-    rootfs: RootFs,
-}
-
-#[derive(Debug, Deserialize)]
-struct RootFs {
-    diff_ids: Vec<Digest>,
 }
 
 /// The store cannot do what was asked.
@@ -242,7 +170,7 @@ impl Layout {
     }
 
     /// A lock among processes, held until the file is dropped; none when `operation` does not wait and another process has it.
-    fn lock(&self, name: &str, operation: FlockOperation) -> Result<Option<File>, LayoutError> {
+    pub(super) fn lock(&self, name: &str, operation: FlockOperation) -> Result<Option<File>, LayoutError> {
         let path = self.root.join(name);
         let error = |source| LayoutError::File { path: path.clone(), action: "locked", source };
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(error)?;
@@ -253,7 +181,8 @@ impl Layout {
         }
     }
 
-    fn temporary(&self) -> PathBuf {
+    /// A path of its own below `tmp`, which is cleared when the store is opened.
+    pub(super) fn temporary(&self) -> PathBuf {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         self.root.join(format!("tmp/{}-{number}", std::process::id()))
     }
@@ -276,29 +205,12 @@ impl Layout {
 
     /// Begins a blob; nothing of it shows until [`BlobWriter::finish`].
     pub(crate) fn blob_writer(&self) -> Result<BlobWriter, LayoutError> {
-        let path = self.temporary();
-        let file =
-            File::create(&path).map_err(|source| LayoutError::File { path: path.clone(), action: "made", source })?;
-        Ok(BlobWriter { path, file, hash: sha2::Sha256::new(), bytes: 0 })
+        BlobWriter::begin(self.temporary())
     }
 
     /// Keeps a blob that is what its descriptor says.
-    pub(crate) fn keep(&self, mut writer: BlobWriter, digest: &Digest, size: Option<u64>) -> Result<(), LayoutError> {
-        let found = Digest::from_bytes(std::mem::take(&mut writer.hash).finalize().into());
-        if let Some(wanted) = size
-            && wanted != writer.bytes
-        {
-            return Err(LayoutError::Size { wanted, found: writer.bytes });
-        }
-        if found != *digest {
-            return Err(LayoutError::Digest { wanted: *digest, found });
-        }
-        let path = self.blob_path(digest);
-        writer.file.sync_all().and_then(|()| std::fs::rename(&writer.path, &path)).map_err(|source| LayoutError::File {
-            path,
-            action: "written",
-            source,
-        })
+    pub(crate) fn keep(&self, writer: BlobWriter, digest: &Digest, size: Option<u64>) -> Result<(), LayoutError> {
+        writer.finish(&self.blob_path(digest), digest, size)
     }
 
     /// Keeps bytes as a blob.
@@ -319,7 +231,7 @@ impl Layout {
         if found == *digest { Ok(bytes) } else { Err(LayoutError::Digest { wanted: *digest, found }) }
     }
 
-    fn read_index(&self) -> Result<Index, LayoutError> {
+    pub(super) fn read_index(&self) -> Result<Index, LayoutError> {
         let path = self.root.join("index.json");
         match std::fs::read(&path) {
             Ok(bytes) => {
@@ -351,7 +263,7 @@ impl Layout {
         self.write_index(&index)
     }
 
-    fn write_index(&self, index: &Index) -> Result<(), LayoutError> {
+    pub(super) fn write_index(&self, index: &Index) -> Result<(), LayoutError> {
         let json =
             serde_json::to_vec_pretty(index).map_err(|source| LayoutError::Document { what: "index.json", source })?;
         self.write_whole(&self.root.join("index.json"), &json)
@@ -401,13 +313,8 @@ impl Layout {
             )));
         }
         let mut layers: Vec<PathBuf> = Vec::new();
-        let mut chain: Option<Digest> = None;
-        for (number, (descriptor, diff_id)) in manifest.layers.iter().zip(&diff_ids).enumerate() {
-            let id = match chain {
-                None => *diff_id,
-                Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
-            };
-            chain = Some(id);
+        let chain = chain_ids(&diff_ids);
+        for (number, ((descriptor, diff_id), id)) in manifest.layers.iter().zip(&diff_ids).zip(chain).enumerate() {
             let path = self.root.join("layers").join(id.hex());
             if !path.exists() {
                 progress(format!("unpacking layer {} of {}", number + 1, diff_ids.len()));
@@ -464,104 +371,5 @@ impl Layout {
         if let Err(error) = File::create(&path) {
             tracing::warn!(path = %path.display(), %error, "the time of an image's last use cannot be noted");
         }
-    }
-
-    /// Removes images that are not in `keep` and were not used for `min_age`, then every blob and layer that no image has any more.
-    /// Returns the bytes of the blobs removed. Nothing may be pulled or mounted meanwhile; while another process adds images nothing is removed.
-    ///
-    /// # Errors
-    /// When the index cannot be read or written; a file that cannot be removed is left for the next time.
-    pub fn collect(&self, keep: &BTreeSet<Digest>, min_age: std::time::Duration) -> Result<u64, LayoutError> {
-        let _guard = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(_alone) = self.lock("lock", FlockOperation::NonBlockingLockExclusive)? else { return Ok(0) };
-        let mut index = self.read_index()?;
-        let before = index.manifests.len();
-        index.manifests.retain(|entry| keep.contains(&entry.digest) || self.used_within(&entry.digest, min_age));
-        if index.manifests.len() != before {
-            self.write_index(&index)?;
-        }
-        let mut blobs = BTreeSet::new();
-        let mut layers = BTreeSet::new();
-        let mut used: BTreeSet<Digest> = index.manifests.iter().map(|entry| entry.digest).collect();
-        used.extend(keep);
-        for digest in &used {
-            blobs.insert(digest.hex());
-            let Ok(manifest) = self.document(digest) else { continue };
-            let Ok(manifest) = serde_json::from_slice::<Manifest>(&manifest) else { continue };
-            blobs.insert(manifest.config.digest.hex());
-            blobs.extend(manifest.layers.iter().map(|layer| layer.digest.hex()));
-            let Ok(config) = self.document(&manifest.config.digest) else { continue };
-            let Ok(config) = serde_json::from_slice::<ConfigFile>(&config) else { continue };
-            let mut chain: Option<Digest> = None;
-            for diff_id in config.rootfs.diff_ids {
-                let id = chain.map_or(diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));
-                chain = Some(id);
-                layers.insert(id.hex());
-            }
-        }
-        let mut freed = 0;
-        for (folder, wanted) in [("blobs/sha256", &blobs), ("layers", &layers)] {
-            for entry in std::fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten() {
-                if wanted.contains(entry.file_name().to_string_lossy().as_ref()) {
-                    continue;
-                }
-                let path = entry.path();
-                freed += entry.metadata().map(|m| if m.is_file() { m.len() } else { 0 }).unwrap_or(0);
-                let removed = if path.is_dir() { unpack::remove_tree(&path) } else { std::fs::remove_file(&path) };
-                if let Err(error) = removed {
-                    tracing::warn!(path = %path.display(), %error, "an unused part of the image store cannot be removed");
-                }
-            }
-        }
-        Ok(freed)
-    }
-
-    fn used_within(&self, digest: &Digest, age: std::time::Duration) -> bool {
-        std::fs::metadata(self.root.join("used").join(digest.hex()))
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|time| time.elapsed().ok())
-            .is_none_or(|elapsed| elapsed < age)
-    }
-}
-
-/// A blob in the making: counted and hashed as it is written; dropped unkept, it is gone.
-#[derive(Debug)]
-pub(crate) struct BlobWriter {
-    path: PathBuf,
-    file: File,
-    hash: sha2::Sha256,
-    bytes: u64,
-}
-
-impl BlobWriter {
-    /// Bytes so far.
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The digest so far.
-    pub(crate) fn digest(&self) -> Digest {
-        Digest::from_bytes(self.hash.clone().finalize().into())
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(buffer)?;
-        self.hash.update(buffer.get(..count).unwrap_or_default());
-        self.bytes += u64::try_from(count).unwrap_or(u64::MAX);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for BlobWriter {
-    fn drop(&mut self) {
-        // After a rename there is nothing at the path any more.
-        let _ = std::fs::remove_file(&self.path);
     }
 }

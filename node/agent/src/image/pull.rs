@@ -13,7 +13,8 @@ use http::{StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
-use super::layout::{Descriptor, Index, Layout, LayoutError, MAX_DOCUMENT_BYTES, MAX_LAYERS, Manifest};
+use super::document::{Descriptor, Index, Manifest};
+use super::layout::{Layout, LayoutError, MAX_DOCUMENT_BYTES, MAX_LAYERS};
 use super::reference::{Digest, Reference};
 
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \

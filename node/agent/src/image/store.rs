@@ -25,7 +25,6 @@ pub struct ImageStore {
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
-    scratch: PathBuf,
     /// Images that were mounted since this process started, by name: a start from one of them looks at no file.
     ready: Mutex<BTreeMap<Reference, (Image, Instant)>>,
     /// One fetch at a time for a name: a hundred starts of a new image pull it once.
@@ -69,10 +68,9 @@ impl ImageStore {
     /// # Errors
     /// When its files cannot be made.
     pub fn open(root: PathBuf, limits: Limits, refresh_after: Duration) -> Result<Self, LayoutError> {
-        let layout = Layout::open(&root, limits)?;
+        let layout = Layout::open(root, limits)?;
         let inner = Inner {
             layout,
-            scratch: root.join("tmp"),
             ready: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             collecting: tokio::sync::RwLock::default(),
@@ -139,12 +137,10 @@ impl ImageStore {
         if reference.is_local() {
             if *reference == base::reference() {
                 let (inner, progress) = (self.inner.clone(), progress.clone());
-                return tokio::task::spawn_blocking(move || {
-                    base::ensure(&inner.layout, &inner.scratch, &|text| progress(text))
-                })
-                .await
-                .map_err(|_| ImageError::Broken(reference.to_string()))?
-                .map_err(ImageError::from);
+                return tokio::task::spawn_blocking(move || base::ensure(&inner.layout, &|text| progress(text)))
+                    .await
+                    .map_err(|_| ImageError::Broken(reference.to_string()))?
+                    .map_err(ImageError::from);
             }
             return here.ok_or_else(|| ImageError::NotHere(reference.to_string()));
         }

@@ -68,16 +68,12 @@ pub enum UnpackError {
         /// What it should be.
         target: PathBuf,
     },
-    /// Too big.
-    #[error(
-        "the image's layer holds more than {limit} {what}: raise `node.images.layer_limits` if it is meant to be that big"
-    )]
-    Limit {
-        /// Of what.
-        what: &'static str,
-        /// How many are allowed.
-        limit: u64,
-    },
+    /// More bytes than [`Limits::bytes`].
+    #[error("the image's layer holds more than {0} bytes: raise `node.max_layer_bytes` if it is meant to be that big")]
+    TooBig(u64),
+    /// More files than [`Limits::entries`].
+    #[error("the image's layer holds more than {0} files: use an image with fewer in a layer")]
+    TooMany(u64),
     /// Not a tar archive, cut short, or not decompressible.
     #[error("the image's layer is not a whole tar archive")]
     Archive(#[source] io::Error),
@@ -142,7 +138,7 @@ pub fn unpack(archive: impl Read, into: &Path, lower: &[PathBuf], limits: Limits
     let mut entries = 0;
     let mut devices_skipped = 0;
     let over = |error: io::Error| match error.kind() {
-        io::ErrorKind::FileTooLarge => UnpackError::Limit { what: "bytes", limit: limits.bytes },
+        io::ErrorKind::FileTooLarge => UnpackError::TooBig(limits.bytes),
         _ => UnpackError::Archive(error),
     };
     {
@@ -151,7 +147,7 @@ pub fn unpack(archive: impl Read, into: &Path, lower: &[PathBuf], limits: Limits
             let mut entry = entry.map_err(over)?;
             entries += 1;
             if entries > limits.entries {
-                return Err(UnpackError::Limit { what: "entries", limit: limits.entries });
+                return Err(UnpackError::TooMany(limits.entries));
             }
             let name = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
             if layer.apply(&name, &mut entry).map_err(|error| match error {

@@ -1,5 +1,8 @@
 //! Instances on the node, without Kubernetes: started, watched, stopped, and found again after a crash.
 
+mod container;
+mod content;
+mod end;
 pub mod leftovers;
 mod node;
 mod programs;
@@ -8,9 +11,10 @@ mod runtime;
 mod start;
 mod steps;
 mod stop;
+mod takeover;
 
+pub(crate) use end::readiness;
 pub use leftovers::{Census, census};
-pub(crate) use node::readiness;
 pub use node::{Instance, Node, NodeError};
 pub use programs::{ProgramError, Programs};
 pub use record::{Ended, Record, StartRequest};

@@ -2,25 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_clock::SharedClock;
 use berth_http::outbound::Guard;
-use berth_sandbox::monitor::{self, Exit, MonitorError, MonitorHandle, Outcome};
+use berth_sandbox::monitor::MonitorError;
 use rustix::fs::FlockOperation;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::leftovers;
 use super::programs::{ProgramError, Programs};
 use super::record::{self, Ended, Record};
 use super::runtime::Runtime;
+use super::{leftovers, takeover};
 use crate::config::{Config, ConfigError};
-use crate::credentials::{Asker, CredentialSource, serve};
+use crate::credentials::CredentialSource;
 use crate::disk::{Disk, DiskError, DiskStore};
-use crate::error_text::chain;
 use crate::home::{Home, HomeError};
 use crate::image::layout::LayoutError;
 use crate::image::unpack::Limits as LayerLimits;
@@ -93,7 +92,7 @@ pub(super) struct Inner {
     pub(super) starting: tokio::sync::Semaphore,
     instances: Mutex<BTreeMap<String, Arc<Instance>>>,
     /// Cancelled when this agent lets go of everything that runs.
-    detached: CancellationToken,
+    pub(super) detached: CancellationToken,
     /// Locked for as long as this value lives.
     _lock: File,
 }
@@ -103,10 +102,10 @@ pub(super) struct Inner {
 pub struct Instance {
     /// Its folder.
     pub folder: PathBuf,
-    record: Mutex<Record>,
+    pub(super) record: Mutex<Record>,
     pub(super) disk: Mutex<Option<Disk>>,
-    ended: watch::Sender<Option<Ended>>,
-    credentials: Mutex<Option<tokio::task::AbortHandle>>,
+    pub(super) ended: watch::Sender<Option<Ended>>,
+    pub(super) credentials: Mutex<Option<tokio::task::AbortHandle>>,
 }
 
 impl Instance {
@@ -171,9 +170,9 @@ impl Node {
         let runtime =
             Runtime { program: programs.hull.clone(), root: home.hull_root(), options: config.hull_options.clone() };
         let boot_id = record::boot_id();
-        let found = find(&home, &boot_id)?;
+        let found = takeover::find(&home, &boot_id)?;
         let live: BTreeSet<String> = found.live.iter().map(|(record, ..)| record.request.instance_id.clone()).collect();
-        sweep(&home, &runtime, &live, &found)?;
+        takeover::sweep(&home, &runtime, &live, &found)?;
 
         let disks = DiskStore::open(home.disks())?;
         let taken: Vec<(Slot, Vec<_>)> =
@@ -281,174 +280,8 @@ impl Node {
         crate::supervisor::connect(&instance.folder).await
     }
 
-    /// Puts a running container among the instances: its end is watched, its questions for credentials are answered.
-    pub(super) fn watch(
-        &self,
-        record: Record,
-        folder: PathBuf,
-        disk: Option<Disk>,
-        handle: MonitorHandle,
-    ) -> Arc<Instance> {
-        let id = record.request.instance_id.clone();
-        let asker = Asker {
-            instance_id: id.clone(),
-            owner_id: record.request.owner_id.clone(),
-            repository_host: record.request.checkout.repository.host.clone(),
-        };
-        let instance = Arc::new(Instance {
-            folder: folder.clone(),
-            record: Mutex::new(record),
-            disk: Mutex::new(disk),
-            ended: watch::Sender::new(None),
-            credentials: Mutex::default(),
-        });
-        self.instances_lock().insert(id, instance.clone());
-        let serving = tokio::spawn(serve(folder, asker, self.inner.credentials.clone()));
-        *instance.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving.abort_handle());
-        let (node, watched) = (self.clone(), instance.clone());
-        tokio::spawn(async move {
-            let detached = node.inner.detached.clone();
-            tokio::select! {
-                () = detached.cancelled() => {}
-                () = node.follow(watched, handle) => {}
-            }
-        });
-        instance
-    }
-
-    async fn follow(&self, instance: Arc<Instance>, mut handle: MonitorHandle) {
-        let exit = loop {
-            match handle.pidfd().try_clone_to_owned().and_then(readiness) {
-                Ok(pidfd) => {
-                    // The guard says nothing more than that it ended.
-                    let _ = pidfd.readable().await;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a monitor cannot be watched");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-            match handle.try_exit(self.now_ms()) {
-                Ok(Some(exit)) => break exit,
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(error = chain(&error), "a container's end cannot be read");
-                    break Exit { outcome: Outcome::Unknown, oom_killed: false, finished_at_ms: self.now_ms() };
-                }
-            }
-        };
-        self.finish(&instance, exit, false).await;
-    }
-
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.inner.clock.now().timestamp_millis()).unwrap_or(0)
-    }
-
-    /// Clears away everything of an ended container but its record and logs, brings the disk to rest, and says that it is over.
-    async fn finish(&self, instance: &Instance, exit: Exit, node_restarted: bool) {
-        if let Some(serving) = instance.credentials.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            serving.abort();
-        }
-        let record = instance.record();
-        let id = &record.request.instance_id;
-        if let Err(error) = self.inner.runtime.delete(id).await {
-            tracing::warn!(
-                instance = id,
-                error = chain(&error),
-                "hull cannot delete a container; its cgroup is cleared instead"
-            );
-        }
-        let (node, folder, slot, name) = (self.clone(), instance.folder.clone(), record.slot, id.clone());
-        let cleared = tokio::task::spawn_blocking(move || {
-            leftovers::remove_cgroups(node.inner.home.root(), &name);
-            for mount in ["rootfs", "userns"] {
-                if let Err(error) = leftovers::unmount(&folder.join(mount)) {
-                    tracing::warn!(instance = name, %error, "a mount of an ended workspace stays until the next start");
-                }
-            }
-            if let Err(error) = node.inner.networks.release(slot) {
-                tracing::warn!(
-                    instance = name,
-                    error = chain(&error),
-                    "the network of an ended workspace stays until the next start"
-                );
-            }
-        });
-        let disk = instance.disk.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let was_ready = record.ready;
-        let resting = tokio::task::spawn_blocking(move || -> Result<(), DiskError> {
-            let Some(mut disk) = disk else { return Ok(()) };
-            disk.sync()?;
-            if was_ready {
-                disk.update(|record| record.initialized = true)?;
-            }
-            Ok(())
-        });
-        let (cleared, resting) = tokio::join!(cleared, resting);
-        if cleared.is_err() {
-            tracing::error!(instance = id, "clearing away an ended workspace was broken off");
-        }
-        let disk_error = match resting {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(chain(&error)),
-            Err(_) => Some("writing the disk down was broken off".to_owned()),
-        };
-        let ended = Ended { exit, node_restarted, disk_error };
-        if let Err(error) = instance.update(|record| record.ended = Some(ended.clone())) {
-            tracing::warn!(instance = id, %error, "the end of a workspace cannot be written down");
-        }
-        instance.ended.send_replace(Some(ended));
-    }
-
-    /// Takes over a container that ran while no agent did.
-    fn adopt(&self, record: Record, folder: PathBuf, handle: MonitorHandle) {
-        let workspace = record.request.workspace_id.clone();
-        let disk = match self.inner.disks.take(&workspace, record.request.limits.disk_bytes) {
-            Ok(disk) => Some(disk),
-            Err(error) => {
-                tracing::error!(workspace, error = chain(&error), "the disk of a running workspace cannot be held");
-                None
-            }
-        };
-        tracing::info!(instance = record.request.instance_id, "took over a running workspace");
-        self.watch(record, folder, disk, handle);
-    }
-
-    /// Puts an instance among the ended ones; its container is gone already.
-    fn bury(&self, mut record: Record, folder: PathBuf) {
-        let restarted = record.boot_id != self.inner.boot_id;
-        let ended = record.ended.clone().unwrap_or_else(|| {
-            let exit = MonitorHandle::exit_in(&folder, self.now_ms()).unwrap_or(Exit {
-                outcome: Outcome::Unknown,
-                oom_killed: false,
-                finished_at_ms: self.now_ms(),
-            });
-            let node_restarted = restarted && exit.outcome == Outcome::Unknown;
-            let disk_error = self.rest_disk(&record).err().map(|error| chain(&error));
-            Ended { exit, node_restarted, disk_error }
-        });
-        record.ended = Some(ended.clone());
-        if let Err(error) = record.write(&folder) {
-            tracing::warn!(instance = record.request.instance_id, %error, "the end of a workspace cannot be written down");
-        }
-        let id = record.request.instance_id.clone();
-        let instance = Instance {
-            folder,
-            record: Mutex::new(record),
-            disk: Mutex::default(),
-            ended: watch::Sender::new(Some(ended)),
-            credentials: Mutex::default(),
-        };
-        self.instances_lock().insert(id, Arc::new(instance));
-    }
-
-    fn rest_disk(&self, record: &Record) -> Result<(), DiskError> {
-        if !self.inner.disks.exists(&record.request.workspace_id)? {
-            return Ok(());
-        }
-        let mut disk = self.inner.disks.take(&record.request.workspace_id, record.request.limits.disk_bytes)?;
-        disk.sync()?;
-        if record.ready { disk.update(|disk| disk.initialized = true) } else { Ok(()) }
     }
 
     /// Forgets an ended instance with its logs. Nothing happens while it runs.
@@ -483,77 +316,4 @@ impl Node {
         self.inner.disks.close()?;
         Ok(self.inner.networks.close()?)
     }
-}
-
-/// Waits for a descriptor to become readable.
-pub(crate) fn readiness(fd: std::os::fd::OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe for types that lie about their descriptor; an OwnedFd does not"
-    )]
-    tokio::io::unix::AsyncFd::new(fd)
-}
-
-struct Found {
-    live: Vec<(Record, PathBuf, MonitorHandle)>,
-    over: Vec<(Record, PathBuf)>,
-    /// Folders of starts that were interrupted before anything ran.
-    unborn: Vec<PathBuf>,
-}
-
-/// What the folders of instances say about them.
-fn find(home: &Home, boot_id: &str) -> Result<Found, NodeError> {
-    let mut found = Found { live: Vec::new(), over: Vec::new(), unborn: Vec::new() };
-    let path = home.instances();
-    let entries = std::fs::read_dir(&path).map_err(|source| NodeError::File { path: path.clone(), source })?;
-    for entry in entries.flatten() {
-        let folder = entry.path();
-        let record = Record::read(&folder).map_err(|source| NodeError::File { path: folder.clone(), source })?;
-        let Some(record) = record else {
-            found.unborn.push(folder);
-            continue;
-        };
-        if record.ended.is_some() {
-            found.over.push((record, folder));
-            continue;
-        }
-        let handle = if record.boot_id == boot_id { monitor::adopt(&folder)? } else { None };
-        let began = folder.join(monitor::MONITOR_FILE).exists() || folder.join(monitor::EXIT_FILE).exists();
-        match handle {
-            Some(handle) => found.live.push((record, folder, handle)),
-            None if began => found.over.push((record, folder)),
-            None => found.unborn.push(folder),
-        }
-    }
-    Ok(found)
-}
-
-/// Removes everything of ours that belongs to no live instance. Networks, disks and images clean up after themselves when they are opened.
-fn sweep(home: &Home, runtime: &Runtime, live: &BTreeSet<String>, found: &Found) -> Result<(), NodeError> {
-    for container in runtime.list() {
-        if !live.contains(&container) {
-            let status = std::process::Command::new(&runtime.program)
-                .args(runtime.global_arguments())
-                .args(["delete", "--force"])
-                .arg(&container)
-                .status();
-            if !status.is_ok_and(|status| status.success()) {
-                tracing::warn!(container, "hull cannot delete the container of a former workspace");
-            }
-        }
-    }
-    leftovers::sweep_cgroups(home.root(), live);
-    let clear = |folder: &Path| {
-        leftovers::unmount_below(folder)
-            .map_err(|errno| NodeError::File { path: folder.to_owned(), source: errno.into() })
-    };
-    for (_, folder) in &found.over {
-        clear(folder)?;
-    }
-    for folder in &found.unborn {
-        clear(folder)?;
-        image::unpack::remove_tree(folder).map_err(|source| NodeError::File { path: folder.clone(), source })?;
-    }
-    tracing::debug!(home = %home.root().display(), live = live.len(), "swept the node");
-    Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use berth_http::problem::chain;
 use berth_sandbox::monitor::Outcome;
 
 use super::node::{Instance, Node};
 use super::record::Ended;
-use crate::error_text::chain;
 
 /// After the grace period: how long the supervisor itself may take, and how long the kernel.
 const MARGIN: Duration = Duration::from_secs(3);

@@ -1,10 +1,11 @@
 //! The node's networks: a pool of ready namespaces, who has which, and what is opened for whom.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::host::{self, addresses};
 use super::link::{self, LinkError};
 use super::rules::{self, HostTable, Opening, OpeningKind};
 use super::slot::{INTERFACE_PREFIX, Slot, Subnets};
@@ -60,7 +61,7 @@ impl NetworkPool {
         depth: usize,
         live: &[(Slot, Vec<Opening>)],
     ) -> Result<Self, LinkError> {
-        let (name_servers, loopback_name_server) = name_servers();
+        let (name_servers, loopback_name_server) = host::name_servers();
         let live_slots: BTreeSet<Slot> = live.iter().map(|(slot, _)| *slot).collect();
         let mut ready = Vec::new();
         for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
@@ -84,7 +85,7 @@ impl NetworkPool {
                 link::remove(&root.join(slot.0.to_string()), slot, subnets)?;
             }
         }
-        let uplinks = switch_forwarding_on(&root)?;
+        let uplinks = host::switch_forwarding_on(&root)?;
         let table =
             HostTable { name_servers: name_servers.clone(), loopback_name_server, uplinks_opened: uplinks.clone() };
         link::nft(&rules::host_table(&table, &subnets, live), "setting the packet filter")?;
@@ -198,7 +199,7 @@ impl NetworkPool {
         {
             // Somebody flushed the table: what is not there is closed.
             tracing::warn!(
-                error = crate::error_text::chain(&error),
+                error = berth_http::problem::chain(&error),
                 "the packet filter did not have a workspace's openings"
             );
         }
@@ -225,7 +226,7 @@ impl NetworkPool {
                 match made.await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        tracing::warn!(error = crate::error_text::chain(&error), "no network can be made ahead");
+                        tracing::warn!(error = berth_http::problem::chain(&error), "no network can be made ahead");
                         break;
                     }
                     Err(_) => break,
@@ -233,51 +234,6 @@ impl NetworkPool {
             }
             self.inner.refill.notified().await;
         }
-    }
-
-    /// Which openings `host:port` entries come to now, and the names to write into the workspace's hosts file. Entries that cannot be
-    /// resolved are left out and named: the start goes on, what needs them will say so.
-    pub async fn resolve(&self, allow: &[String]) -> Resolved {
-        let mut resolved = Resolved::default();
-        let own = own_addresses();
-        for entry in allow {
-            let Some((host, port)) = split_host_port(entry) else {
-                resolved.unresolved.push(entry.clone());
-                continue;
-            };
-            let addresses: Vec<Ipv4Addr> = match tokio::net::lookup_host((host.as_str(), port)).await {
-                Ok(found) => found
-                    .filter_map(|address| match address {
-                        SocketAddr::V4(v4) => Some(*v4.ip()),
-                        SocketAddr::V6(_) => None,
-                    })
-                    .collect(),
-                Err(_) => Vec::new(),
-            };
-            if addresses.is_empty() {
-                resolved.unresolved.push(entry.clone());
-            }
-            for address in addresses {
-                let kind = if address.is_loopback() {
-                    OpeningKind::Loopback
-                } else if own.contains(&address) {
-                    OpeningKind::Host
-                } else {
-                    OpeningKind::Forwarded
-                };
-                resolved.openings.push(Opening { address, port, kind });
-                if host.parse::<IpAddr>().is_err() && host != "localhost" {
-                    resolved.names.push((host.clone(), address));
-                }
-            }
-        }
-        resolved.openings.sort();
-        resolved.openings.dedup();
-        // The loopback map has one address a port.
-        let mut seen = BTreeSet::new();
-        resolved.openings.retain(|opening| opening.kind != OpeningKind::Loopback || seen.insert(opening.port));
-        resolved.names.dedup();
-        resolved
     }
 
     /// Lines for the workspace's `/etc/resolv.conf`.
@@ -318,9 +274,9 @@ impl NetworkPool {
         // Another home's workspaces on this machine may still need it.
         let others = addresses().iter().any(|(name, _)| name.starts_with(INTERFACE_PREFIX));
         for uplink in self.inner.uplinks.iter().filter(|_| !others) {
-            link::set(&forwarding(uplink), "0")?;
+            link::set(&host::forwarding(uplink), "0")?;
         }
-        let _ = std::fs::remove_file(uplinks_file(&self.inner.root));
+        let _ = std::fs::remove_file(host::uplinks_file(&self.inner.root));
         let table = serde_json::json!({ "table": { "family": "inet", "name": self.inner.subnets.table() } });
         link::nft(
             &serde_json::json!({ "nftables": [{ "add": table }, { "delete": table }] }),
@@ -329,118 +285,9 @@ impl NetworkPool {
     }
 }
 
-/// What `allowPrivateHosts` come to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resolved {
-    /// To open.
-    pub openings: Vec<Opening>,
-    /// Names with the address that was opened: the workspace must not resolve them to another.
-    pub names: Vec<(String, Ipv4Addr)>,
-    /// Entries without an IPv4 address.
-    pub unresolved: Vec<String>,
-}
-
-fn split_host_port(entry: &str) -> Option<(String, u16)> {
-    let (host, port) = entry.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    (!host.is_empty() && host.len() <= 253 && host.chars().all(good)).then(|| (host.to_ascii_lowercase(), port))
-}
-
 /// Only an interface with the address we gave it is ours to remove.
 fn subnets_own(subnets: &Subnets, interface: &str, slot: Slot) -> bool {
     let gateway = subnets.gateway(slot);
     addresses().into_iter().any(|(name, address)| name == interface && address == gateway)
         || !addresses().iter().any(|(name, _)| name == interface)
-}
-
-/// The host's IPv4 addresses, by interface.
-fn addresses() -> Vec<(String, Ipv4Addr)> {
-    let output = std::process::Command::new("ip").args(["-4", "-j", "address"]).output();
-    let Ok(output) = output else { return Vec::new() };
-    let Ok(links) = serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout) else { return Vec::new() };
-    links
-        .iter()
-        .flat_map(|link| {
-            let name = link["ifname"].as_str().unwrap_or_default().to_owned();
-            let infos = link["addr_info"].as_array().cloned().unwrap_or_default();
-            infos.into_iter().filter_map(move |info| Some((name.clone(), info["local"].as_str()?.parse().ok()?)))
-        })
-        .collect()
-}
-
-/// The addresses for this home's workspaces: those that its interfaces have, else ones that no other interface here has.
-pub(crate) fn choose_subnets(configured: Subnets, home: &Path) -> Subnets {
-    let prefix = configured.for_home(home, None, &[]).prefix();
-    let (ours, others): (Vec<_>, Vec<_>) = addresses().into_iter().partition(|(name, _)| name.starts_with(&prefix));
-    let others: Vec<Ipv4Addr> = others.into_iter().map(|(_, address)| address).collect();
-    configured.for_home(home, ours.first().map(|(_, address)| *address), &others)
-}
-
-fn own_addresses() -> BTreeSet<Ipv4Addr> {
-    addresses()
-        .into_iter()
-        .filter(|(name, _)| !name.starts_with(INTERFACE_PREFIX))
-        .map(|(_, address)| address)
-        .collect()
-}
-
-fn name_servers() -> (Vec<Ipv4Addr>, Option<Ipv4Addr>) {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers: Vec<Ipv4Addr> =
-        text.lines().filter_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok()).collect();
-    let loopback = servers.iter().copied().find(Ipv4Addr::is_loopback);
-    (servers.into_iter().filter(|server| !server.is_loopback()).collect(), loopback)
-}
-
-fn forwarding(interface: &str) -> String {
-    format!("/proc/sys/net/ipv4/conf/{interface}/forwarding")
-}
-
-fn uplinks_file(root: &Path) -> PathBuf {
-    root.with_file_name("uplinks")
-}
-
-/// Answers come in through the interfaces of the default route: forwarding must be on there. Which ones we switched is written down, so
-/// that a restarted agent still knows to switch them back.
-fn switch_forwarding_on(root: &Path) -> Result<Vec<String>, LinkError> {
-    let file = uplinks_file(root);
-    let mut switched: BTreeSet<String> =
-        std::fs::read_to_string(&file).unwrap_or_default().lines().map(str::to_owned).collect();
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    // Destination and mask zero: the default route.
-    let uplinks: BTreeSet<String> = routes
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            (fields.get(1) == Some(&"00000000")).then(|| fields.first().map(|name| (*name).to_owned())).flatten()
-        })
-        .collect();
-    for uplink in &uplinks {
-        if std::fs::read_to_string(forwarding(uplink)).is_ok_and(|value| value.trim() == "0") {
-            switched.insert(uplink.clone());
-            let list = switched.iter().cloned().collect::<Vec<_>>().join("\n");
-            std::fs::write(&file, list).map_err(|source| LinkError::Setting {
-                path: file.display().to_string(),
-                value: uplink.clone(),
-                source,
-            })?;
-            link::set(&forwarding(uplink), "1")?;
-        }
-    }
-    Ok(switched.intersection(&uplinks).cloned().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn allowed_hosts_are_split_strictly() {
-        assert_eq!(split_host_port("Git.Internal:8080"), Some(("git.internal".to_owned(), 8080)));
-        for text in ["x", "x:", "x:0", ":80", "x:99999", "a b:1", "a/b:1", "a\nb:1"] {
-            assert_eq!(split_host_port(text), None, "{text:?}");
-        }
-    }
 }

@@ -101,6 +101,30 @@ async fn content_that_cannot_be_had_says_why_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_devcontainer_json_that_cannot_be_used_leads_to_the_base_image_and_says_so_in_the_receipt() {
+    let Some(t) = TestNode::open().await else { return };
+    let server = GitServer::start().await.unwrap();
+    let base = t.node.prepare(Arc::new(|_| {})).await.unwrap().digest.to_string();
+    let cases = [
+        ("syntax", ".devcontainer.json", "{\n  \"image\": debian\n}", "expected value at line 2 column 12"),
+        ("build", ".devcontainer/devcontainer.json", "{ \"build\": {} }", "wants its image built (`build`)"),
+        ("folder", ".devcontainer.json/a", "", "cannot be read: "),
+    ];
+    for (number, (name, path, content, part)) in (1..).zip(cases) {
+        let repository = server.repository("acme", name, &[(path, content)]).unwrap();
+        let (wanted, steps) = (request(number, &repository, "main"), steps());
+        let ready = t.node.start(wanted, &steps, &Default::default()).await.unwrap();
+        assert_eq!(ready.image, base, "{name}");
+        let detail = steps.list().into_iter().find(|step| step.name == "checkout").unwrap().detail;
+        assert!(
+            detail.starts_with("in the base image, since .devcontainer") && detail.contains(part),
+            "{name}: {detail}"
+        );
+    }
+    t.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_image_of_devcontainer_json_is_used_and_a_workspace_that_ignores_sigterm_is_killed() {
     let Some(t) = TestNode::open().await else { return };
     let server = GitServer::start().await.unwrap();

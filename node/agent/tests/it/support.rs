@@ -67,10 +67,8 @@ impl TestHome {
             ..Config::default()
         };
         berth_testkit::base_image(&config.home, |shared| {
-            let images = shared.join("node/images");
-            let layout = Layout::join(&images, Limits::default())?;
-            let digest = base::ensure(&layout, &images.join("tmp"), &|text| eprintln!("{text}"))?;
-            layout.image(digest, &|_| {})?;
+            let layout = Layout::join(shared.join("node/images"), Limits::default())?;
+            layout.image(base::ensure(&layout, &|text| eprintln!("{text}"))?, &|_| {})?;
             Ok(())
         })
         .unwrap();
