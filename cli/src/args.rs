@@ -101,7 +101,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example: berth shell cargo")]
     Shell(Shell),
     /// Copy files into or out of a workspace
-    #[command(after_help = "Examples:\n  berth cp notes.txt cargo:docs/\n  berth cp cargo:/var/log ./logs")]
+    #[command(
+        after_help = "Named pipes, sockets and devices are passed over; those of this machine are named on standard error.\n\nExamples:\n  berth cp notes.txt cargo:docs/\n  berth cp cargo:/var/log ./logs"
+    )]
     Cp {
         /// Path here, or WORKSPACE:PATH
         from: String,

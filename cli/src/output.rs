@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::Output;
 
@@ -59,6 +60,20 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The items of an answer that is a list.
+pub(crate) fn items(answer: &Value) -> &[Value] {
+    answer.get("items").unwrap_or(answer).as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A field as a table shows it.
+pub(crate) fn cell(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// `1.2 ms`, `340 ms`, `2.5 s`.

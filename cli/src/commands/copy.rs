@@ -12,6 +12,7 @@ use hyper::body::Frame;
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
+use super::special_files::{self, SpecialFile};
 use super::{Context, encode};
 use crate::args::Output;
 use crate::output;
@@ -37,31 +38,47 @@ impl End {
 
 /// Copies.
 pub(crate) async fn run(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
-    match (End::parse(from), End::parse(to)) {
+    let passed_over = match (End::parse(from), End::parse(to)) {
         (End::Here(from), End::Workspace { workspace, path }) => upload(context, &from, &workspace, &path).await?,
         (End::Workspace { workspace, path }, End::Here(to)) => download(context, &workspace, &path, &to).await?,
         (End::Here(_), End::Here(_)) => bail!("neither path is in a workspace: write WORKSPACE:PATH"),
         (End::Workspace { .. }, End::Workspace { .. }) => {
             bail!("both paths are in workspaces: copy to this machine first")
         }
-    }
+    };
     match context.output {
-        Output::Json => output::result(Output::Json, &serde_json::json!({ "from": from, "to": to }), |_| String::new()),
+        Output::Json => {
+            let paths: Vec<_> = passed_over.iter().map(|file| file.path.to_string_lossy()).collect();
+            let copied = serde_json::json!({ "from": from, "to": to, "passed_over": paths });
+            output::result(Output::Json, &copied, |_| String::new())
+        }
         Output::Text => {
+            for SpecialFile { path, kind } in &passed_over {
+                // Quoted: a name in a workspace may hold what a terminal obeys.
+                output::note(format!("passed over {path:?}: it is {kind}"));
+            }
             output::note(format!("copied {from} to {to}"));
             Ok(())
         }
     }
 }
 
-async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> anyhow::Result<()> {
+/// Sends a file or folder; what of it is passed over.
+async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> anyhow::Result<Vec<SpecialFile>> {
     let from = from.canonicalize().with_context(|| format!("cannot read {}", from.display()))?;
+    let passed_over = special_files::find(&from);
+    if let [SpecialFile { path, kind }] = &passed_over[..]
+        && *path == from
+    {
+        bail!("{} is {kind}: only files, folders and links can be copied", from.display());
+    }
     let (folder, name) = match (from.parent(), from.file_name()) {
         (Some(folder), Some(name)) => (folder, name),
         _ => bail!("{} cannot be copied whole", from.display()),
     };
     let mut tar = tokio::process::Command::new("tar")
-        .args(["--create", "--file=-", "--owner=0", "--group=0", "--numeric-owner"])
+        // We name what is passed over.
+        .args(["--create", "--file=-", "--owner=0", "--group=0", "--numeric-owner", "--warning=no-file-ignored"])
         .arg("--directory")
         .arg(folder)
         .arg("--")
@@ -77,10 +94,11 @@ async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> 
     context.client.send_body(Method::PUT, &request, body, &[("content-type", "application/x-tar")]).await?;
     let status = tar.wait().await?;
     anyhow::ensure!(status.success(), "tar could not read all of {}", from.display());
-    Ok(())
+    Ok(passed_over)
 }
 
-async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> anyhow::Result<()> {
+/// Fetches a file or folder; what of it is passed over.
+async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> anyhow::Result<Vec<SpecialFile>> {
     let request = format!("/api/v1/workspaces/{}/files?path={}", encode(workspace), encode(path));
     let mut body = context.client.send(Method::GET, &request, Vec::new(), &[]).await?.into_body();
     let (folder, rename) = if to.is_dir() {
@@ -93,14 +111,18 @@ async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> 
     // Unpacked beside its place first: a broken copy leaves nothing half done, and a name inside cannot climb out of the folder.
     let scratch = folder.join(format!(".berth-cp-{}", std::process::id()));
     tokio::fs::create_dir(&scratch).await.with_context(|| format!("cannot write to {}", folder.display()))?;
-    let result = unpack(&mut body, &scratch).await.and_then(|()| place(&scratch, &folder, rename));
+    let result = unpack(&mut body, &scratch).await.and_then(|passed_over| {
+        place(&scratch, &folder, rename)?;
+        Ok(passed_over)
+    });
     tokio::fs::remove_dir_all(&scratch).await?;
     result
 }
 
-async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Result<()> {
+/// Unpacks the stream, which is a stranger's: even for root no file is anybody else's, runs as somebody else, or is a device.
+async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Result<Vec<SpecialFile>> {
     let mut tar = tokio::process::Command::new("tar")
-        .args(["--extract", "--file=-", "--no-same-owner", "--directory"])
+        .args(["--extract", "--file=-", "--no-same-owner", "--no-same-permissions", "--directory"])
         .arg(scratch)
         .stdin(Stdio::piped())
         .kill_on_drop(true)
@@ -116,7 +138,12 @@ async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Res
     drop(stdin);
     let status = tar.wait().await?;
     anyhow::ensure!(status.success(), "the copy could not be unpacked");
-    Ok(())
+    let mut passed_over = special_files::find(scratch);
+    for file in &mut passed_over {
+        std::fs::remove_file(&file.path).with_context(|| format!("cannot remove {}", file.path.display()))?;
+        file.path = file.path.strip_prefix(scratch).unwrap_or(&file.path).to_owned();
+    }
+    Ok(passed_over)
 }
 
 fn place(scratch: &Path, folder: &Path, rename: Option<&Path>) -> anyhow::Result<()> {

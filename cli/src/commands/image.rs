@@ -17,7 +17,7 @@ pub(crate) fn run(global: &Global, command: Image) -> anyhow::Result<()> {
     let layout = Layout::join(node.images(), Limits::default())?;
     match command {
         Image::BuildBase => {
-            let digest = base::ensure(&layout, &node.images().join("tmp"), &|step| output::note(step))?;
+            let digest = base::ensure(&layout, &|step| output::note(step))?;
             output::result(
                 global.output,
                 &serde_json::json!({ "reference": base::BASE, "digest": digest.to_string() }),

@@ -20,6 +20,7 @@ mod receipt;
 mod rename;
 mod shell;
 mod show;
+mod special_files;
 mod start;
 mod stop;
 mod support_bundle;

@@ -1,31 +1,22 @@
 //! `berth ports` and `berth port-forward`.
 
 use anyhow::{Context as _, bail};
+use berth_api_types::channel::{CONTROL, Control, STDIN, STDOUT};
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Context, encode};
-use crate::output;
+use crate::output::{self, cell};
 
 /// Lists the ports that programs inside listen on.
 pub(crate) async fn list(context: &Context, workspace: &str) -> anyhow::Result<()> {
     let value: serde_json::Value =
         context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
-    let items = value.get("items").cloned().unwrap_or(value);
-    output::result(context.output, &items, |items| {
-        let cell = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Null => "-".to_owned(),
-            other => other.to_string(),
-        };
-        let rows: Vec<Vec<String>> = items
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|item| ["port", "address", "process", "pid"].iter().map(|key| cell(&item[*key])).collect())
-            .collect();
+    output::result(context.output, &output::items(&value), |items| {
+        let row = |item: &serde_json::Value| ["port", "address", "process", "pid"].map(|key| cell(&item[key])).to_vec();
+        let rows: Vec<Vec<String>> = items.iter().map(row).collect();
         output::table(&["PORT", "ADDRESS", "PROCESS", "PID"], &rows)
     })
 }
@@ -75,9 +66,9 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
         let mut buffer = vec![0_u8; 64 * 1024];
         loop {
             let count = reader.read(&mut buffer).await?;
-            // Channel 0, as standard input of a command; empty is the end.
+            // As standard input of a command; empty is the end.
             let mut message = Vec::with_capacity(count + 1);
-            message.push(0);
+            message.push(STDIN);
             message.extend_from_slice(&buffer[..count]);
             sink.send(Message::Binary(message.into())).await?;
             if count == 0 {
@@ -88,20 +79,18 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
     let download = async {
         while let Some(message) = source.next().await {
             match message? {
-                Message::Binary(bytes) if bytes.first() == Some(&1) => {
-                    if bytes.len() == 1 {
-                        // That side has said all, and may still listen.
-                        writer.shutdown().await?;
-                        continue;
+                Message::Binary(bytes) => match bytes.split_first() {
+                    // That side has said all, and may still listen.
+                    Some((&STDOUT, [])) => writer.shutdown().await?,
+                    Some((&STDOUT, payload)) => writer.write_all(payload).await?,
+                    Some((&CONTROL, payload)) => {
+                        // Others are of no use here, known or not.
+                        if let Ok(Control::Error { message, .. }) = serde_json::from_slice(payload) {
+                            bail!(message);
+                        }
                     }
-                    writer.write_all(&bytes[1..]).await?;
-                }
-                Message::Binary(bytes) if bytes.first() == Some(&3) => {
-                    let control: serde_json::Value = serde_json::from_slice(&bytes[1..])?;
-                    if control["type"] == "error" {
-                        bail!("{}", control["message"].as_str().unwrap_or("the connection was refused"));
-                    }
-                }
+                    _ => {}
+                },
                 Message::Close(_) => break,
                 _ => {}
             }

@@ -6,32 +6,20 @@ use super::{Context, encode, exec, terminal};
 use crate::args::{Exec, Shell};
 use crate::client::WebSocket;
 use crate::exit::Exit;
-use crate::output;
+use crate::output::{self, cell};
 
 /// Opens a shell, attaches to an open one, or lists them.
 pub(crate) async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
     if shell.list {
         let path = format!("/api/v1/workspaces/{}/terminals", encode(&shell.workspace));
         let value: serde_json::Value = context.client.get(&path).await?;
-        let items = value.get("items").cloned().unwrap_or(value);
-        return output::result(context.output, &items, |items| {
-            let cell = |value: &serde_json::Value| match value {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Null => "-".to_owned(),
-                other => other.to_string(),
+        return output::result(context.output, &output::items(&value), |items| {
+            let row = |item: &serde_json::Value| {
+                // `"running"`, or `{"exited": …}`: then only what it showed last is there to see.
+                let state = if item["state"].is_object() { "exited".to_owned() } else { cell(&item["state"]) };
+                vec![cell(&item["id"]), state, cell(&item["name"]), cell(&item["attached"]), cell(&item["pid"])]
             };
-            let rows: Vec<Vec<String>> = items
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|item| {
-                    // `"running"`, or `{"exited": …}`: then only what it showed last is there to see.
-                    let state = if item["state"].is_object() { "exited".to_owned() } else { cell(&item["state"]) };
-                    let mut row = vec![cell(&item["id"]), state];
-                    row.extend(["name", "attached", "pid"].iter().map(|key| cell(&item[*key])));
-                    row
-                })
-                .collect();
+            let rows: Vec<Vec<String>> = items.iter().map(row).collect();
             output::table(&["ID", "STATE", "NAME", "ATTACHED", "PID"], &rows)
         });
     }

@@ -1,5 +1,6 @@
 //! `berth support-bundle`: what helps to find a fault, without secrets.
 
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +12,11 @@ use crate::output;
 /// Collects versions, configuration without secrets, logs, the doctor's findings and the state of workspaces into a tar.
 pub(crate) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
     let scratch = std::env::temp_dir().join(format!("berth-support-{}", std::process::id()));
-    std::fs::create_dir(&scratch)?;
+    // Logs and configuration are for who asked, not for everybody on the machine.
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&scratch)
+        .with_context(|| format!("cannot make the folder {}", scratch.display()))?;
     let result = collect(context, &scratch).await.and_then(|()| pack(&scratch, file));
     std::fs::remove_dir_all(&scratch)?;
     result?;
@@ -78,8 +83,19 @@ fn redact(text: &str) -> String {
 }
 
 fn pack(folder: &Path, file: &Path) -> anyhow::Result<()> {
-    let status =
-        Command::new("tar").arg("--create").arg("--file").arg(file).arg("--directory").arg(folder).arg(".").status()?;
+    let archive = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let status = Command::new("tar")
+        .args(["--create", "--file=-", "--directory"])
+        .arg(folder)
+        .arg(".")
+        .stdout(archive)
+        .status()?;
     anyhow::ensure!(status.success(), "tar could not write {}", file.display());
     Ok(())
 }

@@ -4,25 +4,16 @@ use http::Method;
 
 use super::{Context, encode, logs};
 use crate::args::{Unit, UnitLogs};
-use crate::output;
+use crate::output::{self, cell};
 
 /// Lists the tasks or services of a workspace.
 pub(crate) async fn list(context: &Context, kind: &str, workspace: &str) -> anyhow::Result<()> {
     let value: serde_json::Value =
         context.client.get(&format!("/api/v1/workspaces/{}/{kind}", encode(workspace))).await?;
     output::result(context.output, &value, |value| {
-        let items = value.get("items").unwrap_or(value);
-        let cell = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Null => "-".to_owned(),
-            other => other.to_string(),
-        };
-        let rows: Vec<Vec<String>> = items
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|item| ["reference", "name", "phase", "reason"].iter().map(|key| cell(&item[*key])).collect())
-            .collect();
+        let row =
+            |item: &serde_json::Value| ["reference", "name", "phase", "reason"].map(|key| cell(&item[key])).to_vec();
+        let rows: Vec<Vec<String>> = output::items(value).iter().map(row).collect();
         output::table(&["KEY", "NAME", "PHASE", "REASON"], &rows)
     })
 }

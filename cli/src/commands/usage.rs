@@ -2,7 +2,7 @@
 
 use super::{Context, encode, logs};
 use crate::args::{Output, Usage};
-use crate::output;
+use crate::output::{self, cell};
 
 /// Prints usage records and their sums.
 pub(crate) async fn run(context: &Context, usage: &Usage) -> anyhow::Result<()> {
@@ -37,11 +37,6 @@ pub(crate) async fn run(context: &Context, usage: &Usage) -> anyhow::Result<()> 
     if context.output == Output::Json {
         return output::result(Output::Json, &value, |_| String::new());
     }
-    let cell = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    };
     const COLUMNS: [&str; 6] = ["started_at", "stopped_at", "workspace_name", "class", "repository", "credits"];
     let rows: Vec<Vec<String>> =
         items.iter().map(|item| COLUMNS.iter().map(|column| cell(&item[*column])).collect()).collect();

@@ -164,7 +164,7 @@ impl Config {
         if config.node.home == berth_node::Config::default().home {
             config.node.home = home.path().to_owned();
         }
-        // The short form of the issue tracker's and the README's examples.
+        // The short form, for one machine.
         if let Ok(hosts) = std::env::var("BERTH_ALLOW_PRIVATE_HOSTS") {
             config
                 .scm

@@ -8,29 +8,16 @@ use std::time::{Duration, Instant};
 
 use berth_testkit::{GitServer, OnTerminal};
 
-use crate::support::{Remains, Server, kill, wait_for};
-
-/// Small enough to be filled at once.
-const CLASSES: &str = r#"
-[[ws_manager.classes]]
-name = "small"
-display_name = "Small"
-cpu_millis = 1000
-memory_bytes = 268435456
-disk_bytes = 1073741824
-pids = 256
-no_new_privileges = false
-credits_per_hour = "1"
-[ws_manager.policy]
-termination_grace_seconds = 2
-"#;
+use crate::support::{Remains, Server, class, kill, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_bad_day_ends_well() {
     let git = GitServer::start().await.unwrap();
     let hello = git.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
     let node = "ready_networks = 0\nblank_disks = 0\n";
-    let Some(server) = Server::start(node, CLASSES, &[git.address()]) else { return };
+    // Small enough to be filled at once.
+    let sections = class("small", 256, 1024) + "[ws_manager.policy]\ntermination_grace_seconds = 2\n";
+    let Some(server) = Server::start(node, &sections, &[git.address()]) else { return };
     server.ok(&["up", &hello.url, "--name", "hello"]);
     server.ok(&["exec", "hello", "--", "sh", "-c", "echo work > /root/note"]);
 

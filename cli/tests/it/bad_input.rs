@@ -12,29 +12,7 @@ use berth_http::{Listener, ServeOptions, serve};
 use berth_testkit::GitServer;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Server;
-
-/// A class whose disk is soon full.
-const CLASSES: &str = r#"
-[[ws_manager.classes]]
-name = "small"
-display_name = "Small"
-cpu_millis = 1000
-memory_bytes = 536870912
-disk_bytes = 1073741824
-pids = 256
-no_new_privileges = false
-credits_per_hour = "1"
-[[ws_manager.classes]]
-name = "tiny"
-display_name = "Tiny"
-cpu_millis = 1000
-memory_bytes = 536870912
-disk_bytes = 67108864
-pids = 256
-no_new_privileges = false
-credits_per_hour = "1"
-"#;
+use crate::support::{Server, class};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_cannot_be_opened_says_why_and_leaves_nothing() {
@@ -49,7 +27,8 @@ async fn what_cannot_be_opened_says_why_and_leaves_nothing() {
     let silent = serve_slowly(root, "service=git-upload-pack").await;
 
     let hosts = [open.address(), private.address(), slow, silent];
-    let sections = format!("{CLASSES}\n[scm]\ntimeout_seconds = 3\n[scm.hosts]\n\"{}\" = \"gitea\"\n", open.address());
+    let classes = class("small", 512, 1024) + &class("tiny", 512, 64);
+    let sections = format!("{classes}\n[scm]\ntimeout_seconds = 3\n[scm.hosts]\n\"{}\" = \"gitea\"\n", open.address());
     let node = "checkout_timeout_seconds = 5\nready_networks = 0\nblank_disks = 0\n";
     let Some(server) = Server::start(node, &sections, &hosts) else { return };
 

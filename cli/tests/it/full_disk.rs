@@ -6,22 +6,9 @@ use std::process::Command;
 
 use berth_testkit::GitServer;
 
-use crate::support::{Server, wait_for};
+use crate::support::{Server, class, wait_for};
 
 const MIB: u64 = 1 << 20;
-
-/// A disk that a small host can promise.
-const CLASSES: &str = r#"
-[[ws_manager.classes]]
-name = "small"
-display_name = "Small"
-cpu_millis = 1000
-memory_bytes = 268435456
-disk_bytes = 268435456
-pids = 256
-no_new_privileges = false
-credits_per_hour = "1"
-"#;
 
 /// A small file system of its own, mounted; gone when it is dropped.
 struct Small {
@@ -83,7 +70,10 @@ async fn a_full_disk_is_told_and_nothing_is_lost() {
     let hello = git.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
     let Some((_small, home)) = Small::mount(1536 * MIB) else { return };
     let Some(server) = Server::prepare(home, &[git.address()]) else { return };
-    server.configure(&format!("ready_networks = 0\nblank_disks = 0\nmin_free_disk_bytes = {}\n", 200 * MIB), CLASSES);
+    server.configure(
+        &format!("ready_networks = 0\nblank_disks = 0\nmin_free_disk_bytes = {}\n", 200 * MIB),
+        &class("small", 256, 256),
+    );
     server.up();
     server.ok(&["up", &hello.url, "--name", "first"]);
     server.ok(&["exec", "first", "--", "sh", "-c", "echo work > /root/note && sync"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use berth_testkit::GitServer;
 
-use crate::support::{Server, wait_for};
+use crate::support::{Server, kill, wait_for};
 
 const NODE: &str = "ready_networks = 0\nblank_disks = 0\n";
 
@@ -19,20 +19,8 @@ async fn a_server_killed_at_any_moment_of_a_start_finishes_it() {
     let hello = git.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
     let Some(server) = Server::start(NODE, "", &[git.address()]) else { return };
     for moment in START_MOMENTS_MS {
-        let pid = server.pid();
         let name = format!("at-{moment}");
-        let mut up = server
-            .command(&["up", &hello.url, "--name", &name])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // The moment itself is what is tested: no condition can be waited for.
-        std::thread::park_timeout(Duration::from_millis(moment));
-        crate::support::kill(pid);
-        let told = up.wait().unwrap().code().unwrap();
-        server.up();
+        let told = killed_during(&server, &["up", &hello.url, "--name", &name], moment);
         let accepted = server.run(&["show", &name]).status == 0;
         eprintln!("killed {moment} ms after the command began: it ended with {told}, accepted: {accepted}");
         assert!(accepted || told == 6, "the command said {told} of a workspace that is not there");
@@ -56,18 +44,7 @@ async fn a_server_killed_at_any_moment_of_a_stop_loses_no_file() {
     server.ok(&["up", &hello.url, "--name", "hello"]);
     for moment in STOP_MOMENTS_MS {
         server.ok(&["exec", "hello", "--", "sh", "-c", &format!("echo {moment} >> /root/note")]);
-        let pid = server.pid();
-        let mut stop = server
-            .command(&["stop", "hello"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::park_timeout(Duration::from_millis(moment));
-        crate::support::kill(pid);
-        let told = stop.wait().unwrap().code().unwrap();
-        server.up();
+        let told = killed_during(&server, &["stop", "hello"], moment);
         let phase = wait_for("a phase that stays", || {
             let shown = server.json(&["show", "hello"]);
             let phase = shown["phase"].as_str().unwrap().to_owned();
@@ -81,4 +58,18 @@ async fn a_server_killed_at_any_moment_of_a_stop_loses_no_file() {
     let expected: String = STOP_MOMENTS_MS.iter().map(|moment| format!("{moment}\n")).collect();
     assert_eq!(server.ok(&["exec", "hello", "--", "cat", "/root/note"]), expected);
     server.close();
+}
+
+/// Kills the server this long after a command began, and starts another; what the command ended with.
+fn killed_during(server: &Server, command: &[&str], moment_ms: u64) -> i32 {
+    let pid = server.pid();
+    let mut command = server.command(command);
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut running = quiet.spawn().unwrap();
+    // The moment itself is what is tested: no condition can be waited for.
+    std::thread::park_timeout(Duration::from_millis(moment_ms));
+    kill(pid);
+    let told = running.wait().unwrap().code().unwrap();
+    server.up();
+    told
 }

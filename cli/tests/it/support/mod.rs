@@ -39,13 +39,21 @@ pub fn berth(home: &Path, args: &[&str]) -> Command {
 /// Puts the base image into a home.
 pub fn base_image(home: &Path) {
     berth_testkit::base_image(home, |shared| {
-        let images = shared.join("node/images");
-        let layout = Layout::join(&images, Limits::default())?;
-        let digest = base::ensure(&layout, &images.join("tmp"), &|text| eprintln!("{text}"))?;
-        layout.image(digest, &|_| {})?;
+        let layout = Layout::join(shared.join("node/images"), Limits::default())?;
+        layout.image(base::ensure(&layout, &|text| eprintln!("{text}"))?, &|_| {})?;
         Ok(())
     })
     .unwrap();
+}
+
+/// A workspace class for the configuration, as small as a test needs.
+pub fn class(name: &str, memory_mib: u64, disk_mib: u64) -> String {
+    format!(
+        "[[ws_manager.classes]]\nname = \"{name}\"\ndisplay_name = \"{name}\"\ncpu_millis = 1000\nmemory_bytes = {}\n\
+         disk_bytes = {}\npids = 256\nno_new_privileges = false\ncredits_per_hour = \"1\"\n",
+        memory_mib << 20,
+        disk_mib << 20,
+    )
 }
 
 /// A port that nobody listens on.
