@@ -5,7 +5,6 @@ mod cpu;
 mod figures;
 mod many;
 mod memory;
-mod pty;
 mod server;
 mod start;
 

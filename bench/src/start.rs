@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use berth_testkit::OnTerminal;
+
 use crate::figures::{Report, percentile};
-use crate::pty::OnTerminal;
 use crate::server::Server;
 
 /// Starts `count` new workspaces one after the other, each to its prompt.
@@ -20,7 +21,7 @@ pub(crate) fn measure(server: &Server, count: usize, report: &mut Report) -> any
         times.push(terminal.until("prompt", |seen| {
             seen.rfind(&prompt).is_some_and(|at| seen[at..].contains("# ") || seen[at..].contains("$ "))
         })?);
-        terminal.type_line("exit")?;
+        terminal.send("exit\n")?;
         terminal.finish()?;
         let workspace = server.json(&["show", &name])?;
         for step in workspace["receipt"]["steps"].as_array().into_iter().flatten() {

@@ -10,13 +10,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::time::Timespec;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A program that has a terminal.
 #[derive(Debug)]
 pub struct OnTerminal {
     child: Child,
     terminal: File,
+    started: Instant,
     seen: String,
 }
 
@@ -45,29 +46,40 @@ impl OnTerminal {
             .stdin(Stdio::from(slave()?))
             .stdout(Stdio::from(slave()?))
             .stderr(Stdio::from(slave()?));
-        Ok(Self { child: on_terminal.spawn()?, terminal: File::from(terminal), seen: String::new() })
+        let started = Instant::now();
+        let child = on_terminal.spawn()?;
+        Ok(Self { child, terminal: File::from(terminal), started, seen: String::new() })
     }
 
     /// Waits until the terminal shows `text`, and forgets what was shown up to there.
     ///
     /// # Errors
-    /// When it does not come within a minute.
+    /// When it does not come within two minutes.
     pub fn expect(&mut self, text: &str) -> anyhow::Result<()> {
+        self.until(text, |seen| seen.contains(text))?;
+        if let Some(at) = self.seen.find(text) {
+            self.seen.drain(..at + text.len());
+        }
+        Ok(())
+    }
+
+    /// Reads until `done` holds of what was shown; the time since the program was started. `what` is waited for, in words.
+    ///
+    /// # Errors
+    /// When it does not come within two minutes.
+    pub fn until(&mut self, what: &str, done: impl Fn(&str) -> bool) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         let mut buffer = [0_u8; 4096];
-        loop {
-            if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return Ok(());
-            }
+        while !done(&self.seen) {
             let left = PATIENCE.saturating_sub(begun.elapsed());
             let ready = poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&Timespec::try_from(left)?))?;
             let count = if ready == 0 { 0 } else { self.terminal.read(&mut buffer).unwrap_or(0) };
             if count == 0 {
-                bail!("no {text:?} within {PATIENCE:?}; the terminal shows: {}", self.seen);
+                bail!("no {what:?} within {PATIENCE:?}; the terminal shows: {}", self.seen);
             }
             self.seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
+        Ok(self.started.elapsed())
     }
 
     /// Types.
