@@ -47,6 +47,17 @@ const PIDFD: Flag = value("pidfd-socket", &[], "PATH", "unix socket that gets a 
 const DETACH: Flag = switch("detach", &["d"], "do not stay in the foreground");
 const SUBREAPER: Flag = switch("no-subreaper", &[], "taken for compatibility");
 
+const WORK_PATH: Flag = value("work-path", &[], "DIR", "where CRIU's own files go");
+const TCP_ESTABLISHED: Flag = switch("tcp-established", &[], "allow open TCP connections");
+const TCP_CLOSE: Flag = switch("tcp-close", &[], "close TCP connections");
+const EXT_UNIX_SK: Flag = switch("ext-unix-sk", &[], "allow unix sockets connected outside");
+const SHELL_JOB: Flag = switch("shell-job", &[], "allow a terminal of the outside");
+const LAZY_PAGES: Flag = switch("lazy-pages", &[], "restore memory when it is asked for");
+const FILE_LOCKS: Flag = switch("file-locks", &[], "handle file locks");
+const MANAGE_CGROUPS: Flag = value("manage-cgroups-mode", &[], "MODE", "soft, full, strict or ignore");
+const EMPTY_NS: Flag = list("empty-ns", &[], "NAMESPACE", "make a namespace without what was in it (network)");
+const AUTO_DEDUP: Flag = switch("auto-dedup", &[], "drop memory pages that a later image has");
+
 const CREATE: &[Flag] = &[BUNDLE, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE];
 const RUN: &[Flag] = &[
     BUNDLE,
@@ -104,23 +115,23 @@ const UPDATE: &[Flag] = &[
 ];
 const CHECKPOINT: &[Flag] = &[
     value("image-path", &[], "DIR", "where the image goes (default checkpoint)"),
-    value("work-path", &[], "DIR", "where CRIU's own files go"),
+    WORK_PATH,
     value("parent-path", &[], "DIR", "image this one adds to"),
     switch("leave-running", &[], "let the container run on"),
-    switch("tcp-established", &[], "allow open TCP connections"),
+    TCP_ESTABLISHED,
     switch("tcp-skip-in-flight", &[], "skip TCP connections in the making"),
-    switch("tcp-close", &[], "close TCP connections"),
+    TCP_CLOSE,
     switch("link-remap", &[], "allow files that were unlinked"),
-    switch("ext-unix-sk", &[], "allow unix sockets connected outside"),
-    switch("shell-job", &[], "allow a terminal of the outside"),
-    switch("lazy-pages", &[], "restore memory when it is asked for"),
+    EXT_UNIX_SK,
+    SHELL_JOB,
+    LAZY_PAGES,
     value("status-fd", &[], "N", "descriptor that gets a byte when lazy pages can be served"),
     value("page-server", &[], "ADDRESS:PORT", "send memory to a page server"),
-    switch("file-locks", &[], "handle file locks"),
+    FILE_LOCKS,
     switch("pre-dump", &[], "save memory only, the container runs on"),
-    value("manage-cgroups-mode", &[], "MODE", "soft, full, strict or ignore"),
-    list("empty-ns", &[], "NAMESPACE", "make a namespace without what was in it (network)"),
-    switch("auto-dedup", &[], "drop memory pages that a later image has"),
+    MANAGE_CGROUPS,
+    EMPTY_NS,
+    AUTO_DEDUP,
 ];
 const RESTORE: &[Flag] = &[
     BUNDLE,
@@ -130,16 +141,16 @@ const RESTORE: &[Flag] = &[
     DETACH,
     SUBREAPER,
     value("image-path", &[], "DIR", "where the image is (default checkpoint)"),
-    value("work-path", &[], "DIR", "where CRIU's own files go"),
-    switch("tcp-established", &[], "allow open TCP connections"),
-    switch("tcp-close", &[], "close TCP connections"),
-    switch("ext-unix-sk", &[], "allow unix sockets connected outside"),
-    switch("shell-job", &[], "allow a terminal of the outside"),
-    switch("file-locks", &[], "handle file locks"),
-    switch("lazy-pages", &[], "restore memory when it is asked for"),
-    value("manage-cgroups-mode", &[], "MODE", "soft, full, strict or ignore"),
-    list("empty-ns", &[], "NAMESPACE", "make a namespace without what was in it (network)"),
-    switch("auto-dedup", &[], "drop memory pages that a later image has"),
+    WORK_PATH,
+    TCP_ESTABLISHED,
+    TCP_CLOSE,
+    EXT_UNIX_SK,
+    SHELL_JOB,
+    FILE_LOCKS,
+    LAZY_PAGES,
+    MANAGE_CGROUPS,
+    EMPTY_NS,
+    AUTO_DEDUP,
     value("lsm-profile", &[], "PROFILE", "AppArmor profile or SELinux label to restore with"),
     value("lsm-mount-context", &[], "CONTEXT", "SELinux context of the mounts"),
 ];
@@ -165,7 +176,7 @@ const fn plain(
     args: (usize, usize),
     run: fn(&Global, &Parsed) -> Result<i32>,
 ) -> Command {
-    Command { name, usage, about, flags, args, trailing: false, takes_id: false, run }
+    Command { takes_id: false, ..command(name, usage, about, flags, args, run) }
 }
 
 /// All commands.
