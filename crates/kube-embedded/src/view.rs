@@ -24,7 +24,7 @@ pub(crate) fn from_storage(resource: &Resource, mut value: Value) -> Value {
         return value;
     }
     if resource.builtin == Some(Builtin::NewEvent) {
-        crate::registry::builtin::events::from_core(&mut value);
+        crate::registry::events::from_core(&mut value);
         return value;
     }
     value["apiVersion"] = resource.api_version().into();
@@ -39,7 +39,7 @@ pub(crate) fn to_storage(table: &Table, resource: &Resource, mut value: Value) -
         return value;
     }
     if resource.builtin == Some(Builtin::NewEvent) {
-        crate::registry::builtin::events::to_core(&mut value);
+        crate::registry::events::to_core(&mut value);
         return value;
     }
     if let Some(storage) = table.storage(&resource.collection) {

@@ -3,6 +3,8 @@
 pub(crate) mod builtin;
 pub(crate) mod custom;
 pub(crate) mod custom_definition;
+mod definitions;
+pub(crate) mod events;
 pub(crate) mod pods;
 
 use std::collections::BTreeMap;
@@ -193,7 +195,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new() -> Self {
         let mut table = Table::default();
-        for resource in builtin::resources() {
+        for resource in definitions::resources() {
             let key = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
             table.resources.insert(key, Arc::new(resource));
         }

@@ -68,6 +68,14 @@ impl Subject {
         answer
     }
 
+    async fn get(&mut self, path: &str, status: u16, wanted: Value) -> Value {
+        self.case("GET", path, PLAIN, Value::Null, status, wanted).await
+    }
+
+    async fn post(&mut self, path: &str, body: Value, status: u16, wanted: Value) -> Value {
+        self.case("POST", path, PLAIN, body, status, wanted).await
+    }
+
     fn object(&self, name: &str) -> Value {
         json!({"apiVersion": "berth.dev/v1", "kind": "Workspace", "metadata": {"name": name}, "spec": {"owner": "ann"}})
     }
@@ -114,10 +122,8 @@ async fn subjects() -> Vec<(&'static str, Subject)> {
         .await
         .unwrap();
         subject
-            .case(
-                "POST",
+            .post(
                 "/api/v1/namespaces",
-                PLAIN,
                 json!({"metadata": {"name": namespace}}),
                 201,
                 json!({
@@ -156,79 +162,48 @@ async fn requests_are_answered_alike() {
 async fn lists(subject: &mut Subject) {
     let all = subject.collection.clone();
     let first = subject
-        .case(
-            "GET",
-            &format!("{all}?limit=1"),
-            PLAIN,
-            Value::Null,
-            200,
-            json!({"/kind": "WorkspaceList", "/metadata/remainingItemCount": 3}),
-        )
+        .get(&format!("{all}?limit=1"), 200, json!({"/kind": "WorkspaceList", "/metadata/remainingItemCount": 3}))
         .await;
     let token = first["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
     subject.case("PATCH", &subject.path("bogus"), MERGE, json!({"spec": {"owner": "later"}}), 200, json!({})).await;
     subject
-        .case("GET", &format!("{all}?limit=9&continue={token}"), PLAIN, Value::Null, 200, json!({
+        .get(&format!("{all}?limit=9&continue={token}"), 200, json!({
             "/items/1/spec/owner": "ann", "/metadata/resourceVersion": first["metadata"]["resourceVersion"], "/metadata/continue": "",
         }))
         .await;
     subject
-        .case(
-            "GET",
+        .get(
             &format!("{all}?continue={token}&resourceVersion=1"),
-            PLAIN,
-            Value::Null,
             400,
             json!({"/message": "specifying resource version is not allowed when using continue"}),
         )
         .await;
     subject
-        .case(
-            "GET",
+        .get(
             &format!("{all}?fieldSelector=spec.owner%3Dlater"),
-            PLAIN,
-            Value::Null,
             200,
             json!({"/items/0/metadata/name": "bogus", "/items/1": null}),
         )
         .await;
     subject
-        .case(
-            "GET",
+        .get(
             &format!("{all}?fieldSelector=spec.image%3Dx"),
-            PLAIN,
-            Value::Null,
             400,
             json!({"/message": "field label not supported: spec.image"}),
         )
         .await;
     subject
-        .case(
-            "GET",
+        .get(
             &format!("{all}?labelSelector=l%20in%20(1,2),!none"),
-            PLAIN,
-            Value::Null,
             200,
             json!({"/items/0/metadata/name": "a", "/items/1": null}),
         )
         .await;
+    subject.get(&format!("{all}?resourceVersionMatch=Exact"), 422, json!({"/details/kind": "ListOptions"})).await;
+    subject.get(&format!("{all}?limit=x"), 400, json!({"/reason": "BadRequest"})).await;
     subject
-        .case(
-            "GET",
-            &format!("{all}?resourceVersionMatch=Exact"),
-            PLAIN,
-            Value::Null,
-            422,
-            json!({"/details/kind": "ListOptions"}),
-        )
-        .await;
-    subject.case("GET", &format!("{all}?limit=x"), PLAIN, Value::Null, 400, json!({"/reason": "BadRequest"})).await;
-    subject
-        .case(
-            "GET",
+        .get(
             &format!("{all}?resourceVersion=99999999"),
-            PLAIN,
-            Value::Null,
             504,
             json!({"/details/causes/0/reason": "ResourceVersionTooLarge"}),
         )
@@ -239,10 +214,8 @@ async fn builtins(subject: &mut Subject) {
     let namespace = format!("/api/v1/namespaces/{}", subject.namespace);
     let maps = format!("{namespace}/configmaps");
     subject
-        .case(
-            "POST",
+        .post(
             &maps,
-            PLAIN,
             json!({"metadata": {"name": "m"}, "data": {"a": "b"}}),
             201,
             json!({"/kind": "ConfigMap", "/metadata/generation": null}),
@@ -270,23 +243,19 @@ async fn builtins(subject: &mut Subject) {
         .await;
     let secrets = format!("{namespace}/secrets");
     subject
-        .case(
-            "POST",
+        .post(
             &secrets,
-            PLAIN,
             json!({"metadata": {"name": "s"}, "stringData": {"a": "b"}}),
             201,
             json!({"/type": "Opaque", "/data": {"a": "Yg=="}}),
         )
         .await;
-    subject.case("POST", &secrets, PLAIN, json!({"metadata": {"name": "t"}, "data": {"a": "!"}}), 400, json!({"/message": "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 0"})).await;
+    subject.post(&secrets, json!({"metadata": {"name": "t"}, "data": {"a": "!"}}), 400, json!({"/message": "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 0"})).await;
     let pods = format!("{namespace}/pods");
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "nginx"}]}});
     subject
-        .case(
-            "POST",
+        .post(
             &pods,
-            PLAIN,
             pod,
             201,
             json!({
@@ -316,13 +285,10 @@ async fn builtins(subject: &mut Subject) {
         )
         .await;
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
-    subject.case("POST", &format!("{pods}/p/binding"), PLAIN, binding, 201, json!({"/status": "Success"})).await;
+    subject.post(&format!("{pods}/p/binding"), binding, 201, json!({"/status": "Success"})).await;
     subject
-        .case(
-            "GET",
+        .get(
             &format!("{pods}?fieldSelector=spec.nodeName%3Dn"),
-            PLAIN,
-            Value::Null,
             200,
             json!({"/items/0/metadata/name": "p", "/items/0/kind": null}),
         )
@@ -341,11 +307,8 @@ async fn builtins(subject: &mut Subject) {
         .case("DELETE", &format!("{pods}/p"), PLAIN, json!({"gracePeriodSeconds": 0}), 200, json!({"/kind": "Pod"}))
         .await;
     subject
-        .case(
-            "GET",
+        .get(
             &format!("{pods}/p"),
-            PLAIN,
-            Value::Null,
             404,
             json!({"/message": "pods \"p\" not found", "/details": {"name": "p", "kind": "pods"}}),
         )
@@ -364,10 +327,8 @@ async fn builtins(subject: &mut Subject) {
         )
         .await;
     subject
-        .case(
-            "POST",
+        .post(
             &leases,
-            PLAIN,
             json!({"metadata": {"name": "k"}, "spec": {"renewTime": "2026-11-23T10:00:00Z"}}),
             400,
             json!({"/reason": "BadRequest"}),
@@ -376,27 +337,17 @@ async fn builtins(subject: &mut Subject) {
     let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", subject.namespace);
     let event = json!({"metadata": {"name": "e"}, "eventTime": "2026-11-23T10:00:00.000000Z", "reportingController": "k.dev/c", "reportingInstance": "i",
         "action": "Go", "reason": "Because", "type": "Normal", "note": "hello", "regarding": {"kind": "Pod", "name": "p", "namespace": subject.namespace}});
-    subject.case("POST", &events, PLAIN, event, 201, json!({"/note": "hello"})).await;
+    subject.post(&events, event, 201, json!({"/note": "hello"})).await;
     subject
-        .case(
-            "GET",
+        .get(
             &format!("{namespace}/events/e"),
-            PLAIN,
-            Value::Null,
             200,
             json!({"/message": "hello", "/involvedObject/name": "p", "/reportingComponent": "k.dev/c"}),
         )
         .await;
     let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
     subject
-        .case(
-            "POST",
-            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-            PLAIN,
-            review,
-            201,
-            json!({"/status/allowed": true}),
-        )
+        .post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, 201, json!({"/status/allowed": true}))
         .await;
 }
 
@@ -448,10 +399,8 @@ async fn deletions(subject: &mut Subject) {
         .await;
     let again = subject.object("a");
     subject
-        .case(
-            "POST",
+        .post(
             &subject.collection.clone(),
-            PLAIN,
             again,
             409,
             json!({"/message": "object is being deleted: workspaces.berth.dev \"a\" already exists"}),
@@ -467,7 +416,7 @@ async fn deletions(subject: &mut Subject) {
             json!({"/metadata/finalizers": null}),
         )
         .await;
-    subject.case("GET", &path, PLAIN, Value::Null, 404, json!({"/reason": "NotFound"})).await;
+    subject.get(&path, 404, json!({"/reason": "NotFound"})).await;
     subject
         .case(
             "DELETE",
@@ -499,7 +448,7 @@ async fn watched(subject: &Subject, query: &str) -> Vec<(String, String)> {
 
 async fn watches(subject: &mut Subject) {
     let path = subject.path("w");
-    let made = subject.case("POST", &subject.collection.clone(), PLAIN, subject.object("w"), 201, json!({})).await;
+    let made = subject.post(&subject.collection.clone(), subject.object("w"), 201, json!({})).await;
     let start = made["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     for label in ["blue", "red"] {
         subject.case("PATCH", &path, MERGE, json!({"metadata": {"labels": {"colour": label}}}), 200, json!({})).await;

@@ -8,10 +8,8 @@ pub(super) async fn creates(subject: &mut Subject) {
     let all = subject.collection.clone();
     let a = subject.object("a");
     let made = subject
-        .case(
-            "POST",
+        .post(
             &all,
-            PLAIN,
             a.clone(),
             201,
             json!({
@@ -24,10 +22,8 @@ pub(super) async fn creates(subject: &mut Subject) {
     let uid = made["metadata"]["uid"].as_str().unwrap_or_default().len();
     subject.expect("a uid", &json!(uid), &json!(36));
     subject
-        .case(
-            "POST",
+        .post(
             &all,
-            PLAIN,
             a.clone(),
             409,
             json!({
@@ -37,37 +33,21 @@ pub(super) async fn creates(subject: &mut Subject) {
         )
         .await;
     subject
-        .case(
-            "POST",
-            &format!("{all}?dryRun=All"),
-            PLAIN,
-            subject.object("dry"),
-            201,
-            json!({"/metadata/resourceVersion": null}),
-        )
+        .post(&format!("{all}?dryRun=All"), subject.object("dry"), 201, json!({"/metadata/resourceVersion": null}))
         .await;
-    subject
-        .case(
-            "GET",
-            &subject.path("dry"),
-            PLAIN,
-            Value::Null,
-            404,
-            json!({"/message": "workspaces.berth.dev \"dry\" not found"}),
-        )
-        .await;
+    subject.get(&subject.path("dry"), 404, json!({"/message": "workspaces.berth.dev \"dry\" not found"})).await;
     let mut bogus = subject.object("bogus");
     bogus["spec"]["bogus"] = json!(1);
     bogus["top"] = json!(1);
     subject
-        .case("POST", &format!("{all}?fieldValidation=Strict"), PLAIN, bogus.clone(), 400, json!({"/message":
+        .post(&format!("{all}?fieldValidation=Strict"), bogus.clone(), 400, json!({"/message":
             "Workspace in version \"v1\" cannot be handled as a Workspace: strict decoding error: unknown field \"spec.bogus\", unknown field \"top\""}))
         .await;
-    subject.case("POST", &all, PLAIN, bogus, 201, json!({"/spec/bogus": null, "/top": null})).await;
+    subject.post(&all, bogus, 201, json!({"/spec/bogus": null, "/top": null})).await;
     let mut wrong = subject.object("wrong");
     wrong["spec"] = json!({"owner": 1});
     subject
-        .case("POST", &all, PLAIN, wrong, 422, json!({
+        .post(&all, wrong, 422, json!({
             "/message": "Workspace.berth.dev \"wrong\" is invalid: spec.owner: Invalid value: \"integer\": spec.owner in body must be of type string: \"integer\"",
             "/details/causes/0/reason": "FieldValueTypeInvalid", "/details/kind": "Workspace",
         }))
@@ -75,13 +55,11 @@ pub(super) async fn creates(subject: &mut Subject) {
     let mut missing = subject.object("missing");
     missing["spec"] = json!({});
     subject
-        .case("POST", &all, PLAIN, missing, 422, json!({"/details/causes": [{"reason": "FieldValueRequired", "message": "Required value", "field": "spec.owner"}]}))
+        .post(&all, missing, 422, json!({"/details/causes": [{"reason": "FieldValueRequired", "message": "Required value", "field": "spec.owner"}]}))
         .await;
     subject
-        .case(
-            "POST",
+        .post(
             &all,
-            PLAIN,
             subject.object("Bad_Name"),
             422,
             json!({"/details/causes/0/field": "metadata.name", "/details/causes/0/reason": "FieldValueInvalid"}),
@@ -89,25 +67,23 @@ pub(super) async fn creates(subject: &mut Subject) {
         .await;
     let mut elsewhere = a.clone();
     elsewhere["metadata"]["namespace"] = json!("elsewhere");
-    subject.case("POST", &all, PLAIN, elsewhere, 400, json!({"/message": "the namespace of the provided object does not match the namespace sent on the request"})).await;
+    subject.post(&all, elsewhere, 400, json!({"/message": "the namespace of the provided object does not match the namespace sent on the request"})).await;
     let mut versioned = a.clone();
     versioned["metadata"]["resourceVersion"] = json!("5");
     subject
-        .case(
-            "POST",
+        .post(
             &all,
-            PLAIN,
             versioned,
             500,
             json!({"/message": "resourceVersion should not be set on objects to be created", "/reason": null}),
         )
         .await;
     let nowhere = "/apis/berth.dev/v1/namespaces/nowhere/workspaces";
-    subject.case("POST", nowhere, PLAIN, a.clone(), 404, json!({"/message": "namespaces \"nowhere\" not found"})).await;
-    subject.case("GET", nowhere, PLAIN, Value::Null, 200, json!({"/items": []})).await;
-    subject.case("GET", "/apis/nothing.dev/v1/x", PLAIN, Value::Null, 404, json!({})).await;
+    subject.post(nowhere, a.clone(), 404, json!({"/message": "namespaces \"nowhere\" not found"})).await;
+    subject.get(nowhere, 200, json!({"/items": []})).await;
+    subject.get("/apis/nothing.dev/v1/x", 404, json!({})).await;
     subject.case("POST", &all, "text/plain", json!("x"), 415, json!({"/reason": "UnsupportedMediaType"})).await;
-    let generated = subject.case("POST", &all, PLAIN, json!({"apiVersion": "berth.dev/v1", "kind": "Workspace", "metadata": {"generateName": "gen-"}, "spec": {"owner": "x"}}), 201, json!({})).await;
+    let generated = subject.post(&all, json!({"apiVersion": "berth.dev/v1", "kind": "Workspace", "metadata": {"generateName": "gen-"}, "spec": {"owner": "x"}}), 201, json!({})).await;
     let length = generated["metadata"]["name"].as_str().unwrap_or_default().len();
     subject.expect("a generated name", &json!(length), &json!(9));
 }
