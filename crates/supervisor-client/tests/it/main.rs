@@ -56,7 +56,7 @@ async fn a_command_gets_its_input_and_its_output_is_bounded() {
     let (client, mut peer) = pair();
     let supervisor = async {
         assert!(matches!(peer.request().await, Request::Exec(exec) if exec.stdin));
-        peer.json(&Reply::Started { pid: 7 }).await;
+        peer.json(&Reply::Started { pid: 7, input_window: None }).await;
         let mut input = Vec::new();
         loop {
             let frame = peer.frame().await.unwrap();
@@ -84,7 +84,7 @@ async fn a_command_that_ends_without_reading_its_input_is_not_waited_for() {
     let (client, mut peer) = pair();
     let supervisor = async {
         peer.request().await;
-        peer.json(&Reply::Started { pid: 7 }).await;
+        peer.json(&Reply::Started { pid: 7, input_window: None }).await;
         peer.json(&Event::Exited(ExitStatus::Signal(9))).await;
         // Nobody reads the input: the pipe stays full.
         peer
