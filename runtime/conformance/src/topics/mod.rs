@@ -3,6 +3,7 @@
 mod apparmor;
 mod capabilities;
 mod cgroup2;
+mod cgroup_view;
 mod cgroups;
 mod checkpoint;
 mod cli;
@@ -49,6 +50,7 @@ pub(crate) const ALL: &[Topic] = &[
     Topic { name: "devices", tests: devices::TESTS },
     Topic { name: "cgroups", tests: cgroups::TESTS },
     Topic { name: "cgroup2", tests: cgroup2::TESTS },
+    Topic { name: "cgroup-view", tests: cgroup_view::TESTS },
     Topic { name: "systemd", tests: systemd::TESTS },
     Topic { name: "sysctl", tests: sysctl::TESTS },
     Topic { name: "seccomp", tests: seccomp::TESTS },

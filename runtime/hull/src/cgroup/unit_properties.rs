@@ -70,11 +70,12 @@ pub(super) fn of_resources(resources: &Resources, unified: bool, knows_idle: boo
     Ok(out)
 }
 
-/// The limits as a unit can have them: with the quota that systemd makes of the one that is asked for.
+/// The limits as a unit can have them: with the quota that systemd makes of the one that is asked for. One that is too
+/// small for the kernel stays as it is, to be refused.
 pub(super) fn as_of_unit(resources: &Resources) -> Resources {
     let mut out = resources.clone();
     if let Some(cpu) = &mut out.cpu
-        && let Some(quota) = cpu.quota.and_then(|q| u64::try_from(q).ok()).filter(|q| *q != 0)
+        && let Some(quota) = cpu.quota.and_then(|q| u64::try_from(q).ok()).filter(|q| *q >= KERNEL_MINIMUM)
     {
         let period = cpu.period.filter(|p| *p != 0).unwrap_or(PERIOD);
         cpu.quota = i64::try_from(per_second(Some(quota), period).saturating_mul(period) / 1_000_000).ok();
@@ -84,6 +85,9 @@ pub(super) fn as_of_unit(resources: &Resources) -> Resources {
 
 /// The kernel's own period of a quota, in microseconds.
 const PERIOD: u64 = 100_000;
+
+/// The smallest quota that the kernel takes, in microseconds.
+const KERNEL_MINIMUM: u64 = 1000;
 
 /// Microseconds of each second; without a quota all of them. systemd rounds up to 10 ms a second.
 fn per_second(quota: Option<u64>, period: u64) -> u64 {
@@ -244,6 +248,7 @@ mod tests {
         assert_eq!(of(None, Some(50_000)), (vec![Value::U64(u64::MAX), Value::U64(50_000)], None));
         assert_eq!(of(Some(-1), None), (vec![Value::U64(u64::MAX)], Some(-1)));
         assert_eq!(of(Some(5_000), None), (vec![Value::U64(50_000)], Some(5_000)));
+        assert_eq!(of(Some(5), None), (vec![Value::U64(10_000)], Some(5)));
     }
 
     #[test]

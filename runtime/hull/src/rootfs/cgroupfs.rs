@@ -8,6 +8,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::mounts::{MountContext, move_onto, new_filesystem};
 use super::options::MountOptions;
+use crate::cgroup::layout::MOUNT_POINT;
 use crate::error::{Code, Context, Result};
 
 /// One version 1 hierarchy.
@@ -86,17 +87,18 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
 fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> Result<()> {
     let tree = if view.namespace {
         new_filesystem("cgroup2", Some("cgroup2"), &MountOptions { data: Vec::new(), ..options.clone() })
+    } else if view.v2.is_some() {
+        // The namespace is the runtime's, so the hierarchy is too, and /proc/self/cgroup names places in it. A clone, since
+        // a new mount in the first namespace would take `nsdelegate` and other options away from the host's.
+        clone_directory(MOUNT_POINT, options.set)
     } else {
-        match &view.v2 {
-            Some(path) => clone_directory(path, options.set),
-            None => clone_host(options.set),
-        }
+        clone_host(options.set)
     };
     let tree = match tree {
         Ok(tree) => tree,
         // In a user namespace that does not own the hierarchy: what the host shows, read-only.
         Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {
-            clone_directory(view.v2.as_deref().unwrap_or("/sys/fs/cgroup"), options.set | sysmount::ATTR_RDONLY)?
+            clone_directory(view.v2.as_deref().unwrap_or(MOUNT_POINT), options.set | sysmount::ATTR_RDONLY)?
         }
         Err(error) => return Err(error),
     };
@@ -105,12 +107,11 @@ fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> 
 
 /// For a container without cgroups of its own: what the host shows, all of it read-only.
 fn clone_host(set: u64) -> Result<OwnedFd> {
-    const PATH: &str = "/sys/fs/cgroup";
     let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(CWD, PATH, flags).context(Code::Mount, PATH)?;
+    let tree = rustix::mount::open_tree(CWD, MOUNT_POINT, flags).context(Code::Mount, MOUNT_POINT)?;
     let set = set | sysmount::ATTR_RDONLY;
     let attr = MountAttr { set, propagation: sysmount::PRIVATE, recursive: true, ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), c"", &attr).context(Code::MountAttr, PATH)?;
+    mount_setattr(tree.as_fd(), c"", &attr).context(Code::MountAttr, MOUNT_POINT)?;
     Ok(tree)
 }
 
