@@ -210,6 +210,9 @@ pub(crate) struct Up {
     /// Container image; default: the repository's devcontainer.json, else Berth's base image
     #[arg(long)]
     pub image: Option<String>,
+    /// Open your newest workspace of this URL, if there is one, instead of making another
+    #[arg(long, conflicts_with = "name")]
+    pub resume: bool,
     /// Return when the workspace is accepted
     #[arg(long)]
     pub no_wait: bool,

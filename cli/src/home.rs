@@ -49,6 +49,11 @@ impl Home {
         self.0.join("server.log")
     }
 
+    /// The private hosts that the running server allows, a line each.
+    pub(crate) fn private_hosts(&self) -> PathBuf {
+        self.run().join("private-hosts")
+    }
+
     /// Keys and certificates, mode 0700.
     pub(crate) fn keys(&self) -> PathBuf {
         self.0.join("keys")

@@ -11,7 +11,7 @@ use crate::args::Output;
 pub(crate) fn result<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     let mut line = match output {
         Output::Json => serde_json::to_string_pretty(value)?,
-        Output::Text => text(value),
+        Output::Text => printable(&text(value)),
     };
     if !line.is_empty() && !line.ends_with('\n') {
         line.push('\n');
@@ -30,9 +30,20 @@ pub(crate) fn write(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// A line for people, on standard error.
 pub(crate) fn note(line: impl AsRef<str>) {
+    styled(printable(line.as_ref()));
+}
+
+/// The same with colours of ours; what else is in it must be [`printable`].
+pub(crate) fn styled(line: impl AsRef<str>) {
     let mut stderr = std::io::stderr().lock();
     // Nowhere to say that nothing can be said.
     let _ = writeln!(stderr, "{}", line.as_ref());
+}
+
+/// The text without control characters but line feeds and tabs: a git host, a repository or a process of a workspace may have written them,
+/// and a terminal obeys.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
 }
 
 /// Whether standard error is a terminal that takes colours.
@@ -49,8 +60,10 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let mut text = String::new();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| cell.replace(['\n', '\t'], " ")).collect()).collect();
     let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
-    for row in std::iter::once(&header).chain(rows) {
+    for row in std::iter::once(&header).chain(&rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             line.push_str(cell);
@@ -105,6 +118,12 @@ pub(crate) fn bytes(count: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_commands_the_terminal() {
+        let hostile = "50%\x1b]0;owned\x07\r\u{9b}2J\tdone\n";
+        assert_eq!(printable(hostile), "50%\u{fffd}]0;owned\u{fffd}\u{fffd}\u{fffd}2J\tdone\n");
+    }
 
     #[test]
     fn numbers_are_for_people() {

@@ -20,7 +20,7 @@ impl Live {
         for step in &workspace.receipt.steps {
             if step.duration_us.is_some() && !self.done.contains(&step.name) {
                 self.clear();
-                output::note(line(step));
+                output::styled(line(step));
                 self.done.insert(step.name.clone());
             }
         }
@@ -31,7 +31,7 @@ impl Live {
             None if workspace.reason.is_empty() => return,
             None => format!("  … {}", workspace.reason),
         };
-        self.show(&text);
+        self.show(&output::printable(&text).replace('\n', " "));
     }
 
     /// Ends the live part.
@@ -63,11 +63,8 @@ impl Live {
 fn line(step: &Step) -> String {
     let time = step.duration_us.map_or_else(String::new, output::duration);
     let detail = if step.detail.is_empty() { String::new() } else { format!("  {}", step.detail) };
-    if output::fancy() {
-        format!("  \x1b[32m✓\x1b[0m {:<10} {time:>9}{detail}", step.name)
-    } else {
-        format!("  {:<10} {time:>9}{detail}", step.name)
-    }
+    let line = output::printable(&format!("{:<10} {time:>9}{detail}", step.name));
+    if output::fancy() { format!("  \x1b[32m✓\x1b[0m {line}") } else { format!("  {line}") }
 }
 
 /// The whole receipt as text.

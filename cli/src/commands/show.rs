@@ -1,6 +1,6 @@
 //! `berth show`.
 
-use berth_api_types::public::Workspace;
+use berth_api_types::public::{Resources, Workspace};
 
 use super::{Context, encode, receipt};
 use crate::output;
@@ -9,6 +9,20 @@ use crate::output;
 pub(crate) async fn run(context: &Context, workspace: &str) -> anyhow::Result<()> {
     let workspace: Workspace = context.client.get(&format!("/api/v1/workspaces/{}", encode(workspace))).await?;
     output::result(context.output, &workspace, text)
+}
+
+/// `2 cores, 4 GiB memory, 10 GiB disk, 1024 processes`.
+fn resources(given: &Resources) -> String {
+    let (whole, rest) = (given.cpu_millis / 1000, given.cpu_millis % 1000);
+    let cores =
+        if rest == 0 { whole.to_string() } else { format!("{whole}.{rest:03}").trim_end_matches('0').to_owned() };
+    format!(
+        "{cores} {}, {} memory, {} disk, {} processes",
+        if given.cpu_millis == 1000 { "core" } else { "cores" },
+        output::bytes(given.memory_bytes),
+        output::bytes(given.disk_bytes),
+        given.pids
+    )
 }
 
 fn text(workspace: &Workspace) -> String {
@@ -31,7 +45,8 @@ fn text(workspace: &Workspace) -> String {
         ("commit", workspace.commit.clone().unwrap_or_else(none)),
         ("folder", workspace.checkout_path.clone()),
         ("class", workspace.class.clone()),
-        ("image", workspace.image.clone().unwrap_or_else(none)),
+        ("image", workspace.image.clone().or_else(|| workspace.image_digest.clone()).unwrap_or_else(none)),
+        ("resources", workspace.resources.as_ref().map_or_else(none, resources)),
         ("created", workspace.created_at.to_rfc3339()),
         ("started", time(workspace.started_at)),
         ("stopped", time(workspace.stopped_at)),

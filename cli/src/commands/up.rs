@@ -11,7 +11,8 @@ use crate::client::Target;
 use crate::exit::{self, Exit};
 use crate::output;
 
-/// Opens a repository; with `--name`, a workspace of that name and repository that is there already is started and opened instead.
+/// Opens a repository; with `--name`, a workspace of that name and repository that is there already is started and opened instead, with
+/// `--resume` the newest of that repository.
 pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::Result<()> {
     if let Target::Socket(_) = context.client.target()
         && !context.client.reachable().await
@@ -23,6 +24,7 @@ pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::R
     }
     let existing = match &up.name {
         Some(name) => find(context, name).await?,
+        None if up.resume => newest_of(context, &up.context_url).await?,
         None => None,
     };
     let workspace = match existing {
@@ -62,6 +64,11 @@ async fn find(context: &Context, name: &str) -> anyhow::Result<Option<Workspace>
         Err(error) if error.downcast_ref::<Exit>().is_some_and(|exit| exit.status == exit::NOT_FOUND) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+async fn newest_of(context: &Context, context_url: &str) -> anyhow::Result<Option<Workspace>> {
+    let own: Vec<Workspace> = context.client.list("/api/v1/workspaces?limit=200&owner=me").await?;
+    Ok(own.into_iter().find(|workspace| workspace.context_url == context_url))
 }
 
 async fn resume(context: &Context, workspace: Workspace, up: &Up) -> anyhow::Result<Workspace> {

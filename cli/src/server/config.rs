@@ -165,12 +165,7 @@ impl Config {
             config.node.home = home.path().to_owned();
         }
         // The short form, for one machine.
-        if let Ok(hosts) = std::env::var("BERTH_ALLOW_PRIVATE_HOSTS") {
-            config
-                .scm
-                .allow_private_hosts
-                .extend(hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned));
-        }
+        config.scm.allow_private_hosts.extend(private_hosts_of_environment());
         Ok(config)
     }
 
@@ -199,6 +194,12 @@ impl Config {
         self.gateway.validate()?;
         Ok(())
     }
+}
+
+/// The hosts of `BERTH_ALLOW_PRIVATE_HOSTS`, which are separated by commas.
+pub(crate) fn private_hosts_of_environment() -> Vec<String> {
+    let hosts = std::env::var("BERTH_ALLOW_PRIVATE_HOSTS").unwrap_or_default();
+    hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect()
 }
 
 /// `berth check-config`.

@@ -51,6 +51,19 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     home.prepare()?;
     if let Some(status) = ask(&home)? {
+        let allowed = std::fs::read_to_string(home.private_hosts()).unwrap_or_default();
+        let missing: Vec<String> = super::config::private_hosts_of_environment()
+            .into_iter()
+            .filter(|host| !allowed.lines().any(|line| line == host))
+            .collect();
+        if !missing.is_empty() {
+            let text = format!(
+                "the server that runs (pid {}) was started without BERTH_ALLOW_PRIVATE_HOSTS={}: stop it with `berth server stop`, workspaces go on running, and start it again",
+                status.pid,
+                missing.join(",")
+            );
+            return Err(Exit::new(exit::CONFLICT, text).into());
+        }
         output::note(format!("the server runs already (pid {})", status.pid));
         return Ok(());
     }

@@ -26,6 +26,8 @@ use crate::output;
 pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
     let _lock = lock(&home)?;
     let progress = Progress::new();
+    std::fs::write(home.private_hosts(), config.scm.allow_private_hosts.join("\n"))
+        .context("the folder of what runs")?;
     let keys = keys::load_or_make(&home, &SystemEntropy)?;
     let listeners = listeners::bind(&home, &config, &keys).await?;
 

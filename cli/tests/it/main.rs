@@ -14,6 +14,7 @@ mod commands;
 mod full_disk;
 mod kills;
 mod machine;
+mod make_run;
 mod offline;
 #[path = "../../../runtime/hull/tests/it/shells.rs"]
 mod shells;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::context::ResolvedContext;
-use crate::public::{Phase, Step};
+use crate::public::{Phase, Resources, Step};
 
 /// scm: `POST /internal/contexts/resolve`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +25,20 @@ pub struct ResolveContextReply {
     pub resolved: ResolvedContext,
     /// Allowed private hosts that this repository needs.
     #[serde(default)]
+    pub allow_private_hosts: Vec<String>,
+}
+
+/// scm: `POST /internal/private-hosts`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PrivateHostsQuery {
+    /// Of the repository, as it was resolved.
+    pub clone_url: String,
+}
+
+/// Which `host:port` a workspace may reach although it is private.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PrivateHosts {
+    /// Allowed private hosts that the repository needs.
     pub allow_private_hosts: Vec<String>,
 }
 
@@ -134,6 +148,9 @@ pub struct InstanceStatus {
     /// Digest of its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
+    /// What it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Steps timed so far.
     #[serde(default)]
     pub steps: Vec<Step>,

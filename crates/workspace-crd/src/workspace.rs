@@ -193,6 +193,9 @@ pub struct WorkspaceStatus {
     /// Node agent: digest of the image's manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
+    /// Node agent: what the instance was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Node agent: the steps it timed, in order; a step without `durationMicros` is under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -205,6 +208,20 @@ pub struct WorkspaceStatus {
     /// Internal API: RFC 3339; the user's last activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<String>,
+}
+
+/// What an instance was given: its class's limits at the time of its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Bytes of memory.
+    pub memory_bytes: i64,
+    /// Bytes of disk.
+    pub disk_bytes: i64,
+    /// Processes and threads.
+    pub pids: u32,
 }
 
 /// A timed part of a start.

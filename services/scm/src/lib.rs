@@ -108,7 +108,7 @@ impl Scm {
         routes::public(&self.state)
     }
 
-    /// Internal routes: `POST /internal/contexts/resolve`, `POST /internal/git-credentials/lookup`.
+    /// Internal routes: `POST /internal/contexts/resolve`, `POST /internal/private-hosts`, `POST /internal/git-credentials/lookup`.
     pub fn internal_router(&self) -> Router {
         routes::internal(&self.state)
     }

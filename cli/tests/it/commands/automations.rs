@@ -73,5 +73,7 @@ pub(super) fn output_outlives_the_run(world: &World) {
         (server.run(&["service", "logs", "hello", "web"]).stdout == "serving\n").then_some(())
     });
     assert_ne!(server.json(&["service", "list", "hello"])["items"][0]["phase"], "Running");
+    let logs = server.ok(&["logs", "hello"]);
+    assert!(logs.contains("the workspace is ready\n"), "of the instance that stopped: {logs}");
     server.ok(&["start", "hello"]);
 }

@@ -20,6 +20,11 @@ pub(super) fn a_workspace_is_opened(world: &World) {
     assert_eq!((&shown["name"], &shown["phase"], &shown["ref"]), (&"hello".into(), &"Running".into(), &"main".into()));
     assert_eq!((&shown["class"], &shown["reason"]), (&"small".into(), &"".into()));
     assert_eq!(shown["commit"].as_str().unwrap(), world.hello.git(&["rev-parse", "main"]).unwrap());
+    let given = &shown["resources"];
+    assert_eq!(given["pids"], server.json(&["class", "list"])[0]["pids"], "{shown}");
+    assert!(
+        given["memory_bytes"].as_i64().unwrap() > 0 && shown["image_digest"].as_str().unwrap().starts_with("sha256:")
+    );
     let steps = shown["receipt"]["steps"].as_array().unwrap();
     assert!(steps.iter().all(|step| step["duration_us"].is_u64()), "{shown}");
     assert!(shown["receipt"]["total_us"].as_u64().unwrap() > 0 && shown["started_at"].is_string());

@@ -80,13 +80,17 @@ pub(super) fn commands_run(world: &World) {
     terminal.expect("got word").unwrap();
     assert!(terminal.finish().unwrap().0.success());
 
-    // What the main process wrote: the start's own words.
-    server.ok(&["logs", "hello"]);
+    // How it started, then what the main process writes.
+    let logs = server.ok(&["logs", "hello"]);
+    assert!(logs.contains(" checkout ") && logs.ends_with("the workspace is ready\n"), "{logs}");
     let mut follow = server.command(&["logs", "hello", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
-    assert!(follow.try_wait().unwrap().is_none(), "it follows");
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().ends_with("the workspace is ready")).unwrap().unwrap();
+    server.ok(&["exec", "hello", "--", "sh", "-c", "echo later >/proc/1/fd/1"]);
+    assert_eq!(lines.next().unwrap().unwrap(), "later");
     follow.kill().unwrap();
     follow.wait().unwrap();
-    server.ok(&["logs", "hello", "--tail", "1"]);
+    assert_eq!(server.ok(&["logs", "hello", "--tail", "1"]), "later\n");
 }
 
 /// What waits to be sent must not keep back the signal that is to end the command, nor hide that its client has gone.

@@ -28,8 +28,13 @@ pub fn beside(name: &str) -> Option<PathBuf> {
 
 /// `berth` with nothing of the user's own environment that could lead it elsewhere.
 pub fn berth(home: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(bin().join("berth"));
-    command.args(args).env("BERTH_HOME", home).env("HOME", home.join("user")).env("NO_COLOR", "1");
+    let mut command = with_home(Command::new(bin().join("berth")), home);
+    command.args(args);
+    command
+}
+
+fn with_home(mut command: Command, home: &Path) -> Command {
+    command.env("BERTH_HOME", home).env("HOME", home.join("user")).env("NO_COLOR", "1");
     for name in ["BERTH_SERVER", "BERTH_TOKEN", "BERTH_CA_CERT", "BERTH_ALLOW_PRIVATE_HOSTS", "XDG_CONFIG_HOME"] {
         command.env_remove(name);
     }
@@ -147,7 +152,14 @@ impl Server {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = berth(self.path(), args);
+        let mut command = self.environment(Command::new(bin().join("berth")));
+        command.args(args);
+        command
+    }
+
+    /// A command that finds this server.
+    pub fn environment(&self, command: Command) -> Command {
+        let mut command = with_home(command, self.path());
         command.env("BERTH_ALLOW_PRIVATE_HOSTS", &self.allowed);
         command
     }

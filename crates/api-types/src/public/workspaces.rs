@@ -66,6 +66,10 @@ pub struct Workspace {
     pub class: String,
     /// Image asked for; none: by devcontainer.json or the base image.
     pub image: Option<String>,
+    /// Digest of the image that its newest run is made of; none until that is known.
+    pub image_digest: Option<String>,
+    /// What its newest run was given; none until it is ready.
+    pub resources: Option<Resources>,
     /// Its owner.
     pub owner_id: UserId,
     /// Who pays.
@@ -83,6 +87,19 @@ pub struct Workspace {
     pub timeout_warning: Option<String>,
     /// How its newest start spent its time.
     pub receipt: Receipt,
+}
+
+/// What a run was given: the limits of its class at the time of its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resources {
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Bytes of memory.
+    pub memory_bytes: i64,
+    /// Bytes of disk.
+    pub disk_bytes: i64,
+    /// Processes and threads.
+    pub pids: u32,
 }
 
 /// The steps of a start, each with its time.

@@ -129,33 +129,40 @@ async fn steps(State(agent): State<Arc<Inner>>, Path(id): Path<String>) -> Resul
     Ok(sse::json_stream(WatchStream::new(steps.subscribe())).into_response())
 }
 
-/// The container's output: the kept part, and what comes while it runs.
+/// How it started and the container's output: the kept part, and what comes while it runs. Of an instance that is gone, as long as its
+/// workspace has no newer one.
 async fn logs(
     State(agent): State<Arc<Inner>>,
     Path(id): Path<String>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Problem> {
     let instance = agent.node.instance(&id);
-    let instance = instance
+    let folder = match &instance {
+        Some(instance) => Some(instance.folder.clone()),
+        None => agent.node.disks().kept_log(&id),
+    };
+    let folder = folder
         .ok_or_else(|| Problem::not_found(format!("the node {} has no logs of the instance {id}", agent.name)))?;
-    let follower =
-        Follower::open(instance.folder.clone(), query.tail.unwrap_or(u64::MAX)).map_err(Problem::internal)?;
+    let follower = Follower::open(folder, query.tail.unwrap_or(u64::MAX)).map_err(Problem::internal)?;
     let stream = futures::stream::unfold(
         (follower, instance, query.follow),
         |(mut follower, instance, follow)| async move {
             loop {
-                let over = instance.ended().is_some();
-                match follower.next_piece() {
-                    Ok(Some(piece)) => return Some((Ok::<_, std::io::Error>(piece), (follower, instance, follow))),
-                    Ok(None) if !follow || over => return None,
-                    Ok(None) => {
-                        let mut ended = std::pin::pin!(instance.wait_ended());
+                // What is said after the look is not missed: the look comes first.
+                let running = instance.as_ref().filter(|instance| follow && instance.ended().is_none());
+                match (follower.next_piece(), running) {
+                    (Ok(Some(piece)), _) => {
+                        return Some((Ok::<_, std::io::Error>(piece), (follower, instance, follow)));
+                    }
+                    (Ok(None), None) => return None,
+                    (Ok(None), Some(running)) => {
+                        let mut ended = std::pin::pin!(running.wait_ended());
                         tokio::select! {
-                            changed = follower.changed() => if let Err(error) = changed { return Some((Err(error), (follower, instance.clone(), false))) },
+                            changed = follower.changed() => if let Err(error) = changed { return Some((Err(error), (follower, None, false))) },
                             _ = &mut ended => {}
                         }
                     }
-                    Err(error) => return Some((Err(error), (follower, instance, false))),
+                    (Err(error), _) => return Some((Err(error), (follower, None, false))),
                 }
             }
         },

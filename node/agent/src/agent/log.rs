@@ -1,5 +1,6 @@
-//! Following the output of an instance: a file that grows, and is cut in two when it is long.
+//! Following the log of an instance: how it started, then its output, a file that grows and is cut in two when it is long.
 
+use std::collections::VecDeque;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
@@ -11,11 +12,15 @@ use bytes::Bytes;
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
+use crate::instance::START_LOG_FILE;
+
 /// Reads a log that grows and is rotated.
 pub(super) struct Follower {
     folder: PathBuf,
-    /// What is left of the older half.
-    old: Option<File>,
+    /// What comes before the newest file: the start, the older half of the output.
+    before: VecDeque<File>,
+    /// The start is told, or was there to be told.
+    started: bool,
     file: Option<File>,
     watch: AsyncFd<OwnedFd>,
 }
@@ -32,32 +37,35 @@ impl Follower {
             inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO,
         )?;
         let watch = crate::instance::readiness(watch)?;
-        let mut file = File::open(folder.join(LOG_FILE)).ok();
-        let mut old = File::open(folder.join(OLD_LOG_FILE)).ok();
-        let length = |file: &Option<File>| {
-            file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len())
-        };
-        let (newer, older) = (length(&file), length(&old));
-        if let Some(file) = &mut file {
-            file.seek(SeekFrom::Start(newer.saturating_sub(tail)))?;
+        let open = |name: &str| File::open(folder.join(name)).ok();
+        let (start, old, mut file) = (open(START_LOG_FILE), open(OLD_LOG_FILE), open(LOG_FILE));
+        let started = start.is_some();
+        let mut before: VecDeque<File> = start.into_iter().chain(old).collect();
+        let mut tail = tail;
+        for file in file.iter_mut().chain(before.iter_mut().rev()) {
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(tail)))?;
+            tail = tail.saturating_sub(length);
         }
-        let rest = tail.saturating_sub(newer);
-        if let Some(old) = &mut old {
-            old.seek(SeekFrom::Start(older.saturating_sub(rest)))?;
-        }
-        Ok(Self { folder, old, file, watch })
+        Ok(Self { folder, before, started, file, watch })
     }
 
     /// What comes next; nothing at the end of what there is.
     pub(super) fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         let mut buffer = vec![0; PIECE];
-        if let Some(old) = &mut self.old {
-            let count = old.read(&mut buffer)?;
+        if !self.started
+            && let Ok(start) = File::open(self.folder.join(START_LOG_FILE))
+        {
+            self.before.push_back(start);
+            self.started = true;
+        }
+        while let Some(file) = self.before.front_mut() {
+            let count = file.read(&mut buffer)?;
             if count > 0 {
                 buffer.truncate(count);
                 return Ok(Some(buffer.into()));
             }
-            self.old = None;
+            self.before.pop_front();
         }
         let path = self.folder.join(LOG_FILE);
         if self.file.is_none() {

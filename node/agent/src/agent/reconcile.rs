@@ -248,6 +248,11 @@ impl Driver<'_> {
             result = starting => result,
             () = showing => return,
         };
+        let end = match &result {
+            Ok(_) => "the workspace is ready".to_owned(),
+            Err(error) => format!("the start failed: {}", chain(error)),
+        };
+        self.agent.node.log_start(self.id(), &timed.log(&end));
         match result {
             Ok(ready) => self.report_ready(&ready, &timed).await,
             Err(StartError::Cancelled) => {}

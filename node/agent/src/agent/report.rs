@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use berth_http::problem::chain;
-use berth_workspace_crd::{ConditionStatus, ConditionType};
+use berth_workspace_crd::{ConditionStatus, ConditionType, Resources};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
@@ -64,7 +64,14 @@ impl Driver<'_> {
             (ConditionType::ContentReady, ConditionStatus::True, "", ""),
             (ConditionType::ContainerRunning, ConditionStatus::True, "", ""),
         ];
-        let mut fields = json!({ "node": self.agent.name, "imageDigest": ready.image });
+        let limits = ready.instance.record().request.limits;
+        let resources = Resources {
+            cpu_millis: limits.cpu_millis,
+            memory_bytes: limits.memory_bytes,
+            disk_bytes: i64::try_from(limits.disk_bytes).unwrap_or(i64::MAX),
+            pids: limits.pids,
+        };
+        let mut fields = json!({ "node": self.agent.name, "imageDigest": ready.image, "resources": resources });
         let list = steps.list();
         if !list.is_empty() {
             fields["steps"] = json!(list);

@@ -255,8 +255,13 @@ pub fn diagnose(stderr: &str, checkout: &Checkout) -> Diagnosis {
     let important: Vec<&str> =
         lines.iter().copied().filter(|line| line.starts_with("fatal:") || line.starts_with("error:")).collect();
     let shown = if important.is_empty() { lines } else { important };
-    let text = shown.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join("; ");
+    let text: String = printable(&shown.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join("; ")).collect();
     Diagnosis { message: format!("git could not clone {url}: {text}"), transient }
+}
+
+/// What a host says is shown on terminals: without what they would obey.
+fn printable(text: &str) -> impl Iterator<Item = char> {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c })
 }
 
 /// The newest progress line in a piece of git's standard error.
@@ -267,7 +272,7 @@ pub fn progress(piece: &str) -> Option<String> {
         .rev()
         .map(str::trim)
         .find(|line| line.contains('%') || line.starts_with("Cloning into"))
-        .map(|line| line.chars().take(120).collect())
+        .map(|line| printable(line).take(120).collect())
 }
 
 #[cfg(test)]

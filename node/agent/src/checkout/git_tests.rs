@@ -117,4 +117,5 @@ fn progress_is_the_newest_line() {
         Some("Receiving objects:  20% (2/10)")
     );
     assert_eq!(progress("fatal: no"), None);
+    assert_eq!(progress("remote: 5%\x1b]0;mine\x07\n").as_deref(), Some("remote: 5%\u{fffd}]0;mine\u{fffd}"));
 }

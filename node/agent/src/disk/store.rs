@@ -1,7 +1,7 @@
 //! The workspaces' disks on this node.
 //!
 //! A disk is a folder with a sparse image, mounted beside it for as long as the machine runs: a start finds it mounted. A few blank ones per
-//! size are made and mounted ahead; a new workspace's disk is one of them, renamed.
+//! size are made and mounted ahead; a new workspace's disk is one of them, renamed. The log of the instance that ran from it last lies there too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,17 +10,27 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use berth_sandbox::monitor::{LOG_FILE, OLD_LOG_FILE};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::filesystem::{self, FileSystemError};
 use super::lock::{self, Lock};
 use super::record::{DISK_JSON, DISK_JSON_NEW, DiskRecord};
+use crate::instance::START_LOG_FILE;
 
 /// Names of blank disks begin with this; no workspace id does.
 const BLANK: &str = ".blank-";
 /// Names of disks being deleted begin with this.
 const DOOMED: &str = ".doomed-";
+
+/// Names of the folders with logs, in a disk's, begin with this.
+const LOG: &str = "log-";
+
+/// Ids are UUIDs; anything that could be a path is none.
+fn is_plain(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
 
 /// The disks cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -173,9 +183,7 @@ impl DiskStore {
     }
 
     fn folder(&self, workspace: &str) -> Result<PathBuf, DiskError> {
-        // Ids are UUIDs; anything that could be a path is none.
-        let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if workspace.is_empty() || workspace.len() > 64 || !workspace.chars().all(good) {
+        if !is_plain(workspace) {
             return Err(DiskError::Name(workspace.chars().take(64).collect()));
         }
         Ok(self.inner.root.join(workspace))
@@ -300,6 +308,43 @@ impl DiskStore {
         let doomed = self.inner.root.join(format!("{DOOMED}{}-{number}", std::process::id()));
         std::fs::rename(&folder, &doomed).map_err(file_error(&folder, "renamed"))?;
         erase(&doomed)
+    }
+
+    /// Keeps the log in the folder of an instance that ended, in place of an older instance's. A workspace without a disk has none.
+    ///
+    /// # Errors
+    /// When a file cannot be moved.
+    pub(crate) fn keep_log(&self, workspace: &str, instance: &str, from: &Path) -> Result<(), DiskError> {
+        let folder = self.folder(workspace)?;
+        if !folder.is_dir() || !is_plain(instance) {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&folder).map_err(file_error(&folder, "listed"))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(LOG) {
+                std::fs::remove_dir_all(entry.path()).map_err(file_error(&entry.path(), "removed"))?;
+            }
+        }
+        let kept = folder.join(format!("{LOG}{instance}"));
+        std::fs::create_dir(&kept).map_err(file_error(&kept, "created"))?;
+        for name in [START_LOG_FILE, OLD_LOG_FILE, LOG_FILE] {
+            match std::fs::rename(from.join(name), kept.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(file_error(&kept.join(name), "written")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder with the log of an instance that ended last of its workspace.
+    pub(crate) fn kept_log(&self, instance: &str) -> Option<PathBuf> {
+        if !is_plain(instance) {
+            return None;
+        }
+        let name = format!("{LOG}{instance}");
+        let disks = std::fs::read_dir(&self.inner.root).ok()?;
+        disks.flatten().map(|disk| disk.path().join(&name)).find(|folder| folder.is_dir())
     }
 
     /// Ends when somebody lets go of a disk, of this workspace or another. Counts from the call, not from the first poll: who asks for it and

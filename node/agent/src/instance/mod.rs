@@ -20,5 +20,5 @@ pub use programs::{ProgramError, Programs};
 pub use record::{Ended, Record, StartRequest};
 pub use runtime::{Runtime, RuntimeError};
 pub use start::{Ready, StartError};
-pub use steps::{StepGuard, Steps};
+pub use steps::{START_LOG_FILE, StepGuard, Steps};
 pub use stop::explain;

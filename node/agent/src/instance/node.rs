@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::programs::{ProgramError, Programs};
 use super::record::{self, Ended, Record};
 use super::runtime::Runtime;
+use super::steps::START_LOG_FILE;
 use super::{leftovers, takeover};
 use crate::config::{Config, ConfigError};
 use crate::credentials::CredentialSource;
@@ -284,16 +286,29 @@ impl Node {
         u64::try_from(self.inner.clock.now().timestamp_millis()).unwrap_or(0)
     }
 
-    /// Forgets an ended instance with its logs. Nothing happens while it runs.
+    /// Adds to what an instance's log says of its start. An instance that never got as far as to have a folder has no log.
+    pub(crate) fn log_start(&self, id: &str, text: &str) {
+        let Some(instance) = self.instance(id) else { return };
+        let file = File::options().create(true).append(true).open(instance.folder.join(START_LOG_FILE));
+        if let Err(error) = file.and_then(|mut file| file.write_all(text.as_bytes())) {
+            tracing::warn!(instance = id, %error, "the log of a start cannot be written");
+        }
+    }
+
+    /// Forgets an ended instance; its log is kept with its workspace's disk. Nothing happens while it runs.
     pub fn forget(&self, id: &str) {
         let Some(instance) = self.instance(id).filter(|instance| instance.ended().is_some()) else { return };
+        let workspace = instance.record().request.workspace_id;
+        if let Err(error) = self.inner.disks.keep_log(&workspace, id, &instance.folder) {
+            tracing::warn!(instance = id, %error, "the log of an ended workspace is lost");
+        }
+        self.instances_lock().remove(id);
         if let Err(error) = leftovers::unmount_below(&instance.folder)
             .map_err(std::io::Error::from)
             .and_then(|()| image::unpack::remove_tree(&instance.folder))
         {
             tracing::warn!(instance = id, %error, "the folder of an ended workspace stays until the next start");
         }
-        self.instances_lock().remove(id);
     }
 
     /// Lets go of everything that runs, without touching it: nothing is watched or answered any more, and when the last clone of this value

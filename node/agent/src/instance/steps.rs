@@ -8,6 +8,9 @@ use berth_workspace_crd::Step;
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::sync::watch;
 
+/// Name of the file in an instance's folder that tells how it started.
+pub const START_LOG_FILE: &str = "start.log";
+
 /// Steps of one start; clones write to the same list.
 #[derive(Debug, Clone)]
 pub struct Steps {
@@ -44,6 +47,19 @@ impl Steps {
     #[must_use]
     pub fn list(&self) -> Vec<Step> {
         self.list.borrow().clone()
+    }
+
+    /// The steps for people, a line each; `end` says what came of them.
+    pub(crate) fn log(&self, end: &str) -> String {
+        let mut log = String::new();
+        for step in self.list() {
+            let took = step.duration_micros.map_or_else(String::new, |micros| format!("{:.1} ms", micros as f64 / 1e3));
+            let line = format!("{} {:<10} {took:>10}  {}", step.started_at, step.name, step.detail);
+            log.push_str(line.trim_end());
+            log.push('\n');
+        }
+        log.push_str(&format!("{} {end}\n", text(self.clock.now())));
+        log
     }
 
     /// A step that is over already.

@@ -1,7 +1,7 @@
 //! One run of a workspace, and what happens to it when ws-manager says something.
 
 use berth_api_types::internal::{InstanceLifecycle, InstanceStatus};
-use berth_api_types::public::{Phase, Step};
+use berth_api_types::public::{Phase, Resources, Step};
 use berth_ids::{InstanceId, OrganizationId, UserId, WorkspaceId};
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -30,6 +30,8 @@ pub(crate) struct Instance {
     pub node: Option<String>,
     /// Digest of its image.
     pub image_digest: Option<String>,
+    /// What it was given.
+    pub resources: Option<Resources>,
     /// Steps measured here.
     pub request_steps: Vec<Step>,
     /// Steps measured by the node.
@@ -105,6 +107,7 @@ impl Instance {
             version: 0,
             node: None,
             image_digest: None,
+            resources: None,
             request_steps,
             steps: Vec::new(),
             requested_at,
@@ -141,6 +144,7 @@ impl Instance {
         next.reason.clone_from(&status.reason);
         next.failed = status.failed;
         next.node = status.node.clone().or(next.node);
+        next.resources = status.resources.clone().or(next.resources);
         next.image_digest = status.image_digest.clone().or(next.image_digest);
         if !status.steps.is_empty() {
             next.steps.clone_from(&status.steps);
@@ -278,6 +282,7 @@ mod tests {
             failed: false,
             node: None,
             image_digest: None,
+            resources: None,
             steps: Vec::new(),
             started_at: None,
             stopped_at: None,

@@ -114,6 +114,8 @@ impl Workspace {
             checkout_path: self.checkout_path.clone(),
             class: self.class.clone(),
             image: self.image.clone(),
+            image_digest: instance.and_then(|instance| instance.image_digest.clone()),
+            resources: instance.and_then(|instance| instance.resources.clone()),
             owner_id: self.owner_id,
             organization_id: self.organization_id,
             instance_id: instance.map(|instance| instance.id),

@@ -1,5 +1,6 @@
 //! Beginning a run.
 
+use berth_api_types::internal::{PrivateHosts, PrivateHostsQuery, StartInstance};
 use berth_api_types::public::{AuditResult, Step};
 use berth_authz::{Action as _, Authorized};
 use berth_http::{CallError, Problem};
@@ -31,6 +32,16 @@ pub(crate) async fn insert(
     Ok(run)
 }
 
+/// A private host that was allowed when the workspace was made, and is not any more, is not opened.
+async fn hand_over(api: &Api, start: &mut StartInstance) -> Result<(), CallError> {
+    if !start.allow_private_hosts.is_empty() {
+        let question = PrivateHostsQuery { clone_url: start.context.context.clone_url.clone() };
+        let allowed: PrivateHosts = api.scm().post("/internal/private-hosts", &question).await?;
+        start.allow_private_hosts = allowed.allow_private_hosts;
+    }
+    api.ws_manager().post_empty("/internal/instances", start).await
+}
+
 /// Hands the run to ws-manager. When ws-manager refuses, the run is over with its reason; when it cannot be reached, a job tries again.
 /// Either way the row says what happened, so neither is an error here.
 ///
@@ -41,10 +52,10 @@ pub(crate) async fn send(
     measured: Option<(DateTime<Utc>, Vec<Step>)>,
 ) -> Result<(), Problem> {
     let mut conn = api.connection().await?;
-    let Some(start) = store::workspaces::start_of(&mut conn, id).await? else { return Ok(()) };
-    // Not held over the call: a slow ws-manager must not use up the pool.
+    let Some(mut start) = store::workspaces::start_of(&mut conn, id).await? else { return Ok(()) };
+    // Not held over the calls: a slow service must not use up the pool.
     drop(conn);
-    match api.ws_manager().post_empty("/internal/instances", &start).await {
+    match hand_over(api, &mut start).await {
         Ok(()) => {
             let now = api.now();
             let steps = measured.map(|(began, mut steps)| {

@@ -1,6 +1,6 @@
 //! Runs of workspaces.
 
-use berth_api_types::public::Step;
+use berth_api_types::public::{Resources, Step};
 use berth_authz::Authorized;
 use berth_ids::{InstanceId, OrganizationId, UserId, WorkspaceId};
 use chrono::{DateTime, Utc};
@@ -66,6 +66,7 @@ struct Row {
     version: i64,
     node: Option<String>,
     image_digest: Option<String>,
+    resources: Option<Json<Resources>>,
     request_steps: Json<Vec<Step>>,
     steps: Json<Vec<Step>>,
     requested_at: DateTime<Utc>,
@@ -99,6 +100,7 @@ impl TryFrom<Row> for (Instance, Belongings) {
             version: row.version,
             node: row.node,
             image_digest: row.image_digest,
+            resources: row.resources.map(|resources| resources.0),
             request_steps: row.request_steps.0,
             steps: row.steps.0,
             requested_at: row.requested_at,
@@ -132,7 +134,7 @@ pub(crate) async fn lock(
     id: InstanceId,
 ) -> Result<Option<(Instance, Belongings)>, StoreError> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT i.id, i.workspace_id, i.first_start, i.phase, i.reason, i.failed, i.version, i.node, i.image_digest, i.request_steps,
+        "SELECT i.id, i.workspace_id, i.first_start, i.phase, i.reason, i.failed, i.version, i.node, i.image_digest, i.resources, i.request_steps,
              i.steps, i.requested_at, i.total_us, i.started_at, i.stopped_at, i.last_activity, i.timeout_warning, i.accepted_at,
              i.stop_requested_at, i.stop_reason, w.name AS workspace_name, w.owner_id, w.organization_id, w.repository_key AS repository, w.class,
              w.deleted_at IS NOT NULL AS deleted
@@ -152,7 +154,7 @@ pub(crate) async fn save(conn: &mut PgConnection, instance: &Instance, seen: i64
     let saved = sqlx::query(
         "UPDATE api.instances SET phase = $3, reason = $4, failed = $5, version = $6, node = $7, image_digest = $8, steps = $9,
              total_us = $10, started_at = $11, stopped_at = $12, last_activity = $13, timeout_warning = $14,
-             accepted_at = coalesce(accepted_at, $15)
+             accepted_at = coalesce(accepted_at, $15), resources = $16
          WHERE id = $1 AND version = $2 AND phase <> 'Stopped'",
     )
     .bind(instance.id)
@@ -170,6 +172,7 @@ pub(crate) async fn save(conn: &mut PgConnection, instance: &Instance, seen: i64
     .bind(instance.last_activity)
     .bind(&instance.timeout_warning)
     .bind(instance.accepted_at)
+    .bind(instance.resources.as_ref().map(Json))
     .execute(conn)
     .await?;
     Ok(saved.rows_affected() == 1)

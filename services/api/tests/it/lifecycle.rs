@@ -43,6 +43,19 @@ async fn stop_and_start_answer_when_it_is_done() {
 }
 
 #[tokio::test]
+async fn a_private_host_that_is_not_allowed_any_more_is_not_opened() {
+    let service = service().await;
+    let ada = service.person("ada").await;
+    for (name, allowed) in [("kept", vec!["git.example.com:443"]), ("withdrawn", vec![])] {
+        let url = format!("https://git.example.com/inner/{name}");
+        let made = ada.client.workspace(json!({ "context_url": url, "name": name })).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let starts = service.ws_manager.starts();
+        assert_eq!(starts.last().unwrap().allow_private_hosts, allowed, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_is_refused_leaves_the_workspace_stopped_with_the_reason() {
     let service = service().await;
     let ada = service.person("ada").await;

@@ -78,6 +78,7 @@ impl World {
             failed: false,
             node: Some("one".into()),
             image_digest: None,
+            resources: None,
             steps: Vec::new(),
             started_at: None,
             stopped_at: None,

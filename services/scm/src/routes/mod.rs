@@ -33,6 +33,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
 pub(crate) fn internal(state: &State) -> Router {
     Router::new()
         .route("/internal/contexts/resolve", axum::routing::post(internal::resolve_context::handler))
+        .route("/internal/private-hosts", axum::routing::post(internal::list_private_hosts::handler))
         .route("/internal/git-credentials/lookup", axum::routing::post(internal::look_up_credential::handler))
         .with_state(state.clone())
 }

@@ -50,6 +50,7 @@ pub fn of(workspace: &Workspace) -> Result<InstanceStatus, Foreign> {
         reason: status.reason,
         node: status.node,
         image_digest: status.image_digest,
+        resources: status.resources.map(resources),
         timeout_warning,
     })
 }
@@ -68,6 +69,15 @@ const fn phase(phase: Phase) -> public::Phase {
         Phase::Running => public::Phase::Running,
         Phase::Stopping => public::Phase::Stopping,
         Phase::Stopped => public::Phase::Stopped,
+    }
+}
+
+fn resources(given: berth_workspace_crd::Resources) -> public::Resources {
+    public::Resources {
+        cpu_millis: given.cpu_millis,
+        memory_bytes: given.memory_bytes,
+        disk_bytes: given.disk_bytes,
+        pids: given.pids,
     }
 }
 

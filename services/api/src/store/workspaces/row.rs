@@ -1,6 +1,6 @@
 //! A workspace with its newest run, as one row.
 
-use berth_api_types::public::{Phase, Step};
+use berth_api_types::public::{Phase, Resources, Step};
 use berth_ids::{InstanceId, OrganizationId, UserId, WorkspaceId};
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -40,6 +40,7 @@ pub(super) struct Row {
     version: Option<i64>,
     node: Option<String>,
     image_digest: Option<String>,
+    resources: Option<Json<Resources>>,
     request_steps: Option<Json<Vec<Step>>>,
     steps: Option<Json<Vec<Step>>>,
     requested_at: Option<DateTime<Utc>>,
@@ -87,6 +88,7 @@ impl TryFrom<Row> for Workspace {
                 version: row.version.unwrap_or_default(),
                 node: row.node,
                 image_digest: row.image_digest,
+                resources: row.resources.map(|resources| resources.0),
                 request_steps: row.request_steps.map(|steps| steps.0).unwrap_or_default(),
                 steps: row.steps.map(|steps| steps.0).unwrap_or_default(),
                 requested_at,

@@ -6,7 +6,7 @@ macro_rules! select_workspace {
         concat!(
             "SELECT w.id, w.name, w.owner_id, w.organization_id, w.context_url, w.repository, w.repository_key, w.reference, w.commit_id,
                w.checkout_path, w.class, w.image, w.inactivity_seconds, w.revision, w.created_at, w.deleting_at IS NOT NULL AS deleting, (w.xmin::text::bigint << 32) | coalesce(i.xmin::text::bigint, 0) AS stamp,
-               i.id AS instance_id, i.first_start, i.phase, i.reason, i.failed, i.version, i.node, i.image_digest, i.request_steps, i.steps,
+               i.id AS instance_id, i.first_start, i.phase, i.reason, i.failed, i.version, i.node, i.image_digest, i.resources, i.request_steps, i.steps,
                i.requested_at, i.total_us, i.started_at, i.stopped_at, i.last_activity, i.timeout_warning, i.accepted_at,
                i.stop_requested_at, i.stop_reason
              FROM api.workspaces w LEFT JOIN api.instances i ON i.id = w.instance_id ",

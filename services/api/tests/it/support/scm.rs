@@ -1,13 +1,23 @@
-//! scm, as far as api asks it: every URL on git.example.com is a repository.
+//! scm, as far as api asks it: every URL on git.example.com is a repository; those of `inner` are allowed a private host, those named
+//! `withdrawn` only until they have been resolved.
 
 use axum::Router;
 use axum::routing::post;
 use berth_api_types::context::{Context, ContextType, Provider, ResolvedContext};
-use berth_api_types::internal::{ResolveContext, ResolveContextReply};
+use berth_api_types::internal::{PrivateHosts, PrivateHostsQuery, ResolveContext, ResolveContextReply};
 use berth_http::{Json, Problem};
 
 pub(crate) fn router() -> Router {
-    Router::new().route("/internal/contexts/resolve", post(resolve))
+    Router::new()
+        .route("/internal/contexts/resolve", post(resolve))
+        .route("/internal/private-hosts", post(private_hosts))
+}
+
+const INNER_HOST: &str = "git.example.com:443";
+
+async fn private_hosts(Json(question): Json<PrivateHostsQuery>) -> Json<PrivateHosts> {
+    let kept = question.clone_url.contains("/inner/") && !question.clone_url.contains("withdrawn");
+    Json(PrivateHosts { allow_private_hosts: kept.then(|| INNER_HOST.to_owned()).into_iter().collect() })
 }
 
 async fn resolve(Json(question): Json<ResolveContext>) -> Result<Json<ResolveContextReply>, Problem> {
@@ -35,5 +45,6 @@ async fn resolve(Json(question): Json<ResolveContext>) -> Result<Json<ResolveCon
         commit: Some("0123456789abcdef0123456789abcdef01234567".into()),
         default_branch: Some("main".into()),
     };
-    Ok(Json(ResolveContextReply { resolved, allow_private_hosts: vec![] }))
+    let allow_private_hosts = (owner == "inner").then(|| INNER_HOST.to_owned()).into_iter().collect();
+    Ok(Json(ResolveContextReply { resolved, allow_private_hosts }))
 }

@@ -188,6 +188,7 @@ async fn start(State(fake): State<WsManager>, Json(start): Json<StartInstance>) 
             failed: false,
             node: None,
             image_digest: None,
+            resources: None,
             steps: Vec::new(),
             started_at: None,
             stopped_at: None,
