@@ -120,7 +120,7 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
 
 /// What the services behind `/api` say of their operations, for one document.
 pub(crate) fn documents() -> Vec<OpenApi> {
-    vec![Scm::openapi(), Billing::openapi(), Automations::openapi()]
+    vec![Scm::openapi(), Billing::openapi(), Automations::openapi(), Gateway::openapi()]
 }
 
 async fn cluster(keys: &Keys, pool: &PgPool, clock: &SharedClock) -> anyhow::Result<ApiServer> {

@@ -75,6 +75,12 @@ impl Gateway {
         routes::router(self.clone())
     }
 
+    /// The routes as OpenAPI.
+    #[must_use]
+    pub fn openapi() -> utoipa::openapi::OpenApi {
+        routes::openapi()
+    }
+
     /// Follows the instances until `shutdown`. Without it nothing is ever Running here.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {

@@ -18,7 +18,8 @@ use crate::websocket::Upgrade;
 const MAX_ARGUMENTS: usize = 4096;
 
 /// The command.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
     /// Program and arguments, one parameter each.
     #[serde(default)]
@@ -26,18 +27,30 @@ pub(super) struct Parameters {
     /// `NAME=VALUE`, one parameter each.
     #[serde(default)]
     env: Vec<String>,
+    /// Working directory; the checkout when absent.
     cwd: Option<String>,
+    /// User inside; the image's own when absent.
     user: Option<String>,
+    /// On a terminal.
     #[serde(default)]
     tty: bool,
+    /// Its lines.
     rows: Option<u16>,
+    /// Its columns.
     cols: Option<u16>,
+    /// Its kind, for example `xterm-256color`.
     term: Option<String>,
     /// Wait for a workspace that is being started.
     #[serde(default)]
     wait: bool,
 }
 
+/// Run a command in a running workspace.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/exec", operation_id = "exec", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name."), Parameters),
+    responses((status = 101, description = "A websocket: binary messages, their first byte the channel: 0 input, 1 output, 2 errors, 3 control as JSON."), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn handle(
     State(gateway): State<Gateway>,
     caller: Caller,

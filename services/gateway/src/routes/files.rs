@@ -14,18 +14,27 @@ use crate::Gateway;
 use crate::access::{Caller, problem};
 
 /// Which file or folder.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Download {
+    /// Absolute, or below the checkout.
     path: String,
+    /// As whom; the image's user when absent.
     user: Option<String>,
     /// Pack what a symbolic link points to.
     #[serde(default)]
     follow: bool,
+    /// Wait for a workspace that is being started.
     #[serde(default)]
     wait: bool,
 }
 
-/// `GET /files?path=`: a file or folder as a tar stream. A stream that breaks off was not whole.
+/// A file or folder as a tar stream. A stream that breaks off was not whole.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/files", operation_id = "download_files", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name."), Download),
+    responses((status = 200, description = "A tar stream.", content_type = "application/x-tar", body = Vec<u8>), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn download(
     State(gateway): State<Gateway>,
     caller: Caller,
@@ -41,19 +50,28 @@ pub(super) async fn download(
 }
 
 /// Where to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Upload {
     /// An existing folder to unpack in, or a new name for what comes.
     path: String,
+    /// As whom; the image's user when absent.
     user: Option<String>,
     /// Keep the numeric owners of the stream.
     #[serde(default)]
     keep_owner: bool,
+    /// Wait for a workspace that is being started.
     #[serde(default)]
     wait: bool,
 }
 
-/// `PUT /files?path=`: unpacks a tar stream, as `cp` would: into `path` when it is a folder, else by that name. 204.
+/// Unpack a tar stream, as `cp` would: into `path` when it is a folder, else by that name.
+#[utoipa::path(
+    put, path = "/api/v1/workspaces/{workspace}/files", operation_id = "upload_files", tag = "inside",
+    request_body(content = Vec<u8>, content_type = "application/x-tar", description = "A tar stream."),
+    params(("workspace" = String, Path, description = "Id or name."), Upload),
+    responses((status = 204, description = "It is there."), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn upload(
     State(gateway): State<Gateway>,
     caller: Caller,

@@ -18,7 +18,8 @@ use crate::access::Caller;
 const MOST_LINES: u32 = 100_000;
 
 /// How much.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
     /// Go on with what comes.
     #[serde(default)]
@@ -27,6 +28,12 @@ pub(super) struct Parameters {
     tail: Option<u32>,
 }
 
+/// How the newest run started, and what its main process wrote; also when it has stopped.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/logs", operation_id = "workspace_logs", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name."), Parameters),
+    responses((status = 200, description = "The log.", content_type = "text/plain", body = String), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn handle(
     State(gateway): State<Gateway>,
     caller: Caller,

@@ -8,30 +8,37 @@ mod terminals;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
 use crate::Gateway;
 
+fn api() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new()
+        .routes(routes!(exec::handle))
+        .routes(routes!(terminals::list, terminals::open))
+        .routes(routes!(terminals::attach, terminals::close))
+        .routes(routes!(ports::list))
+        .routes(routes!(ports::watch))
+        .routes(routes!(ports::connect))
+        // A tree of files is as big as it is; it is streamed, never held.
+        .routes(routes!(files::download, files::upload).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(logs::handle))
+}
+
 /// All of it.
 pub(crate) fn router(gateway: Gateway) -> Router {
-    Router::new()
-        .route("/api/v1/workspaces/{workspace}/exec", get(exec::handle))
-        .route("/api/v1/workspaces/{workspace}/terminals", get(terminals::list).post(terminals::open))
-        .route("/api/v1/workspaces/{workspace}/terminals/{terminal}", get(terminals::attach).delete(terminals::close))
-        .route("/api/v1/workspaces/{workspace}/ports", get(ports::list))
-        .route("/api/v1/workspaces/{workspace}/ports/watch", get(ports::watch))
-        .route("/api/v1/workspaces/{workspace}/ports/{port}/connect", get(ports::connect))
-        // A tree of files is as big as it is; it is streamed, never held.
-        .route(
-            "/api/v1/workspaces/{workspace}/files",
-            get(files::download).put(files::upload).layer(DefaultBodyLimit::disable()),
-        )
-        .route("/api/v1/workspaces/{workspace}/logs", get(logs::handle))
-        .with_state(gateway)
+    api().split_for_parts().0.with_state(gateway)
+}
+
+/// What the routes look like.
+pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
+    api().split_for_parts().1
 }
 
 /// A list as every list of the API.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 struct Items<T> {
+    /// All of them.
     items: Vec<T>,
 }

@@ -15,14 +15,19 @@ use crate::websocket::Upgrade;
 use crate::{Gateway, instances};
 
 /// A port that something listens on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Port {
+    /// Its number.
     port: u16,
     /// The first of `addresses`.
     address: String,
+    /// Local addresses, for example `127.0.0.1`, `::`.
     addresses: Vec<String>,
+    /// Who listens, where that can be seen.
     process: Option<String>,
+    /// Its process, inside.
     pid: Option<u32>,
+    /// Its user, inside.
     uid: u32,
 }
 
@@ -43,14 +48,24 @@ fn items(ports: Vec<ListeningPort>) -> Items<Port> {
     Items { items: ports.into_iter().map(Port::from).collect() }
 }
 
-/// `GET /ports`.
+/// The ports that programs in a running workspace listen on.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/ports", operation_id = "list_ports", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name.")),
+    responses((status = 200, body = Items<Port>), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn list(State(gateway): State<Gateway>, caller: Caller) -> Result<Json<Items<Port>>, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Connect, false).await?;
     let ports = access.supervisor().await?.ports().await.map_err(problem)?;
     Ok(Json(items(ports)))
 }
 
-/// `GET /ports/watch`: the list, and again whenever it changes, as server-sent events. Ends when the workspace stops.
+/// The list, and again whenever it changes, as server-sent events. Ends when the workspace stops.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/ports/watch", operation_id = "watch_ports", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name.")),
+    responses((status = 200, description = "Each event is a list of ports.", content_type = "text/event-stream", body = String), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn watch(State(gateway): State<Gateway>, caller: Caller) -> Result<Response, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Connect, false).await?;
     let mut client = access.supervisor().await?;
@@ -85,7 +100,12 @@ async fn next(client: &mut SupervisorClient<berth_http::Upgraded>) -> Option<Vec
     }
 }
 
-/// `GET /ports/{port}/connect`: the bytes of one connection, by websocket.
+/// The bytes of one connection to a port, by websocket.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/ports/{port}/connect", operation_id = "connect_port", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name."), ("port" = u16, Path, description = "Its number.", minimum = 1)),
+    responses((status = 101, description = "A websocket: binary messages, their first byte the channel: 0 input, 1 output, 2 errors, 3 control as JSON."), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn connect(
     State(gateway): State<Gateway>,
     caller: Caller,

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Json, Problem, Query};
-use berth_supervisor_client::protocol::{Reply, Request, TerminalInfo, TerminalOpen, TtySize};
-use serde::Deserialize;
+use berth_supervisor_client::protocol::{Reply, Request, TerminalInfo, TerminalOpen, TerminalState, TtySize};
+use serde::{Deserialize, Serialize};
 
 use super::Items;
 use crate::Gateway;
@@ -19,46 +19,116 @@ use crate::websocket::Upgrade;
 /// What is replayed of a terminal's past to one who joins.
 const SCROLLBACK_BYTES: u64 = 64 * 1024;
 
+/// A terminal.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Terminal {
+    /// Its id.
+    id: String,
+    /// As it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// The command.
+    argv: Vec<String>,
+    /// Of the command, inside the workspace.
+    pid: u32,
+    /// Present size.
+    size: Size,
+    /// Unix time in milliseconds by the workspace's clock.
+    created_at_ms: u64,
+    /// How many are attached now.
+    attached: u32,
+    /// Bytes of scrollback that a late joiner can get.
+    scrollback_bytes: u64,
+    /// `running`, or how its command ended.
+    #[schema(value_type = serde_json::Value)]
+    state: TerminalState,
+}
+
+/// A terminal's size.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Size {
+    /// Lines.
+    rows: u16,
+    /// Columns.
+    cols: u16,
+}
+
+impl From<TerminalInfo> for Terminal {
+    fn from(info: TerminalInfo) -> Self {
+        Self {
+            id: info.id,
+            name: info.name,
+            argv: info.argv,
+            pid: info.pid,
+            size: Size { rows: info.size.rows, cols: info.size.cols },
+            created_at_ms: info.created_at_ms,
+            attached: info.attached,
+            scrollback_bytes: info.scrollback_bytes,
+            state: info.state,
+        }
+    }
+}
+
 /// Whether to wait for a workspace that is being started.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wait {
+    /// Wait for it.
     #[serde(default)]
     wait: bool,
 }
 
-/// `GET /terminals`: those that are open, oldest first.
+/// The terminals that are open, oldest first.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/terminals", operation_id = "list_terminals", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name."), Wait),
+    responses((status = 200, body = Items<Terminal>), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
     Query(Wait { wait }): Query<Wait>,
-) -> Result<Json<Items<TerminalInfo>>, Problem> {
+) -> Result<Json<Items<Terminal>>, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, wait).await?;
-    let items = access.supervisor().await?.terminals().await.map_err(problem)?;
-    Ok(Json(Items { items }))
+    let terminals = access.supervisor().await?.terminals().await.map_err(problem)?;
+    Ok(Json(Items { items: terminals.into_iter().map(Terminal::from).collect() }))
 }
 
 /// A terminal to open.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Open {
+    /// Lines; 24 when absent.
     rows: Option<u16>,
+    /// Columns; 80 when absent.
     cols: Option<u16>,
+    /// `TERM`; `xterm-256color` when absent.
     term: Option<String>,
     /// The command; the user's login shell when absent.
     argv: Option<Vec<String>>,
+    /// Added to the workspace's environment.
     env: BTreeMap<String, String>,
+    /// Working directory; the checkout when absent.
     cwd: Option<String>,
+    /// User inside; the image's own when absent.
     user: Option<String>,
+    /// Shown in lists.
     name: Option<String>,
 }
 
-/// `POST /terminals`: 201 with the terminal.
+/// Open a terminal. It lives on when nobody is connected.
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{workspace}/terminals", operation_id = "open_terminal", tag = "inside",
+    request_body = Open,
+    params(("workspace" = String, Path, description = "Id or name."), Wait),
+    responses((status = 201, body = Terminal), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn open(
     State(gateway): State<Gateway>,
     caller: Caller,
     Query(Wait { wait }): Query<Wait>,
     Json(open): Json<Open>,
-) -> Result<(StatusCode, Json<TerminalInfo>), Problem> {
+) -> Result<(StatusCode, Json<Terminal>), Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, wait).await?;
     access.mark();
     let request = Request::TerminalOpen(TerminalOpen {
@@ -73,21 +143,29 @@ pub(super) async fn open(
         close_on_detach: false,
     });
     match access.supervisor().await?.request(&request).await.map_err(problem)? {
-        Reply::Terminal(terminal) => Ok((StatusCode::CREATED, Json(terminal))),
+        Reply::Terminal(terminal) => Ok((StatusCode::CREATED, Json(terminal.into()))),
         _ => Err(Problem::unavailable("the workspace's supervisor answered something else than was asked")),
     }
 }
 
 /// How to join.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Attach {
+    /// Lines of the client's terminal.
     rows: Option<u16>,
+    /// Its columns.
     cols: Option<u16>,
     /// How much of its past to replay.
     scrollback_bytes: Option<u64>,
 }
 
-/// `GET /terminals/{terminal}`: joins it, by websocket.
+/// Join a terminal, by websocket: what it showed, then what it shows.
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{workspace}/terminals/{terminal}", operation_id = "attach_terminal", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name."), ("terminal" = String, Path, description = "Its id."), Attach),
+    responses((status = 101, description = "A websocket: binary messages, their first byte the channel: 0 input, 1 output, 2 errors, 3 control as JSON."), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn attach(
     State(gateway): State<Gateway>,
     caller: Caller,
@@ -103,7 +181,12 @@ pub(super) async fn attach(
     Ok(relay::upgrade(upgrade, access, Session { request, resize, marks_activity: true }))
 }
 
-/// `DELETE /terminals/{terminal}`: hangs it up. 204.
+/// Hang a terminal up.
+#[utoipa::path(
+    delete, path = "/api/v1/workspaces/{workspace}/terminals/{terminal}", operation_id = "close_terminal", tag = "inside",
+    params(("workspace" = String, Path, description = "Id or name."), ("terminal" = String, Path, description = "Its id.")),
+    responses((status = 204, description = "It is gone."), (status = "default", response = berth_http::ProblemResponse)),
+)]
 pub(super) async fn close(
     State(gateway): State<Gateway>,
     caller: Caller,

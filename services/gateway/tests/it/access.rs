@@ -28,6 +28,28 @@ const SOCKETS: &[(&str, WorkspaceAction)] = &[
     ("/ports/8080/connect", WorkspaceAction::Connect),
 ];
 
+/// An operation that is in no list above is one whose right is not tried.
+#[test]
+fn every_operation_is_tried() {
+    let document = serde_json::to_value(berth_gateway::Gateway::openapi()).unwrap();
+    let mut documented: Vec<(String, String)> = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            documented.push((method.to_uppercase(), path.replace("/api/v1/workspaces/{workspace}", "")));
+        }
+    }
+    let template = |path: &str| {
+        let path = path.split('?').next().unwrap_or_default();
+        path.replace("/t1", "/{terminal}").replace("/8080", "/{port}")
+    };
+    let mut tried: Vec<(String, String)> =
+        ROUTES.iter().map(|(method, path, _)| ((*method).to_owned(), template(path))).collect();
+    tried.extend(SOCKETS.iter().map(|(path, _)| ("GET".to_owned(), template(path))));
+    documented.sort();
+    tried.sort();
+    assert_eq!(documented, tried);
+}
+
 #[tokio::test]
 async fn every_operation_asks_for_its_right() {
     let world = World::new(Phase::Running).await;
