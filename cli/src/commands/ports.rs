@@ -3,11 +3,13 @@
 use anyhow::{Context as _, bail};
 use berth_api_types::channel::{CONTROL, Control, STDIN, STDOUT};
 use futures::{SinkExt as _, StreamExt as _};
+use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Context, encode};
+use crate::args::Output;
 use crate::output::{self, cell};
 
 /// Lists the ports that programs inside listen on.
@@ -21,18 +23,32 @@ pub(crate) async fn list(context: &Context, workspace: &str) -> anyhow::Result<(
     })
 }
 
-/// Forwards ports until it is interrupted.
+/// A local address and the port inside that it leads to.
+#[derive(Serialize)]
+struct Forwarded {
+    local: String,
+    remote: u16,
+}
+
+/// Forwards ports until it is interrupted. What is forwarded is told once it is.
 pub(crate) async fn forward(context: &Context, workspace: &str, ports: &[String]) -> anyhow::Result<()> {
     let ports = ports.iter().map(|port| parse(port)).collect::<anyhow::Result<Vec<_>>>()?;
     // Who may not, or forwards into a workspace that does not run, learns it now and not from the first connection.
     let _: serde_json::Value = context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
-    let mut listeners = Vec::new();
+    let (mut listeners, mut forwarded) = (Vec::new(), Vec::new());
     for (local, remote) in ports {
         let listener = TcpListener::bind(("127.0.0.1", local))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{local}: choose another with LOCAL:{remote}"))?;
-        output::note(format!("127.0.0.1:{} -> {workspace}:{remote}", listener.local_addr()?.port()));
+        let address = listener.local_addr()?;
+        forwarded.push(Forwarded { local: address.to_string(), remote });
         listeners.push((listener, remote));
+    }
+    match context.output {
+        Output::Json => output::result(Output::Json, &forwarded, |_| String::new())?,
+        Output::Text => forwarded.iter().for_each(|Forwarded { local, remote }| {
+            output::note(format!("{local} -> {workspace}:{remote}"));
+        }),
     }
     let mut tasks = tokio::task::JoinSet::new();
     for (listener, remote) in listeners {

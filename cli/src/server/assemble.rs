@@ -31,12 +31,13 @@ pub(crate) struct Parts {
     pub(crate) kubernetes: Router,
     /// Link that makes the first administrator, until there is one.
     pub(crate) setup_link: Option<String>,
+    /// Starts workspaces on this machine.
+    pub(crate) node: NodeAgent,
     api: Api,
     automations: Automations,
     billing: Billing,
     gateway: Gateway,
     ws_manager: WsManager,
-    node: NodeAgent,
     cluster: ApiServer,
 }
 

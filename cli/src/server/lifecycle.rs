@@ -44,6 +44,11 @@ pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let parts = assemble::assemble(&config, &keys, pool.clone()).await?;
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    // Before anything is served: what runs downloads nothing but what its users name.
+    if let Err(error) = parts.node.prepare_base_image(Arc::new(move |text: String| progress.line(&text))).await {
+        let error = berth_http::problem::chain(&error);
+        progress.line(&format!("no base image, so that only workspaces with an image of their own start: {error}"));
+    }
     parts.spawn(&mut tasks, &stop);
     let serving = CancellationToken::new();
     for (name, listener, router) in [
@@ -173,6 +178,7 @@ pub(crate) fn lock_holder(home: &Home) -> Option<u32> {
 }
 
 /// Tells whoever started us in the background how far we are.
+#[derive(Clone, Copy)]
 struct Progress {
     told: bool,
 }

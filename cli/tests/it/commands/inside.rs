@@ -204,6 +204,14 @@ pub(super) fn ports_are_listed_and_forwarded(world: &World) {
         stream.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, format!("you said {word}\n"));
     }
+    let mut json = server.command(&["-o", "json", "port-forward", "hello", &format!("{}:8123", free_port())]);
+    let mut json = json.stdout(Stdio::piped()).spawn().unwrap();
+    let told: serde_json::Value =
+        serde_json::Deserializer::from_reader(json.stdout.take().unwrap()).into_iter().next().unwrap().unwrap();
+    assert_eq!(told[0]["remote"], 8123, "{told}");
+    assert!(TcpStream::connect(told[0]["local"].as_str().unwrap()).is_ok());
+    json.kill().unwrap();
+    json.wait().unwrap();
     // Nobody listens there: the connection ends, the reason is told, the others go on.
     let nobody: u16 = other.split([':', ' ']).nth(1).unwrap().parse().unwrap();
     let mut stream = TcpStream::connect(("127.0.0.1", nobody)).unwrap();
