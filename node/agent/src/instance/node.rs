@@ -175,6 +175,9 @@ impl Node {
         let found = takeover::find(&home, &boot_id)?;
         let live: BTreeSet<String> = found.live.iter().map(|(record, ..)| record.request.instance_id.clone()).collect();
         takeover::sweep(&home, &runtime, &live, &found)?;
+        if live.is_empty() {
+            programs.remove_others();
+        }
 
         let disks = DiskStore::open(home.disks())?;
         let taken: Vec<(Slot, Vec<_>)> =

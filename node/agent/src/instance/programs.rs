@@ -77,4 +77,34 @@ impl Programs {
         };
         Ok(Self { hull: copy("hull", &hull)?, berth_init: copy("berth-init", &init)? })
     }
+
+    /// Removes the copies of other versions. A monitor ends its container with the runtime that started it: only for when nothing runs.
+    pub(crate) fn remove_others(&self) {
+        let Some((ours, all)) = self.hull.parent().and_then(|ours| Some((ours, ours.parent()?))) else { return };
+        for entry in std::fs::read_dir(all).into_iter().flatten().flatten().filter(|entry| entry.path() != ours) {
+            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "programs of another version stay");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_present_version_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let source = home.path().join("source");
+        let install = |content: &str| {
+            std::fs::write(&source, content).unwrap();
+            Programs::install(home.path(), Some(&source), Some(&source)).unwrap()
+        };
+        let (old, new) = (install("old"), install("new"));
+        assert_ne!(old, new);
+        assert_eq!(install("old"), old, "what is there is taken");
+        new.remove_others();
+        assert!(new.hull.exists() && new.berth_init.exists() && !old.hull.exists());
+    }
 }
