@@ -22,7 +22,7 @@ async fn a_repository_is_opened_once_and_found_again() {
     let run = |url: &str| {
         let ran = script("run", Path::new(url));
         assert_eq!(ran.status, 0, "{ran}");
-        for told in ["checkout", "total", "berth shell"] {
+        for told in ["ready", "total", "berth shell"] {
             assert!(ran.stdout.contains(told), "{told} is not told: {ran}");
         }
     };

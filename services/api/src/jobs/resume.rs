@@ -25,7 +25,9 @@ pub(crate) async fn run(api: Api, shutdown: CancellationToken) {
     // The first round takes up what the process before left, all of it: no request of this process is at work yet.
     let mut leave_alone = TimeDelta::zero();
     loop {
-        if let Err(error) = round(&api, leave_alone).await {
+        // Broken off anywhere, the next process takes it up.
+        let Some(done) = shutdown.run_until_cancelled(round(&api, leave_alone)).await else { return };
+        if let Err(error) = done {
             tracing::warn!(error = %berth_http::problem::chain(&error), "starts, stops and deletions could not be looked for");
         }
         leave_alone = TimeDelta::seconds(LEAVE_ALONE_SECONDS);

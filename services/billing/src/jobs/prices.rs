@@ -31,7 +31,8 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) {
     loop {
-        let pause = match refresh(pool, ws_manager, clock).await {
+        let Some(refreshed) = shutdown.run_until_cancelled(refresh(pool, ws_manager, clock)).await else { return };
+        let pause = match refreshed {
             Ok(()) => every,
             Err(error) => {
                 tracing::warn!(error = %berth_http::problem::chain(&error), "the price list was not brought up to date: will try again");
