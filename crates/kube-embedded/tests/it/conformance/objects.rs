@@ -1,6 +1,6 @@
 //! Creates, updates and applies of a custom resource.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{APPLY, JSON, MERGE, PLAIN, STRATEGIC, Subject};
 
