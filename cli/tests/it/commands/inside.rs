@@ -80,17 +80,16 @@ pub(super) fn commands_run(world: &World) {
     terminal.expect("got word").unwrap();
     assert!(terminal.finish().unwrap().0.success());
 
-    // How it started, then what the main process writes.
+    // How it started; the main process, our supervisor, has nothing to say while all is well.
     let logs = server.ok(&["logs", "hello"]);
     assert!(logs.contains(" checkout ") && logs.ends_with("the workspace is ready\n"), "{logs}");
     let mut follow = server.command(&["logs", "hello", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
     lines.find(|line| line.as_ref().unwrap().ends_with("the workspace is ready")).unwrap().unwrap();
-    server.ok(&["exec", "hello", "--", "sh", "-c", "echo later >/proc/1/fd/1"]);
-    assert_eq!(lines.next().unwrap().unwrap(), "later");
+    assert!(follow.try_wait().unwrap().is_none(), "it follows");
     follow.kill().unwrap();
     follow.wait().unwrap();
-    assert_eq!(server.ok(&["logs", "hello", "--tail", "1"]), "later\n");
+    assert!(server.ok(&["logs", "hello", "--tail", "1"]).ends_with("the workspace is ready\n"));
 }
 
 /// What waits to be sent must not keep back the signal that is to end the command, nor hide that its client has gone.

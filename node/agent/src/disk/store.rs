@@ -173,10 +173,10 @@ impl DiskStore {
                         let mut blanks = inner.blanks.lock().unwrap_or_else(PoisonError::into_inner);
                         blanks.entry(record.size_bytes).or_default().push(path);
                     }
-                    _ => erase(&path)?,
+                    _ => erase_if_possible(&path),
                 }
             } else if name.starts_with(DOOMED) {
-                erase(&path)?;
+                erase_if_possible(&path);
             }
         }
         Ok(Self { inner: Arc::new(inner) })
@@ -319,11 +319,7 @@ impl DiskStore {
         if !folder.is_dir() || !is_plain(instance) {
             return Ok(());
         }
-        for entry in std::fs::read_dir(&folder).map_err(file_error(&folder, "listed"))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(LOG) {
-                std::fs::remove_dir_all(entry.path()).map_err(file_error(&entry.path(), "removed"))?;
-            }
-        }
+        remove_logs(&folder)?;
         let kept = folder.join(format!("{LOG}{instance}"));
         std::fs::create_dir(&kept).map_err(file_error(&kept, "created"))?;
         for name in [START_LOG_FILE, OLD_LOG_FILE, LOG_FILE] {
@@ -414,9 +410,27 @@ fn prepare(at: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
+fn remove_logs(folder: &Path) -> Result<(), DiskError> {
+    for entry in std::fs::read_dir(folder).map_err(file_error(folder, "listed"))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(LOG) {
+            std::fs::remove_dir_all(entry.path()).map_err(file_error(&entry.path(), "removed"))?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`erase`], when nothing depends on it: what stays is tried again at the next start.
+fn erase_if_possible(folder: &Path) {
+    if let Err(error) = erase(folder) {
+        let error = berth_http::problem::chain(&error);
+        tracing::warn!(path = %folder.display(), error, "what is left of a disk stays for now");
+    }
+}
+
 /// Removes a disk's folder: the image first unmounted, then its few files.
 fn erase(folder: &Path) -> Result<(), DiskError> {
     filesystem::unmount(&folder.join("mnt"))?;
+    remove_logs(folder)?;
     for name in ["disk.img", DISK_JSON, DISK_JSON_NEW, lock::FILE] {
         match std::fs::remove_file(folder.join(name)) {
             Ok(()) => {}

@@ -15,6 +15,29 @@ fn store() -> Option<(tempfile::TempDir, DiskStore)> {
 const SIZE: u64 = 64 << 20;
 
 #[test]
+fn the_last_log_stays_with_the_disk_and_goes_with_it() {
+    let Some((dir, store)) = store() else { return };
+    let instance = dir.path().join("instance");
+    let end = |id: &str, words: &str| {
+        std::fs::create_dir_all(&instance).unwrap();
+        std::fs::write(instance.join(START_LOG_FILE), words).unwrap();
+        store.keep_log("w1", id, &instance).unwrap();
+    };
+    end("i0", "no disk, no log");
+    assert_eq!(store.kept_log("i0"), None);
+    drop(store.take("w1", SIZE).unwrap());
+    end("i1", "one");
+    end("i2", "two");
+    assert_eq!(store.kept_log("i1"), None, "only the last");
+    let kept = store.kept_log("i2").unwrap();
+    assert_eq!(std::fs::read_to_string(kept.join(START_LOG_FILE)).unwrap(), "two");
+    assert_eq!(store.kept_log("../w1/log-i2"), None);
+    store.delete("w1").unwrap();
+    assert_eq!(store.kept_log("i2"), None);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the instance's own folder");
+}
+
+#[test]
 fn a_disk_is_made_kept_and_bounded() {
     let Some((dir, store)) = store() else { return };
     let mut disk = store.take("w1", SIZE).unwrap();
