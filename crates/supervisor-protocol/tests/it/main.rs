@@ -73,12 +73,12 @@ impl std::io::Write for Script {
 #[test]
 fn the_blocking_client_follows_an_exec() {
     let mut answer = Vec::new();
-    encode_json(&Reply::Started { pid: 7 }, &mut answer).unwrap();
+    encode_json(&Reply::Started { pid: 7, input_window: Some(9) }, &mut answer).unwrap();
     encode_frame(Kind::Stdout, b"hi", &mut answer).unwrap();
     encode_json(&Event::Exited(ExitStatus::Code(0)), &mut answer).unwrap();
     let mut client = Client::new(Script { answer: std::io::Cursor::new(answer), sent: Vec::new() });
     let reply = client.request(&Request::Exec(Exec { argv: vec!["echo".to_owned()], ..Exec::default() })).unwrap();
-    assert!(matches!(reply, Reply::Started { pid: 7 }));
+    assert!(matches!(reply, Reply::Started { pid: 7, input_window: Some(9) }));
     client.bytes(Kind::Stdin, b"").unwrap();
     assert!(matches!(client.receive().unwrap(), Some(Incoming::Bytes(Kind::Stdout, bytes)) if bytes == b"hi"));
     assert!(matches!(client.receive().unwrap(), Some(Incoming::Event(Event::Exited(ExitStatus::Code(0))))));
