@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::cleanup::is_cgroup;
+use crate::command::patience;
 use crate::context::{Cgroups, Context};
 use crate::suite::{Test, case, skip, test};
 
@@ -319,13 +321,16 @@ fn realtime(context: &Context) -> Result<()> {
     // Only what the group above has can be given on, and a new one has nothing.
     let above = hierarchy.join("berth-test");
     fs::create_dir_all(&above)?;
-    let budget = |runtime: &str| {
-        fs::write(above.join("cpu.rt_runtime_us"), runtime).context("real-time budget of the group above")
-    };
-    budget("200000")?;
+    let budget = above.join("cpu.rt_runtime_us");
+    fs::write(&budget, "200000").context("real-time budget of the group above")?;
     let result = realtime_below(context);
-    // All groups share one budget, and others may want the whole of it.
-    budget("0")?;
+    // All groups share one budget, and others may want the whole of it. The kernel counts the container's group for some
+    // time after it was removed.
+    let deadline = Instant::now() + patience();
+    while let Err(error) = fs::write(&budget, "0") {
+        ensure!(Instant::now() < deadline, "giving the real-time budget back: {error}");
+        std::thread::yield_now();
+    }
     result
 }
 
