@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use berth_http::Problem;
 use berth_ids::WorkspaceId;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -17,6 +18,16 @@ pub(crate) struct Waited {
     pub(crate) workspace: Option<Workspace>,
     /// It is as wanted, or deleted; else the time was up.
     pub(crate) done: bool,
+}
+
+impl Waited {
+    /// The workspace, which whoever waited for has a right to know of.
+    ///
+    /// # Errors
+    /// 404 when it is deleted.
+    pub(crate) fn workspace(self) -> Result<Workspace, Problem> {
+        self.workspace.ok_or_else(|| Problem::not_found("the workspace was deleted meanwhile"))
+    }
 }
 
 /// Waits at most `patience`.

@@ -191,9 +191,7 @@ async fn insert_named(
 /// The answer to a start: at once, or when it is ready or over.
 async fn finish(api: &Api, id: WorkspaceId, query: Wait) -> Result<Response, Problem> {
     let patience = if query.wait.unwrap_or(false) { patience(api) } else { std::time::Duration::ZERO };
-    let waited = wait::until(api, id, patience, super::start::settled).await?;
-    let workspace = waited.workspace.ok_or_else(|| Problem::not_found("the workspace was deleted meanwhile"))?;
-    Ok(created(&workspace))
+    Ok(created(&wait::until(api, id, patience, super::start::settled).await?.workspace()?))
 }
 
 fn created(workspace: &Workspace) -> Response {

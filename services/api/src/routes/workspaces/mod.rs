@@ -23,6 +23,7 @@ use crate::domain::authorize::WorkspaceAct;
 use crate::domain::workspace::Workspace;
 use crate::http::caller::Caller;
 use crate::http::etag::ETag;
+use crate::lifecycle::wait::Waited;
 use crate::state::Api;
 use crate::store;
 use crate::store::audit::Record;
@@ -55,6 +56,12 @@ where
 /// A workspace as an answer, with its version.
 fn answer(status: StatusCode, workspace: &Workspace) -> Response {
     (status, [(header::ETAG, ETag::of_workspace(workspace).header())], Json(workspace.public())).into_response()
+}
+
+/// The workspace after a wait: 202 when it is not yet as wanted.
+fn answer_waited(waited: Waited) -> Result<Response, Problem> {
+    let status = if waited.done { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(answer(status, &waited.workspace()?))
 }
 
 /// How long an answer may wait.

@@ -1,13 +1,12 @@
 //! `POST /api/v1/workspaces/{workspace}/start`.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use berth_api_types::public::{Phase, Workspace as PublicWorkspace};
 use berth_authz::{Authenticated, Authorized};
 use berth_http::{Path, Problem, Query};
 
-use super::{answer, load, not_deleting, patience};
+use super::{answer_waited, load, not_deleting, patience};
 use crate::domain::authorize::StartWorkspace;
 use crate::domain::instance::step;
 use crate::domain::workspace::Workspace;
@@ -54,11 +53,10 @@ pub(in crate::routes) async fn start(
             return Err(Problem::conflict("stopping", "the workspace is being stopped: start it when it is"));
         }
         let stopped = wait::until(&api, right.id, patience(&api), |workspace| workspace.live().is_none()).await?;
-        let workspace = stopped.workspace.ok_or_else(|| Problem::not_found("the workspace was deleted meanwhile"))?;
         if !stopped.done {
-            return Ok(answer(StatusCode::ACCEPTED, &workspace));
+            return answer_waited(stopped);
         }
-        right = Authorized::<Workspace, StartWorkspace>::check(&principal, workspace)?;
+        right = Authorized::<Workspace, StartWorkspace>::check(&principal, stopped.workspace()?)?;
         not_deleting(&right)?;
     }
     let id = right.id;
@@ -80,7 +78,5 @@ pub(in crate::routes) async fn start(
         }
     }
     let patience = if waiting { patience(&api) } else { std::time::Duration::ZERO };
-    let waited = wait::until(&api, id, patience, settled).await?;
-    let workspace = waited.workspace.ok_or_else(|| Problem::not_found("the workspace was deleted meanwhile"))?;
-    Ok(answer(if waited.done { StatusCode::OK } else { StatusCode::ACCEPTED }, &workspace))
+    answer_waited(wait::until(&api, id, patience, settled).await?)
 }

@@ -7,7 +7,7 @@ use berth_api_types::public::Workspace as PublicWorkspace;
 use berth_authz::Authenticated;
 use berth_http::{Path, Problem, Query};
 
-use super::{answer, load, patience};
+use super::{answer, answer_waited, load, patience};
 use crate::domain::authorize::StopWorkspace;
 use crate::http::caller::Caller;
 use crate::http::headers::IdempotencyKey;
@@ -51,7 +51,5 @@ pub(in crate::routes) async fn stop(
     commit(transaction).await?;
     lifecycle::send(&api, run.id, &reason, false).await?;
     let patience = if query.wait.unwrap_or(true) { patience(&api) } else { std::time::Duration::ZERO };
-    let waited = wait::until(&api, right.id, patience, |workspace| workspace.live().is_none()).await?;
-    let workspace = waited.workspace.ok_or_else(|| Problem::not_found("the workspace was deleted meanwhile"))?;
-    Ok(answer(if waited.done { StatusCode::OK } else { StatusCode::ACCEPTED }, &workspace))
+    answer_waited(wait::until(&api, right.id, patience, |workspace| workspace.live().is_none()).await?)
 }
