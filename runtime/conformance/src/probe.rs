@@ -1,4 +1,4 @@
-//! Tiny static programs that make one system call, for calls that busybox has no applet for.
+//! Tiny static programs that make a few system calls, for calls that busybox has no applet for.
 
 /// Machine code of `mov r, imm64` for the registers of a system call's number and arguments.
 const NUMBER: [u8; 2] = [0x48, 0xb8]; // rax
@@ -14,6 +14,35 @@ const ARGUMENTS: [[u8; 2]; 6] = [
 /// A program that makes one call and exits with its error number, 0 if it succeeded.
 pub(crate) fn call(number: u64, args: &[u64]) -> Vec<u8> {
     let mut code = Vec::new();
+    make(&mut code, number, args);
+    exit_with_errno(&mut code);
+    elf(&code)
+}
+
+/// A program that makes calls of one path each, whatever comes of them, and exits with the error number of the last.
+pub(crate) fn calls_of_paths(calls: &[(u64, &str)]) -> Vec<u8> {
+    let assemble = |place_of_paths: u64| {
+        let (mut code, mut paths) = (Vec::new(), Vec::new());
+        for (number, path) in calls {
+            make(&mut code, *number, &[place_of_paths + length(&paths), 0]);
+            paths.extend_from_slice(path.as_bytes());
+            paths.push(0);
+        }
+        exit_with_errno(&mut code);
+        (code, paths)
+    };
+    // Instructions have the same length wherever the paths are.
+    let (code, _) = assemble(0);
+    let (mut code, paths) = assemble(BASE + HEADERS + length(&code));
+    code.extend(paths);
+    elf(&code)
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or_default()
+}
+
+fn make(code: &mut Vec<u8>, number: u64, args: &[u64]) {
     for (load, value) in ARGUMENTS.iter().zip(args) {
         code.extend_from_slice(load);
         code.extend_from_slice(&value.to_le_bytes());
@@ -21,8 +50,6 @@ pub(crate) fn call(number: u64, args: &[u64]) -> Vec<u8> {
     code.extend_from_slice(&NUMBER);
     code.extend_from_slice(&number.to_le_bytes());
     code.extend_from_slice(&[0x0f, 0x05]); // syscall
-    exit_with_errno(&mut code);
-    elf(&code)
 }
 
 /// The same through the 32-bit entry, `int 0x80`, with up to three arguments.
@@ -52,11 +79,12 @@ fn exit_with_errno(code: &mut Vec<u8>) {
     ]);
 }
 
+const BASE: u64 = 0x40_0000;
+const HEADERS: u64 = 64 + 56;
+
 /// An ELF file with one loadable segment.
 fn elf(code: &[u8]) -> Vec<u8> {
-    const BASE: u64 = 0x40_0000;
-    const HEADERS: u64 = 64 + 56;
-    let size = HEADERS + u64::try_from(code.len()).unwrap_or_default();
+    let size = HEADERS + length(code);
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let half = |file: &mut Vec<u8>, value: u16| file.extend_from_slice(&value.to_le_bytes());
     let word = |file: &mut Vec<u8>, value: u32| file.extend_from_slice(&value.to_le_bytes());

@@ -345,7 +345,7 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     let fd = rustix::fs::openat(root.fd(), ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context(Code::Pivot, "root")?;
     if plan.no_pivot {
-        rootfs::move_root(&fd)?
+        rootfs::no_pivot::change_root(&fd)?
     } else {
         rootfs::pivot(&fd)?
     }
@@ -456,7 +456,7 @@ fn plain_root(plan: &Plan<'_>) -> Result<()> {
         None => None,
     };
     make_cwd(&root, &plan.launch.process.cwd)?;
-    rootfs::move_root(&rustix::io::fcntl_dupfd_cloexec(root.fd(), 3).context(Code::Pivot, "root")?)?;
+    rootfs::enter(root.fd())?;
     match terminal {
         Some(terminal) => console::attach(terminal),
         None => Ok(()),

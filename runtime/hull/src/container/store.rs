@@ -120,14 +120,49 @@ fn directory_flags() -> OFlags {
 /// A record of somebody else is not believed.
 fn check_owner(fd: impl AsFd, path: &str) -> Result<()> {
     let stat = rustix::fs::fstat(fd).context(Code::StateFile, path)?;
-    let me = rustix::process::geteuid().as_raw();
-    if stat.st_uid != me && stat.st_uid != 0 {
-        return Err(Error::new(Code::StateFile, path).hint(format!("it belongs to user {}", stat.st_uid)));
-    }
+    check_stat(&stat, path)?;
     if stat.st_mode & 0o022 != 0 && rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Error::new(Code::StateFile, path).hint("others may write to it"));
     }
     Ok(())
+}
+
+fn check_stat(stat: &rustix::fs::Stat, path: &str) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    if stat.st_uid != me && stat.st_uid != 0 {
+        return Err(Error::new(Code::StateFile, path).hint(format!("it belongs to user {}", stat.st_uid)));
+    }
+    Ok(())
+}
+
+/// Opens the directory of all records; none if there is no such directory.
+///
+/// Whoever can write there could put records of their own in place of those that are believed, unless the directory has the
+/// sticky bit.
+fn open_root(root: &str) -> Result<Option<OwnedFd>> {
+    const REMEDY: &str = "name a directory of your own with --root, or remove this one";
+    let opened = match rustix::fs::open(root, directory_flags(), Mode::empty()) {
+        // A link is as good as the one who made it.
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            let link = rustix::fs::statat(CWD, root, AtFlags::SYMLINK_NOFOLLOW).context(Code::StateFile, root)?;
+            check_stat(&link, root).map_err(|e| e.hint(format!("a link of user {}: {REMEDY}", link.st_uid)))?;
+            rustix::fs::open(root, directory_flags() - OFlags::NOFOLLOW, Mode::empty())
+        }
+        other => other,
+    };
+    let dir = match opened {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(Error::os(Code::StateFile, root, e)),
+    };
+    let stat = rustix::fs::fstat(&dir).context(Code::StateFile, root)?;
+    check_stat(&stat, root).map_err(|e| e.hint(format!("it belongs to user {}: {REMEDY}", stat.st_uid)))?;
+    if stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0 {
+        return Err(
+            Error::new(Code::StateFile, root).hint("others may write to it: chmod go-w, or name another with --root")
+        );
+    }
+    Ok(Some(dir))
 }
 
 fn make_parents(path: &str) -> Result<(), Errno> {
@@ -150,22 +185,21 @@ impl Entry {
     pub(crate) fn create(root: &str, id: &str) -> Result<Self> {
         check_id(id)?;
         let path = format!("{root}/{id}");
-        let make = || rustix::fs::mkdirat(CWD, path.as_str(), Mode::from_raw_mode(0o700));
-        match make() {
-            Err(Errno::NOENT) => {
+        let parent = match open_root(root)? {
+            Some(parent) => parent,
+            None => {
                 make_parents(root).context(Code::StateFile, root)?;
-                make()
+                open_root(root)?.ok_or_else(|| Error::os(Code::StateFile, root, Errno::NOENT))?
             }
-            other => other,
-        }
-        .map_err(|e| {
+        };
+        rustix::fs::mkdirat(&parent, id, Mode::from_raw_mode(0o700)).map_err(|e| {
             if e == Errno::EXIST {
                 Error::new(Code::Exists, id).hint("delete it first, or choose another id")
             } else {
                 Error::os(Code::StateFile, path.as_str(), e)
             }
         })?;
-        let dir = rustix::fs::open(path.as_str(), directory_flags(), Mode::empty()).context(Code::StateFile, &path)?;
+        let dir = rustix::fs::openat(&parent, id, directory_flags(), Mode::empty()).context(Code::StateFile, &path)?;
         Ok(Self { id: id.to_owned(), path, dir })
     }
 
@@ -173,7 +207,8 @@ impl Entry {
     pub(crate) fn open(root: &str, id: &str) -> Result<Self> {
         check_id(id)?;
         let path = format!("{root}/{id}");
-        let dir = rustix::fs::open(path.as_str(), directory_flags(), Mode::empty()).map_err(|e| match e {
+        let parent = open_root(root)?.ok_or_else(|| Error::new(Code::NotFound, id))?;
+        let dir = rustix::fs::openat(&parent, id, directory_flags(), Mode::empty()).map_err(|e| match e {
             Errno::NOENT => Error::new(Code::NotFound, id),
             e => Error::os(Code::StateFile, path.as_str(), e),
         })?;
@@ -183,11 +218,7 @@ impl Entry {
 
     /// Ids of all containers below a root.
     pub(crate) fn list(root: &str) -> Result<Vec<String>> {
-        let dir = match rustix::fs::open(root, directory_flags(), Mode::empty()) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(Vec::new()),
-            Err(e) => return Err(Error::os(Code::StateFile, root, e)),
-        };
+        let Some(dir) = open_root(root)? else { return Ok(Vec::new()) };
         let mut ids = Vec::new();
         for entry in rustix::fs::Dir::read_from(&dir).context(Code::StateFile, root)? {
             let entry = entry.context(Code::StateFile, root)?;

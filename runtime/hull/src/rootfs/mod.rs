@@ -5,6 +5,7 @@ mod copyup;
 pub(crate) mod devices;
 pub(crate) mod mask;
 pub(crate) mod mounts;
+pub(crate) mod no_pivot;
 pub(crate) mod options;
 pub(crate) mod resolve;
 
@@ -101,8 +102,8 @@ pub(crate) fn pivot(root: &OwnedFd) -> Result<()> {
     rustix::process::chdir("/").context(Code::Pivot, "entering the new root")
 }
 
-/// Changes the root without pivot_root, for roots on a ramfs (`--no-pivot`).
-pub(crate) fn move_root(root: &OwnedFd) -> Result<()> {
+/// Makes `root` the root directory of this process alone.
+pub(crate) fn enter(root: impl AsFd) -> Result<()> {
     rustix::process::fchdir(root).context(Code::Pivot, "entering the root")?;
     rustix::process::chroot(".").context(Code::Pivot, "chroot")?;
     rustix::process::chdir("/").context(Code::Pivot, "entering the new root")

@@ -92,6 +92,31 @@ pub(super) fn notify_mount(context: &Context) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn foreign_state_root(context: &Context) -> Result<()> {
+    let bundle = context.bundle()?;
+    bundle.save()?;
+    let root = bundle.path.join("state");
+    fs::create_dir(&root)?;
+    let call = |args: &[&str]| {
+        let mut command = Command::new(&context.runtime);
+        command.arg("--root").arg(&root).args(&context.options).args(args).current_dir(&bundle.path);
+        run(&mut command, None)
+    };
+    let in_shell = |line: &str| run(Command::new("sh").args(["-c", line]).current_dir(&bundle.path), None)?.ok();
+    for (make, undo) in [("chown 12345:12345 state", "chown 0:0 state"), ("chmod 777 state", "chmod 711 state")] {
+        in_shell(make)?;
+        let made = call(&["run", &bundle.id])?;
+        let list = call(&["list"])?;
+        ensure!(!made.success() && !list.success(), "after {make}, run or list used the directory");
+        ensure!(made.stderr.contains("--root"), "the error names no remedy: {}", made.stderr);
+        in_shell(undo)?;
+        call(&["run", &bundle.id])?.ok()?;
+    }
+    // As /tmp: only who made an entry can rename or remove it.
+    in_shell("chmod 1777 state")?;
+    call(&["run", &bundle.id])?.ok().map(drop)
+}
+
 pub(super) fn foreign_state(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.started()?;

@@ -175,10 +175,16 @@ pub(super) fn fake_null(context: &Context) -> Result<()> {
 pub(super) fn fake_pts(context: &Context) -> Result<()> {
     let receiver = Receiver::new()?;
     let mut bundle = context.bundle()?;
+    // Another terminal, which the runtime can take for the container's: with one that is none it would fail later anyway.
+    let other = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY)?;
+    rustix::pty::grantpt(&other)?;
+    rustix::pty::unlockpt(&other)?;
+    let other_path = rustix::pty::ptsname(&other, Vec::new())?.into_string()?;
+    let other_slave = fs::metadata(&other_path)?;
     let pts = bundle.path.join("pts");
     fs::create_dir(&pts)?;
     for number in 0..64 {
-        symlink("/proc/sys/kernel/core_pattern", pts.join(number.to_string()))?;
+        symlink("/dev/other", pts.join(number.to_string()))?;
     }
     // A real multiplexer: it hands out terminals of the devpts that is mounted beside it.
     fs::create_dir(pts.join("pts"))?;
@@ -186,16 +192,20 @@ pub(super) fn fake_pts(context: &Context) -> Result<()> {
     let source = pts.to_string_lossy().into_owned();
     bundle.without_mount("/dev/pts").mount("bind", &source, "/dev/pts", &["bind"]);
     bundle.mount("devpts", "devpts", "/dev/pts/pts", &["newinstance", "ptmxmode=0666", "mode=0620"]);
+    bundle.mount("bind", &other_path, "/dev/other", &["bind"]);
     bundle.set("/process/terminal", json!(true)).script("sleep 20").save()?;
     let (path, socket) = (bundle.path.to_string_lossy().into_owned(), receiver.path().to_string_lossy().into_owned());
     let create = bundle.runtime(&["create", "--bundle", &path, "--console-socket", &socket, &bundle.id])?;
     if !create.success() || !bundle.start()?.success() {
         return Ok(());
     }
-    let console = fs::metadata(format!("/proc/{}/root/dev/console", bundle.pid()?))?;
-    ensure!(console.mode() & 0o170_000 == 0o020_000, "/dev/console is no character device: {:o}", console.mode());
-    let major = rustix::fs::major(console.rdev());
-    ensure!(major == 136 || major == 5, "/dev/console is device {major}");
+    let pid = bundle.pid()?;
+    for place in [format!("/proc/{pid}/root/dev/console"), format!("/proc/{pid}/fd/0")] {
+        let console = fs::metadata(&place)?;
+        ensure!(console.mode() & 0o170_000 == 0o020_000, "{place} is no character device: {:o}", console.mode());
+        let same = (console.dev(), console.ino()) == (other_slave.dev(), other_slave.ino());
+        ensure!(!same, "{place} is what a link below /dev/pts leads to");
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod defaults;
 mod descriptors;
 mod identity;
 mod image;
+mod no_pivot;
 mod races;
 
 use crate::suite::{Test, test};
@@ -121,6 +122,13 @@ pub(crate) const TESTS: &[Test] = &[
         "crun-1.31-not-dumpable",
         "crun: init cannot be inspected by processes of a joined pid namespace",
         descriptors::joined_pid_namespace,
+    ),
+    test("no-pivot-root", "--no-pivot: a second chroot does not lead to the host's root", no_pivot::second_chroot),
+    test("no-pivot-proc", "--no-pivot: no user namespace gets a /proc without masks", no_pivot::bare_proc),
+    test(
+        "state-root-ownership",
+        "records below a directory of somebody else, or one that others can write to, are not believed",
+        defaults::foreign_state_root,
     ),
     test("state-ownership", "a state file that belongs to somebody else is not believed", defaults::foreign_state),
 ];
