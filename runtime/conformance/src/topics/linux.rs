@@ -20,6 +20,16 @@ pub(crate) const TESTS: &[Test] = &[
         net_device,
     ),
     test(
+        "net-device-kept",
+        "1.3 netDevices: permanent addresses of global scope MUST be preserved, the device MUST be set up",
+        net_device_kept,
+    ),
+    test(
+        "net-device-name-taken",
+        "1.3 netDevices: if a device with the name exists inside, the runtime MUST generate an error",
+        net_device_name_taken,
+    ),
+    test(
         "net-device-missing",
         "1.3 netDevices: the runtime MUST generate an error if the device does not exist",
         net_device_missing,
@@ -100,6 +110,35 @@ fn net_device(context: &Context) -> Result<()> {
     let said = bundle.run_script("ip -o link show inside0")?;
     ensure!(said.contains("inside0"), "{said}");
     Ok(())
+}
+
+fn net_device_kept(context: &Context) -> Result<()> {
+    let veth = Veth::new(context)?;
+    let name: &str = &veth.0;
+    let ip = |words: &str| run(Command::new("ip").args(words.replace("DEV", name).split(' ')), None);
+    ip("link set DEV mtu 1400 address 02:00:00:00:12:34 up")?.ok()?;
+    ip("link set DEVp up")?.ok()?;
+    ip("address add 198.51.100.7/24 dev DEV")?.ok()?;
+    ip("address add 203.0.113.7/32 dev DEV scope link")?.ok()?;
+    ip("address add 198.51.100.8/24 dev DEV valid_lft 1000 preferred_lft 1000")?.ok()?;
+    let six = ip("-6 address add 2001:db8::7/64 dev DEV nodad")?.success();
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0")).set("/linux/netDevices", json!({name: {"name": "inside%d"}}));
+    let said = bundle.run_script("ip -o link show inside0; ip -o address show inside0")?;
+    ensure!(said.contains(",UP") && said.contains("mtu 1400") && said.contains("02:00:00:00:12:34"), "{said}");
+    ensure!(said.contains("inet 198.51.100.7/24 "), "the permanent address is gone: {said}");
+    ensure!(!six || said.contains("inet6 2001:db8::7/64 scope global"), "the address of version 6 is gone: {said}");
+    ensure!(!said.contains("203.0.113.7"), "an address of the link has moved: {said}");
+    ensure!(!said.contains("198.51.100.8"), "an address with an end has moved: {said}");
+    Ok(())
+}
+
+fn net_device_name_taken(context: &Context) -> Result<()> {
+    let veth = Veth::new(context)?;
+    let name: &str = &veth.0;
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0")).set("/linux/netDevices", json!({name: {"name": "lo"}}));
+    bundle.refused().map(drop)
 }
 
 fn net_device_missing(context: &Context) -> Result<()> {

@@ -14,6 +14,7 @@ pub(crate) mod intel_rdt;
 mod maps;
 pub(crate) mod namespaces;
 mod netdev;
+mod netlink;
 pub(crate) mod notify_socket;
 pub(crate) mod parent;
 pub(crate) mod plan;
