@@ -116,6 +116,18 @@ pub(crate) fn parse_unsigned<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
+/// A decimal number, perhaps with a fraction, times a factor; what is left of a fraction is dropped.
+pub(crate) fn parse_decimal(text: &str, factor: i64) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { parse_unsigned::<i64>(text) };
+    let tenths = 10i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let rest = digits(fraction)?.checked_mul(factor)?.checked_div(tenths)?;
+    digits(whole)?.checked_mul(factor)?.checked_add(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +139,15 @@ mod tests {
         assert_eq!(parse_unsigned::<u32>("4294967295"), Some(u32::MAX));
         for bad in ["", " 1", "1x", "4294967296", "-1", "+1", "1 "] {
             assert_eq!(parse_unsigned::<u32>(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fractions_count() {
+        assert_eq!(parse_decimal("1.25", 1 << 30), Some(5 << 28));
+        assert_eq!((parse_decimal(".5", 3), parse_decimal("2.", 3)), (Some(1), Some(6)));
+        for bad in ["", ".", "1.2.3", "-1", "1e3", "9999999999999999999", "0.9999999999999999999"] {
+            assert_eq!(parse_decimal(bad, 1), None, "{bad:?}");
         }
     }
 }

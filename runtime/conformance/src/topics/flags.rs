@@ -2,7 +2,7 @@
 //!
 //! The commands are given an id, or a bundle, that does not exist: the answer must be about that, not about the flag.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{Output, run};
 use crate::context::Context;
@@ -25,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
     case("start", "runc start", each, "start"),
     case("state", "runc state", each, "state"),
     case("update", "runc update: every flag, before and after the id", each, "update"),
+    test("values", "runc update and events: values in every form, on a container that runs", values),
+    test("wrong-values", "values that runc refuses", wrong_values),
     test("unknown-id", "every command on an unknown id: `container does not exist`, status 1, exec 255", unknown_id),
     test("unknown-command", "an unknown command: status 3, as runc's", unknown_command),
     test("usage", "wrong flags and numbers of arguments: status 1, for exec too", usage),
@@ -252,6 +254,54 @@ fn each_global(context: &Context, _row: &str) -> Result<()> {
         let output = run(command.args(line).args(["state", "no-such-container"]), None)?;
         ensure!(output.code() == 1, "status {}", output.code());
         ensure!(output.stderr.contains("does not exist"), "{}", output.stderr);
+    }
+    Ok(())
+}
+
+fn values(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/resources/memory", serde_json::json!({"limit": 512 << 20}));
+    bundle.started()?;
+    let id = bundle.id.clone();
+    for (flag, value) in [
+        ("--memory", "64M"),
+        ("--memory", ""),
+        ("--cpu-period", ""),
+        ("--cpu-share", ""),
+        ("--kernel-memory", "50M"),
+        ("--memory", "0.25GiB"),
+    ] {
+        bundle.runtime(&["update", flag, value, &id])?.ok().with_context(|| format!("update {flag} {value:?}"))?;
+    }
+    let limit = bundle.cgroup_file("memory", "memory.limit_in_bytes", "memory.max")?;
+    ensure!(limit == (256u64 << 20).to_string(), "the limit is {limit}");
+    for interval in ["1.5s", "500us", "1m0.5s"] {
+        bundle
+            .runtime(&["events", "--stats", "--interval", interval, &id])?
+            .ok()
+            .with_context(|| format!("events --interval {interval}"))?;
+    }
+    // CRIU may not be able to, or not be there; but that is not about the flag.
+    let images = bundle.path.join("images").to_string_lossy().into_owned();
+    let saved = bundle.runtime(&["checkpoint", "--status-fd", "-1", "--image-path", &images, &id])?;
+    ensure!(!saved.stderr.contains("status-fd"), "checkpoint --status-fd -1: {}", saved.stderr);
+    Ok(())
+}
+
+fn wrong_values(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let id = bundle.id.clone();
+    let lines: &[&[&str]] = &[
+        &["update", "--memory", "1.5.5G", &id],
+        &["update", "--memory", "much", &id],
+        &["update", "--cpu-period", "x", &id],
+        &["events", "--stats", "--interval", "0s", &id],
+        &["events", "--stats", "--interval", "5", &id],
+        &["--rootless", "perhaps", "state", &id],
+    ];
+    for line in lines {
+        ensure!(!bundle.runtime(line)?.success(), "{}: accepted", line.join(" "));
     }
     Ok(())
 }

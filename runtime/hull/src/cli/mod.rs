@@ -76,6 +76,10 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
         "json" => true,
         other => return Err(fail(Error::new(Code::Usage, format!("invalid log-format: {other}")))),
     };
+    let rootless = global.get("rootless").unwrap_or("auto");
+    if !matches!(rootless, "" | "auto") && parse::boolean(rootless).is_none() {
+        return Err(fail(Error::new(Code::Usage, format!("--rootless {rootless:?}: true, false or auto"))));
+    }
     log::setup(global.get("log"), json, level).map_err(fail)?;
     if matches!(name.as_str(), "help" | "h") {
         return help_for(words.get(used)).map_err(fail);

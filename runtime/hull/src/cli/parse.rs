@@ -81,9 +81,10 @@ impl Parsed {
         self.values.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
 
-    /// A number.
+    /// A number; an empty value is none.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         self.get(name)
+            .filter(|text| !text.is_empty())
             .map(|text| {
                 text.parse()
                     .map_err(|_| usage(format!("invalid value {text:?} for flag -{name}: not a number in range")))
@@ -128,10 +129,9 @@ pub(crate) fn parse(words: &[String], flags: &'static [Flag], until_argument: bo
         };
         let text = match (flag.kind, given) {
             (Kind::Bool, None) => "true".to_owned(),
-            (Kind::Bool, Some(value)) => match value {
-                "true" | "1" | "t" | "T" | "TRUE" | "True" => "true".to_owned(),
-                "false" | "0" | "f" | "F" | "FALSE" | "False" => "false".to_owned(),
-                _ => return Err(usage(format!("invalid boolean value {value:?} for -{name}"))),
+            (Kind::Bool, Some(value)) => match boolean(value) {
+                Some(on) => on.to_string(),
+                None => return Err(usage(format!("invalid boolean value {value:?} for -{name}"))),
             },
             (_, Some(value)) => value.to_owned(),
             (_, None) => {
@@ -147,6 +147,15 @@ pub(crate) fn parse(words: &[String], flags: &'static [Flag], until_argument: bo
         index = words.len();
     }
     Ok((out, index))
+}
+
+/// What Go takes for a boolean.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" | "t" | "T" | "TRUE" | "True" => Some(true),
+        "false" | "0" | "f" | "F" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// `-td` as `-t -d`.

@@ -107,7 +107,7 @@ const UPDATE: &[Flag] = &[
     value("memory", &[], "BYTES", "memory limit"),
     value("memory-reservation", &[], "BYTES", "soft memory limit"),
     value("memory-swap", &[], "BYTES", "limit of memory and swap together; -1 for none"),
-    value("kernel-memory", &[], "BYTES", "refused: the kernel has no such limit any more"),
+    value("kernel-memory", &[], "BYTES", "ignored with a warning: the kernel has no such limit any more"),
     value("kernel-memory-tcp", &[], "BYTES", "TCP buffer limit (version 1)"),
     value("pids-limit", &[], "N", "number of tasks"),
     value("l3-cache-schema", &[], "TEXT", "resctrl cache schema"),

@@ -9,41 +9,112 @@ use crate::spec::IntelRdt;
 
 const RESCTRL: &str = "/sys/fs/resctrl";
 
-/// Puts the process in its class; gives the group if it was made here.
+/// Puts the process in its class; gives what is to be removed with the container.
 pub(super) fn apply(rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
-    let default = IntelRdt::default();
-    if *rdt == default {
+    apply_below(RESCTRL, rdt, id, pid, check_schemata)
+}
+
+/// Changes the schemata of a container's class, which is what the caller wants even if others are in it.
+pub(crate) fn update(rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
+    apply_below(RESCTRL, rdt, id, pid, |_, _| Ok(()))
+}
+
+fn apply_below(
+    resctrl: &str,
+    rdt: &IntelRdt,
+    id: &str,
+    pid: i32,
+    check: fn(&str, &IntelRdt) -> Result<()>,
+) -> Result<Option<String>> {
+    if *rdt == IntelRdt::default() {
         return Ok(None);
     }
-    if !files::exists_at(CWD, &format!("{RESCTRL}/schemata")) {
+    if !files::exists_at(CWD, &format!("{resctrl}/schemata")) {
         return Err(Error::new(Code::Unsupported, "linux.intelRdt: resctrl is not mounted here"));
     }
-    let class = rdt.clos_id.as_deref().filter(|c| !c.is_empty()).unwrap_or(id);
+    let named = rdt.clos_id.as_deref().filter(|c| !c.is_empty());
+    let class = named.unwrap_or(id);
     if class.contains('/') && class != "/" || class == "." || class == ".." {
         return Err(Error::new(Code::ConfigInvalid, format!("linux.intelRdt.closID {class:?} is not a name")));
     }
-    let group = if class == "/" { RESCTRL.to_owned() } else { format!("{RESCTRL}/{class}") };
-    let made = match rustix::fs::mkdirat(CWD, group.as_str(), Mode::from_raw_mode(0o755)) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
-        Err(e) => return Err(Error::os(Code::IntelRdt, group.as_str(), e)),
-    };
-    let lines = rdt.l3_cache_schema.iter().chain(&rdt.mem_bw_schema).chain(&rdt.schemata);
-    for line in lines {
+    let group = if class == "/" { resctrl.to_owned() } else { format!("{resctrl}/{class}") };
+    let made = enter_class(&group, rdt, named.is_some(), check)?;
+    // A class with a name may be others' too, from now on: it stays.
+    let own = (made && named.is_none()).then(|| group.clone());
+    fill(&group, rdt, id, pid).map(|monitored| own.or(monitored)).inspect_err(|_| {
+        if made {
+            remove(&group);
+        }
+    })
+}
+
+/// Makes the class, or makes sure that it is the one that is meant; says whether it was made.
+fn enter_class(group: &str, rdt: &IntelRdt, named: bool, check: fn(&str, &IntelRdt) -> Result<()>) -> Result<bool> {
+    let plain = rdt.l3_cache_schema.is_none() && rdt.mem_bw_schema.is_none() && rdt.schemata.is_empty();
+    if named && plain {
+        return if files::exists_at(CWD, group) {
+            Ok(false)
+        } else {
+            Err(Error::new(Code::IntelRdt, format!("linux.intelRdt.closID: there is no class {group}"))
+                .hint("make it first, or give it a schema"))
+        };
+    }
+    match rustix::fs::mkdirat(CWD, group, Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) if named => check(group, rdt).map(|()| false),
+        Err(Errno::EXIST) => Ok(false),
+        Err(e) => Err(Error::os(Code::IntelRdt, group, e)),
+    }
+}
+
+/// The container's cache and bandwidth schema must be those that the class has: it is not this container's alone.
+fn check_schemata(group: &str, rdt: &IntelRdt) -> Result<()> {
+    let path = format!("{group}/schemata");
+    let present = files::read_text(&path, 1 << 20).context(Code::IntelRdt, &path)?;
+    let wanted = rdt.l3_cache_schema.iter().chain(&rdt.mem_bw_schema).flat_map(|text| text.lines());
+    for line in wanted.filter(|line| !line.trim().is_empty()) {
+        if !has_schema(&present, line) {
+            return Err(Error::new(Code::IntelRdt, format!("schema {line:?}: the class {group} has another"))
+                .hint("name another linux.intelRdt.closID, or leave the schema out"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the lines of a class say all that `wanted` (`L3:0=7ff;1=7ff`) says. The kernel pads numbers with zeros.
+fn has_schema(present: &str, wanted: &str) -> bool {
+    fn parse(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
+        let (resource, domains) = line.trim().split_once(':')?;
+        let domains = domains.split(';').map(str::trim).filter(|domain| !domain.is_empty());
+        let numbers = domains.map(|domain| domain.split_once('=').map(|(id, value)| (bare(id), bare(value))));
+        Some((resource.trim(), numbers.collect::<Option<_>>()?))
+    }
+    fn bare(number: &str) -> &str {
+        let bare = number.trim().trim_start_matches('0');
+        if bare.is_empty() { "0" } else { bare }
+    }
+    let Some((resource, domains)) = parse(wanted) else { return false };
+    present.lines().filter_map(parse).any(|(name, has)| {
+        name == resource
+            && domains.iter().all(|(id, value)| has.iter().any(|(i, v)| i == id && v.eq_ignore_ascii_case(value)))
+    })
+}
+
+/// Writes schemata and the process; gives the monitoring group, if there is to be one.
+fn fill(group: &str, rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
+    for line in rdt.l3_cache_schema.iter().chain(&rdt.mem_bw_schema).chain(&rdt.schemata) {
         let text = format!("{}\n", line.trim_end());
         files::write_at(CWD, &format!("{group}/schemata"), text.as_bytes())
             .with(Code::IntelRdt, || format!("schemata {line:?}"))?;
     }
-    files::write_at(CWD, &format!("{group}/tasks"), pid.to_string().as_bytes()).context(Code::IntelRdt, &group)?;
-    let monitor = [rdt.enable_monitoring, rdt.enable_cmt, rdt.enable_mbm].contains(&Some(true));
-    let mut remove = made.then(|| group.clone());
-    if monitor {
-        let path = format!("{group}/mon_groups/{id}");
-        rustix::fs::mkdirat(CWD, path.as_str(), Mode::from_raw_mode(0o755)).context(Code::IntelRdt, &path)?;
-        files::write_at(CWD, &format!("{path}/tasks"), pid.to_string().as_bytes()).context(Code::IntelRdt, &path)?;
-        remove = remove.or(Some(path));
+    files::write_at(CWD, &format!("{group}/tasks"), pid.to_string().as_bytes()).context(Code::IntelRdt, group)?;
+    if ![rdt.enable_monitoring, rdt.enable_cmt, rdt.enable_mbm].contains(&Some(true)) {
+        return Ok(None);
     }
-    Ok(remove)
+    let path = format!("{group}/mon_groups/{id}");
+    rustix::fs::mkdirat(CWD, path.as_str(), Mode::from_raw_mode(0o755)).context(Code::IntelRdt, &path)?;
+    files::write_at(CWD, &format!("{path}/tasks"), pid.to_string().as_bytes()).context(Code::IntelRdt, &path)?;
+    Ok(Some(path))
 }
 
 /// Removes a group that was made for a container.
@@ -52,7 +123,58 @@ pub(super) fn remove(path: &str) {
     let _ = rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR);
 }
 
-/// Changes the schemata of a container's class.
-pub(crate) fn update(rdt: &IntelRdt, id: &str, pid: i32) -> Result<()> {
-    apply(rdt, id, pid).map(drop)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with the files that matter, and a class that is there already.
+    fn resctrl() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("gold")).unwrap();
+        for name in ["schemata", "tasks", "gold/schemata", "gold/tasks"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        std::fs::write(folder.path().join("gold/schemata"), "    L3:0=0ff;1=00f\n    MB:0=100;1= 50\n").unwrap();
+        folder
+    }
+
+    fn rdt(class: Option<&str>, l3: Option<&str>) -> IntelRdt {
+        IntelRdt { clos_id: class.map(str::to_owned), l3_cache_schema: l3.map(str::to_owned), ..IntelRdt::default() }
+    }
+
+    fn applied(folder: &tempfile::TempDir, rdt: &IntelRdt) -> Result<Option<String>> {
+        apply_below(folder.path().to_str().unwrap(), rdt, "id", 7, check_schemata)
+    }
+
+    #[test]
+    fn a_class_without_schema_must_exist() {
+        let folder = resctrl();
+        let error = applied(&folder, &rdt(Some("silver"), None)).unwrap_err();
+        assert!(error.to_string().contains("silver"), "{error}");
+        assert!(!folder.path().join("silver").exists());
+        assert_eq!(applied(&folder, &rdt(Some("gold"), None)).unwrap(), None);
+        assert_eq!(std::fs::read_to_string(folder.path().join("gold/tasks")).unwrap(), "7");
+    }
+
+    #[test]
+    fn the_schema_of_a_class_that_exists_must_be_the_containers() {
+        let folder = resctrl();
+        let error = applied(&folder, &rdt(Some("gold"), Some("L3:0=f;1=f"))).unwrap_err();
+        assert!(error.to_string().contains("another"), "{error}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("gold/tasks")).unwrap(), "");
+        assert_eq!(applied(&folder, &rdt(Some("gold"), Some("L3:0=FF;1=f"))).unwrap(), None);
+        assert!(has_schema("MB:0=100;1= 50", "MB:1=50") && !has_schema("MB:0=100", "L3:0=100"));
+        assert!(!has_schema("L3:0=f", "L3") && !has_schema("L3:0=f", "L3:0=f;1=f"));
+    }
+
+    #[test]
+    fn only_a_class_of_the_containers_own_is_removed() {
+        let folder = resctrl();
+        // Its files are the kernel's, which is not here: a class that could not be filled is taken back.
+        assert!(applied(&folder, &rdt(None, Some("L3:0=f"))).is_err());
+        assert!(!folder.path().join("id").exists());
+        let group = folder.path().join("id").to_str().unwrap().to_owned();
+        let made = |named| enter_class(&group, &rdt(None, Some("L3:0=f")), named, |_, _| Ok(())).unwrap();
+        assert_eq!((made(false), made(false), made(true)), (true, false, false));
+    }
 }

@@ -32,7 +32,8 @@ fn options(parsed: &Parsed) -> Result<Options> {
         lazy_pages: parsed.is("lazy-pages"),
         file_locks: parsed.is("file-locks"),
         auto_dedup: parsed.is("auto-dedup"),
-        status_fd: parsed.number("status-fd")?,
+        // runc's own default, for none, is a number too.
+        status_fd: parsed.number::<i32>("status-fd")?.and_then(|fd| u32::try_from(fd).ok()),
         page_server: parsed.owned("page-server"),
         cgroups_mode: parsed.owned("manage-cgroups-mode"),
         empty_namespaces: parsed.all("empty-ns").map(str::to_owned).collect(),

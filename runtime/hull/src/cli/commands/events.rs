@@ -16,7 +16,8 @@ use crate::time::Deadline;
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let interval = parse_duration(parsed.get("interval").unwrap_or("5s"))
-        .filter(|ms| *ms > 0)
+        .filter(|ns| *ns > 0)
+        .and_then(|ns| u32::try_from(ns.unsigned_abs().div_ceil(1_000_000)).ok())
         .ok_or_else(|| Error::new(Code::Usage, "duration interval must be greater than 0"))?;
     let entry = Entry::open(&global.root, parsed.arg(0))?;
     let state = entry.state()?;
@@ -62,23 +63,24 @@ fn print_stats(cgroup: &Cgroup, id: &str) -> Result<i32> {
     print(&(text + "\n"))
 }
 
-/// A duration as Go writes it (`5s`, `100ms`, `1m30s`), in milliseconds.
-fn parse_duration(text: &str) -> Option<u32> {
-    let mut total = 0u32;
+/// A duration as Go writes it (`5s`, `1.5s`, `1m30s`), in nanoseconds.
+fn parse_duration(text: &str) -> Option<i64> {
+    let of_number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut total = 0i64;
     let mut rest = text;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (number, after) = rest.split_at_checked(digits)?;
-        let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at_checked(unit_end)?;
+        let (number, after) = rest.split_at_checked(rest.find(|c| !of_number(c))?)?;
+        let (unit, after) = after.split_at_checked(after.find(of_number).unwrap_or(after.len()))?;
         let factor = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
             _ => return None,
         };
-        total = total.checked_add(crate::files::parse_unsigned::<u32>(number)?.checked_mul(factor)?)?;
+        total = total.checked_add(crate::files::parse_decimal(number, factor)?)?;
         rest = after;
     }
     Some(total)
@@ -90,8 +92,10 @@ mod tests {
 
     #[test]
     fn durations_as_go_writes_them() {
-        assert_eq!(parse_duration("1m30s"), Some(90_000));
-        assert_eq!(parse_duration("100ms"), Some(100));
+        assert_eq!(parse_duration("1m30s"), Some(90_000_000_000));
+        assert_eq!(parse_duration("100ms"), Some(100_000_000));
+        assert_eq!(parse_duration("1.5s"), Some(1_500_000_000));
+        assert_eq!(parse_duration("500us"), Some(500_000));
         assert_eq!(parse_duration("5"), None);
         assert_eq!(parse_duration("s"), None);
     }

@@ -13,7 +13,7 @@ use crate::spec::{IntelRdt, Resources};
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let entry = Entry::open(&global.root, parsed.arg(0))?;
     entry.lock()?;
-    let state = entry.state()?;
+    let mut state = entry.state()?;
     if matches!(state.status(&entry), Status::Stopped | Status::Creating) {
         return Err(Error::new(Code::WrongState, "cannot update a container that is not running"));
     }
@@ -33,7 +33,11 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     };
     if rdt != IntelRdt::default() {
         let clos = entry.config()?.linux.and_then(|l| l.intel_rdt).and_then(|r| r.clos_id);
-        crate::container::intel_rdt::update(&IntelRdt { clos_id: clos, ..rdt }, &state.id, state.pid)?;
+        let made = crate::container::intel_rdt::update(&IntelRdt { clos_id: clos, ..rdt }, &state.id, state.pid)?;
+        if made.is_some() {
+            state.intel_rdt = made;
+            entry.save(&state)?;
+        }
     }
     Ok(0)
 }
@@ -50,13 +54,10 @@ fn read(path: &str) -> Result<Resources> {
 }
 
 fn from_flags(parsed: &Parsed) -> Result<Resources> {
-    if parsed.get("kernel-memory").is_some() {
-        return Err(Error::new(
-            Code::Unsupported,
-            "--kernel-memory: the kernel has no limit of its own memory any more",
-        ));
+    let bytes = |name: &str| parsed.owned(name).map(|text| parse_bytes(name, &text)).transpose();
+    if bytes("kernel-memory")?.is_some() {
+        crate::log::warn("--kernel-memory is ignored: the kernel has no limit of its own memory any more");
     }
-    let bytes = |name: &str| parsed.get(name).map(|text| parse_bytes(name, text)).transpose();
     let memory = Memory {
         limit: bytes("memory")?,
         reservation: bytes("memory-reservation")?,
@@ -86,23 +87,26 @@ fn from_flags(parsed: &Parsed) -> Result<Resources> {
     })
 }
 
-/// Bytes, with `k`, `m`, `g`, `t` (powers of 1024), or -1.
+/// Bytes as Docker's programs write them, `64m`, `1.5G`, `10 kB`, `1GiB` (always powers of 1024), or -1.
 fn parse_bytes(flag: &str, text: &str) -> Result<i64> {
+    const UNITS: &str = "kmgtp";
     let bad = || Error::new(Code::Usage, format!("invalid value for {flag}: {text:?}"));
     if text == "-1" {
         return Ok(-1);
     }
-    let lower = text.to_ascii_lowercase();
-    let number = lower.trim_end_matches("ib").trim_end_matches('b');
-    let (digits, shift) = match number.chars().last() {
-        Some('k') => (number.trim_end_matches('k'), 10),
-        Some('m') => (number.trim_end_matches('m'), 20),
-        Some('g') => (number.trim_end_matches('g'), 30),
-        Some('t') => (number.trim_end_matches('t'), 40),
-        _ => (number, 0),
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end).ok_or_else(bad)?;
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
+    let power = match unit.chars().next() {
+        None => 0,
+        Some('b') if unit.len() == 1 => 0,
+        Some(letter) if matches!(unit.get(1..), Some("" | "b" | "ib")) => {
+            UNITS.find(letter).and_then(|i| i.checked_add(1)).ok_or_else(bad)?
+        }
+        Some(_) => return Err(bad()),
     };
-    let value: i64 = files::parse_unsigned(digits.trim()).ok_or_else(bad)?;
-    value.checked_mul(1i64 << shift).ok_or_else(bad)
+    let factor = (0..power).fold(1i64, |all, _| all.saturating_mul(1024));
+    files::parse_decimal(number, factor).ok_or_else(bad)
 }
 
 #[cfg(test)]
@@ -113,7 +117,13 @@ mod tests {
     fn sizes_take_units() {
         assert_eq!(parse_bytes("m", "64m").unwrap(), 64 << 20);
         assert_eq!(parse_bytes("m", "1GiB").unwrap(), 1 << 30);
+        assert_eq!(parse_bytes("m", "1.5G").unwrap(), 3 << 29);
+        assert_eq!(parse_bytes("m", ".5 kB").unwrap(), 512);
+        assert_eq!(parse_bytes("m", "7b").unwrap(), 7);
         assert_eq!(parse_bytes("m", "-1").unwrap(), -1);
+        for bad in ["", "1.5.5G", "g", ".", "1x", "1bb", "-2", "1 000"] {
+            assert!(parse_bytes("m", bad).is_err(), "{bad}");
+        }
         assert!(parse_bytes("m", "x").is_err());
         assert!(parse_bytes("m", "9999999999t").is_err());
     }
