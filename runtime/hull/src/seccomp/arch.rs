@@ -64,6 +64,21 @@ impl Arch {
         }
     }
 
+    /// Its name in the specification.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "SCMP_ARCH_X86_64",
+            Arch::X86 => "SCMP_ARCH_X86",
+            Arch::X32 => "SCMP_ARCH_X32",
+            Arch::Aarch64 => "SCMP_ARCH_AARCH64",
+            Arch::Arm => "SCMP_ARCH_ARM",
+            Arch::S390x => "SCMP_ARCH_S390X",
+            Arch::S390 => "SCMP_ARCH_S390",
+            Arch::Ppc64Le => "SCMP_ARCH_PPC64LE",
+            Arch::Riscv64 => "SCMP_ARCH_RISCV64",
+        }
+    }
+
     /// The specification's name as one of ours. `None` is an architecture whose programs none of our kernels runs.
     pub(super) const fn of(arch: SpecArch) -> Option<Arch> {
         match arch {

@@ -16,7 +16,7 @@ const X32_BIT: u32 = 0x4000_0000;
 const SKIPPED: u32 = u32::MAX;
 
 const KILL_THREAD: Verdict = 0;
-const ENOSYS: Verdict = 0x0005_0000 | 38;
+pub(super) const ENOSYS: Verdict = 0x0005_0000 | 38;
 
 /// What filters are made of.
 #[derive(Debug)]

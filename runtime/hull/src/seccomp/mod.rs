@@ -11,6 +11,7 @@
 mod arch;
 mod assemble;
 mod cache;
+mod decide;
 mod emit;
 mod multiplexed;
 mod rules;
@@ -21,6 +22,7 @@ pub(crate) mod tests;
 pub use arch::Arch;
 pub(crate) use cache::Unsaved;
 pub use cache::{Cache, CacheError};
+pub(crate) use decide::{decide, exists};
 pub use hull_sys::seccomp::SockFilter;
 
 use crate::spec::Seccomp;
@@ -155,6 +157,16 @@ pub fn compile(seccomp: &Seccomp) -> Result<Program, CompileError> {
 
 /// Compiles a profile for machines of architecture `native`.
 fn compile_for(native: Arch, seccomp: &Seccomp) -> Result<Program, CompileError> {
+    let instructions = emit::emit(&plan(native, seccomp)?);
+    if instructions.len() > MAX_INSTRUCTIONS {
+        return Err(CompileError::TooLong { length: instructions.len() });
+    }
+    let notifies = seccomp.syscalls.iter().any(|rule| rule.action == Action::Notify);
+    Ok(Program { instructions, flags: flags(&seccomp.flags, notifies), notifies })
+}
+
+/// The rules of a profile, resolved for machines of architecture `native`.
+fn plan(native: Arch, seccomp: &Seccomp) -> Result<emit::Plan, CompileError> {
     if seccomp.default_action == Action::Notify {
         return Err(CompileError::NotifyDefault);
     }
@@ -169,13 +181,7 @@ fn compile_for(native: Arch, seccomp: &Seccomp) -> Result<Program, CompileError>
         .map(|arch| (*arch, rules::ArchRules::resolve(*arch, &entries, default)))
         .collect();
     let permissive = matches!(seccomp.default_action, Action::Allow | Action::Log | Action::Trace);
-    let plan = emit::Plan { default, newer_fail: !permissive, arches };
-    let instructions = emit::emit(&plan);
-    if instructions.len() > MAX_INSTRUCTIONS {
-        return Err(CompileError::TooLong { length: instructions.len() });
-    }
-    let notifies = seccomp.syscalls.iter().any(|rule| rule.action == Action::Notify);
-    Ok(Program { instructions, flags: flags(&seccomp.flags, notifies), notifies })
+    Ok(emit::Plan { default, newer_fail: !permissive, arches })
 }
 
 fn flags(names: &[Flag], notifies: bool) -> u32 {

@@ -145,14 +145,18 @@ fn delete_force_cleans_up_after_a_killed_runtime() {
 fn phases_of_a_start_are_recorded() {
     let Some(b) = bundle("phases", "true") else { return };
     b.write();
+    let before = Instant::now();
     assert!(b.hull_detached(&["--timeline", "timeline.json", "run", &b.id]));
-    let lines = std::fs::read_to_string(b.path().join("timeline.json")).unwrap();
-    let phases: Vec<String> = lines
-        .lines()
-        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["phase"].as_str().unwrap().to_owned())
-        .collect();
+    let whole = before.elapsed().as_nanos();
+    let text = std::fs::read_to_string(b.path().join("timeline.json")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let mut last = 0;
+    // Each of these is over before the next can be.
     for phase in ["config", "cgroup", "namespaces", "rootfs", "started", "deleted"] {
-        assert!(phases.iter().any(|p| p == phase), "{phase} is missing in {phases:?}");
+        let line = lines.iter().find(|l| l["phase"] == phase).unwrap_or_else(|| panic!("{phase} is missing in {text}"));
+        let ns = line["ns"].as_u64().unwrap();
+        assert!(ns > last && u128::from(ns) < whole, "{phase} was over after {ns} of {whole} ns: {text}");
+        last = ns;
     }
 }
 
@@ -217,8 +221,33 @@ fn explain_names_what_decides() {
     };
     assert!(explain(&["--path", "/proc/kcore"]).contains("maskedPaths"));
     assert!(explain(&["--path", "/proc/sys/kernel/panic"]).contains("readonlyPaths"));
+    assert_eq!(explain(&["--syscall", "read"]), "read: allowed, there is no filter");
     assert!(explain(&["--cap", "CAP_SYS_ADMIN"]).contains("CAP_SYS_ADMIN"));
     assert!(explain(&[]).contains("runs natively"));
+}
+
+#[test]
+fn explain_says_of_a_call_what_the_filter_does() {
+    let Some(mut b) = bundle("explain-syscall", "true") else { return };
+    let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["prctl"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 5, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_LT"}]},
+        {"names": ["read", "prctl"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    b.spec.linux.as_mut().unwrap().seccomp = Some(serde_json::from_str(profile).unwrap());
+    b.write();
+    let explain = |name: &str| b.hull(&["explain", "--syscall", name, b.path().to_str().unwrap()]);
+    for (name, said) in [
+        ("read", "read: allow"),
+        ("write", "write: fail with EPERM, no rule names it"),
+        // An unconditional rule replaces the others, and the profile knows nothing of newer calls.
+        ("prctl", "prctl: allow"),
+        ("clone", "clone: allow when argument 0 < 0x7\nclone: fail with EPERM otherwise"),
+        ("openat2", "openat2: fail with ENOSYS, no rule names it"),
+    ] {
+        assert_eq!(text(&explain(name).stdout), said);
+    }
+    let unknown = explain("raed");
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no such system call"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use rustix::io::Errno;
+
 use super::super::parse::Parsed;
 use super::super::{Global, print};
 use crate::cgroup::devices;
@@ -13,6 +15,7 @@ use crate::process::wasm::{self, config::Config};
 use crate::process::{caps, landlock};
 use crate::rootfs::resolve::clean;
 use crate::rootfs::{self, options};
+use crate::seccomp;
 use crate::spec::seccomp::{Action, Arg, Op};
 use crate::spec::{IdMapping, Linux, NamespaceType, Process, Spec};
 
@@ -23,7 +26,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         questions.push_str(&explain_path(&spec, &path));
     }
     if let Some(name) = parsed.owned("syscall") {
-        questions.push_str(&explain_syscall(&spec, &name));
+        questions.push_str(&explain_syscall(&spec, &name)?);
     }
     if let Some(name) = parsed.owned("cap") {
         questions.push_str(&explain_capability(&spec, &name)?);
@@ -231,7 +234,11 @@ fn action(action: Action, errno: Option<u32>) -> String {
         Action::Kill | Action::KillThread => "kill the thread".to_owned(),
         Action::KillProcess => "kill the process".to_owned(),
         Action::Trap => "send SIGSYS".to_owned(),
-        Action::Errno => format!("fail with error {}", errno.unwrap_or(1)),
+        Action::Errno => match Errno::from_raw_os_error(i32::try_from(errno.unwrap_or(1)).unwrap_or(1)) {
+            Errno::PERM => "fail with EPERM".to_owned(),
+            Errno::NOSYS => "fail with ENOSYS".to_owned(),
+            other => format!("fail with error {}", other.raw_os_error()),
+        },
         Action::Trace => "ask the tracer".to_owned(),
         Action::Allow => "allow".to_owned(),
         Action::Log => "allow and log".to_owned(),
@@ -258,22 +265,24 @@ fn conditions(args: &[Arg]) -> String {
     if parts.is_empty() { String::new() } else { format!(" when {}", parts.join(" and ")) }
 }
 
-fn explain_syscall(spec: &Spec, name: &str) -> String {
-    let Some(seccomp) = linux(spec).seccomp else { return format!("{name}: allowed, there is no filter\n") };
-    let mut out = String::new();
-    for rule in seccomp.syscalls.iter().filter(|r| r.names.iter().any(|n| n == name)) {
-        let _ = writeln!(out, "{name}: {}{}", action(rule.action, rule.errno_ret), conditions(&rule.args));
-        if rule.args.is_empty() {
-            return out;
-        }
+fn explain_syscall(spec: &Spec, name: &str) -> Result<String> {
+    if !seccomp::exists(name) {
+        return Err(Error::new(Code::Usage, format!("--syscall {name:?}: this machine has no such system call")));
     }
-    let _ = writeln!(
-        out,
-        "{name}: {} (default{})",
-        action(seccomp.default_action, seccomp.default_errno_ret),
-        if out.is_empty() { ", no rule names it" } else { " otherwise" }
-    );
-    out
+    let Some(profile) = linux(spec).seccomp else { return Ok(format!("{name}: allowed, there is no filter\n")) };
+    let decided = seccomp::decide(&profile, name).map_err(|e| Error::new(Code::Seccomp, e.to_string()))?;
+    let mut out = String::new();
+    for rule in decided.unwrap_or_default() {
+        let why = if rule.args.is_empty() && !out.is_empty() {
+            " otherwise"
+        } else if rule.args.is_empty() && !profile.syscalls.iter().any(|r| r.names.iter().any(|n| n == name)) {
+            ", no rule names it"
+        } else {
+            ""
+        };
+        let _ = writeln!(out, "{name}: {}{}{why}", action(rule.action, rule.errno_ret), conditions(&rule.args));
+    }
+    Ok(out)
 }
 
 fn explain_capability(spec: &Spec, name: &str) -> Result<String> {

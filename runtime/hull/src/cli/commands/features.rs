@@ -161,7 +161,11 @@ pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
                     "SCMP_CMP_MASKED_EQ",
                     "SCMP_CMP_NE",
                 ],
-                archs: vec!["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
+                archs: seccomp::Arch::native()
+                    .map_or(&[][..], seccomp::Arch::family)
+                    .iter()
+                    .map(|a| a.name())
+                    .collect(),
                 known_flags: FLAGS.iter().map(|(n, _)| *n).collect(),
                 supported_flags: supported,
             },
@@ -208,6 +212,7 @@ fn annotations(config: &Config) -> BTreeMap<&'static str, String> {
     // The installed program; without it, the containers that need it are refused.
     out.insert("dev.hull.wasm.enabled", config.program().is_ok().to_string());
     out.insert("dev.hull.wasm.program", config.program().unwrap_or_default());
+    // Whether the runtime can ask CRIU; whether CRIU can do it on this kernel is what `criu check` says.
     out.insert("org.opencontainers.runc.checkpoint.enabled", super::checkpoint::criu_installed().to_string());
     out
 }

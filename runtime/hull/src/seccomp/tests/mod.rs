@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod cached;
+mod decided;
 mod differential;
 mod interpreter;
 mod oracle;
