@@ -1,10 +1,12 @@
 //! config.md "Linux mount options": each name, on a file system and on a bind mount, read back from mountinfo.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::mounts::mount_tmpfs;
+use crate::command::run;
 use crate::context::Context;
 use crate::suite::{Test, case, test};
 
@@ -19,6 +21,11 @@ pub(crate) const TESTS: &[Test] = &[
     case("tmpfs-relatime", "mount option relatime", on_tmpfs, "relatime"),
     case("tmpfs-sync", "mount option sync", on_tmpfs, "sync"),
     case("tmpfs-nosymfollow", "mount option nosymfollow", on_tmpfs, "nosymfollow"),
+    case("tmpfs-dirsync", "mount option dirsync", on_tmpfs, "dirsync"),
+    case("tmpfs-lazytime", "mount option lazytime", on_tmpfs, "lazytime"),
+    case("tmpfs-mand", "mount option mand", on_tmpfs, "mand"),
+    case("tmpfs-acl", "mount option acl", on_tmpfs, "acl"),
+    case("tmpfs-iversion", "mount option iversion", on_tmpfs, "iversion"),
     case("tmpfs-rw", "mount option rw", on_tmpfs, "rw"),
     case("tmpfs-suid", "mount option suid", on_tmpfs, "suid"),
     case("tmpfs-dev", "mount option dev", on_tmpfs, "dev"),
@@ -111,7 +118,12 @@ fn check(option: &str, options: &[String], rest: &str) -> Result<()> {
         "atime" => !has("noatime"),
         "diratime" => !has("nodiratime"),
         "strictatime" => !has("relatime") && !has("noatime"),
-        "sync" => rest.contains("sync"),
+        // Those of a file system are in its own options.
+        "sync" | "dirsync" | "lazytime" | "mand" => {
+            rest.rsplit("super=").next().unwrap_or_default().split(',').any(|one| one == option)
+        }
+        // A tmpfs shows neither.
+        "acl" | "iversion" => true,
         word => has(word),
     };
     ensure!(holds, "{option} is not in force: {} {rest}", options.join(","));
@@ -150,8 +162,17 @@ fn on_bind(context: &Context, option: &str) -> Result<()> {
 fn recursive(context: &Context, option: &str) -> Result<()> {
     let mut bundle = context.bundle()?;
     let source = bundle.path.join("data");
-    fs::create_dir_all(source.join("sub"))?;
+    fs::create_dir(&source)?;
+    mount_tmpfs(&source)?;
+    fs::create_dir(source.join("sub"))?;
     mount_tmpfs(&source.join("sub"))?;
+    if matches!(option, "rrw" | "rsuid" | "rdev" | "rexec" | "ratime" | "rdiratime" | "rrelatime" | "rstrictatime") {
+        // What the option takes away has to be there.
+        for folder in [source.join("sub"), source.clone()] {
+            let flags = "remount,bind,ro,nosuid,nodev,noexec,noatime,nodiratime";
+            run(Command::new("mount").args(["-o", flags]).arg(folder), None)?.ok()?;
+        }
+    }
     let plain = option.trim_start_matches('r');
     let plain = match option {
         "rro" => "ro",

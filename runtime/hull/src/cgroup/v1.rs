@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use super::Directory;
 use crate::error::{Code, Error, Result};
 use crate::files;
+use crate::log;
 use crate::spec::resources::{BlockIo, Cpu, Memory, Network, Resources, ThrottleDevice};
 
 /// Writes every limit that belongs to this hierarchy.
@@ -115,6 +116,7 @@ fn apply_cpuset(dir: &Directory, cpu: &Cpu) -> Result<()> {
 fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     const LIMIT: &str = "memory.limit_in_bytes";
     const SWAP: &str = "memory.memsw.limit_in_bytes";
+    const KERNEL: &str = "memory.kmem.limit_in_bytes";
     let limit = memory.limit.filter(|l| *l != 0);
     let mut swap = memory.swap.filter(|s| *s != 0);
     if swap == Some(-1) && !dir.has(SWAP) {
@@ -143,11 +145,18 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     if let Some(value) = memory.reservation.filter(|r| *r != 0) {
         dir.write("memory.soft_limit_in_bytes", value)?;
     }
+    if let Some(value) = memory.kernel.filter(|k| *k != 0) {
+        dir.write(KERNEL, value)?;
+        // Kernels from 5.16 on take every value, and keep none.
+        if value > 0 && dir.read_number::<u64>(KERNEL).is_ok_and(|now| now > value.unsigned_abs()) {
+            log::warn("linux.resources.memory.kernel has no effect: this kernel has no such limit any more");
+        }
+    }
     if let Some(value) = memory.kernel_tcp.filter(|k| *k != 0) {
         dir.write("memory.kmem.tcp.limit_in_bytes", value)?;
     }
-    if memory.use_hierarchy == Some(true) {
-        dir.write("memory.use_hierarchy", 1)?;
+    if let Some(value) = memory.use_hierarchy {
+        dir.write("memory.use_hierarchy", u8::from(value))?;
     }
     if memory.disable_oom_killer == Some(true) {
         dir.write("memory.oom_control", 1)?;

@@ -181,7 +181,13 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     let refuse = |field: &str| {
         Error::new(Code::Unsupported, format!("linux.resources.memory.{field}: cgroup version 2 does not have it"))
     };
-    if memory.kernel_tcp.is_some_and(|k| k != 0) {
+    if memory.kernel.is_some_and(|k| k > 0) {
+        return Err(refuse("kernel"));
+    }
+    if memory.use_hierarchy == Some(false) {
+        return Err(refuse("useHierarchy false"));
+    }
+    if memory.kernel_tcp.is_some_and(|k| k > 0) {
         return Err(refuse("kernelTCP"));
     }
     if memory.swappiness.is_some() {

@@ -139,6 +139,9 @@ pub(crate) fn check_process(process: &Process) -> Result<()> {
     if process.command_line.as_ref().is_some_and(|c| !c.is_empty()) {
         return Err(Error::new(Code::Unsupported, "process.commandLine: it is for Windows, use process.args"));
     }
+    if process.user.username.as_ref().is_some_and(|name| !name.is_empty()) {
+        return Err(Error::new(Code::Unsupported, "process.user.username: it is for Windows, use process.user.uid"));
+    }
     if !process.cwd.starts_with('/') {
         return Err(invalid(format!("process.cwd {:?} must be an absolute path", process.cwd)));
     }

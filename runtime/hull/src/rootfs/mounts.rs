@@ -54,6 +54,9 @@ pub(crate) fn prepare(mounts: &[Mount], bundle: &str, early: bool) -> Result<Vec
 
 fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
     let options = options::parse(mount)?;
+    for text in &options.without_effect {
+        crate::log::warn(text);
+    }
     if mount.destination.is_empty() {
         return Err(Error::new(Code::ConfigInvalid, "mounts: a destination is empty"));
     }

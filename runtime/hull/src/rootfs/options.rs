@@ -33,6 +33,8 @@ pub(crate) struct MountOptions {
     pub(crate) copy_symlink: bool,
     /// What goes to the file system itself: key and, if it has one, value.
     pub(crate) data: Vec<(String, Option<String>)>,
+    /// What to warn of.
+    pub(crate) without_effect: Vec<String>,
 }
 
 enum Effect {
@@ -127,6 +129,11 @@ const TABLE: &[(&str, Effect)] = &[
     ("unbindable", E::Propagation(m::UNBINDABLE, false)),
 ];
 
+/// Whether a word is one of those that the specification has for all file systems.
+fn is_superblock(name: &str) -> bool {
+    TABLE.iter().any(|(known, effect)| *known == name && matches!(effect, E::Super(_)))
+}
+
 /// The names `features` lists.
 pub(crate) fn known_names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(name, _)| *name)
@@ -196,14 +203,25 @@ fn widen_atime(set: u64, clear: u64) -> u64 {
 fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
     let at = &mount.destination;
     if out.bind {
-        // Superblock options mean nothing on a bind mount; only these historic ones are let through.
+        // They belong to the file system, which is mounted already. The kernel ignores them here, and so do other runtimes.
+        let without_effect = &mut out.without_effect;
         out.data.retain(|(key, value)| {
-            value.is_some()
-                || !matches!(key.as_str(), "sync" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "acl" | "iversion")
+            let ignored = value.is_none() && is_superblock(key);
+            if ignored {
+                without_effect.push(format!("{key} of bind mount {at} has no effect: it belongs to the file system"));
+            }
+            !ignored
         });
         if let Some((key, value)) = out.data.first() {
             let value = value.as_ref().map(|v| format!("={v}")).unwrap_or_default();
             return Err(Error::new(Code::MountOption, format!("{key}{value} of bind mount {at} is not known")));
+        }
+    }
+    if mount.r#type.as_deref() == Some("tmpfs") {
+        // It has access control lists without being asked, and no versions of inodes.
+        out.data.retain(|(key, value)| value.is_some() || !matches!(key.as_str(), "acl" | "iversion"));
+        if mount.options.iter().any(|o| o == "iversion") {
+            out.without_effect.push(format!("iversion of {at} has no effect: a tmpfs does not have it"));
         }
     }
     if out.tmpcopyup && mount.r#type.as_deref() != Some("tmpfs") {

@@ -78,7 +78,7 @@ pub struct User {
     /// Supplementary groups.
     #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub additional_gids: Vec<u32>,
-    /// Windows only: ignored on Linux by the specification.
+    /// Windows only: refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! What the suites of other runtimes found (`runtime/conformance/suites`).
 
+use hull::spec::resources::Memory;
+
 use crate::bundle::{Bundle, bundle, text};
 use crate::program::{status, until};
 
@@ -54,6 +56,47 @@ fn the_log_file_gets_the_whole_log() {
     assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()));
     let log = std::fs::read_to_string(b.path().join("log")).unwrap();
     assert!(log.contains("level=debug"), "{log}");
+}
+
+/// The kernel ignores them on a bind mount, and so did hull, without a word.
+#[test]
+fn options_of_the_file_system_on_a_bind_mount_are_named() {
+    let Some(mut b) = bundle("bind-options", "true") else { return };
+    b.spec.mounts.push(hull::spec::Mount {
+        destination: "/x".into(),
+        r#type: Some("bind".into()),
+        source: Some("/tmp".into()),
+        options: ["bind", "dirsync", "lazytime", "mand", "acl", "iversion"].map(str::to_owned).into(),
+        ..hull::spec::Mount::default()
+    });
+    b.write();
+    let output = b.hull(&["--log", "log", "run", &b.id]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let log = std::fs::read_to_string(b.path().join("log")).unwrap();
+    for option in ["dirsync", "lazytime", "mand", "acl", "iversion"] {
+        assert!(log.contains(&format!("{option} of bind mount /x has no effect")), "{option}: {log}");
+    }
+}
+
+#[test]
+fn what_is_for_windows_or_gone_is_told_by_name() {
+    let Some(mut b) = bundle("refused", "true") else { return };
+    b.spec.process.as_mut().unwrap().user.username = Some("administrator".to_owned());
+    b.write();
+    let output = b.hull(&["run", &b.id]);
+    assert!(!output.status.success() && text(&output.stderr).contains("username"), "{}", text(&output.stderr));
+    b.spec.process.as_mut().unwrap().user.username = None;
+    let said_of = |b: &mut Bundle, memory| {
+        let resources = b.spec.linux.as_mut().unwrap().resources.get_or_insert_default();
+        resources.memory = Some(memory);
+        b.write();
+        let output = b.hull(&["run", &b.id]);
+        (output.status.success(), text(&output.stderr))
+    };
+    let (_, said) = said_of(&mut b, Memory { kernel: Some(1 << 30), ..Memory::default() });
+    assert!(said.contains("memory.kernel"), "neither refused nor warned of: {said}");
+    let (made, said) = said_of(&mut b, Memory { use_hierarchy: Some(false), ..Memory::default() });
+    assert!(!made && said.to_lowercase().contains("hierarchy"), "{said}");
 }
 
 #[test]
