@@ -26,6 +26,7 @@ pub(super) enum Value {
     U32s(Vec<u32>),
     Texts(Vec<String>),
     Pairs(Vec<(String, String)>),
+    Rates(Vec<(String, u64)>),
 }
 
 impl Value {
@@ -41,6 +42,7 @@ impl Value {
             Self::U32s(_) => "au",
             Self::Texts(_) => "as",
             Self::Pairs(_) => "a(ss)",
+            Self::Rates(_) => "a(st)",
         }
     }
 }
@@ -105,6 +107,13 @@ impl Writer {
             Value::Bytes(bytes) => self.array(1, |w| w.out.extend_from_slice(bytes)),
             Value::U32s(list) => self.array(4, |w| list.iter().for_each(|n| w.u32(*n))),
             Value::Texts(list) => self.array(4, |w| list.iter().for_each(|t| w.text(t))),
+            Value::Rates(list) => self.array(8, |w| {
+                for (name, rate) in list {
+                    w.align(8);
+                    w.text(name);
+                    w.u64(*rate);
+                }
+            }),
             Value::Pairs(list) => self.array(8, |w| {
                 for (first, second) in list {
                     w.align(8);

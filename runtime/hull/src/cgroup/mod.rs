@@ -15,6 +15,7 @@ pub(crate) mod stats;
 pub(crate) mod systemd;
 mod tree;
 mod unit_devices;
+mod unit_io;
 mod unit_properties;
 mod v1;
 pub(crate) mod v2;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::dbus::Value;
+use super::unit_io;
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::process::limits::parse_list;
@@ -52,8 +53,8 @@ pub(super) fn of_resources(resources: &Resources, unified: bool, knows_idle: boo
     if let Some(limit) = resources.pids.as_ref().and_then(|p| p.limit) {
         put("TasksMax", if limit < 0 { u64::MAX } else { bytes(limit.max(1)) });
     }
-    if unified && let Some(weight) = resources.block_io.as_ref().and_then(|b| b.weight).filter(|w| *w != 0) {
-        put("IOWeight", super::v2::io_weight(weight));
+    if let Some(io) = &resources.block_io {
+        out.extend(unit_io::of_block_io(io, unified));
     }
     if unified && let Some(cpu) = &resources.cpu {
         for (name, list) in [("AllowedCPUs", &cpu.cpus), ("AllowedMemoryNodes", &cpu.mems)] {
@@ -113,6 +114,8 @@ fn unified_properties(file: &str, text: &str, knows_idle: bool) -> Result<Vec<(S
         "cpuset.cpus" => return one("AllowedCPUs", Value::Bytes(bit_mask(text)?)),
         "cpuset.mems" => return one("AllowedMemoryNodes", Value::Bytes(bit_mask(text)?)),
         "cpu.max" => return Ok(cpu_max(text)),
+        "io.max" => return Ok(unit_io::of_io_max(text)),
+        "io.weight" => return Ok(unit_io::of_io_weight(text)),
         "cpu.idle" if knows_idle && text == "1" => return one("CPUWeight", Value::U64(0)),
         _ => {}
     }
@@ -229,7 +232,9 @@ mod tests {
             [("MemoryHigh".into(), Value::U64(u64::MAX))]
         );
         assert_eq!(unified_properties("cpuset.cpus", "0", true).unwrap()[0].0, "AllowedCPUs");
-        assert_eq!(unified_properties("io.max", "254:0 rbps=1", true).unwrap(), []);
+        assert_eq!(unified_properties("io.max", "254:0 rbps=1", true).unwrap()[0].0, "IOReadBandwidthMax");
+        assert_eq!(unified_properties("io.weight", "default 7", true).unwrap()[0].0, "IOWeight");
+        assert_eq!(unified_properties("io.latency", "254:0 target=1", true).unwrap(), []);
         let quota =
             |text| unified_properties("cpu.max", text, true).unwrap().into_iter().map(|(_, v)| v).collect::<Vec<_>>();
         assert_eq!(quota("10000 50000"), [Value::U64(200_000), Value::U64(50_000)]);
