@@ -17,12 +17,13 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use serde::Deserialize;
 
 use crate::error::{Code, Context, Error, Result, errno_of};
 use crate::files;
 use crate::spec::{Process, Resources, Spec};
+use crate::time::Deadline;
 
 pub use exec::{Exec, Executing};
 pub use session::{ExecSession, SessionExec, SessionProcess};
@@ -541,8 +542,9 @@ impl Running {
         self.pidfd.as_fd()
     }
 
-    /// Waits for the end; gives the exit code, or 128 plus the signal. `None` on kernels before 6.15, which keep the
-    /// status for the parent alone, and until the parent has taken it.
+    /// Waits for the end; gives the exit code, or 128 plus the signal. The parent's right to the status is left alone: it
+    /// is the caller if that is a subreaper. `None` where another is the parent and the kernel is before 6.15, or the parent
+    /// does not take the status for ten seconds.
     ///
     /// ```no_run
     /// let runtime = hull::Runtime::new("/usr/bin/hull");
@@ -559,7 +561,23 @@ impl Running {
                 Err(e) => return Err(Error::os(Code::Internal, "poll", e)),
             }
         }
-        let code = hull_sys::pidfd::info(self.pidfd.as_fd()).ok().and_then(|i| i.exit_code);
-        Ok(code.map(|c| if c & 0x7f == 0 { c >> 8 & 0xff } else { 128 + (c & 0x7f) }))
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if let Ok(Some(status)) = waitid(WaitId::PidFd(self.pidfd.as_fd()), look) {
+            return Ok(status.exit_status().or_else(|| status.terminating_signal().map(|s| s.saturating_add(128))));
+        }
+        // A zombie until its parent takes the status: from then on the kernel tells it to others too (POLLHUP).
+        // Some inits look for orphans now and then only.
+        let deadline = Deadline::after_ms(10_000);
+        while let Ok(info) = hull_sys::pidfd::info(self.pidfd.as_fd()) {
+            if let Some(code) = info.exit_code {
+                return Ok(Some(if code & 0x7f == 0 { code >> 8 & 0xff } else { 128 + (code & 0x7f) }));
+            }
+            let Some(left) = deadline.left() else { break };
+            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::HUP)], Some(&left)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(Error::os(Code::Internal, "poll", e)),
+            }
+        }
+        Ok(None)
     }
 }

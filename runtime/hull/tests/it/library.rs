@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use hull::spec::{Process, Resources, resources};
+use hull::spec::{Capabilities, Process, Resources, resources};
 use hull::{Code, Runtime};
 
 use crate::bundle::{Bundle, bundle};
@@ -33,12 +33,43 @@ fn create_start_exec_wait_delete() {
     assert_eq!(container.stats().unwrap()["data"]["pids"]["limit"], 33);
     std::io::Write::write_all(&mut &input_end, b"through the container").unwrap();
     drop(input_end);
-    running.wait().unwrap();
+    assert_eq!(running.wait().unwrap(), Some(4));
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
     assert_eq!(said, "through the container");
     container.delete(true).unwrap();
     assert_eq!(container.state().unwrap_err().code(), Code::NotFound);
+}
+
+/// Ambient and inheritable capabilities too would be those of every program that the process starts (CVE-2025-27612).
+#[test]
+fn exec_sets_each_of_the_five_capability_sets() {
+    let Some((_b, container)) = running("library-capabilities") else { return };
+    let of = |bounding: &[&str], effective: &[&str], permitted: &[&str], inheritable: &[&str], ambient: &[&str]| {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        let mut process = shell("while read k v; do case $k in Cap*) echo $k $v;; esac; done < /proc/self/status");
+        process.capabilities = Some(Capabilities {
+            bounding: list(bounding),
+            effective: list(effective),
+            permitted: list(permitted),
+            inheritable: list(inheritable),
+            ambient: list(ambient),
+        });
+        let (mut output, end) = std::io::pipe().unwrap();
+        assert_eq!(container.exec(process).stdout(end.into()).spawn().unwrap().wait().unwrap(), 0);
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        let set = |name: &str| {
+            let line = said.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        ["CapBnd:", "CapEff:", "CapPrm:", "CapInh:", "CapAmb:"].map(set)
+    };
+    let (chown, kill) = (1 << 0, 1 << 5);
+    let both = ["CAP_CHOWN", "CAP_KILL"];
+    assert_eq!(of(&both, &both, &both, &[], &[]), [chown | kill, chown | kill, chown | kill, 0, 0]);
+    assert_eq!(of(&both, &[], &both, &["CAP_KILL"], &["CAP_KILL"])[3..], [kill, kill]);
+    assert_eq!(of(&[], &[], &[], &[], &[]), [0; 5]);
 }
 
 #[test]
