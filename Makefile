@@ -30,7 +30,7 @@ test-deps: ## Install the Debian packages that tests and measurements use beside
 build: ## Build target/release/{berth,hull,berth-init}
 	@$(CARGO) build --release --locked -p berth
 	@# One at a time: built together, hull would get features of crates that only berth-init asks for, and pass 2 MiB.
-	@for p in hull berth-init; do RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' $(CARGO) build --profile static --locked --target $(HOST_TARGET) -p $$p; done
+	@for p in hull berth-init; do RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static -C link-args=-Wl,-T,runtime/no-unwind.ld,--no-eh-frame-hdr' $(CARGO) build --profile static --locked --target $(HOST_TARGET) -p $$p; done
 	@for p in hull berth-init; do cmp -s $(STATIC)/$$p $(BIN)/$$p || install -m 755 $(STATIC)/$$p $(BIN)/$$p; done
 
 .PHONY: wasm
