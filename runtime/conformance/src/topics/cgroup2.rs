@@ -41,6 +41,11 @@ pub(crate) const TESTS: &[Test] = &[
         exec_into_divided,
     ),
     test(
+        "exec-into-moved",
+        "exec goes to where the container's first process is, when that was moved and the container's cgroup removed",
+        exec_into_moved,
+    ),
+    test(
         "exec-beside-others",
         "exec goes to where the container's first process is, when that moved to one of several groups below",
         exec_beside_others,
@@ -427,6 +432,34 @@ fn exec_into_divided(context: &Context) -> Result<()> {
     let bundle = divided(context, DIVIDE)?;
     let said = bundle.exec(&[], "cat /proc/self/cgroup")?.ok()?;
     ensure!(said.text().ends_with("/inner"), "{:?}", said.text());
+    Ok(())
+}
+
+fn exec_into_moved(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let pid = bundle.pid()?;
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| *path != "/");
+    let Some(own) = own.map(str::to_owned) else { return Err(skip("no cgroup of version 2 of its own")) };
+    let hybrid = Path::new("/sys/fs/cgroup/unified");
+    let mount = if hybrid.is_dir() { hybrid } else { Path::new("/sys/fs/cgroup") };
+    let group = mount.join(own.trim_start_matches('/'));
+    let moved = group.with_file_name(format!("{}-moved", group.file_name().unwrap_or_default().to_string_lossy()));
+    fs::create_dir(&moved)?;
+    fs::write(moved.join("cgroup.procs"), pid.to_string())?;
+    fs::remove_dir(&group)?;
+    let said = bundle.exec(&[], "cat /proc/self/cgroup");
+    // As it was, for whoever deletes the container.
+    fs::create_dir(&group)?;
+    fs::write(group.join("cgroup.procs"), pid.to_string())?;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while fs::remove_dir(&moved).is_err() && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let said = said?.ok()?;
+    let there = said.text().lines().any(|line| line.starts_with("0::") && line.ends_with("-moved"));
+    ensure!(there, "{:?}", said.text());
     Ok(())
 }
 

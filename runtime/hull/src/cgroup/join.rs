@@ -97,6 +97,19 @@ impl Directory {
     }
 }
 
+/// The directory of version 2 that a process is in.
+pub(super) fn of_process(pid: i32) -> Result<Directory, Errno> {
+    let text = files::read_text(&format!("/proc/{pid}/cgroup"), 1 << 20).map_err(|_| Errno::SRCH)?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or(Errno::NOENT)?;
+    let mounts = [format!("{MOUNT_POINT}/unified"), MOUNT_POINT.to_owned()];
+    for path in mounts.into_iter().map(|mount| mount + own) {
+        if let Ok(fd) = super::open_directory(&path) {
+            return Ok(Directory { name: String::new(), controllers: Vec::new(), path, fd });
+        }
+    }
+    Err(Errno::NOENT)
+}
+
 /// The part of a process' path of version 2 that is below a directory of the host.
 fn below(directory: &str, own: &str) -> Option<String> {
     let mounts = [MOUNT_POINT.to_owned(), format!("{MOUNT_POINT}/unified")];

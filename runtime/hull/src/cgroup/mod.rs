@@ -291,6 +291,16 @@ impl Cgroup {
         }
     }
 
+    /// The cgroups that a process joins a running container by. The container's own of version 2 may be gone, when its first process was
+    /// moved elsewhere: then it is where that one is, so that nothing is started beside the container.
+    pub(crate) fn of_running(record: &Record, first: i32) -> Result<Self> {
+        let mut this = Self::open(record);
+        if let (Some(gone), None) = (&record.v2, &this.v2) {
+            this.v2 = Some(join::of_process(first).with(Code::CgroupJoin, || gone.clone())?);
+        }
+        Ok(this)
+    }
+
     /// Whether limits lie in version 1.
     pub(crate) fn hybrid(&self) -> bool {
         !self.v1.is_empty()

@@ -104,7 +104,7 @@ impl Entrance {
     pub(crate) fn open(container: Target, options: &ExecOptions) -> Result<Self> {
         let Target { entry, filters, spec } = container;
         let state = entry.state()?;
-        let cgroup = Cgroup::open(&state.cgroup);
+        let cgroup = Cgroup::of_running(&state.cgroup, state.pid)?;
         let target = open_process(&state)?;
         refuse_paused(&state, options.ignore_paused)?;
         timeline::mark("config");
