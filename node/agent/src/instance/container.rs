@@ -282,7 +282,17 @@ impl Node {
             monitor::spawn(program, &spec, listener.as_fd())?
         };
         // The root file system's user namespace must be held until the container's first process is in it.
-        handle.wait_started(CONTAINER_TIMEOUT, |_| {})?;
+        if let Err(error) = handle.wait_started(CONTAINER_TIMEOUT, |_| {}) {
+            // First, so that it makes nothing any more while what it made is cleared away.
+            if let Err(error) = handle.end() {
+                tracing::warn!(
+                    instance = request.instance_id,
+                    error = chain(&error),
+                    "the monitor of a container that did not start stays"
+                );
+            }
+            return Err(error.into());
+        }
         drop(rootfs);
         Ok(handle)
     }

@@ -80,6 +80,9 @@ impl StartError {
     }
 }
 
+/// Longest time for the end of a container whose supervisor hung up to be known.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// An instance that is ready.
 #[derive(Debug, Clone)]
 pub struct Ready {
@@ -134,18 +137,18 @@ impl Node {
         match content {
             Ok(ready) => Ok(ready),
             Err(error) => {
-                let ended = self.instance(&id).and_then(|instance| instance.ended());
-                self.stop(&id, Duration::from_secs(1)).await;
-                let error = match (ended, error) {
-                    // The supervisor hung up because the container was gone: that is the news.
-                    (
-                        Some(ended),
-                        StartError::Checkout(CheckoutError::Supervisor(_) | CheckoutError::Socket(_))
-                        | StartError::Supervisor(_),
-                    ) => StartError::Ended(super::stop::explain(&ended)),
-                    (_, error) => error,
+                let hung_up = matches!(
+                    error,
+                    StartError::Checkout(CheckoutError::Supervisor(_) | CheckoutError::Socket(_))
+                        | StartError::Supervisor(_)
+                );
+                // The supervisor hung up because the container is gone: how it ended is the news, and known in a moment.
+                let ended = match self.instance(&id) {
+                    Some(instance) if hung_up => tokio::time::timeout(END_TIMEOUT, instance.wait_ended()).await.ok(),
+                    _ => None,
                 };
-                Err(error)
+                self.stop(&id, Duration::from_secs(1)).await;
+                Err(ended.map_or(error, |ended| StartError::Ended(super::stop::explain(&ended))))
             }
         }
     }

@@ -244,6 +244,16 @@ impl MonitorHandle {
         self.try_exit(now_ms())
     }
 
+    /// Ends a monitor whose container did not start, and collects it when it is this process's child. The runtime that it was running ends with
+    /// it: nothing comes into being afterwards.
+    pub fn end(mut self) -> Result<(), MonitorError> {
+        self.kill_monitor()?;
+        if let Some(mut child) = self.child.take() {
+            child.wait().map_err(|source| MonitorError::Pidfd { container: self.container.clone(), source })?;
+        }
+        Ok(())
+    }
+
     /// Kills the monitor itself. The container lives on, without anyone to see its end: only for tests and for cleaning up.
     pub fn kill_monitor(&self) -> Result<(), MonitorError> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {

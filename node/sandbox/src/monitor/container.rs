@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use hull_sys::sandbox_process::{close_on_exec_from, fork, place_descriptor, reset_signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, pidfd_open,
+    set_parent_process_death_signal, waitpid,
+};
 
 use super::Spec;
 use super::report::Failure;
@@ -74,8 +77,14 @@ fn run(
     let log_start = std::fs::metadata(&log_path).map_or(0, |metadata| metadata.len());
     let null =
         File::open("/dev/null").map_err(|error| failure(step, format!("/dev/null cannot be opened: {error}")))?;
+    let monitor = getpid();
     // Forked, not spawned by `Command`: the listening socket must be at exactly number 3.
     let pid = fork(|| {
+        // A runtime that outlived its monitor would make a container that nobody knows of.
+        let bound = set_parent_process_death_signal(Some(Signal::KILL));
+        if bound.is_err() || getppid() != Some(monitor) {
+            return 126;
+        }
         let placed = reset_signals()
             .and_then(|()| close_on_exec_from(3))
             .and_then(|()| place_descriptor(output, 1))
