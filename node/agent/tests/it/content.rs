@@ -45,6 +45,87 @@ async fn a_private_repository_is_cloned_and_pushed_to_with_the_owners_credential
     .await
     .unwrap();
     assert_eq!(found, "0");
+    // It is given for its own host, and for no other, whatever git asks for.
+    let fill = async |host: &str| {
+        let question =
+            format!("printf 'protocol=http\\nhost={host}\\n\\n' | GIT_TERMINAL_PROMPT=0 git credential fill");
+        crate::support::output(&t.node, &id, &["sh", "-c", &question]).await.unwrap()
+    };
+    let own = server.address().to_string();
+    let given = fill(&own).await;
+    assert!(String::from_utf8_lossy(&given.stdout).contains("password=s3cret-token"), "{given:?}");
+    for other in ["other.example", "127.0.0.1", &own.replace("127.0.0.1", "localhost"), &format!("{own}.example")] {
+        let refused = fill(other).await;
+        assert_ne!(refused.status, berth_supervisor_protocol::ExitStatus::Code(0), "{other}");
+        assert!(!String::from_utf8_lossy(&refused.stdout).contains("password"), "{other}: {refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("credentials are given for"), "{other}: {refused:?}");
+    }
+    t.close().await;
+}
+
+/// What a repository can bring to make git run its words or call its hosts: none of it happens when it is checked out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_repository_is_checked_out_and_nothing_of_it_runs() {
+    let Some(t) = TestNode::open().await else { return };
+    let server = GitServer::start().await.unwrap();
+    // Whoever follows the submodule calls here.
+    let second = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    second.set_nonblocking(true).unwrap();
+    let called = second.local_addr().unwrap();
+    let hook = "#!/bin/sh\ntouch /root/pwned\n";
+    let module = format!("[submodule \"sub\"]\n\tpath = sub\n\turl = http://{called}/evil/sub.git\n");
+    let files = [
+        ("README.md", "hi\n"),
+        (".gitmodules", &*module),
+        (".gitattributes", "* filter=evil diff=evil merge=evil\n"),
+        (
+            ".gitconfig",
+            "[core]\n\tfsmonitor = touch /root/pwned\n\thooksPath = hooks\n[filter \"evil\"]\n\tsmudge = touch /root/pwned\n",
+        ),
+        ("hooks/post-checkout", hook),
+        (".githooks/post-checkout", hook),
+    ];
+    let repository = server.repository("acme", "hello", &files).unwrap();
+    // The server's own hook is the server's.
+    std::fs::write(repository.path.join("hooks/post-checkout"), hook).unwrap();
+    // What no ordinary client commits: a submodule, folders that lead elsewhere, hooks that may be executed.
+    repository.git(&["read-tree", "main"]).unwrap();
+    let entry = |mode: &str, object: &str, path: &str| {
+        repository.git(&["update-index", "--add", "--cacheinfo", &format!("{mode},{object},{path}")]).unwrap();
+    };
+    let blob = |content: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        repository.git(&["hash-object", "-w", file.path().to_str().unwrap()]).unwrap()
+    };
+    entry("160000", &"1".repeat(40), "sub");
+    entry("120000", &blob("/root"), "way");
+    entry("120000", &blob(".git/hooks"), "to-the-hooks");
+    entry("100755", &blob(hook), "hooks/post-checkout");
+    entry("100755", &blob(hook), ".githooks/post-checkout");
+    let tree = repository.git(&["write-tree"]).unwrap();
+    let parent = repository.git(&["rev-parse", "main"]).unwrap();
+    let commit = repository.git(&["commit-tree", &tree, "-p", &parent, "-m", "hostile"]).unwrap();
+    repository.git(&["update-ref", "refs/heads/main", &commit]).unwrap();
+
+    let mut wanted = request(1, &repository, "main");
+    // It could be reached.
+    wanted.allow_private_hosts.push(called.to_string());
+    let id = wanted.instance_id.clone();
+    t.node.start(wanted, &steps(), &Default::default()).await.unwrap();
+    let seen =
+        run(&t.node, &id, &["sh", "-c", "cat README.md; readlink way; ls -A sub /root/pwned; ls .git/hooks/*e; true"]);
+    let seen = seen.await.unwrap();
+    assert!(seen.starts_with("hi\n/root\nsub:"), "{seen}");
+    assert!(!seen.contains("pwned") && !seen.contains("post-checkout"), "{seen}");
+    assert_eq!(run(&t.node, &id, &["git", "status", "--short", "--branch"]).await.unwrap(), "## main...origin/main");
+    assert_eq!(second.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the second server was called");
+    // The listener would have seen it, and the hook runs when it is wanted.
+    let call = ["curl", "-s", "-m", "2", &format!("http://{called}/")];
+    crate::support::output(&t.node, &id, &call).await.unwrap();
+    second.accept().unwrap();
+    run(&t.node, &id, &["git", "-c", "core.hooksPath=hooks", "checkout", "--quiet", "main"]).await.unwrap();
+    run(&t.node, &id, &["ls", "/root/pwned"]).await.unwrap();
     t.close().await;
 }
 

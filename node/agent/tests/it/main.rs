@@ -11,6 +11,9 @@
 
 mod content;
 mod crash;
+mod images;
+mod moments;
+mod network;
 mod pods;
 mod registry;
 mod support;

@@ -139,7 +139,7 @@ fn zstd(tar: &[u8]) -> Layer {
 }
 
 /// An archive whose names and links are written as they are.
-fn archive(entries: &[(&str, tar::EntryType, &str, &[u8])]) -> Vec<u8> {
+pub fn archive(entries: &[(&str, tar::EntryType, &str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind, link, content) in entries {
         let mut header = tar::Header::new_gnu();
@@ -217,13 +217,15 @@ async fn images_are_pulled_whole_or_not_at_all() {
     let wrong = Digest::of(b"another");
     registry.push("team/diff", &[gzip(&second)], &[wrong]).await;
     let fresh = registry.push("team/fresh", &[gzip(&second)], &[Digest::of(&second)]).await;
-    let cases: [(String, &str); 6] = [
+    let cases: [(String, &str); 8] = [
         (format!("{at}/team/nothing:1"), "does not exist"),
         (format!("{at}/team/app:9"), "does not exist"),
         (format!("{at}/team/app@{wrong}"), "does not exist"),
         (format!("{at}/team/diff:1"), "diff id"),
         (format!("{}/blobs/app:1", lies.address), "digest"),
         (format!("{}/manifests/fresh@{fresh}", lies.address), "digest"),
+        (format!("{}/foreign/fresh:1", lies.address), "foreign layers"),
+        (format!("{}/many/fresh:1", lies.address), "119 layers; at most 118"),
     ];
     registry.push("blobs/app", &[gzip(&third)], &[Digest::of(&third)]).await;
     for (name, part) in cases {
@@ -281,6 +283,7 @@ async fn manifest_size(registry: &Registry, name: &str, digest: &Digest) -> usiz
 }
 
 /// Passes on what the registry says with one byte changed: in blobs of `blobs/…`, in manifests of `manifests/…`, which are `team/…` there.
+/// Manifests of `foreign/…` have their layers elsewhere, those of `many/…` have more than can be mounted.
 struct Lies {
     address: SocketAddr,
     shutdown: CancellationToken,
@@ -304,7 +307,11 @@ impl Drop for Lies {
 }
 
 async fn lie(State(registry): State<SocketAddr>, request: Request) -> Response {
-    let path = request.uri().path().replace("/v2/manifests/", "/v2/team/");
+    let asked_for = request.uri().path();
+    let (foreign, many) = (asked_for.starts_with("/v2/foreign/"), asked_for.starts_with("/v2/many/"));
+    let path = ["manifests", "foreign", "many"]
+        .iter()
+        .fold(asked_for.to_owned(), |path, name| path.replace(&format!("/v2/{name}/"), "/v2/team/"));
     let mut asked = client().get(format!("http://{registry}{path}"));
     if let Some(accept) = request.headers().get("accept") {
         asked = asked.header("accept", accept);
@@ -312,9 +319,23 @@ async fn lie(State(registry): State<SocketAddr>, request: Request) -> Response {
     let answer = asked.send().await.unwrap();
     let (status, kind) = (answer.status(), answer.headers().get("content-type").cloned());
     let mut bytes = answer.bytes().await.unwrap().to_vec();
-    let tampered =
-        if path.starts_with("/v2/blobs/") { path.contains("/blobs/sha256") } else { path.contains("/manifests/") };
-    if tampered && let Some(last) = bytes.last_mut() {
+    let is_manifest = path.contains("/manifests/");
+    if is_manifest && (foreign || many) {
+        let mut manifest: Value = serde_json::from_slice(&bytes).unwrap();
+        let layers = manifest["layers"].as_array_mut().unwrap();
+        if foreign {
+            layers[0]["urls"] = json!(["http://127.0.0.1:9/layer"]);
+        } else {
+            *layers = vec![layers[0].clone(); 119];
+        }
+        bytes = manifest.to_string().into_bytes();
+    }
+    let tampered = if path.starts_with("/v2/blobs/") { path.contains("/blobs/sha256") } else { is_manifest };
+    if tampered
+        && !foreign
+        && !many
+        && let Some(last) = bytes.last_mut()
+    {
         *last ^= 1;
     }
     let mut response = Response::new(Body::from(bytes));

@@ -23,6 +23,9 @@ async fn a_workspace_starts_stops_and_starts_again() {
     assert_eq!(run(&t.node, &id, &["git", "config", "user.name"]).await.unwrap(), "Ada Lovelace");
     assert_eq!(run(&t.node, &id, &["hostname"]).await.unwrap(), "hello");
     run(&t.node, &id, &["sh", "-c", "echo kept > /root/note; echo more >> README.md"]).await.unwrap();
+    // Things that were installed, and things that were removed: a file, a folder, and a folder that is there again with nothing in it.
+    let program = "echo mine > /usr/local/bin/x; rm /etc/debian_version; rm -r /usr/share/perl5; rm -r /etc/skel; mkdir /etc/skel";
+    run(&t.node, &id, &["sh", "-ec", program]).await.unwrap();
 
     let ended = t.node.stop(&id, Duration::from_secs(5)).await.unwrap();
     assert_eq!(ended.disk_error, None);
@@ -37,6 +40,8 @@ async fn a_workspace_starts_stops_and_starts_again() {
         eprintln!("{:10} {:>8} us {}", step.name, step.duration_micros.unwrap_or(0), step.detail);
     }
     assert_eq!(run(&t.node, &id, &["cat", "/root/note", "README.md"]).await.unwrap(), "kept\nhi\nmore");
+    let program = "cat /usr/local/bin/x; ls -A /etc/skel; ls -d /etc/debian_version /usr/share/perl5 2>/dev/null; true";
+    assert_eq!(run(&t.node, &id, &["sh", "-c", program]).await.unwrap(), "mine");
     t.node.stop(&id, Duration::from_secs(5)).await.unwrap();
     t.node.forget(&id);
     t.close().await;
@@ -75,11 +80,6 @@ async fn a_workspace_is_closed_in_and_its_root_is_nobody() {
     let smart = "/info/refs?service=git-upload-pack";
     assert_eq!(reach(format!("{}{smart}", repository.url)).await, "200");
     assert_eq!(reach(format!("http://{}/", other.address())).await, "000");
-    let own = t.node.networks().network(a.instance.record().slot);
-    let neighbour = t.node.networks().network(b.instance.record().slot);
-    for address in [own.gateway, neighbour.address, neighbour.gateway, std::net::Ipv4Addr::new(169, 254, 169, 254)] {
-        assert_eq!(reach(format!("http://{address}:{}/", server.address().port() + 1)).await, "000", "{address}");
-    }
     // Files of the node are not to be seen, and what protects it is in force.
     for path in ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern"] {
         assert!(run(&t.node, id, &["sh", "-c", &format!("echo x > {path}")]).await.is_err(), "{path}");
@@ -118,5 +118,45 @@ async fn limits_hold() {
     assert_eq!(run(&t.node, &id, &["echo", "alive"]).await.unwrap(), "alive");
     let ended = t.node.stop(&id, Duration::from_secs(2)).await.unwrap();
     assert_eq!(ended.disk_error, None);
+    t.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_class_asks_for_is_in_force() {
+    let Some(t) = TestNode::open().await else { return };
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
+    let plain = request(1, &repository, "main");
+    let mut strict = request(2, &repository, "main");
+    strict.limits.no_new_privileges = true;
+    strict.limits.cpu_millis = 250;
+    strict.limits.io_bytes_per_second = Some(16 << 20);
+    for wanted in [&plain, &strict] {
+        t.node.start(wanted.clone(), &steps(), &Default::default()).await.unwrap();
+    }
+    // In the one nobody becomes another by what he executes; in the other sudo works.
+    let someone = "setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n id -u 2>/dev/null";
+    let privileges = ["sh", "-c", &format!("grep NoNewPrivs /proc/self/status; {someone}; true")];
+    assert_eq!(run(&t.node, &plain.instance_id, &privileges).await.unwrap(), "NoNewPrivs:\t0\n0");
+    assert_eq!(run(&t.node, &strict.instance_id, &privileges).await.unwrap(), "NoNewPrivs:\t1");
+
+    // A quarter of a processor: of a second of work, the process got at most a little more. Unless the machine is busy, the other got more.
+    let work = "use Time::HiRes 'time'; my $end = time + 1; 1 while time < $end; my ($user, $system) = times; print int(1000 * ($user + $system))";
+    let milliseconds =
+        async |id: &str| -> u32 { run(&t.node, id, &["perl", "-e", work]).await.unwrap().parse().unwrap() };
+    let (free, limited) = (milliseconds(&plain.instance_id).await, milliseconds(&strict.instance_id).await);
+    eprintln!("of a second: {free} ms, and {limited} ms with a limit of 250");
+    assert!(limited <= 400, "{limited} ms");
+
+    // 48 MiB past the cache, at 16 MiB a second.
+    let write = ["dd", "if=/dev/zero", "of=/root/big", "bs=1M", "count=48", "oflag=direct"];
+    let seconds = async |id: &str| {
+        let begun = std::time::Instant::now();
+        run(&t.node, id, &write).await.unwrap();
+        begun.elapsed().as_secs_f64()
+    };
+    let (free, limited) = (seconds(&plain.instance_id).await, seconds(&strict.instance_id).await);
+    eprintln!("48 MiB: {free:.2} s, and {limited:.2} s with a limit of 16 MiB/s");
+    assert!(limited > 2.0, "{limited} s");
     t.close().await;
 }
