@@ -1,9 +1,12 @@
 //! Calls to addresses that users give: resolved once, every answer checked, the checked address pinned, no redirects.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::future::BoxFuture;
 
 /// An address that must not be called.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +18,7 @@ pub enum Refused {
         host: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// One of its addresses is private, loopback or otherwise not public.
     #[error(
@@ -43,10 +46,32 @@ pub enum Refused {
     Client(#[source] reqwest::Error),
 }
 
+/// Finds the addresses of a host. What it says is a stranger's word, and may be another one the next time.
+trait Lookup: Send + Sync + std::fmt::Debug {
+    fn lookup<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+}
+
+/// Asks as every program of this machine does.
+#[derive(Debug)]
+struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    fn lookup<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, port)).await?.collect()) })
+    }
+}
+
 /// Which private addresses may be called nevertheless.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Guard {
     allowed: Arc<BTreeSet<(String, u16)>>,
+    lookup: Arc<dyn Lookup>,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { allowed: Arc::default(), lookup: Arc::new(SystemLookup) }
+    }
 }
 
 /// An entry of the allow-list that is not `host:port`.
@@ -61,7 +86,7 @@ impl Guard {
     /// When an entry is not `host:port`.
     pub fn new<'a>(allowed: impl IntoIterator<Item = &'a str>) -> Result<Self, BadAllowEntry> {
         let allowed = allowed.into_iter().map(parse_host_port).collect::<Result<BTreeSet<_>, _>>()?;
-        Ok(Self { allowed: Arc::new(allowed) })
+        Ok(Self { allowed: Arc::new(allowed), ..Self::default() })
     }
 
     /// Whether this pair is on the list. Names are compared as parsed values, never as prefixes.
@@ -76,12 +101,10 @@ impl Guard {
     /// See [`Refused`].
     pub async fn check(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
         let name = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name, port))
-            .await
-            .map_err(|source| Refused::Unresolved { host: host.to_owned(), source })?
-            .collect();
+        let found = self.lookup.lookup(name, port).await;
+        let addresses = found.map_err(|source| Refused::Unresolved { host: host.to_owned(), source })?;
         if addresses.is_empty() {
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no addresses");
+            let source = io::Error::new(io::ErrorKind::NotFound, "no addresses");
             return Err(Refused::Unresolved { host: host.to_owned(), source });
         }
         if !self.allows(host, port)
@@ -231,5 +254,65 @@ mod tests {
         let url = "http://1.1.1.1/x".parse().unwrap();
         assert!(matches!(guard.client(&url, Duration::from_secs(1)).await, Err(Refused::Plain { .. })));
         assert!(Guard::new(["nonsense"]).is_err());
+    }
+    /// A name server that gives one answer after another, the last for ever.
+    #[derive(Debug)]
+    struct Answers(std::sync::Mutex<Vec<Vec<SocketAddr>>>);
+
+    impl Lookup for Answers {
+        fn lookup<'a>(&'a self, _name: &'a str, _port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            let mut answers = self.0.lock().unwrap();
+            let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+            Box::pin(async move { Ok(answer) })
+        }
+    }
+
+    fn answering(answers: &[&[SocketAddr]], allowed: &[&str]) -> Guard {
+        let answers = answers.iter().map(|answer| answer.to_vec()).collect();
+        Guard {
+            lookup: Arc::new(Answers(std::sync::Mutex::new(answers))),
+            ..Guard::new(allowed.iter().copied()).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn one_private_address_among_public_ones_is_enough() {
+        let (public, private) = ("1.1.1.1:443".parse().unwrap(), "10.0.0.1:443".parse().unwrap());
+        let mapped: SocketAddr = "[::ffff:127.0.0.1]:443".parse().unwrap();
+        let other: SocketAddr = "[2606:4700::1111]:443".parse().unwrap();
+        assert_eq!(answering(&[&[public, other]], &[]).check("host.test", 443).await.unwrap(), [public, other]);
+        for answer in [[public, private], [private, public], [other, mapped]] {
+            let refused = answering(&[&answer], &[]).check("host.test", 443).await.unwrap_err();
+            assert!(matches!(refused, Refused::Private { .. }), "{answer:?}: {refused}");
+        }
+        let refused = answering(&[&[]], &[]).check("host.test", 443).await.unwrap_err();
+        assert!(matches!(refused, Refused::Unresolved { .. }), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_mind_leads_to_the_checked_address_only() {
+        crate::install_crypto();
+        let checked = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = checked.local_addr().unwrap();
+        // Where the name leads when it is asked a second time: the same port of another address.
+        let rebound = tokio::net::TcpListener::bind(("127.0.0.2", address.port())).await.unwrap();
+        let name = format!("host.test:{}", address.port());
+        let guard = answering(&[&[address], &[rebound.local_addr().unwrap()]], &[&name]);
+        let url: url::Url = format!("http://{name}/").parse().unwrap();
+        let client = guard.client(&url, Duration::from_secs(5)).await.unwrap();
+        let accept = async {
+            tokio::select! {
+                accepted = checked.accept() => accepted.map(|_| "the checked address"),
+                accepted = rebound.accept() => accepted.map(|_| "the other address"),
+            }
+        };
+        // The connection is closed at once: who was called is all that matters.
+        let (_, called) = tokio::join!(client.get(url.clone()).send(), accept);
+        assert_eq!(called.unwrap(), "the checked address");
+        // A client for the next call is checked anew, and the new answer counts.
+        let guard = answering(&[&["1.1.1.1:443".parse().unwrap()], &[address]], &[]);
+        let url: url::Url = "https://host.test/".parse().unwrap();
+        assert!(guard.client(&url, Duration::from_secs(5)).await.is_ok());
+        assert!(matches!(guard.client(&url, Duration::from_secs(5)).await, Err(Refused::Private { .. })));
     }
 }

@@ -160,6 +160,71 @@ async fn bad_urls_and_hosts_that_are_not_allowed() {
     }
 }
 
+/// However it is written, nobody gets to the machine's own loopback.
+#[tokio::test]
+async fn loopback_is_refused_in_every_disguise() {
+    let service = service(&[], |_| {}).await;
+    // Of IPv4, by octet, by base, shortened, as one number, padded, in other alphabets, percent-encoded, and in IPv6.
+    let disguises = [
+        "127.0.0.1",
+        "127.0.0.2",
+        "127.255.255.254",
+        "127.1",
+        "127.0.1",
+        "0177.0.0.1",
+        "0177.1",
+        "00000177.0.0.1",
+        "0x7f.0.0.1",
+        "0x7f.1",
+        "0x7f000001",
+        "0X7F000001",
+        "0x7F.0x0.0x0.0x1",
+        "0x7f.0.0.01",
+        "127.0.0.0x1",
+        "017700000001",
+        "2130706433",
+        "02130706433",
+        "127.0.0.1.",
+        "127.0.0.1..",
+        "127.000.000.001",
+        "0127.0.0.1",
+        "1２7.0.0.1",
+        "１２７.０.０.１",
+        "127。0。0。1",
+        "①②⑦.⓪.⓪.①",
+        "%31%32%37.0.0.1",
+        "127%2e0%2e0%2e1",
+        "127.0.0.1%00.example.org",
+        "0",
+        "0.0.0.0",
+        "000.0.0.0",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "[::1]",
+        "[0:0:0:0:0:0:0:1]",
+        "[::]",
+        "[::127.0.0.1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:ffff:127.0.0.1]",
+        "[64:ff9b::127.0.0.1]",
+        "[2002:7f00:1::]",
+        "[::1%25lo]",
+        "[::1%lo]",
+        "[fe80::1%25lo]",
+        "user@127.0.0.1",
+        "example.org@127.0.0.1",
+        "127.0.0.1#example.org",
+        "127.0.0.1\\example.org",
+    ];
+    for host in disguises {
+        let url = format!("https://{host}/o/n");
+        let (code, text) = service.refused(&url).await;
+        assert!(["invalid_context_url", "git_host_refused"].contains(&&*code), "{url}: {code}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn hosts_that_misbehave() {
     async fn bad(request: Request) -> Response {
