@@ -1,12 +1,16 @@
 //! The store in Postgres: what survives, and who is kept out.
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
+use axum::body::Body;
 use berth_kube_embedded::{ApiServer, Builder, MIGRATION, StartError, Store, StoreError};
 use berth_testkit::{TestDatabase, database};
-use http::StatusCode;
-use serde_json::json;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
+use tower::ServiceExt as _;
 
 use crate::support::*;
 
@@ -46,6 +50,56 @@ async fn a_restart_loses_nothing_and_gives_no_number_twice() {
     let line = first_line(&server, &format!("{WORKSPACES}?watch=1&resourceVersion={}", last - 1)).await;
     assert_eq!((line["type"].as_str(), line["object"]["code"].as_i64()), (Some("ERROR"), Some(410)));
     server.shutdown().await;
+}
+
+/// Every line of a watch until it ends.
+async fn lines_to_the_end(body: &mut Body) -> Vec<Value> {
+    let mut text = Vec::new();
+    let whole = async {
+        while let Some(frame) = body.frame().await {
+            text.extend_from_slice(frame.unwrap().data_ref().unwrap());
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), whole).await;
+    assert!(ended.is_ok(), "an open watch does not end with its server");
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap())
+        .collect()
+}
+
+async fn watch(server: &ApiServer, since: &str) -> Body {
+    let path = format!("{WORKSPACES}?watch=1&resourceVersion={since}");
+    let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+    server.router().oneshot(request).await.unwrap().into_body()
+}
+
+#[tokio::test]
+async fn a_watch_that_is_open_at_a_restart_is_resumed_without_a_gap() {
+    let database = migrated().await;
+    let server = start(&database).await.unwrap();
+    let mut open = watch(&server, &server.resource_version().to_string()).await;
+    let mut idle = watch(&server, &server.resource_version().to_string()).await;
+    for name in ["a", "b"] {
+        post(&server, WORKSPACES, &workspace(name)).await;
+    }
+    let first = open.frame().await.unwrap().unwrap();
+    assert!(first.data_ref().unwrap().starts_with(b"{\"type\":\"ADDED\""));
+    server.shutdown().await;
+
+    // It ends in good order, with everything that happened; so does one that was not read at all.
+    lines_to_the_end(&mut open).await;
+    let seen = lines_to_the_end(&mut idle).await;
+    let names: Vec<&str> = seen.iter().filter_map(|line| line["object"]["metadata"]["name"].as_str()).collect();
+    assert_eq!(names, ["a", "b"], "{seen:?}");
+    let last = seen[1]["object"]["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let server = start(&database).await.unwrap();
+    post(&server, WORKSPACES, &workspace("c")).await;
+    let mut again = watch(&server, &last).await;
+    server.shutdown().await;
+    let seen = lines_to_the_end(&mut again).await;
+    let names: Vec<&str> = seen.iter().filter_map(|line| line["object"]["metadata"]["name"].as_str()).collect();
+    assert_eq!(names, ["c"], "nothing twice, nothing left out: {seen:?}");
 }
 
 #[tokio::test]
