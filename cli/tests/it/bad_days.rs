@@ -26,7 +26,8 @@ async fn a_bad_day_ends_well() {
     sigterm_is_ignored(&server);
     the_main_process_ends(&server);
     postgres_is_killed_under_load(&server);
-    the_server_restarts_under_open_connections(&server);
+    the_server_restarts_under_open_connections(&server, |server| drop(server.ok(&["server", "stop"])));
+    the_server_restarts_under_open_connections(&server, Server::kill);
     the_machine_reboots(&server);
     assert_eq!(server.ok(&["exec", "hello", "--", "cat", "/root/note", "README.md"]), "work\nhi\n");
     server.close();
@@ -116,14 +117,14 @@ fn postgres_is_killed_under_load(server: &Server) {
 }
 
 /// Clients are told; sessions of shells go on in the workspace.
-fn the_server_restarts_under_open_connections(server: &Server) {
+fn the_server_restarts_under_open_connections(server: &Server, end: fn(&Server)) {
     let mut shell = OnTerminal::spawn(&server.command(&["shell", "hello"])).unwrap();
     shell.send("X=kept; echo ready-$((1+1))\r").unwrap();
     shell.expect("ready-2").unwrap();
     let id = server.json(&["shell", "hello", "--list"])[0]["id"].clone();
     let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
     let logs = server.command(&["logs", "-f", "hello"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    server.ok(&["server", "stop"]);
+    end(server);
     let (status, shown) = shell.finish().unwrap();
     assert!(status.code() == Some(6) && shown.contains("connection to the workspace"), "{status}: {shown}");
     logs.wait_with_output().unwrap();
@@ -147,6 +148,7 @@ fn the_machine_reboots(server: &Server) {
         }
     }
     Remains::end(server.path());
+    wait_for("the disk to be free", || (!Remains::of(server.path()).holds_disks()).then_some(()));
     let folder = server.path().join("run/instances").join(instance);
     for name in ["instance.json", "monitor.json"] {
         let text = std::fs::read_to_string(folder.join(name)).unwrap();

@@ -1,18 +1,12 @@
 //! What users can get wrong, and what hosts can do to them: each has its reason, its status, and leaves nothing.
 
-use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse as _, Response};
-use berth_http::{Listener, ServeOptions, serve};
 use berth_testkit::GitServer;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 
-use crate::support::{Server, class};
+use crate::support::{Server, class, serve_held};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_cannot_be_opened_says_why_and_leaves_nothing() {
@@ -23,8 +17,9 @@ async fn what_cannot_be_opened_says_why_and_leaves_nothing() {
     let empty = open.repository("acme", "empty", &[]).unwrap();
     let huge = open.repository("acme", "huge", &[("noise", &noise(48 << 20))]).unwrap();
     let root = hello.path.ancestors().nth(2).unwrap();
-    let slow = serve_slowly(root, "command=fetch").await;
-    let silent = serve_slowly(root, "service=git-upload-pack").await;
+    let never = Arc::new(Semaphore::new(0));
+    let slow = serve_held(root, "command=fetch", never.clone()).await;
+    let silent = serve_held(root, "service=git-upload-pack", never).await;
 
     let hosts = [open.address(), private.address(), slow, silent];
     let classes = class("small", 512, 1024) + &class("tiny", 512, 64);
@@ -99,23 +94,4 @@ fn noise(bytes: usize) -> String {
             char::from(letters[usize::try_from(state >> 58).unwrap()])
         })
         .collect()
-}
-
-/// A git server over the same repositories that never answers a request with these words.
-async fn serve_slowly(root: &Path, words: &'static str) -> SocketAddr {
-    let hang = move |request: Request, next: Next| async move {
-        let (parts, body) = request.into_parts();
-        let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
-        let said = format!("{} {}", parts.uri, String::from_utf8_lossy(&bytes));
-        if said.contains(words) {
-            std::future::pending::<()>().await;
-        }
-        let response: Response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
-        response.into_response()
-    };
-    let router: Router = berth_git_serve::router(root.to_owned(), None, false).layer(from_fn(hang));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(Listener::Tcp(listener), router, ServeOptions::default(), CancellationToken::new()));
-    address
 }

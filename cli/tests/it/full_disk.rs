@@ -109,13 +109,12 @@ async fn a_full_disk_is_told_and_nothing_is_lost() {
     }
     assert_eq!(server.ok(&["exec", "first", "--", "cat", "/root/note", "README.md"]), "work\nhi\n");
 
-    // A server that starts on a full disk says so.
+    // A server that starts on a full disk does not serve, says why, and leaves nothing in the next one's way.
     server.ok(&["server", "stop"]);
     fill(&ballast);
     let ran = server.run(&["server", "--detach"]);
-    if ran.status != 0 {
-        assert!(ran.stderr.contains("space") || ran.stderr.contains("full"), "{ran}");
-    }
+    assert!(ran.status == 1 && ran.stderr.contains("No space left on device"), "{ran}");
+    assert_eq!(server.run(&["server", "status"]).status, 6);
     std::fs::remove_file(&ballast).unwrap();
     server.up();
     assert_eq!(server.wait_phase("first", "Running")["name"], "first");

@@ -16,6 +16,7 @@ mod kills;
 mod machine;
 mod make_run;
 mod offline;
+mod server;
 #[path = "../../../runtime/hull/tests/it/shells.rs"]
 mod shells;
 mod support;

@@ -1,5 +1,6 @@
 //! A server in a home of its own, and the `berth` program as a user calls it.
 
+mod held;
 mod ran;
 mod remains;
 
@@ -12,6 +13,7 @@ use berth_node::image::base;
 use berth_node::image::layout::{Layout, Limits};
 use serde_json::Value;
 
+pub use held::serve_held;
 pub use ran::Ran;
 pub use remains::Remains;
 
@@ -85,6 +87,8 @@ pub struct Server {
     allowed: String,
     /// Arguments of `berth server`.
     args: Vec<String>,
+    /// Where its programs are, when not where those of all tests are.
+    programs: Option<PathBuf>,
 }
 
 impl Server {
@@ -109,12 +113,12 @@ impl Server {
         }
         let allowed = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         base_image(home.path());
-        Some(Self { home, allowed, args: Vec::new() })
+        Some(Self { home, allowed, args: Vec::new(), programs: None })
     }
 
     /// Writes `berth.toml`.
     pub fn configure(&self, node: &str, sections: &str) {
-        let (hull, init) = (beside("hull").unwrap(), beside("berth-init").unwrap());
+        let (hull, init) = (self.program("hull"), self.program("berth-init"));
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:{}\"\n[kubernetes]\nlisten = \"127.0.0.1:{}\"\n[node]\nhull = {hull:?}\nberth_init = {init:?}\n{node}\n{sections}",
             free_port(),
@@ -126,6 +130,15 @@ impl Server {
     /// More arguments for `berth server --detach`.
     pub fn set_args(&mut self, args: &[&str]) {
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    /// From now on `berth`, hull and berth-init of this folder; the next [`configure`](Self::configure) names them.
+    pub fn set_programs(&mut self, folder: &Path) {
+        self.programs = Some(folder.to_owned());
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.programs.as_ref().map_or_else(|| beside(name).unwrap(), |folder| folder.join(name))
     }
 
     pub fn path(&self) -> &Path {
@@ -152,7 +165,7 @@ impl Server {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.environment(Command::new(bin().join("berth")));
+        let mut command = self.environment(Command::new(self.programs.clone().unwrap_or_else(bin).join("berth")));
         command.args(args);
         command
     }

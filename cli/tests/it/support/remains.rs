@@ -25,6 +25,11 @@ impl Remains {
         self.census == Census { mounts: disks, interfaces: 0, cgroups: 0, loops: disks } && self.processes.is_empty()
     }
 
+    /// Whether the kernel still holds a disk: it lets go of a file system a moment after its last user has ended.
+    pub fn holds_disks(&self) -> bool {
+        self.census.mounts > 0 || self.census.loops > 0
+    }
+
     /// Processes that were started with a path of this home.
     pub fn processes(home: &Path) -> Vec<i32> {
         let home = home.to_string_lossy().into_owned();
