@@ -86,15 +86,16 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyh
         match *channel {
             STDOUT => output::write(payload)?,
             STDERR => write_stderr(payload),
-            CONTROL => match serde_json::from_slice(payload)? {
-                Control::Exit { code, signal } => return Ok(Ended { status: status(code, signal) }),
-                Control::Error { code, message } => bail!(Exit::new(refused(&code), message).with_code(code)),
-                Control::Ready { input_window: Some(bytes) } | Control::Window { bytes } => {
+            CONTROL => match serde_json::from_slice(payload) {
+                Ok(Control::Exit { code, signal }) => return Ok(Ended { status: status(code, signal) }),
+                Ok(Control::Error { code, message }) => bail!(Exit::new(refused(&code), message).with_code(code)),
+                Ok(Control::Ready { input_window: Some(bytes) } | Control::Window { bytes }) => {
                     widen(window, usize::try_from(bytes)?);
                 }
                 // Nothing will be told of what it takes.
-                Control::Ready { input_window: None } => widen(window, Semaphore::MAX_PERMITS),
-                Control::Resize { .. } | Control::Signal { .. } => {}
+                Ok(Control::Ready { input_window: None }) => widen(window, Semaphore::MAX_PERMITS),
+                // Of a newer server.
+                Ok(Control::Resize { .. } | Control::Signal { .. }) | Err(_) => {}
             },
             _ => {}
         }
