@@ -446,13 +446,19 @@ fn exec_into_moved(context: &Context) -> Result<()> {
     let mount = if hybrid.is_dir() { hybrid } else { Path::new("/sys/fs/cgroup") };
     let group = mount.join(own.trim_start_matches('/'));
     let moved = group.with_file_name(format!("{}-moved", group.file_name().unwrap_or_default().to_string_lossy()));
+    let move_all = |from: &Path, to: &Path| -> Result<()> {
+        for process in fs::read_to_string(from.join("cgroup.procs"))?.lines() {
+            fs::write(to.join("cgroup.procs"), process)?;
+        }
+        Ok(())
+    };
     fs::create_dir(&moved)?;
-    fs::write(moved.join("cgroup.procs"), pid.to_string())?;
+    move_all(&group, &moved)?;
     fs::remove_dir(&group)?;
     let said = bundle.exec(&[], "cat /proc/self/cgroup");
     // As it was, for whoever deletes the container.
     fs::create_dir(&group)?;
-    fs::write(group.join("cgroup.procs"), pid.to_string())?;
+    move_all(&moved, &group)?;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while fs::remove_dir(&moved).is_err() && std::time::Instant::now() < deadline {
         std::thread::yield_now();
