@@ -1,7 +1,7 @@
-//! Who a request is from: tokens, session cookies, and root at the unix socket.
+//! Authentication: personal access tokens, session cookies, and root at the unix socket.
 //!
-//! Looking up a credential costs one query, so what was found is kept for a few seconds, by the hash of the secret. A change of rights empties
-//! the place at once in this process, and by notification in others.
+//! Looking up a credential costs one query, so the result is cached for a few seconds under the hash of the secret. A change of rights
+//! empties the cache at once in this process, and by notification in the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,13 +21,13 @@ use crate::store::tokens::Holder;
 use crate::store::users::NewUser;
 use crate::store::{self, StoreError};
 
-/// How long a looked-up credential is believed, seconds.
+/// Seconds for which a cached credential is trusted.
 const BELIEVED_SECONDS: i64 = 15;
 /// Credentials kept at most.
 const CACHE_SIZE: usize = 20_000;
-/// A token's last use is written once in this time, seconds.
+/// A token's last use is written to the database at most this often, in seconds.
 const TOKEN_TOUCH_SECONDS: i64 = 3600;
-/// A session's last use is written once in this time, seconds.
+/// A session's last use is written to the database at most this often, in seconds.
 const SESSION_TOUCH_SECONDS: i64 = 60;
 
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Cache(Mutex<CacheState>);
 #[derive(Debug, Default)]
 struct CacheState {
     known: HashMap<SecretHash, Known>,
-    /// Grows with each forgetting: what was read from the database before must not be kept after.
+    /// Counts invalidations: what was read from the database before one must not enter the cache after it.
     generation: u64,
 }
 
@@ -80,7 +80,7 @@ impl Cache {
         }
     }
 
-    /// Forgets what is known of a user, or of everybody.
+    /// Removes a user, or everybody, from the cache.
     pub(crate) fn forget(&self, user: Option<UserId>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.generation += 1;
@@ -120,7 +120,8 @@ fn bearer(header: &str) -> Result<&str, Problem> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(refused()) }
 }
 
-/// A cookie goes along with requests that foreign pages make, so it counts only in those of our own pages. Compared as whole origins.
+/// Browsers also send the cookie with requests that foreign pages make, so it counts only in requests of our own pages. Origins are compared
+/// whole.
 fn check_origin(presented: &Presented, public_url: &str) -> Result<(), Problem> {
     if !presented.unsafe_request {
         return Ok(());
@@ -206,7 +207,7 @@ impl LocalAuthenticator {
         known.last_used_at.is_none_or(|last| now - last >= idle)
     }
 
-    /// Writes the last use, once in a while.
+    /// Records the last use, at most once in a while.
     async fn touch(&self, hash: &SecretHash, known: &Known, now: DateTime<Utc>) -> Result<(), StoreError> {
         let seconds = match known.principal.credential {
             Credential::Token { .. } => TOKEN_TOUCH_SECONDS,
@@ -226,7 +227,8 @@ impl LocalAuthenticator {
         }
     }
 
-    /// Makes the account that root at the unix socket acts as. Of two at the same moment one loses, and takes what the other made.
+    /// Makes the account that root at the unix socket acts as. Of two requests at the same moment one loses, and uses the account that the
+    /// other made.
     async fn make_socket_administrator(&self) -> Result<Holder, StoreError> {
         let (clock, entropy) = (self.api.clock(), self.api.entropy());
         let id = UserId::new(clock, entropy);

@@ -1,11 +1,12 @@
-//! News between processes and within one: which workspaces changed, and whose credentials must be looked up anew.
+//! Change notifications, within a process and between processes: which workspaces changed, and whose credentials must be looked up anew.
 //!
-//! A subscriber is told *that* something changed and reads what it is now, so it can neither see it in the wrong order nor too early. Within
-//! the process news goes by a broadcast channel after the commit; other processes hear of it by `NOTIFY`.
+//! A subscriber is told *that* something changed and reads the current state itself, so it can see changes neither out of order nor too
+//! early. Within the process notifications go through a broadcast channel, after the commit; other processes get them by `NOTIFY`.
 //!
-//! Of rights Postgres tells with the commit. Of workspaces a task tells after it, many at once: a transaction that notifies holds a lock of
-//! the whole database until its commit is on the disk, so that with a notification in each of them every write would wait for a sync of its
-//! own. A process that dies in between has not told; it, or the one in its place, has all others read everything anew when it begins.
+//! Changes of rights are notified in their own transaction. Changes of workspaces are notified by a task, after their commit and many at
+//! once: a transaction that notifies holds a lock on the whole database until its commit is on disk, so with a notification in each of them
+//! every write would wait for a disk sync of its own. If a process dies before it has notified, then it, or the one in its place, makes all
+//! others read everything anew when it starts.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use crate::store::StoreError;
 
 const CHANNEL: &str = "berth_api";
-/// A subscriber that is further behind than this reads everything anew.
+/// A subscriber that falls further behind than this reads everything anew.
 const BACKLOG: usize = 4096;
-/// Other processes are told this often at most.
+/// Other processes are notified at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(5);
 
 /// What changed.
@@ -31,7 +32,7 @@ const TELL_EVERY: Duration = Duration::from_millis(5);
 pub(crate) enum Change {
     /// This workspace, or its run.
     Workspace(WorkspaceId),
-    /// News may have been missed: read everything anew.
+    /// Notifications may have been missed: read everything anew.
     Resync,
 }
 
@@ -40,11 +41,11 @@ pub(crate) enum Change {
 pub(crate) struct Changes {
     sender: broadcast::Sender<Change>,
     untold: Arc<Untold>,
-    /// Tells this process's own notifications from others'.
+    /// Distinguishes this process's notifications from those of others.
     origin: String,
 }
 
-/// Workspaces that other processes have not been told of.
+/// Changed workspaces that other processes have not been told of.
 #[derive(Debug, Default)]
 struct Untold {
     workspaces: Mutex<HashSet<WorkspaceId>>,
@@ -67,7 +68,7 @@ impl Untold {
 enum Heard {
     Workspace(WorkspaceId),
     User(UserId),
-    /// It begins; what the process before it had still to say is lost.
+    /// The process has started; what its predecessor had not yet sent is lost.
     Beginning,
 }
 
@@ -106,7 +107,7 @@ impl Changes {
         self.sender.subscribe()
     }
 
-    /// Tells this process at once, and others soon; after the commit.
+    /// Notifies this process at once and the others soon. To be called after the commit.
     pub(crate) fn publish(&self, workspace: WorkspaceId) {
         self.publish_here(workspace);
         self.untold.add([workspace]);
@@ -117,14 +118,14 @@ impl Changes {
         let _ = self.sender.send(Change::Workspace(workspace));
     }
 
-    /// Tells other processes, with the caller's transaction, that the rights or credentials of a user changed.
+    /// Notifies other processes, in the caller's transaction, that the rights or credentials of a user changed.
     pub(crate) async fn notify_user(&self, conn: &mut PgConnection, user: UserId) -> Result<(), StoreError> {
         let payload = format!("{} user {user}", self.origin);
         sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(conn).await?;
         Ok(())
     }
 
-    /// Tells other processes of changed workspaces, until `shutdown` and what is untold then.
+    /// Notifies other processes of changed workspaces until `shutdown`, and then of those that are left.
     pub(crate) async fn tell(&self, pool: &PgPool, shutdown: CancellationToken) {
         let mut payloads = vec![format!("{} beginning", self.origin)];
         let mut pause = TELL_EVERY;
@@ -157,7 +158,7 @@ impl Changes {
         }
     }
 
-    /// Passes other processes' news on, until `shutdown`.
+    /// Forwards notifications of other processes to this one, until `shutdown`.
     pub(crate) async fn listen(
         &self,
         pool: &PgPool,
@@ -192,7 +193,7 @@ impl Changes {
         // Whatever was said while nobody listened.
         let _ = self.sender.send(Change::Resync);
         forget_user(None);
-        // `try_recv` is none when the connection broke: then news may be missing, and the caller begins anew.
+        // `try_recv` returns `None` when the connection broke: notifications may have been missed, and the caller starts over.
         while let Some(notification) = listener.try_recv().await? {
             match parse(notification.payload(), &self.origin) {
                 Some(Heard::Workspace(id)) => self.publish_here(id),

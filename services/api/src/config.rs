@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Where browsers reach the API: scheme, host and port, nothing after them. A cookie counts only in requests of pages from here.
     pub public_url: String,
-    /// Class of a workspace whose maker names none.
+    /// Class of a workspace when the request names none.
     pub default_class: String,
-    /// Users at the unix socket that are administrators, by uid. Root; a server that runs as another user adds its own.
+    /// User ids that are administrators at the unix socket. Root; a server that runs as another user adds its own.
     pub local_admin_uids: Vec<u32>,
     /// A browser session ends after this time without a request, seconds.
     pub session_idle_seconds: u32,
     /// A browser session ends after this time, whatever happens, seconds.
     pub session_absolute_seconds: u32,
-    /// Days until a personal access token ends when its maker names none.
+    /// Days until a personal access token expires when the request says nothing.
     pub token_default_days: u32,
     /// Longest life of a personal access token, days.
     pub token_max_days: u32,
-    /// Requests per second of one principal, in the long run. The unix socket's administrator has no limit.
+    /// Sustained requests per second of one principal. The unix socket's administrator has no limit.
     pub requests_per_second: u32,
-    /// Requests of one principal at once, before the limit bites.
+    /// Requests that one principal may make in a burst, above the sustained rate.
     pub request_burst: u32,
     /// Logins and set-up attempts per minute from one address, and for one account.
     pub logins_per_minute: u32,
-    /// Passwords hashed at the same time; each takes 19 MiB for a moment.
+    /// Passwords hashed at the same time; each takes 19 MiB while it is hashed.
     pub password_hashers: u32,
     /// How long `start`, `stop` and `delete` wait for the work to be done before they answer 202, seconds.
     pub wait_seconds: u32,

@@ -1,7 +1,7 @@
 //! The api service: accounts, organizations, tokens, workspaces, the audit log, and the public REST API over them.
 //!
-//! A request passes `layers` (who is it, how often, was it answered before), a handler in `routes`, the rules in `domain` and the SQL in
-//! `store`. What takes longer than a request is in `lifecycle` (start, stop, delete) and is carried on by `jobs` when a process dies midway.
+//! A request passes through `layers` (authentication, rate limits, idempotency), a handler in `routes`, the rules in `domain` and the SQL in
+//! `store`. What takes longer than a request (start, stop, delete) is in `lifecycle`; when a process dies midway, `jobs` complete it.
 
 pub mod others;
 

@@ -1,4 +1,4 @@
-//! Pages of workspaces as they are sent; a page that many ask for at the same time is read once.
+//! Pages of workspaces as they are sent. A page that many ask for at the same time is read once.
 //!
 //! Dashboards and scripts ask for the first page of their user's workspaces again and again; see [`berth_service::Together`].
 
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::workspaces::{self, ListFilter, ListScope};
 use crate::views::{View, Views};
 
-/// Reads of one page begin this far apart: about as long as one takes.
+/// Reads of the same page begin this far apart: about as long as one read takes.
 const SPACING: Duration = Duration::from_millis(3);
 
 type Answer = Result<Bytes, Arc<StoreError>>;
@@ -74,7 +74,7 @@ async fn page(
     Ok(body(&views, next_cursor.as_deref()).into())
 }
 
-/// A `Page` of workspaces that are JSON already.
+/// A `Page` of workspaces that are serialised already.
 fn body(views: &[Arc<View>], next_cursor: Option<&str>) -> Vec<u8> {
     let size = views.iter().map(|view| view.json.len() + 1).sum::<usize>() + 128;
     let mut body = Vec::with_capacity(size);

@@ -19,7 +19,7 @@ pub fn document(others: Vec<OpenApi>) -> OpenApi {
     crate::routes::document(others)
 }
 
-/// One document of several; credentials are needed where an operation does not say otherwise.
+/// Merges several documents into one; operations need credentials unless they say otherwise.
 pub(crate) fn assemble(first: OpenApi, others: Vec<OpenApi>) -> OpenApi {
     let info = InfoBuilder::new()
         .title("Berth")
@@ -59,7 +59,7 @@ pub(crate) fn assemble(first: OpenApi, others: Vec<OpenApi>) -> OpenApi {
     document
 }
 
-/// What the extractors hold every parameter to: none in the query is empty.
+/// What the extractors demand of every query parameter: it is not empty.
 fn never_empty(parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
@@ -68,7 +68,7 @@ fn never_empty(parameter: &mut RefOr<Parameter>) {
     }
 }
 
-/// OpenAPI wants a description of every response; where the code says none, the status' own phrase is it.
+/// OpenAPI requires a description of every response; where the code gives none, it is the status' own phrase.
 fn describe(responses: &mut BTreeMap<String, RefOr<Response>>) {
     for (status, response) in responses {
         if let RefOr::T(response) = response
@@ -80,7 +80,7 @@ fn describe(responses: &mut BTreeMap<String, RefOr<Response>>) {
     }
 }
 
-/// The document as it is served and committed: its keys sorted, so that a diff shows what changed.
+/// The document as it is served and committed, with sorted keys, so that a diff shows what changed.
 pub(crate) fn text(document: &OpenApi) -> String {
     let value = serde_json::to_value(document).unwrap_or_default();
     let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();

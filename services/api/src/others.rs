@@ -1,7 +1,7 @@
-//! Public routes of other services. In the split shape api passes them on, behind its own rate limits and idempotency keys
-//! ([`crate::Api::protect`]), so that they are the same there as in one process.
+//! Public routes of other services. In the split shape api forwards them, behind its own rate limits and idempotency keys
+//! ([`crate::Api::protect`]), so that they behave there as they do in one process.
 
-/// Services, and the paths that are theirs.
+/// Services, and the paths that belong to them.
 pub const ROUTES: &[(&str, &[&str])] = &[
     ("scm", &["/api/v1/git-credentials", "/api/v1/git-credentials/{*rest}"]),
     ("billing", &["/api/v1/usage", "/api/v1/usage.csv"]),

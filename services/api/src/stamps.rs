@@ -1,8 +1,8 @@
 //! Stamps of single workspaces, read for many requests with one statement.
 //!
-//! Most requests show one workspace that has not changed; what they cost is the round trip. In a rush, those who ask gather for the next
-//! statement, so a busy server asks the database less often a request the busier it is, and a quiet one at once. A statement that has begun
-//! takes nobody in: no stamp is older than the question for it.
+//! Most requests show one workspace that has not changed; what they cost is the round trip to the database. Under load, requests gather for
+//! the next statement: the busier the server, the fewer statements per request, while a quiet one asks at once. A statement that has begun
+//! takes nobody in, so no stamp is older than the request for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +44,7 @@ impl Stamps {
         Self { pool, gathering: Arc::default(), last_began: Arc::default() }
     }
 
-    /// The stamp as it is now; none: there is no such workspace.
+    /// The current stamp; `None`: there is no such workspace.
     pub(crate) async fn of(&self, id: WorkspaceId) -> Result<Option<Stamp>, Problem> {
         let found = self.join(id).await.map_err(store::shared)?;
         Ok(found.get(&id).copied())
@@ -60,7 +60,7 @@ impl Stamps {
         gathering.read.clone()
     }
 
-    /// Whoever of those who wait is polled drives it; the rest may hang up.
+    /// Whichever waiter is polled drives the statement; the others may hang up.
     async fn read(self) -> Found {
         let mut last_began = self.last_began.lock().await;
         if let Some(last_began) = *last_began {

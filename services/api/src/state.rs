@@ -58,7 +58,7 @@ struct Inner {
     started_at: DateTime<Utc>,
 }
 
-/// The classes, and when they were asked for.
+/// The classes, and when they were fetched.
 #[derive(Debug)]
 struct Classes {
     at: DateTime<Utc>,
@@ -128,24 +128,24 @@ impl Api {
         crate::layers::protect(self, router)
     }
 
-    /// Authentication against this service's own tables: for other services' routers in the same process.
+    /// Authentication against this service's own tables, for other services' routers in the same process.
     #[must_use]
     pub fn authenticator(&self) -> Arc<dyn Authenticator> {
         Arc::new(LocalAuthenticator::new(self.clone()))
     }
 
-    /// Runs the background work until `shutdown`. When it returns earlier a job has died; the process should end.
+    /// Runs the background jobs until `shutdown`. If it returns earlier, a job has died; the process should end.
     pub async fn run_jobs(&self, shutdown: CancellationToken) {
         crate::jobs::run(self, shutdown).await;
     }
 
-    /// The link that makes the first administrator; none once that was done. Each call makes the links before it void.
+    /// The link that makes the first administrator; `None` once there is one. Each call invalidates the earlier links.
     ///
     /// # Errors
     /// The database.
     pub async fn setup_link(&self) -> Result<Option<String>, SetupLinkError> {
         let secret = self.new_setup_secret().await.map_err(SetupLinkError)?;
-        // Behind a #, so that it is in no log of a server or proxy and in no Referer.
+        // In the fragment, so that it is in no log of a server or proxy and in no `Referer`.
         Ok(secret.map(|secret| format!("{}/setup#{}", self.config().public_url, secret.expose_secret())))
     }
 
@@ -209,7 +209,7 @@ impl Api {
         &self.inner.finished
     }
 
-    /// Wakes the job that carries on what was left between two services.
+    /// Wakes the job that completes what was left between two services.
     pub(crate) fn nudge(&self) -> &Notify {
         &self.inner.nudge
     }
@@ -222,7 +222,7 @@ impl Api {
         Ok(self.inner.pool.begin().await?)
     }
 
-    /// Writes an audit row in the transaction of what it is about.
+    /// Writes an audit row in the transaction of the change that it is about.
     pub(crate) async fn audit(
         &self,
         conn: &mut sqlx::PgConnection,
@@ -231,7 +231,7 @@ impl Api {
         store::audit::write(conn, self.audit_entry(record)).await
     }
 
-    /// A row of the audit log, for the statement that writes it with its change.
+    /// A row of the audit log, for a statement that writes it together with its change.
     pub(crate) fn audit_entry<'a>(&self, record: store::audit::Record<'a>) -> store::audit::Entry<'a> {
         store::audit::Entry::new(self.clock(), self.entropy(), record)
     }

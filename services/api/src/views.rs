@@ -1,7 +1,7 @@
-//! Workspaces as JSON, ready to be sent: most reads are of what did not change since the last one.
+//! Workspaces as serialised JSON: most reads are of workspaces that have not changed since the last read.
 //!
-//! Each read asks the database for the stamps of the rows it is about, and takes from here what has that stamp; so nothing that is sent is
-//! older than the database at the time of the read, whichever process changed it.
+//! Each read asks the database for the current stamps of its rows, and takes from here the JSON that has that stamp. So nothing that is sent
+//! is older than the database at the time of the read, whichever process changed it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ pub(crate) struct View {
 pub(crate) struct Views(Mutex<HashMap<WorkspaceId, Arc<View>>>);
 
 impl Views {
-    /// Those of these that have the stamp, in this order.
+    /// Those of `stamps` that are cached with that stamp, in this order.
     pub(crate) fn get(&self, wanted: &[(WorkspaceId, Stamp)]) -> Vec<Option<Arc<View>>> {
         let views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let get = |(id, stamp): &(WorkspaceId, Stamp)| views.get(id).filter(|view| view.stamp == *stamp).cloned();
@@ -43,7 +43,7 @@ impl Views {
     fn put(&self, id: WorkspaceId, view: Arc<View>) {
         let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if views.len() >= KEPT {
-            // Any half of them: what is still asked for is back at once.
+            // Any half of them: what is still in demand is back at once.
             let mut keep = false;
             views.retain(|_, _| {
                 keep = !keep;
@@ -53,7 +53,7 @@ impl Views {
         views.insert(id, view);
     }
 
-    /// The views of these workspaces, in this order; without those that were deleted since their stamps were read.
+    /// The views of these workspaces, in this order, without those that were deleted since their stamps were read.
     pub(crate) async fn load(
         &self,
         conn: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! Who may do what: the whole table of rights of this service.
+//! Who may do what: the complete authorisation policy of this service.
 
 use berth_authz::{Action, Decision, OrganizationRole, Policy, Principal};
 use berth_ids::{OrganizationId, UserId};
@@ -7,9 +7,9 @@ use super::workspace::Workspace;
 
 /// An action on a workspace, and who else than its owner and administrators may do it.
 pub(crate) trait WorkspaceAct: Action {
-    /// Owners of the organization that pays may do it too: they see what runs at their cost, and can end it. They cannot get inside.
+    /// Owners of the organization that pays may do it too: they see what runs at their expense, and can end it. They cannot get inside.
     const ORGANIZATION_OWNER: bool;
-    /// It costs, so the owner must still belong to the organization that pays.
+    /// It costs money, so the workspace's owner must still belong to the organization that pays.
     const COSTS: bool = false;
 }
 
@@ -45,7 +45,7 @@ workspace_actions! {
     ConnectToWorkspace = "workspace.connect", organization_owner: false, costs: false;
 }
 
-/// What a right on a workspace is decided from.
+/// The facts that decide a right on a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorkspaceScope {
     /// Whose it is.
@@ -81,7 +81,7 @@ impl<A: WorkspaceAct> Policy<A> for Workspace {
     }
 }
 
-/// What a right on an organization is decided from.
+/// The facts that decide a right on an organization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OrganizationScope {
     /// Which one.
@@ -94,7 +94,7 @@ pub(crate) struct OrganizationScope {
 pub(crate) trait OrganizationAct: Action {
     /// The least role that may.
     const ROLE: OrganizationRole;
-    /// Also on a personal organization, which has one member for ever.
+    /// Also on a personal organization, which has exactly one member.
     const PERSONAL: bool;
     /// Administrators of the installation may too.
     const ADMIN: bool = true;

@@ -5,9 +5,9 @@
 #[error("this is not an e-mail address: write it as name@example.com")]
 pub(crate) struct InvalidEmail;
 
-/// The address in the form that is kept: trimmed, its domain in lower case.
+/// Validates an address and normalises it: trimmed, its domain in lower case.
 ///
-/// The rules are those of mail systems in use, not of RFC 5322's grammar: one `@`, no spaces or control characters, at most 254 bytes.
+/// The rules are those of real mail systems, not of RFC 5322's grammar: one `@`, no spaces or control characters, at most 254 bytes.
 ///
 /// # Errors
 /// It is not one.

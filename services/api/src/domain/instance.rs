@@ -1,11 +1,11 @@
-//! One run of a workspace, and what happens to it when ws-manager says something.
+//! One run of a workspace, and how ws-manager's statuses change it.
 
 use berth_api_types::internal::{InstanceLifecycle, InstanceStatus};
 use berth_api_types::public::{Phase, Resources, Step};
 use berth_ids::{InstanceId, OrganizationId, UserId, WorkspaceId};
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Said of a run that ws-manager does not know although it took it.
+/// The reason of a run that ws-manager accepted and no longer knows.
 pub(crate) const LOST: &str =
     "the instance was lost: the machine it ran on, or its record there, is gone; the disk is kept, start it again";
 
@@ -24,7 +24,7 @@ pub(crate) struct Instance {
     pub reason: String,
     /// It failed.
     pub failed: bool,
-    /// Version of the last status that counted.
+    /// Version of the last status that was applied.
     pub version: i64,
     /// Node it is on.
     pub node: Option<String>,
@@ -52,7 +52,7 @@ pub(crate) struct Instance {
     pub accepted_at: Option<DateTime<Utc>>,
     /// Somebody asked to stop it.
     pub stop_requested_at: Option<DateTime<Utc>>,
-    /// Shown as the reason once it stopped.
+    /// Becomes the reason once the run has stopped.
     pub stop_reason: String,
 }
 
@@ -76,9 +76,9 @@ pub(crate) struct Belongings {
 /// What to do about a status.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// It is older than what is known, or says nothing new.
+    /// It is older than what is known, or changes nothing.
     Stale,
-    /// The run is over here, whatever this says. `still_runs`: then it must be stopped there too.
+    /// The run is over here, whatever the status says. With `still_runs` it must be stopped at ws-manager too.
     Terminal {
         /// The status is of something alive.
         still_runs: bool,
@@ -88,7 +88,7 @@ pub(crate) enum Verdict {
 }
 
 impl Instance {
-    /// A new run, not known to ws-manager yet.
+    /// A new run that ws-manager does not know yet.
     #[must_use]
     pub(crate) const fn pending(
         id: InstanceId,
@@ -128,7 +128,7 @@ impl Instance {
         matches!(self.phase, Phase::Stopped)
     }
 
-    /// What a status of ws-manager changes: nothing when it is old, nothing once the run is over.
+    /// What a status from ws-manager changes: nothing if it is old, nothing once the run is over.
     #[must_use]
     pub(crate) fn judge(&self, status: &InstanceStatus, now: DateTime<Utc>) -> Verdict {
         if self.is_over() {
@@ -149,7 +149,7 @@ impl Instance {
         if !status.steps.is_empty() {
             next.steps.clone_from(&status.steps);
         }
-        // The first word on the billable interval stays: a status that was rebuilt after a restart must not move its begin.
+        // The first report of the billable interval wins: a status that was rebuilt after a restart must not move its beginning.
         next.started_at = self.started_at.or(status.started_at);
         next.stopped_at = self.stopped_at.or(status.stopped_at);
         next.last_activity = status.last_activity.or(next.last_activity);
@@ -164,7 +164,7 @@ impl Instance {
         Verdict::Apply(Box::new(next))
     }
 
-    /// The run ends here without a word of ws-manager: it never took it, or does not know it any more.
+    /// Ends the run without a status from ws-manager, which never accepted it or no longer knows it.
     #[must_use]
     pub(crate) fn ended(&self, reason: impl Into<String>, failed: bool, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
@@ -185,7 +185,7 @@ impl Instance {
         }
     }
 
-    /// What other services are told of it.
+    /// The event that other services get about it.
     #[must_use]
     pub(crate) fn lifecycle(&self, of: &Belongings) -> InstanceLifecycle {
         InstanceLifecycle {
@@ -204,7 +204,7 @@ impl Instance {
         }
     }
 
-    /// Others need to hear of the step from `before` to this; progress within a phase is for watchers only.
+    /// Whether other services need to hear of the change from `before` to this; progress within a phase is for watchers only.
     #[must_use]
     pub(crate) fn differs_for_others(&self, before: &Self) -> bool {
         self.phase != before.phase || self.started_at != before.started_at || self.stopped_at != before.stopped_at
@@ -228,7 +228,7 @@ pub(crate) fn step(name: &str, from: DateTime<Utc>, to: DateTime<Utc>) -> Step {
     Step { name: name.to_owned(), started_at: from, duration_us, detail: String::new() }
 }
 
-/// The name of a phase, as JSON and the database have it.
+/// The name of a phase, as JSON and the database write it.
 #[must_use]
 pub(crate) const fn phase_name(phase: Phase) -> &'static str {
     match phase {
@@ -242,7 +242,7 @@ pub(crate) const fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
-/// The phase of a name, in any case.
+/// Parses the name of a phase, in any case.
 #[must_use]
 pub(crate) fn parse_phase(text: &str) -> Option<Phase> {
     const ALL: [Phase; 7] = [

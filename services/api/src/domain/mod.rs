@@ -1,4 +1,4 @@
-//! The rules, without HTTP and without SQL.
+//! The rules of the domain, without HTTP and without SQL.
 
 pub(crate) mod authorize;
 pub(crate) mod email;

@@ -1,8 +1,8 @@
-//! Names of workspaces: what they may look like, and how one is made from a repository.
+//! Names of workspaces: what is valid, and how one is derived from a repository.
 
 use berth_clock::Entropy;
 
-/// Longest name: it is also a host name inside, a DNS label.
+/// Longest name: it is also the host name inside, a DNS label.
 pub(crate) const MAX_CHARS: usize = 63;
 
 /// Words of the API's own paths.
@@ -16,10 +16,10 @@ pub(crate) enum InvalidName {
         "use lower-case letters, digits and dashes, a letter or digit first and last, at most {MAX_CHARS} characters"
     )]
     Form,
-    /// It would be taken for an id.
+    /// It could be mistaken for an id.
     #[error("it has the form of an id: use another name")]
     Id,
-    /// It is a word of the API.
+    /// It is a word of the API's own paths.
     #[error("it is a reserved word: use another name")]
     Reserved,
 }
@@ -43,7 +43,7 @@ pub(crate) fn check(name: &str) -> Result<(), InvalidName> {
     if RESERVED.contains(&name) { Err(InvalidName::Reserved) } else { Ok(()) }
 }
 
-/// A name made of a repository's: what does not fit becomes a dash.
+/// Derives a name from a repository's: what does not fit becomes a dash.
 #[must_use]
 pub(crate) fn from_repository(repository: &str) -> String {
     let mut name = String::with_capacity(repository.len().min(MAX_CHARS));
@@ -63,7 +63,7 @@ pub(crate) fn from_repository(repository: &str) -> String {
     if check(name).is_ok() { name.to_owned() } else { "workspace".to_owned() }
 }
 
-/// The name with a random suffix, for when it is taken: four letters and digits that cannot be mixed up.
+/// The name with a random suffix, for when it is taken: four letters and digits that are not easily confused.
 #[must_use]
 pub(crate) fn with_suffix(name: &str, entropy: &dyn Entropy) -> String {
     const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";

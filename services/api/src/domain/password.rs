@@ -1,4 +1,4 @@
-//! Passwords: the rule for new ones, hashing and checking with argon2id.
+//! Passwords: the rule for new ones, and hashing and verifying with argon2id.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use tokio::sync::Semaphore;
 
 /// Shortest password, in characters.
 pub(crate) const MIN_CHARS: usize = 12;
-/// Longest password, in bytes: any longer costs time and adds nothing.
+/// Longest password, in bytes: more costs time and adds no security.
 pub(crate) const MAX_BYTES: usize = 256;
 
-/// Memory of one hash, KiB; with [`PASSES`] the second row of OWASP's list.
+/// Memory of one hash, KiB; with [`PASSES`] the second row of OWASP's recommendations.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Long enough, and still the first things that are tried.
+/// Passwords that are long enough and still among the first that attackers try.
 const COMMON: [&str; 20] = [
     "123456789012",
     "1234567890123",
@@ -60,7 +60,7 @@ pub(crate) enum WeakPassword {
     Personal,
 }
 
-/// Hashing failed, which says nothing about the password.
+/// Hashing failed, which says nothing about whether the password is right.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HashError {
     /// Parameters, or memory.
@@ -99,7 +99,7 @@ pub(crate) fn check_new(password: &SecretString, email: &str) -> Result<(), Weak
     Ok(())
 }
 
-/// Hashes and checks passwords on the blocking pool, a few at a time: each takes 19 MiB, and logins come from anybody.
+/// Hashes and verifies passwords on the blocking pool, a few at a time: each takes 19 MiB, and anybody can cause one by trying to log in.
 #[derive(Clone)]
 pub(crate) struct Passwords {
     permits: Arc<Semaphore>,
@@ -119,7 +119,7 @@ impl std::fmt::Debug for Passwords {
 pub(crate) enum Checked {
     /// It is the password.
     Right,
-    /// It is the password, and its hash has older parameters: hash it anew.
+    /// The password is right, but its hash has outdated parameters: hash it anew.
     RightButOld,
     /// It is not.
     Wrong,
@@ -144,7 +144,7 @@ impl Passwords {
     ) -> Result<T, HashError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| HashError::Stopped)?;
         tokio::task::spawn_blocking(move || {
-            // Held inside: a request that is dropped must not let more hashes run than there are permits.
+            // The permit is held inside the task: a request that is dropped must not let more hashes run than there are permits.
             let _permit = permit;
             work()
         })
@@ -152,7 +152,7 @@ impl Passwords {
         .map_err(|_| HashError::Stopped)?
     }
 
-    /// The PHC string of a new password.
+    /// Hashes a new password; a PHC string.
     ///
     /// # Errors
     /// See [`HashError`].
@@ -168,7 +168,7 @@ impl Passwords {
         .await
     }
 
-    /// Is it the password with this hash? Without a hash the answer is no, after the same time.
+    /// Verifies a password against a hash. Without a hash the answer is no, after the same time.
     ///
     /// # Errors
     /// See [`HashError`].

@@ -1,5 +1,5 @@
-//! Secrets that clients hold: personal access tokens, session cookies, the set-up link. The database keeps their SHA-256 only:
-//! they are random, so a slow hash would add nothing.
+//! Secrets that clients hold: personal access tokens, session cookies, the set-up link. The database keeps only their SHA-256: they are
+//! random, so a slow hash would add nothing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +21,7 @@ pub(crate) fn hash(secret: &str) -> SecretHash {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// Why a text is no personal access token; found without asking the database.
+/// Why a text is not a personal access token; decided without asking the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenFormatError {
     /// Not ours.
@@ -32,8 +32,8 @@ pub(crate) enum TokenFormatError {
     Checksum,
 }
 
-/// A new personal access token: brand, 30 random base62 characters (178 bits), and a CRC-32 of all that, so that scanners can tell
-/// a real one from a look-alike offline.
+/// A new personal access token: prefix, 30 random base62 characters (178 bits), and a CRC-32 of all that, so that scanners can tell a real
+/// token from a look-alike offline.
 #[must_use]
 pub(crate) fn new_token(entropy: &dyn Entropy) -> SecretString {
     let mut text = String::from(TOKEN_BRAND);
@@ -65,7 +65,7 @@ pub(crate) fn check_token(text: &str) -> Result<(), TokenFormatError> {
     if checksum(body) == given { Ok(()) } else { Err(TokenFormatError::Checksum) }
 }
 
-/// What is shown of a token in lists.
+/// The part of a token that lists show.
 #[must_use]
 pub(crate) fn token_prefix(token: &SecretString) -> String {
     token.expose_secret().chars().take(TOKEN_BRAND.len() + 4).collect()
@@ -89,7 +89,7 @@ fn checksum(text: &str) -> String {
     chars.iter().collect()
 }
 
-/// CRC-32 (ISO-HDLC, the one of gzip and PNG), bit by bit: 40 bytes at a time need no table.
+/// CRC-32 (ISO-HDLC, as in gzip and PNG), bit by bit: 40 bytes need no table.
 fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {

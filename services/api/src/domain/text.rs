@@ -1,4 +1,4 @@
-//! Texts that people give and others will see.
+//! Texts that users enter and other users will see.
 
 /// Why a text is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub(crate) enum InvalidText {
     Control,
 }
 
-/// A line of text, trimmed: not empty, no control characters, no characters that turn the direction of others, at most `max` long.
+/// A line of text, trimmed: not empty, no control characters, no characters that change the direction of text, at most `max` characters.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,4 +1,4 @@
-//! A workspace, as it is kept, and as its users see it.
+//! A workspace as it is stored, and as its users see it.
 
 use berth_api_types::public::{self, Phase, Receipt};
 use berth_ids::{OrganizationId, UserId, WorkspaceId};
@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use super::authorize::WorkspaceScope;
 use super::instance::{Belongings, Instance};
 
-/// Longest context URL, as scm has it.
+/// Longest context URL, the same as in scm.
 pub(crate) const MAX_URL_BYTES: usize = 4096;
-/// Longest time without activity that can be asked for: a week.
+/// Longest inactivity timeout that can be set: a week.
 pub(crate) const MAX_INACTIVITY_SECONDS: u32 = 7 * 24 * 3600;
 
 /// A workspace and its newest run.
@@ -39,9 +39,9 @@ pub(crate) struct Workspace {
     pub class: String,
     /// Image asked for.
     pub image: Option<String>,
-    /// Seconds without activity; none: default; 0: never.
+    /// Seconds without activity until it stops; `None`: the default; 0: never.
     pub inactivity_seconds: Option<u32>,
-    /// Grows with each change of its settings.
+    /// Counts changes of its settings.
     pub revision: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
@@ -52,25 +52,25 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Where it is; one that never started is Stopped.
+    /// Its phase; one that never started is Stopped.
     #[must_use]
     pub(crate) fn phase(&self) -> Phase {
         self.instance.as_ref().map_or(Phase::Stopped, |instance| instance.phase)
     }
 
-    /// Its run, while that is not over.
+    /// Its newest run, unless that is over.
     #[must_use]
     pub(crate) fn live(&self) -> Option<&Instance> {
         self.instance.as_ref().filter(|instance| !instance.is_over())
     }
 
-    /// What rights on it are decided from.
+    /// The facts that rights on it are decided from.
     #[must_use]
     pub(crate) const fn scope(&self) -> WorkspaceScope {
         WorkspaceScope { owner_id: self.owner_id, organization_id: self.organization_id }
     }
 
-    /// What its instances' events say of it.
+    /// What the events of its instances say about it.
     #[must_use]
     pub(crate) fn belongings(&self) -> Belongings {
         Belongings {
@@ -155,7 +155,7 @@ impl Workspace {
 /// Why a setting is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidSetting {
-    /// The URL is too long or holds what no URL holds.
+    /// The URL is too long or has characters that no URL has.
     #[error("the context URL is empty, longer than {MAX_URL_BYTES} bytes, or holds control characters")]
     Url,
     /// Too long a time.
@@ -166,7 +166,7 @@ pub(crate) enum InvalidSetting {
     Image,
 }
 
-/// The URL has a form that can be looked at further; what it means is scm's to say.
+/// Checks that the URL can be a URL at all; what it means is for scm to say.
 ///
 /// # Errors
 /// [`InvalidSetting::Url`].
@@ -175,7 +175,7 @@ pub(crate) fn check_url(url: &str) -> Result<(), InvalidSetting> {
     if fits { Ok(()) } else { Err(InvalidSetting::Url) }
 }
 
-/// Seconds that the inactivity timeout may have.
+/// Checks an inactivity timeout, in seconds.
 ///
 /// # Errors
 /// [`InvalidSetting::Inactivity`].
@@ -186,7 +186,7 @@ pub(crate) const fn check_inactivity(seconds: Option<u32>) -> Result<(), Invalid
     }
 }
 
-/// The reference has the characters of one and does not look like an option.
+/// Checks that the image reference has valid characters and does not look like an option.
 ///
 /// # Errors
 /// [`InvalidSetting::Image`].

@@ -11,10 +11,11 @@ use berth_http::PeerCredentials;
 /// Longest user agent that is kept.
 const MAX_USER_AGENT_CHARS: usize = 200;
 
-/// The other end of the connection. Forwarding headers are not believed: who may set them is the proxy's configuration, not the client's word.
+/// The other end of the connection. Forwarding headers are not trusted: which proxy may set them is a matter of configuration, not of the
+/// client's word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// Network address without port; `unix` for the server's socket; empty when the call was made inside the process.
+    /// Network address without port; `unix` for the server's socket; empty for a call within the process.
     pub address: String,
     /// What the program calls itself, cut.
     pub user_agent: String,
@@ -29,7 +30,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 impl Caller {
-    /// Reads a request's head and its connection.
+    /// Reads it from a request's head and its connection.
     #[must_use]
     pub(crate) fn from_parts(parts: &Parts) -> Self {
         let extensions = &parts.extensions;

@@ -3,7 +3,7 @@
 use axum::http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// The prefix makes browsers refuse it unless it is secure, of this host alone, and for all its paths.
+/// The prefix `__Host-` makes browsers refuse the cookie unless it is secure, of this host alone, and for all paths.
 pub(crate) const NAME: &str = "__Host-berth_session";
 
 /// What a `Cookie` header says of the session.
@@ -13,7 +13,7 @@ pub(crate) enum Found<'a> {
     Nothing,
     /// Its value.
     One(&'a str),
-    /// Several: somebody planted one, and which is which cannot be known.
+    /// There are several: somebody planted one, and there is no telling which.
     Several,
 }
 

@@ -39,9 +39,9 @@ impl ETag {
         HeaderValue::from_str(&self.to_string()).unwrap_or_else(|_| HeaderValue::from_static("\"0.0\""))
     }
 
-    /// The revisions that the client wants to change; none: any.
+    /// The revisions that the client wants to change; `None`: any.
     ///
-    /// A weak tag, or one that we never gave, is no revision: where there are only such, nothing matches (RFC 9110, 13.1.1).
+    /// A weak tag, or one that we never gave out, is no revision: if there are only such tags, nothing matches (RFC 9110, 13.1.1).
     ///
     /// # Errors
     /// 400 when the header is neither `*` nor a list of tags.
@@ -61,12 +61,12 @@ impl ETag {
         }
     }
 
-    /// The client has this very version already.
+    /// Whether the client already has this very version.
     #[must_use]
     pub(crate) fn known(self, headers: &HeaderMap) -> bool {
         match tags(headers, header::IF_NONE_MATCH) {
             Some(Tags::Any) => true,
-            // A proxy that compresses makes our tags weak; for this question they count all the same (RFC 9110, 13.1.2).
+            // A proxy that compresses makes our tags weak; for this comparison they count all the same (RFC 9110, 13.1.2).
             Some(Tags::These(tags)) => tags.iter().any(|tag| tag.opaque.parse() == Ok(self)),
             None => false,
         }
@@ -104,7 +104,7 @@ impl FromStr for ETag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotOurs;
 
-/// What a condition names: RFC 9110, 8.8.3 and 13.1.
+/// The value of a conditional header: RFC 9110, 8.8.3 and 13.1.
 enum Tags<'a> {
     /// `*`.
     Any,
@@ -118,7 +118,7 @@ struct Tag<'a> {
     opaque: &'a str,
 }
 
-/// The tags in all headers of this name, which are one list; none when it cannot be read.
+/// The tags in all headers of this name, which together are one list; `None` if they cannot be parsed.
 fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Tags<'_>> {
     let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().ok()).collect::<Option<_>>()?;
     if let [value] = values[..]
@@ -131,7 +131,7 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Tags<'_>> {
         let mut rest = value.trim_matches(BETWEEN);
         while !rest.is_empty() {
             let (weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |quoted| (true, quoted));
-            // A comma may stand inside the quotes too.
+            // A comma may also be inside the quotes.
             let (opaque, after) = quoted.strip_prefix('"')?.split_once('"')?;
             tags.push(Tag { weak, opaque });
             if !after.is_empty() && !after.trim_start_matches([' ', '\t']).starts_with(',') {
@@ -163,7 +163,7 @@ mod tests {
             ("\"7.3\"", vec![7]),
             ("\"7.3\", \"9.0\"", vec![7, 9]),
             ("\"7.3\",\"9.0\" ,, \"10.1\" ,", vec![7, 9, 10]),
-            // Of others: they match nothing, and do not hide ours.
+            // Tags of other servers match nothing, and must not hide ours.
             ("\"a,\", \"7.3\"", vec![7]),
             ("\"7\"", vec![]),
             ("W/\"7.3\"", vec![]),

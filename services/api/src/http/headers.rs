@@ -1,4 +1,4 @@
-//! Request headers that operations share, as the OpenAPI document has them. Who reads them stands elsewhere.
+//! Request headers that several operations share, for the OpenAPI document. The code that reads them is elsewhere.
 
 use utoipa::IntoParams;
 

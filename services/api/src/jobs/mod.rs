@@ -1,4 +1,4 @@
-//! Work without a request. Each job reconciles: it looks at what is and brings it on, whoever left it there.
+//! Background work. Each job reconciles: it looks at the current state and completes what is unfinished, whoever left it so.
 
 mod prune;
 mod reported_audit;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::state::Api;
 
-/// Runs all jobs until `shutdown`; returns earlier when one died.
+/// Runs all jobs until `shutdown`; returns earlier if one of them died.
 pub(crate) async fn run(api: &Api, shutdown: CancellationToken) {
     let mut jobs = JoinSet::new();
     let (listen_api, token) = (api.clone(), shutdown.clone());

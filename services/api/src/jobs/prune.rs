@@ -1,4 +1,4 @@
-//! Removes sessions that are over, and idempotent answers after a day.
+//! Removes expired sessions, and idempotent answers after a day.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Takes what other services did for somebody into the audit log, from the outbox's topic `audit`.
+//! Writes into the audit log what other services did on somebody's behalf, from the outbox's topic `audit`.
 
 use berth_api_types::internal::AuditEvent;
 use berth_db::outbox::{Consumer, Event, Handler};
@@ -21,7 +21,7 @@ impl Handler for Reported {
         match event.parse::<AuditEvent>() {
             Ok(reported) => store::audit::write_reported(conn, &reported, event.id).await,
             Err(error) => {
-                // One that nobody can read must not keep the others out of the log; the outbox still has it.
+                // An event that cannot be parsed must not keep the others out of the log; the outbox still has it.
                 tracing::error!(event = event.id, key = %event.key, %error, "an audit event is not understood: it is not in the log");
                 Ok(())
             }

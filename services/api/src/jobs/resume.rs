@@ -1,4 +1,4 @@
-//! Carries on what a request left: starts and stops that ws-manager has not taken, deletions that are not done.
+//! Completes what requests left unfinished: starts and stops that ws-manager has not accepted, deletions that are not done.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use crate::lifecycle::{delete, start, stop};
 use crate::state::Api;
 use crate::store::{self, StoreError};
 
-/// Looks at least this often; a request that could not hand something over wakes it.
+/// It looks at least this often; a request that could not reach ws-manager wakes it.
 const EVERY: Duration = Duration::from_secs(10);
-/// After a nudge: ws-manager was just not there.
+/// Pause after a request woke it: ws-manager was unreachable a moment ago.
 const AFTER_NUDGE: Duration = Duration::from_millis(500);
-/// A request younger than this is probably still at it.
+/// A request younger than this is probably still working on it.
 const LEAVE_ALONE_SECONDS: i64 = 5;
-/// How long one deletion may take of a round.
+/// Time that one deletion may take within a round.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(api: Api, shutdown: CancellationToken) {
-    // The first round takes up what the process before left, all of it: no request of this process is at work yet.
+    // The first round takes up everything that the previous process left: no request of this process is at work yet.
     let mut leave_alone = TimeDelta::zero();
     loop {
-        // Broken off anywhere, the next process takes it up.
+        // It may be interrupted anywhere: the next process completes it.
         let Some(done) = shutdown.run_until_cancelled(round(&api, leave_alone)).await else { return };
         if let Err(error) = done {
             tracing::warn!(error = %berth_http::problem::chain(&error), "starts, stops and deletions could not be looked for");
@@ -69,7 +69,7 @@ async fn send_stop(api: &Api, id: InstanceId) -> Result<(), Problem> {
     stop::send(api, id, &reason, abort).await
 }
 
-/// One that fails again and again must not hold up those behind it.
+/// A workspace that fails again and again must not hold up those behind it.
 fn note(what: &'static str, id: impl Display, result: Result<(), Problem>) {
     if let Err(problem) = result {
         let error = berth_http::problem::chain(&problem);

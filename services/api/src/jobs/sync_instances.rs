@@ -1,8 +1,9 @@
-//! Keeps `api.instances` as ws-manager says: its watch, whole at each connection, and a list once in a while.
+//! Keeps `api.instances` in step with ws-manager: by its watch, which begins with everything at each connection, and by a list once in a
+//! while.
 //!
-//! An older word never wins (compare-and-swap on the version), and what is over here stays over. What ws-manager took and does not know any
-//! more is lost, and ends with that reason; what it runs although it is over here is stopped there. Once the last word of a run is kept,
-//! ws-manager is told, and forgets it.
+//! An older status never wins (compare-and-swap on the version), and what is over here stays over. A run that ws-manager accepted and no
+//! longer knows is lost, and ends with that reason; a run that goes on there although it is over here is stopped there. Once the final status
+//! of a run is stored, ws-manager is told so, and forgets the run.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -75,7 +76,7 @@ async fn watch(api: &Api) -> Result<(), SyncError> {
                         end_lost(api, &listed, connected_at).await?;
                     }
                 }
-                // Its last word came before, so this finds something to do only when that was missed.
+                // Its final status came earlier, so there is something to do only if that was missed.
                 Some(Ok(InstanceEvent::Gone { instance_id })) => end_unknown(api, instance_id).await?,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err(SyncError::Ended),
@@ -85,7 +86,7 @@ async fn watch(api: &Api) -> Result<(), SyncError> {
     }
 }
 
-/// Compares everything with everything: what the watch may have missed.
+/// Compares all runs with ws-manager's list, for what the watch may have missed.
 async fn compare(api: &Api) -> Result<(), SyncError> {
     let asked_at = api.now();
     let statuses: Vec<InstanceStatus> = api.ws_manager().get("/internal/instances").await?;
@@ -97,7 +98,7 @@ async fn compare(api: &Api) -> Result<(), SyncError> {
     end_lost(api, &listed, asked_at).await
 }
 
-/// Ends the runs that ws-manager took before `asked_at` and did not list.
+/// Ends the runs that ws-manager accepted before `asked_at` and did not list.
 async fn end_lost(api: &Api, listed: &HashSet<InstanceId>, asked_at: DateTime<Utc>) -> Result<(), SyncError> {
     let mut conn = api.connection().await?;
     let before = asked_at - TimeDelta::seconds(FRESH_SECONDS);
@@ -149,7 +150,7 @@ async fn apply(api: &Api, status: &InstanceStatus) -> Result<(), SyncError> {
             }
         }
         Verdict::Apply(mut next) => {
-            // A status is proof that the start was taken, whatever became of its answer.
+            // A status proves that the start was accepted, whatever became of the answer to it.
             next.accepted_at = next.accepted_at.or(Some(api.now()));
             end::save(&mut transaction, &before, &next, &of).await?;
             commit(transaction).await?;
@@ -159,7 +160,7 @@ async fn apply(api: &Api, status: &InstanceStatus) -> Result<(), SyncError> {
     }
 }
 
-/// The last word is kept: ws-manager may forget the run.
+/// The final status is stored: ws-manager may forget the run.
 async fn acknowledge(api: &Api, status: &InstanceStatus) -> Result<(), SyncError> {
     if status.phase != Phase::Stopped {
         return Ok(());

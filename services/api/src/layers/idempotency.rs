@@ -1,8 +1,8 @@
-//! `Idempotency-Key`: a POST that is sent again gets the answer of the first time, and does its work once.
+//! `Idempotency-Key`: a POST that is sent again gets the first answer again, and does its work once.
 //!
-//! The key belongs to the user. The first request holds it while it works; the same request meanwhile waits for its answer; another request
-//! with the key is refused. A process that dies at work leaves the key held for a while; what it had made is noted with the key in the
-//! transaction that made it, so that the request that takes over hands that out and makes nothing twice.
+//! A key belongs to its user. The first request holds it while it works; the same request waits meanwhile for that answer; another request
+//! with the key is refused. If a process dies at work, its key stays held for a while. What the request had made is noted with the key in the
+//! transaction that made it, so the request that takes over returns that and makes nothing twice.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const MAX_KEY_CHARS: usize = 200;
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
-/// How long a request waits for the same request that is at work.
+/// How long a request waits for an identical one that is at work.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Wakes those who wait for an answer of this process.
@@ -42,7 +42,7 @@ pub(crate) struct Held {
     pub(crate) made_before: Option<Uuid>,
 }
 
-/// In a response's extensions: it holds a secret that is not kept, so a repetition is told this instead.
+/// In a response's extensions: the answer contains a secret that is not stored, so a repeated request is told this instead.
 #[derive(Clone, Debug)]
 pub(crate) struct Unrepeatable(pub(crate) String);
 
@@ -94,7 +94,7 @@ async fn once(api: &Api, request: Request, next: Next) -> Result<Response, Probl
     };
     parts.extensions.insert(Held { user, key: Arc::clone(&key), made_before });
     let request = Request::from_parts(parts, Body::from(body));
-    // On a task of its own: a client that hangs up must not leave the work half done and the key held.
+    // In a task of its own: a client that hangs up must not leave the work half done and the key held.
     let task_api = api.clone();
     let task = tokio::spawn(async move { work(&task_api, user, &key, request, next).await });
     task.await.map_err(Problem::internal)?
@@ -110,7 +110,7 @@ async fn begin(api: &Api, user: UserId, key: &str, digest: &[u8; 32]) -> Result<
     loop {
         let woken = api.finished().0.notified();
         tokio::pin!(woken);
-        // From here on a notification is not missed, even one that comes before the wait.
+        // From here on no notification is missed, even one that comes before the wait.
         woken.as_mut().enable();
         let now = api.now();
         let until = now + TimeDelta::seconds(i64::from(api.config().wait_seconds) + 60);
@@ -144,7 +144,7 @@ async fn work(api: &Api, user: UserId, key: &str, request: Request, next: Next) 
     let (mut parts, body) = next.run(request).await.into_parts();
     let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(Problem::internal)?;
     let mut conn = api.connection().await?;
-    // What may go better next time is not kept: errors of ours, limits, and credentials that are to be renewed.
+    // Answers that a retry may improve are not kept: our own errors, limits, and credentials that must be renewed.
     let again = parts.status.is_server_error()
         || matches!(
             parts.status,

@@ -8,7 +8,7 @@ use berth_http::Problem;
 use berth_ids::UserId;
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Keys kept before those that mean nothing any more are dropped.
+/// More keys than this, and those that no longer limit anything are dropped.
 const SWEEP_AT: usize = 50_000;
 
 /// Who is limited.
@@ -16,7 +16,7 @@ const SWEEP_AT: usize = 50_000;
 pub(crate) enum Key {
     /// Requests of a user.
     User(UserId),
-    /// Requests with wrong credentials from an address.
+    /// Requests with wrong credentials from one address.
     Failures(String),
     /// Logins from an address.
     LoginAddress(String),
@@ -27,7 +27,7 @@ pub(crate) enum Key {
 /// How much is allowed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// In the long run, for this time.
+    /// Time that one request costs in the long run.
     pub(crate) every: TimeDelta,
     /// This many at once.
     pub(crate) burst: u32,
@@ -52,7 +52,7 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    /// The headers that clients pace themselves by.
+    /// The headers by which clients pace themselves.
     pub(crate) fn write(self, headers: &mut HeaderMap) {
         headers.extend(self.headers());
     }
@@ -85,7 +85,7 @@ impl Limits {
             arrivals.retain(|_, arrival| *arrival > now);
         }
         let burst = i32::try_from(rate.burst).unwrap_or(i32::MAX);
-        // The theoretical arrival time: when the allowance would be full again.
+        // The theoretical arrival time: when the whole burst would be available again.
         let arrival = arrivals.get(&key).copied().unwrap_or(now).max(now);
         let next = arrival + rate.every;
         let ahead = next - now;

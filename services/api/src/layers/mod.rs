@@ -1,4 +1,5 @@
-//! What every authenticated request passes: who is it and how often ([`principal`]), was it answered before ([`idempotency`]).
+//! What every authenticated request passes: authentication and rate limits ([`principal`]), and the answer of an earlier try
+//! ([`idempotency`]).
 
 pub(crate) mod idempotency;
 pub(crate) mod limits;

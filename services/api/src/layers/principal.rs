@@ -1,4 +1,4 @@
-//! Who is it, and how often: every authenticated request goes through here once.
+//! Authentication and rate limits: every authenticated request goes through here once.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -10,7 +10,7 @@ use super::limits::{Key, Rate};
 use crate::http::caller::Caller;
 use crate::state::Api;
 
-/// Wrong credentials from one address: so many a second, so many at once.
+/// Wrong credentials from one address: sustained rate and burst.
 const FAILURES: (u32, u32) = (5, 100);
 
 pub(crate) async fn layer(State(api): State<Api>, request: Request, next: Next) -> Response {

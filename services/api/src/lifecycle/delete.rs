@@ -1,4 +1,4 @@
-//! Deleting a workspace: stop, wipe the disk, forget. The row says how far it came, so each step may be repeated.
+//! Deleting a workspace: stop it, wipe its disk, forget it. The row says how far that has come, so each step may be repeated.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::{stop, wait};
 use crate::state::Api;
 use crate::store;
 
-/// The topic of what becomes of workspaces.
+/// The outbox topic of workspace events.
 const TOPIC: &str = "workspace";
 
-/// Shown as the reason of the last run.
+/// The reason of its last run.
 pub(crate) const REASON: &str = "the workspace was deleted";
 
-/// Carries a deletion on as far as it goes within `patience`; true: it is done.
+/// Takes a deletion as far as it gets within `patience`; true when it is done.
 pub(crate) async fn advance(api: &Api, id: WorkspaceId, patience: Duration) -> Result<bool, Problem> {
     let mut conn = api.connection().await?;
     let Some(workspace) = store::workspaces::find(&mut conn, id).await? else { return Ok(true) };

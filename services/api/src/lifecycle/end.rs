@@ -1,4 +1,4 @@
-//! A run that ends without a word of ws-manager, and the one way a run's row is written.
+//! Ends runs without a status from ws-manager; and the one way in which a run's row is written.
 
 use berth_db::outbox;
 use berth_ids::InstanceId;
@@ -11,8 +11,8 @@ use crate::store::{self, StoreError};
 /// The topic of lifecycle events.
 pub(crate) const TOPIC: &str = "instance";
 
-/// Writes `next` over `before`, with its event for other services, in the caller's transaction; after its commit the change is to be
-/// published. False: somebody was faster.
+/// Replaces `before` by `next`, with the event for other services, in the caller's transaction; the caller publishes the change after its
+/// commit. Returns false if somebody else was faster.
 pub(crate) async fn save(
     conn: &mut PgConnection,
     before: &Instance,
@@ -28,7 +28,7 @@ pub(crate) async fn save(
     Ok(true)
 }
 
-/// Tells other services of a run as it is now, with the caller's transaction.
+/// Sends the event about a run's current state to other services, in the caller's transaction.
 pub(crate) async fn publish(conn: &mut PgConnection, instance: &Instance, of: &Belongings) -> Result<(), StoreError> {
     let event = instance.lifecycle(of);
     outbox::publish(conn, TOPIC, &instance.workspace_id.to_string(), &event).await?;

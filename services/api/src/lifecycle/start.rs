@@ -32,7 +32,7 @@ pub(crate) async fn insert(
     Ok(run)
 }
 
-/// A private host that was allowed when the workspace was made, and is not any more, is not opened.
+/// A private host that was allowed when the workspace was made, and no longer is, is not opened.
 async fn hand_over(api: &Api, start: &mut StartInstance) -> Result<(), CallError> {
     if !start.allow_private_hosts.is_empty() {
         let question = PrivateHostsQuery { clone_url: start.context.context.clone_url.clone() };
@@ -42,10 +42,10 @@ async fn hand_over(api: &Api, start: &mut StartInstance) -> Result<(), CallError
     api.ws_manager().post_empty("/internal/instances", start).await
 }
 
-/// Hands the run to ws-manager. When ws-manager refuses, the run is over with its reason; when it cannot be reached, a job tries again.
-/// Either way the row says what happened, so neither is an error here.
+/// Hands the run to ws-manager. If ws-manager refuses, the run is over, with that reason; if it cannot be reached, a job tries again. Either
+/// way the row says what happened, so neither is an error here.
 ///
-/// `measured` is when the step `create` began, with the steps before it; a job that sends a run again knows of none.
+/// `measured` is when the step `create` began, with the steps before it; a job that sends a run again has none.
 pub(crate) async fn send(
     api: &Api,
     id: InstanceId,
@@ -53,7 +53,7 @@ pub(crate) async fn send(
 ) -> Result<(), Problem> {
     let mut conn = api.connection().await?;
     let Some(mut start) = store::workspaces::start_of(&mut conn, id).await? else { return Ok(()) };
-    // Not held over the calls: a slow service must not use up the pool.
+    // No database connection is held during the calls: a slow service must not use up the pool.
     drop(conn);
     match hand_over(api, &mut start).await {
         Ok(()) => {

@@ -8,7 +8,7 @@ use super::end;
 use crate::state::Api;
 use crate::store;
 
-/// Tells ws-manager to stop the run, whose row says so already. When ws-manager cannot be reached a job tries again.
+/// Asks ws-manager to stop the run, whose row already says so. If ws-manager cannot be reached, a job tries again.
 pub(crate) async fn send(api: &Api, id: InstanceId, reason: &str, abort: bool) -> Result<(), Problem> {
     let body = StopInstance { reason: reason.to_owned(), abort };
     match api.ws_manager().post_empty(&format!("/internal/instances/{id}/stop"), &body).await {
@@ -17,7 +17,7 @@ pub(crate) async fn send(api: &Api, id: InstanceId, reason: &str, abort: bool) -
             store::instances::stop_accepted(&mut conn, id, api.now()).await?;
             Ok(())
         }
-        // It never took the start, or does not know it any more: nothing runs, so it is over.
+        // It never accepted the start, or no longer knows the run: nothing runs, so the run is over.
         Err(error) if error.is_not_found() => {
             end::end(api, id, reason, false).await?;
             Ok(())

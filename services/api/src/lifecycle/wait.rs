@@ -1,4 +1,4 @@
-//! Waiting until a workspace is as wanted: woken by each change of it, no polling.
+//! Waiting until a workspace is in the wanted state: woken by each change of it, without polling.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::store::{self, StoreError};
 /// How the wait ended.
 #[derive(Debug)]
 pub(crate) struct Waited {
-    /// As it is now; none: it is deleted.
+    /// Its current state; `None`: it is deleted.
     pub(crate) workspace: Option<Workspace>,
-    /// It is as wanted, or deleted; else the time was up.
+    /// It is in the wanted state, or deleted; false: the time was up.
     pub(crate) done: bool,
 }
 
 impl Waited {
-    /// The workspace, which whoever waited for has a right to know of.
+    /// The workspace, which the caller has already been authorised to see.
     ///
     /// # Errors
     /// 404 when it is deleted.
@@ -38,7 +38,7 @@ pub(crate) async fn until(
     wanted: impl Fn(&Workspace) -> bool,
 ) -> Result<Waited, StoreError> {
     let deadline = tokio::time::Instant::now() + patience;
-    // Before the first look, so that no change falls between.
+    // Subscribed before the first look, so that no change is missed in between.
     let mut changes = api.changes().subscribe();
     loop {
         let mut conn = api.connection().await?;

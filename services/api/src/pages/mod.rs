@@ -1,6 +1,6 @@
-//! What a browser sees at `/` and at the set-up link until the dashboard is served: make the first administrator, sign in, make a token.
+//! What a browser sees at `/` and at the set-up link, until there is a dashboard: make the first administrator, sign in, make a token.
 //!
-//! Three static files on the API's own origin, under a policy that lets them run nothing and call nothing else.
+//! Three static files on the API's own origin, under a content security policy that lets them run and call nothing else.
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};

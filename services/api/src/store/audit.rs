@@ -142,9 +142,9 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A change and its row of the audit log in one statement, which is one round trip and needs no transaction around it. The change is a
-/// statement with `RETURNING`; `$1` to `$13` are the row's ([`Entry::bind`]); when the change touches no row, nothing is written. More common
-/// table expressions may see it as `changed`.
+/// A change and its audit row in one statement: one round trip, no transaction around it. The change is a statement with `RETURNING`; `$1` to
+/// `$13` belong to the row ([`Entry::bind`]). If the change touches no row, nothing is written. Further common table expressions may refer to
+/// it as `changed`.
 macro_rules! audited {
     ($change:literal, $more:literal, $returns:literal) => {
         concat!(
@@ -177,8 +177,8 @@ pub(crate) async fn write(conn: &mut PgConnection, entry: Entry<'_>) -> Result<(
     Ok(())
 }
 
-/// Writes the row of what another service did; once, however often it is told. The id is made of the event's time and its number in the
-/// outbox, so that the row stands where it belongs and a second one meets the first.
+/// Writes the row of what another service did; once, however often the event is delivered. The id is derived from the event's time and its
+/// number in the outbox, so that the row is ordered correctly and a second one conflicts with the first.
 ///
 /// # Errors
 /// The database.
@@ -204,7 +204,7 @@ pub(crate) async fn write_reported(conn: &mut PgConnection, event: &AuditEvent, 
     Ok(())
 }
 
-/// Which rows are wanted; absent fields do not choose.
+/// Which rows are wanted; absent fields do not filter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     /// Exactly this action.
@@ -236,7 +236,7 @@ struct Row {
     detail: Option<serde_json::Value>,
 }
 
-/// Rows from the newest on, older than `before`.
+/// Rows older than `before`, the newest first.
 ///
 /// # Errors
 /// The database, or a corrupt row.

@@ -1,4 +1,4 @@
-//! What can go wrong in the database, and what of it is the client's to know.
+//! What can go wrong in the database, and which of it clients may know.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) enum Conflict {
 }
 
 impl Conflict {
-    /// The one place that knows constraint names.
+    /// The one place that maps constraint names.
     fn of_constraint(name: &str) -> Option<Self> {
         match name {
             "workspaces_owner_name_key" => Some(Self::WorkspaceName),
@@ -45,13 +45,13 @@ impl Conflict {
     }
 }
 
-/// Why a store function did not do its work.
+/// Why a store function failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// A rule of the data forbids it.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// A row holds what no code of ours writes.
+    /// A row holds what our code never writes.
     #[error("the row {id} of {table} has a wrong value in {column}: {value:?}")]
     Corrupt {
         /// Table.
@@ -81,7 +81,7 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// What each of those is told who asked together.
+/// A copy of the error for each of those who asked together.
 pub(crate) fn shared(error: Arc<StoreError>) -> Problem {
     match &*error {
         StoreError::Conflict(conflict) => Problem::conflict(conflict.code(), conflict.to_string()),

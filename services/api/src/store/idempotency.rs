@@ -1,8 +1,8 @@
 //! Answers that are kept so that a repeated request gets them again.
 //!
-//! Taking a key and keeping its answer do not wait for the disk (`synchronous_commit` off for that statement alone): the log is written in
-//! order, so the commit of what the request makes takes its key to the disk too. When the machine fails before an answer got there, the
-//! repetition finds what was made noted with the key.
+//! Neither taking a key nor storing its answer waits for the disk (`synchronous_commit` is off for that statement alone): the write-ahead log
+//! is written in order, so the commit of what the request makes takes its key to disk too. If the machine fails before the answer got there,
+//! the repeated request finds what was made noted with the key.
 
 use berth_ids::UserId;
 use chrono::{DateTime, Utc};
@@ -29,7 +29,7 @@ pub(crate) struct Stored {
 /// What the key means now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// Nobody used it: go on; it is held.
+    /// Unused so far: go on; the key is now held.
     Fresh,
     /// The request was answered.
     Replay(Stored),
@@ -37,7 +37,8 @@ pub(crate) enum Begin {
     Different,
     /// The same request is at work.
     InProgress,
-    /// The same request was begun by a process that is gone: go on; it is held. What that process had made, if it came so far.
+    /// The same request was begun by a process that has died: go on; the key is now held. With what that process had made, if it got that
+    /// far.
     Abandoned(Option<Uuid>),
 }
 
@@ -87,7 +88,7 @@ pub(crate) async fn begin(
     .bind(key)
     .fetch_optional(&mut *conn)
     .await?;
-    // Gone between the two: the other request failed, and the key is free for the next try.
+    // Gone between the two statements: the other request failed, and the key is free for the next try.
     let Some((stored, locked_until, resource, status, content_type, location, etag, body)) = row else {
         return Ok(Begin::InProgress);
     };
@@ -112,7 +113,7 @@ pub(crate) async fn begin(
     Ok(if taken.rows_affected() == 1 { Begin::Abandoned(resource) } else { Begin::InProgress })
 }
 
-/// Notes in the transaction that makes it what the request made.
+/// Notes what the request made, in the transaction that makes it.
 ///
 /// # Errors
 /// The database.
@@ -157,7 +158,7 @@ pub(crate) async fn finish(
     Ok(())
 }
 
-/// Frees the key: the request failed in a way that is worth trying again.
+/// Frees the key: the request failed in a way that is worth retrying.
 ///
 /// # Errors
 /// The database.

@@ -12,7 +12,7 @@ use crate::domain::authorize::StartWorkspace;
 use crate::domain::instance::{Belongings, Instance, phase_name};
 use crate::domain::workspace::Workspace;
 
-/// Keeps a new run and makes it its workspace's newest.
+/// Stores a new run and makes it its workspace's newest.
 ///
 /// # Errors
 /// [`super::Conflict::Running`] when another run of it is not over, or the database.
@@ -41,7 +41,7 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// No run of the workspace was ever ready.
+/// Whether no run of the workspace was ever ready.
 ///
 /// # Errors
 /// The database.
@@ -178,7 +178,7 @@ pub(crate) async fn save(conn: &mut PgConnection, instance: &Instance, seen: i64
     Ok(saved.rows_affected() == 1)
 }
 
-/// ws-manager took the start; `steps` are those measured here, whole.
+/// ws-manager accepted the start; `steps` is the complete list of those measured here.
 ///
 /// # Errors
 /// The database.
@@ -199,7 +199,7 @@ pub(crate) async fn accepted(
     Ok(())
 }
 
-/// Somebody wants it to stop; the first one's reason stays.
+/// Somebody asked to stop it; the first reason stays.
 ///
 /// # Errors
 /// The database.
@@ -248,7 +248,7 @@ pub(crate) async fn stop_accepted(
     Ok(())
 }
 
-/// ws-manager was told that its last word is kept.
+/// ws-manager was told that the run's final status is stored.
 ///
 /// # Errors
 /// The database.
@@ -265,7 +265,7 @@ pub(crate) async fn acknowledged(
     Ok(())
 }
 
-/// Starts that ws-manager has not taken yet, made before `before`.
+/// Starts from before `before` that ws-manager has not accepted yet.
 ///
 /// # Errors
 /// The database.
@@ -280,7 +280,7 @@ pub(crate) async fn unaccepted(conn: &mut PgConnection, before: DateTime<Utc>) -
     Ok(ids)
 }
 
-/// Stops that ws-manager has not taken yet, asked for before `before`.
+/// Stops asked for before `before` that ws-manager has not accepted yet.
 ///
 /// # Errors
 /// The database.
@@ -298,7 +298,7 @@ pub(crate) async fn unsent_stops(
     Ok(ids)
 }
 
-/// Runs that ws-manager took before `before` and that are not over.
+/// Runs that ws-manager accepted before `before` and that are not over.
 ///
 /// # Errors
 /// The database.

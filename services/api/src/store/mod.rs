@@ -1,4 +1,4 @@
-//! All SQL of the service: functions on a connection or a transaction, which take what was authorised.
+//! All SQL of the service: functions on a connection or a transaction that take what was authorised.
 
 pub(crate) mod audit;
 pub(crate) mod error;

@@ -11,7 +11,7 @@ use crate::domain::authorize::{
     LeaveOrganization, ManageMembers, OrganizationScope, ReadOrganization, UpdateOrganization,
 };
 
-/// The name of a role, as the database has it.
+/// The name of a role, as the database writes it.
 #[must_use]
 pub(crate) const fn role_name(role: OrganizationRole) -> &'static str {
     match role {
@@ -69,7 +69,7 @@ pub(crate) async fn insert(
     Ok(Organization { id, name, personal: false, role: Some(OrganizationRole::Owner), created_at: now })
 }
 
-/// What rights on it are decided from.
+/// The facts that rights on it are decided from.
 ///
 /// # Errors
 /// The database.
@@ -109,7 +109,7 @@ fn public(row: Row, principal: &Principal) -> (Organization, i64) {
 
 type ListRow = (OrganizationId, String, Option<UserId>, DateTime<Utc>, String);
 
-/// Where the user is a member, by id, after `after`.
+/// The organizations of a user, by id, after `after`.
 ///
 /// # Errors
 /// The database, or a corrupt row.
@@ -136,7 +136,7 @@ pub(crate) async fn list(
         .collect()
 }
 
-/// Changes it; none: its revision is none of `expected`.
+/// Changes it; `None`: its revision is none of `expected`.
 ///
 /// # Errors
 /// The database.
@@ -189,7 +189,7 @@ pub(crate) async fn members(
     rows.into_iter().map(member).collect()
 }
 
-/// Adds the account with this address; none: there is no such account.
+/// Adds the account with this address; `None`: there is no such account.
 ///
 /// # Errors
 /// [`super::Conflict::Member`], the database, or a corrupt row.
@@ -225,11 +225,11 @@ pub(crate) enum MemberChange {
     Done(Member),
     /// They are no member.
     Absent,
-    /// Nobody would be left to own the organization.
+    /// The organization would be left without an owner.
     LastOwner,
 }
 
-/// Locks the organization, so that of two owners who go at the same moment one sees the other gone; then the member's row.
+/// Locks the organization, so that of two owners who leave at the same moment one sees the other gone; then the member's row.
 async fn lock_member(
     conn: &mut PgConnection,
     organization: OrganizationId,
@@ -283,16 +283,16 @@ pub(crate) async fn set_role(
     Ok(MemberChange::Done(member))
 }
 
-/// The right to take somebody out: an owner's, or their own.
+/// The right to remove a member: an owner's, or the member's own.
 #[derive(Debug)]
 pub(crate) enum Removal {
     /// An owner or administrator removes a member.
     Other(Authorized<OrganizationScope, ManageMembers>),
-    /// A member goes.
+    /// A member leaves.
     Self_(Authorized<OrganizationScope, LeaveOrganization>),
 }
 
-/// Takes a member out, in the caller's transaction.
+/// Removes a member, in the caller's transaction.
 ///
 /// # Errors
 /// The database, or a corrupt row.

@@ -90,7 +90,7 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(session).collect())
 }
 
-/// Ends one session of the user; false: they have no such.
+/// Ends one session of the user; false: they have no such session.
 ///
 /// # Errors
 /// The database.

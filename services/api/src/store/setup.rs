@@ -16,7 +16,7 @@ pub(crate) async fn is_done(conn: &mut PgConnection) -> Result<bool, StoreError>
     Ok(done)
 }
 
-/// Replaces the link; false when set-up is over.
+/// Replaces the link; false: the set-up is over.
 ///
 /// # Errors
 /// The database.
@@ -40,7 +40,7 @@ pub(crate) async fn replace(
 /// What the link was good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// It was the one; it is used up with the caller's transaction.
+    /// It was the right one; it is used up with the caller's transaction.
     Accepted,
     /// It is not the one.
     Wrong,
@@ -49,7 +49,7 @@ pub(crate) enum Use {
 }
 
 /// Uses the link up, in the transaction that makes the administrator. Of two at the same moment one waits for the other, and is then told
-/// that it is over.
+/// that the set-up is over.
 ///
 /// # Errors
 /// The database.

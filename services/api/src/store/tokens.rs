@@ -1,4 +1,4 @@
-//! Personal access tokens, and the lookup of what a client showed.
+//! Personal access tokens, and the lookup of presented credentials.
 
 use berth_api_types::public::{OrganizationRole, Token};
 use berth_authz::{Credential, Membership, Principal};
@@ -75,7 +75,7 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(token).collect())
 }
 
-/// Ends a token of the user; its name, or none when they have no such.
+/// Revokes a token of the user; returns its name, or `None` if they have no such token.
 ///
 /// # Errors
 /// The database.
@@ -96,7 +96,7 @@ pub(crate) async fn revoke(
     Ok(name)
 }
 
-/// Notes that it was used, at most once since `unless_since`.
+/// Records that it was used, at most once since `unless_since`.
 ///
 /// # Errors
 /// The database.
@@ -117,14 +117,14 @@ pub(crate) async fn touch(
     Ok(())
 }
 
-/// What a shown secret stands for, before the clock was asked whether it still holds.
+/// What a presented secret stands for, before its expiry is checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {
     /// Who.
     pub principal: Principal,
     /// When the credential ends.
     pub expires_at: DateTime<Utc>,
-    /// When it was last used: for a session it decides whether it idled too long.
+    /// When it was last used: for a session it decides whether it was idle for too long.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct NewUser<'a> {
     pub admin: bool,
     /// Root at the unix socket.
     pub local: bool,
-    /// PHC string; none: cannot sign in with a password.
+    /// PHC string; `None`: cannot sign in with a password.
     pub password_hash: Option<&'a str>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn find(conn: &mut PgConnection, id: UserId) -> Result<Option<U
     Ok(row)
 }
 
-/// An account with its password, by its address. The unix socket's administrator has none and is never found.
+/// An account with its password, by its address. The unix socket's administrator has no password and is never found.
 ///
 /// # Errors
 /// The database.
@@ -121,7 +121,7 @@ pub(crate) async fn find_for_login(
     Ok(row)
 }
 
-/// The password's hash of an account, if it has one.
+/// The password hash of an account, if it has one.
 ///
 /// # Errors
 /// The database.
@@ -151,7 +151,7 @@ pub(crate) async fn set_password(
     Ok(())
 }
 
-/// Changes the profile; none: its revision is none of `expected`.
+/// Changes the profile; `None`: its revision is none of `expected`.
 ///
 /// # Errors
 /// The database.

@@ -1,4 +1,4 @@
-//! What other services ask; on another listener than the public API.
+//! Operations for other services, on another listener than the public API.
 
 pub(super) mod authenticate;
 pub(super) mod authorize;

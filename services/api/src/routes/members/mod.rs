@@ -10,7 +10,7 @@ use berth_http::Problem;
 
 use crate::store::organizations::MemberChange;
 
-/// What a change of a member means to the client.
+/// Translates the outcome of a change of a member for the client.
 fn changed(change: MemberChange) -> Result<Member, Problem> {
     match change {
         MemberChange::Done(member) => Ok(member),

@@ -34,7 +34,7 @@ pub(in crate::routes) async fn create(
     let id = held.as_ref().and_then(|held| held.made_before).map(OrganizationId::from_uuid);
     let mut transaction = api.begin().await?;
     let organization = match id {
-        // An earlier try of this request made it, and died before it could say so.
+        // An earlier try of this request made it, and died before it could answer.
         Some(id) => {
             let mine = store::organizations::list(&mut transaction, principal.user_id, None, i64::MAX).await?;
             mine.into_iter().find(|organization| organization.id == id)

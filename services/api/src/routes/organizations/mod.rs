@@ -18,7 +18,7 @@ use crate::state::Api;
 use crate::store;
 use crate::store::audit::Record;
 
-/// The right to do `A` to the organization in the path. What is refused to somebody who knows of it goes into the audit log.
+/// The right to do `A` to the organization in the path. A refusal to somebody who may see it goes into the audit log.
 pub(in crate::routes) async fn load<A>(
     api: &Api,
     principal: &Arc<Principal>,

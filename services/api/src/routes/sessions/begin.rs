@@ -1,4 +1,4 @@
-//! What login and set-up share: limits, the origin of the page, the new session.
+//! What login and set-up share: limits, the check of the page's origin, the new session.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -16,7 +16,7 @@ use crate::layers::limits::{Key, Rate};
 use crate::state::Api;
 use crate::store::{self, StoreError};
 
-/// So many tries a minute from an address, and for an account.
+/// Tries per minute from one address, and for one account.
 pub(in crate::routes) fn limit(api: &Api, caller: &Caller, account: &str) -> Result<(), Problem> {
     let rate = Rate::per_minute(api.config().logins_per_minute);
     let now = api.now();
@@ -25,7 +25,7 @@ pub(in crate::routes) fn limit(api: &Api, caller: &Caller, account: &str) -> Res
     Ok(())
 }
 
-/// A foreign page may not sign its visitor in under another name (login CSRF). Programs send no `Origin`.
+/// A foreign page must not sign its visitor in under another name (login CSRF). Programs send no `Origin`.
 pub(in crate::routes) fn own_page(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
@@ -51,7 +51,7 @@ impl Started {
     }
 }
 
-/// Begins a session in the caller's transaction; always with a new secret.
+/// Begins a session in the caller's transaction; always with a new secret (session fixation).
 pub(in crate::routes) async fn session(
     api: &Api,
     conn: &mut PgConnection,

@@ -32,7 +32,7 @@ pub(in crate::routes) async fn create(
     let account = NewAccount::check(&body.name, &body.email, SecretString::from(body.password), true)?;
     let hash = secret::hash(&body.token);
 
-    // The password costs time and memory; somebody who only guesses links gets none of it.
+    // Checked before the password is hashed, which costs time and memory: whoever only guesses links causes none of it.
     let mut conn = api.connection().await?;
     let mut transaction = sqlx::Connection::begin(&mut *conn).await.map_err(store::StoreError::from)?;
     let known = store::setup::consume(&mut transaction, &hash, api.now()).await?;

@@ -39,7 +39,7 @@ pub(in crate::routes) fn strong(password: &SecretString, email: &str, pointer: &
     })
 }
 
-/// An account that is about to be made, checked.
+/// Validates an account that is about to be made.
 pub(in crate::routes) struct NewAccount {
     pub(in crate::routes) name: String,
     pub(in crate::routes) email: String,

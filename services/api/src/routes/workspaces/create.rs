@@ -27,7 +27,7 @@ use crate::state::{Api, commit};
 use crate::store;
 use crate::store::audit::Record;
 
-/// Names tried before giving up: four random characters meet another workspace's once in a million.
+/// Names tried before giving up: a random suffix of four characters collides once in a million.
 const NAME_TRIES: usize = 8;
 
 /// Makes a workspace from a repository, and starts it. The answer comes once it is on its way; `?wait=true` waits until it is ready.
@@ -47,7 +47,7 @@ pub(in crate::routes) async fn create(
     let requested_at = api.now();
     let held = held.map(|Extension(held)| held);
     if let Some(id) = held.as_ref().and_then(|held| held.made_before).map(WorkspaceId::from_uuid) {
-        // An earlier try of this request made it, and died before it could say so; a job carries its start on.
+        // An earlier try of this request made it, and died before it could answer; a job completes its start.
         return finish(&api, id, query).await;
     }
     check(&body)?;
@@ -99,7 +99,7 @@ pub(in crate::routes) async fn create(
     finish(&api, made.id, query).await
 }
 
-/// Looks at everything that can be looked at without asking anybody.
+/// Validates everything that can be validated without a call.
 fn check(body: &CreateWorkspace) -> Result<(), Problem> {
     let field = |code: &'static str, pointer: &'static str, text: String| {
         Problem::unprocessable(code, text.clone()).with_error(pointer, text)
@@ -113,7 +113,7 @@ fn check(body: &CreateWorkspace) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The class that was asked for, if there is such a one.
+/// The class that was asked for, if it exists.
 async fn class(api: &Api, asked: Option<String>) -> Result<String, Problem> {
     let classes = api.classes().await?;
     let name = asked.unwrap_or_else(|| api.config().default_class.clone());
@@ -130,7 +130,7 @@ fn tag(reply: &ResolveContextReply) -> Option<String> {
     reply.resolved.fetch_ref.as_deref().and_then(|name| name.strip_prefix("refs/tags/")).map(ToOwned::to_owned)
 }
 
-/// Writes the workspace under a name that is free, and its run when it is to start: all or nothing.
+/// Writes the workspace under a free name, and its run if it is to start: all or nothing.
 async fn insert(
     api: &Api,
     right: &Authorized<OrganizationScope, SpendInOrganization>,

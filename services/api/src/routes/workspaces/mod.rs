@@ -29,7 +29,7 @@ use crate::store;
 use crate::store::audit::Record;
 use crate::store::workspaces::LoadError;
 
-/// The right to do `A` to the workspace in the path. What is refused to somebody who knows of it goes into the audit log.
+/// The right to do `A` to the workspace in the path. A refusal to somebody who may see it goes into the audit log.
 pub(in crate::routes) async fn load<A>(
     api: &Api,
     principal: &Arc<Principal>,
@@ -53,12 +53,12 @@ where
     }
 }
 
-/// A workspace as an answer, with its version.
+/// A workspace as an answer, with its version as `ETag`.
 fn answer(status: StatusCode, workspace: &Workspace) -> Response {
     (status, [(header::ETAG, ETag::of_workspace(workspace).header())], Json(workspace.public())).into_response()
 }
 
-/// The workspace after a wait: 202 when it is not yet as wanted.
+/// The workspace after a wait: 202 if it is not yet in the wanted state.
 fn answer_waited(waited: Waited) -> Result<Response, Problem> {
     let status = if waited.done { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer(status, &waited.workspace()?))
@@ -69,7 +69,7 @@ fn patience(api: &Api) -> Duration {
     Duration::from_secs(u64::from(api.config().wait_seconds))
 }
 
-/// What is being deleted takes no other orders.
+/// A workspace that is being deleted accepts no other operations.
 fn not_deleting(workspace: &Workspace) -> Result<(), Problem> {
     if workspace.deleting {
         return Err(Problem::conflict("being_deleted", "the workspace is being deleted"));

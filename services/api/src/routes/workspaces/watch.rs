@@ -1,7 +1,8 @@
 //! `GET /api/v1/workspaces/watch` and `GET /api/v1/workspaces/{workspace}/watch`.
 //!
-//! A watcher lists, then is told of each change and reads the workspace as it is then, so that what it sends is never older than what it
-//! sent before. Whether the caller still may see it is asked each time, and whether their credentials still hold, twice a minute.
+//! A watcher first lists; it is then told of each change and reads the current state of the workspace, so that what it sends is never older
+//! than what it sent before. Each time it checks whether the caller may still see the workspace, and twice a minute whether their credentials
+//! are still valid.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,14 +29,14 @@ use crate::state::Api;
 use crate::store;
 use crate::store::workspaces::{ListFilter, ListScope};
 
-/// Events that wait for a slow client; behind that the watcher waits, and then reads everything anew.
+/// Events queued for a slow client; beyond that the watcher waits, and then reads everything anew.
 const QUEUE: usize = 64;
 /// Workspaces read at once.
 const PAGE: i64 = 200;
-/// How often it is asked whether the credentials still hold.
+/// How often the credentials are checked again.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// What the client showed: it is shown again while the stream lives.
+/// The credentials that the client presented: they are checked again while the stream lives.
 pub(in crate::routes) struct Shown(Presented);
 
 impl<S: Send + Sync> FromRequestParts<S> for Shown {
@@ -120,7 +121,7 @@ fn stream(api: Api, principal: Arc<Principal>, shown: Shown, subject: Subject) -
 
 /// Why a watch ends.
 enum End {
-    /// The client is gone, or what it watched is.
+    /// The client is gone, or the workspace that it watched.
     Done,
     /// It cannot go on.
     Problem(Problem),
@@ -171,7 +172,7 @@ impl Watcher {
         self.sender.send(event).await.map_err(|_| End::Done)
     }
 
-    /// May the caller see it, and is it among what they watch?
+    /// Whether the caller may see it, and it is among what they watch.
     fn wanted(&self, workspace: &Workspace) -> bool {
         let right = Authorized::<Workspace, ReadWorkspace>::check(&self.principal, workspace.clone());
         let subject = match &self.subject {
@@ -183,7 +184,7 @@ impl Watcher {
         right.is_ok() && subject
     }
 
-    /// Sends everything as it is, and what is gone since the last time.
+    /// Sends the current state of everything, and what has gone since the last time.
     async fn everything(&mut self) -> Result<(), End> {
         let mut seen = HashSet::new();
         match &self.subject {

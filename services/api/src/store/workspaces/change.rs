@@ -12,8 +12,8 @@ use crate::domain::workspace::Workspace;
 use crate::store::StoreError;
 use crate::store::audit::{Entry, audited};
 
-/// Makes a workspace without a run, with its row of the audit log and the note for a repeated request; false: its owner has another of this
-/// name, and nothing was written.
+/// Makes a workspace without a run, with its audit row and the note for a repeated request; false: its owner has another of this name, and
+/// nothing was written.
 ///
 /// # Errors
 /// The database.
@@ -57,7 +57,7 @@ pub(crate) async fn insert(
     Ok(inserted.is_some())
 }
 
-/// Changes its settings, with its row of the audit log; the new revision, or none when it was none of `expected`.
+/// Changes its settings, with its audit row; returns the new revision, or `None` if the old one was none of `expected`.
 ///
 /// # Errors
 /// [`Conflict::WorkspaceName`](crate::store::Conflict::WorkspaceName), or the database.
@@ -94,13 +94,13 @@ pub(crate) struct SettingsChange<'a> {
     pub name: Option<&'a str>,
     /// New inactivity timeout.
     pub inactivity_seconds: Option<u32>,
-    /// Only if its revision still is one of these.
+    /// Only if its revision is still one of these.
     pub expected: Option<&'a [i64]>,
     /// When.
     pub now: DateTime<Utc>,
 }
 
-/// Notes that it is to be deleted; false: it was already.
+/// Marks it for deletion; false: it was marked already.
 ///
 /// # Errors
 /// The database.
@@ -119,7 +119,7 @@ pub(crate) async fn mark_deleting(
     Ok(marked.rows_affected() == 1)
 }
 
-/// Those that are being deleted, the oldest first.
+/// The workspaces that are being deleted, the oldest first.
 ///
 /// # Errors
 /// The database.

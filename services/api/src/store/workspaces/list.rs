@@ -22,7 +22,7 @@ pub(crate) enum ListScope {
     All(Authorized<Installation, ListAllWorkspaces>),
 }
 
-/// Which of them; absent fields do not choose.
+/// Filters; absent fields do not filter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListFilter {
     /// In one of these phases.
@@ -42,7 +42,7 @@ impl ListFilter {
     }
 }
 
-/// What a page's statement is asked with.
+/// The parameters of a page's statement.
 struct PageArguments<'a> {
     scope: uuid::Uuid,
     before: uuid::Uuid,
@@ -60,7 +60,7 @@ impl<'a> PageArguments<'a> {
                 ListScope::Organization(right) => right.id.as_uuid(),
                 ListScope::All(right) => right.principal().user_id.as_uuid(),
             },
-            // The first page begins at the highest id there can be.
+            // The first page begins at the highest possible id.
             before: before.map_or(uuid::Uuid::max(), |id| id.as_uuid()),
             phases: filter.phases.as_ref().map(names),
             filter,
@@ -85,7 +85,7 @@ impl<'a> PageArguments<'a> {
     }
 }
 
-/// A page, the newest first, older than `before`.
+/// A page of workspaces older than `before`, the newest first.
 ///
 /// # Errors
 /// The database, or a corrupt row.

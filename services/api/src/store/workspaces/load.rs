@@ -1,4 +1,4 @@
-//! One workspace, for somebody who wants to do something to it; and some, for those who follow them.
+//! One workspace for somebody who wants to do something to it, or several for those who watch them.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(crate) enum LoadError {
     /// There is none, or the caller may not know of it, or may not do this to it.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// The caller may not do this, and the workspace is theirs to know: for the audit log.
+    /// The caller may not do this, but may see the workspace: this goes into the audit log.
     #[error("{denied}")]
     Refused {
         /// What they are told.
@@ -89,7 +89,7 @@ async fn find_by_name(
     }
 }
 
-/// These workspaces, those that are left of them: for watchers, who check what they may see.
+/// These workspaces, as far as they still exist: for watchers, who check what they may see.
 ///
 /// # Errors
 /// The database, or a corrupt row.

@@ -9,8 +9,8 @@ use crate::domain::instance::{self, Instance};
 use crate::domain::workspace::Workspace;
 use crate::store::StoreError;
 
-/// Changes with each write of a workspace's row or of its newest run's: made of the transactions that wrote them last, so no code can forget
-/// to change it.
+/// Changes with each write of a workspace's row or of its newest run's: it is made of the ids of the transactions that last wrote them, so no
+/// code can forget to change it.
 pub(crate) type Stamp = i64;
 
 #[derive(sqlx::FromRow)]

@@ -1,4 +1,4 @@
-//! The statements that read workspaces, put together from parts at compile time.
+//! The statements that read workspaces, assembled from parts at compile time.
 
 /// Each workspace with its newest run.
 macro_rules! select_workspace {
@@ -26,24 +26,24 @@ macro_rules! select_stamp {
     };
 }
 
-/// A page's stamps in one row: fifty rows cost more to send and to take apart than to find.
+/// A page's stamps in one row: fifty rows cost more to send and to parse than to find.
 macro_rules! in_one_row {
     ($stamps:expr) => {
         concat!("SELECT coalesce(array_agg(id), '{}'), coalesce(array_agg(stamp), '{}') FROM (", $stamps, ") AS page")
     };
 }
 
-/// That a workspace was not deleted, for a lookup by its key. Said plainly, as lists do, it would let Postgres use an index of the
-/// workspaces that are there; when it has planned with such an index nearly empty, it reads the whole of it for one workspace, and keeps
-/// that plan while the index grows.
+/// The condition that a workspace is not deleted, for a lookup by its key. Written plainly, as in lists, it would let Postgres use the
+/// partial index of existing workspaces; if it plans while that index is nearly empty, it scans all of it for one workspace, and keeps that
+/// plan while the index grows.
 macro_rules! not_deleted {
     () => {
         "coalesce(w.deleted_at, 'infinity') = 'infinity'"
     };
 }
 
-/// The rows of the workspaces in `$1`, as the given macro selects them, each looked up by its key. The array comes from a subquery, so
-/// that plans do not differ by its length and one is made for all.
+/// The rows of the workspaces in `$1`, as the given macro selects them, each looked up by its key. The array comes from a subquery, so that
+/// plans do not depend on its length and one plan serves all.
 macro_rules! of_ids {
     ($select:ident) => {
         concat!(

@@ -1,4 +1,4 @@
-//! What is told to ws-manager at the start of a run.
+//! What ws-manager is told at the start of a run.
 
 use berth_api_types::context::ResolvedContext;
 use berth_api_types::internal::StartInstance;
@@ -8,7 +8,7 @@ use sqlx::types::Json;
 
 use crate::store::StoreError;
 
-/// What it was made for, and the private hosts that it may reach.
+/// The repository that the workspace is for, and the private hosts that it may reach.
 ///
 /// # Errors
 /// The database.
