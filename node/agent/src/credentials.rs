@@ -17,7 +17,7 @@ pub struct CredentialQuery {
     pub instance_id: String,
     /// Its owner.
     pub owner_id: String,
-    /// Host git wants to talk to, as git says it.
+    /// The host that git wants to talk to, as git names it.
     pub host: String,
     /// Host of the repository the workspace was made for.
     pub repository_host: String,
@@ -62,7 +62,7 @@ pub(crate) struct Asker {
 
 /// Git waits twenty seconds.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Pause before a broken connection is made again: a workspace that always hangs up costs next to nothing.
+/// Pause before a broken connection is made again: a workspace that hangs up again and again costs next to nothing.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Answers the questions of the workspace in `folder` until it is dropped. The first connection is made before anything runs inside, so that
@@ -112,7 +112,7 @@ async fn answer(
     request: CredentialRequest,
     source: &dyn CredentialSource,
 ) -> Result<Credential, String> {
-    // What comes out of a workspace is a stranger's word: the question is answered for one host, whatever it says.
+    // The question comes out of the workspace and is untrusted: it is answered for the one host only, whatever it says.
     if !request.host.eq_ignore_ascii_case(&asker.repository_host) {
         return Err(format!(
             "credentials are given for {} only, not for {}",

@@ -1,4 +1,4 @@
-//! Where things lie on the machine: the folders of `docs/architecture.md`, made with the rights they need.
+//! The node agent's folders on the machine (those of `docs/architecture.md`), made with the permissions that they need.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -33,7 +33,7 @@ impl Home {
     /// # Errors
     /// Names the first folder that cannot be made.
     pub fn create(&self) -> Result<(), HomeError> {
-        // BERTH_HOME itself may be passed through by others (the database's own user); what is below may not.
+        // Others, such as the database's user, may pass through BERTH_HOME itself; they may not enter what is below it.
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -99,7 +99,7 @@ impl Home {
         self.root.join("run/hull")
     }
 
-    /// Held locked for as long as an agent runs: two of them on one home would take each other's workspaces for leftovers.
+    /// Locked for as long as an agent runs: each of two agents on one home would take the other's workspaces for leftovers.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.root.join("node/agent.lock")

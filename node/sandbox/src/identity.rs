@@ -1,4 +1,4 @@
-//! Which process is meant: a pid alone is reused, a pid with its start time and the boot it belongs to is not.
+//! Identity of a process: a pid alone may be reused; a pid with its start time and boot id is unique.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -55,7 +55,7 @@ impl Identity {
         Ok(Self { pid, start_time: start_time(pid)?, boot_id: boot_id()? })
     }
 
-    /// Opens a pidfd, if that very process still exists (as a zombie it does). Nothing when it is gone, or the machine has booted since.
+    /// Opens a pidfd, if that very process still exists (a zombie counts). `None` if it is gone, or the machine has booted since.
     pub fn open(&self) -> Result<Option<OwnedFd>, IdentityError> {
         if boot_id()? != self.boot_id {
             return Ok(None);
@@ -66,7 +66,7 @@ impl Identity {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             Err(error) => return Err(IdentityError::Pidfd { pid: self.pid, source: error.into() }),
         };
-        // Read after the pidfd is held: had the number been given to another process in between, that one's start time shows.
+        // Read after the pidfd is held: if the pid had been given to another process in between, its start time would differ.
         match start_time(self.pid) {
             Ok(found) if found == self.start_time => Ok(Some(pidfd)),
             Ok(_) | Err(IdentityError::Stat { .. }) => Ok(None),

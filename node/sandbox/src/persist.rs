@@ -1,4 +1,4 @@
-//! Files that are whole or not there.
+//! Files that are written atomically.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ pub(crate) fn write<T: Serialize>(dir: &Path, name: &str, value: &T, durable: bo
     Ok(())
 }
 
-/// Reads what [`write`] wrote; nothing when it never did.
+/// Reads what [`write`] wrote; `None` if it never did.
 pub(crate) fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<Option<T>> {
     match std::fs::read(dir.join(name)) {
         Ok(json) => serde_json::from_slice(&json).map(Some).map_err(io::Error::from),

@@ -1,4 +1,4 @@
-//! Who may start now. First come, first served, in a queue that users see; what can never fit is refused.
+//! Admission: who may start now. First come, first served, in a queue that users can see; what can never fit is refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 /// What the machine has, and what is kept back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capacity {
-    /// Memory that limits of workspaces may add up to.
+    /// Upper bound for the sum of the memory limits of workspaces.
     pub memory_bytes: u64,
     /// Memory of the machine without what is reserved: no single workspace may have more.
     pub largest_memory_bytes: u64,
@@ -26,7 +26,7 @@ pub(super) struct Capacity {
 /// What the machine has free now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Free {
-    /// Memory that could be had without swapping.
+    /// Memory that is available without swapping.
     pub memory_bytes: u64,
     /// Disk.
     pub disk_bytes: u64,
@@ -37,7 +37,7 @@ pub(super) struct Free {
 pub(super) struct Demand {
     /// Its memory limit.
     pub memory_bytes: u64,
-    /// Its disk's size; only compared with the whole, since disks are sparse.
+    /// Size of its disk; compared with the whole file system only, since disks are sparse.
     pub disk_bytes: u64,
 }
 
@@ -136,7 +136,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Memory and disk of the host change without telling: they are looked at this often while somebody waits for them.
+/// Free memory and disk space change without an event: they are polled this often while somebody waits for them.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Admission {
@@ -170,7 +170,7 @@ impl Admission {
         Place { admission: self.clone(), instance: instance.to_owned() }
     }
 
-    /// Waits for a place. `waiting` gets the position (from 1) and the reason, each time they change.
+    /// Waits for a place. `waiting` gets the position (from 1) and the reason each time either changes.
     ///
     /// # Errors
     /// The reason why it can never have one.
@@ -207,7 +207,7 @@ impl Admission {
                 Verdict::Wait(reason) => reason,
                 Verdict::Fits => "others came first".to_owned(),
             };
-            // The free megabytes differ each time; the user is told of what matters.
+            // The free megabytes differ each time; the user is told only of changes that matter.
             if told.as_ref().is_none_or(|(at, why)| *at != position || first_words(why) != first_words(&reason)) {
                 waiting.send_replace(Some((position + 1, reason.clone())));
                 told = Some((position, reason));
@@ -270,7 +270,7 @@ mod tests {
         };
         let (second, mut hear) = wait("b", 6);
         assert_eq!(hear.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().0, 1);
-        // It would fit, but it came later.
+        // It would fit, but others came first.
         let (third, mut hear) = wait("c", 1);
         assert_eq!(hear.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().0, 2);
         drop(first);

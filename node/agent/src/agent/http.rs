@@ -25,9 +25,9 @@ pub struct NodeStatus {
     pub processors: usize,
     /// Memory of the machine.
     pub memory_bytes: u64,
-    /// What limits of workspaces may add up to.
+    /// Upper bound for the sum of the memory limits of workspaces.
     pub memory_capacity_bytes: u64,
-    /// What limits of running workspaces add up to.
+    /// Sum of the memory limits of running workspaces.
     pub memory_given_bytes: u64,
     /// Memory that is free now.
     pub memory_free_bytes: u64,
@@ -115,7 +115,7 @@ async fn supervisor(
     request: Request,
 ) -> Result<Response, Problem> {
     let instance = running(&agent, &id)?;
-    // Connected before the answer: who gets 101 has a supervisor.
+    // Connected before the answer: whoever gets 101 has a supervisor.
     let socket = crate::supervisor::connect(&instance.folder).await.map_err(|error| {
         Problem::unavailable(format!("the supervisor of the instance {id} does not answer")).with_source(error)
     })?;
@@ -129,8 +129,8 @@ async fn steps(State(agent): State<Arc<Inner>>, Path(id): Path<String>) -> Resul
     Ok(sse::json_stream(WatchStream::new(steps.subscribe())).into_response())
 }
 
-/// How it started and the container's output: the kept part, and what comes while it runs. Of an instance that is gone, as long as its
-/// workspace has no newer one.
+/// How it started, and the container's output: the kept part, and more as it is written while the container runs. The log of an instance that
+/// has ended is there until its workspace's next one ends.
 async fn logs(
     State(agent): State<Arc<Inner>>,
     Path(id): Path<String>,
@@ -148,7 +148,7 @@ async fn logs(
         (follower, instance, query.follow),
         |(mut follower, instance, follow)| async move {
             loop {
-                // What is said after the look is not missed: the look comes first.
+                // The end is looked at before the log is read, so that nothing written last is missed.
                 let running = instance.as_ref().filter(|instance| follow && instance.ended().is_none());
                 match (follower.next_piece(), running) {
                     (Ok(Some(piece)), _) => {

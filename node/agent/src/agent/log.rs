@@ -1,4 +1,4 @@
-//! Following the log of an instance: how it started, then its output, a file that grows and is cut in two when it is long.
+//! Following the log of an instance: how it started, then its output, a file that grows and is cut in two when it gets long.
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
@@ -19,7 +19,7 @@ pub(super) struct Follower {
     folder: PathBuf,
     /// What comes before the newest file: the start, the older half of the output.
     before: VecDeque<File>,
-    /// The start is told, or was there to be told.
+    /// The start was sent, or there was nothing to send.
     started: bool,
     file: Option<File>,
     watch: AsyncFd<OwnedFd>,
@@ -50,7 +50,7 @@ impl Follower {
         Ok(Self { folder, before, started, file, watch })
     }
 
-    /// What comes next; nothing at the end of what there is.
+    /// The next bytes; empty at the end of what there is so far.
     pub(super) fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         let mut buffer = vec![0; PIECE];
         if !self.started
@@ -91,7 +91,7 @@ impl Follower {
     /// Waits for more.
     pub(super) async fn changed(&self) -> io::Result<()> {
         let mut guard = self.watch.readable().await?;
-        // What happened does not matter: the file is read again.
+        // What exactly happened does not matter: the file is read again.
         let mut events = [0; 4096];
         while rustix::io::read(self.watch.get_ref(), &mut events[..]).is_ok_and(|count| count > 0) {}
         guard.clear_ready();

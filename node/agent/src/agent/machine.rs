@@ -26,7 +26,7 @@ pub(super) fn processors() -> usize {
 
 /// What is free now.
 pub(super) fn free(disks: &DiskStore) -> Free {
-    // Unreadable is not empty: the disk's own calls will say what is wrong.
+    // Unreadable does not mean empty: the system calls on the disk will fail with the real cause.
     Free { memory_bytes: meminfo("MemAvailable"), disk_bytes: disks.free_bytes().unwrap_or(u64::MAX) }
 }
 

@@ -47,7 +47,7 @@ pub struct Deps {
 /// The agent cannot be brought up.
 pub type AgentError = NodeError;
 
-/// The node agent. Clones are the same agent.
+/// The node agent. Clones share one agent.
 #[derive(Clone)]
 pub struct NodeAgent {
     inner: Arc<Inner>,
@@ -62,7 +62,7 @@ struct Inner {
     admission: Admission,
     /// Starts under way.
     starting: Mutex<BTreeMap<String, Steps>>,
-    /// Sizes of disks that were asked for, to make blanks of.
+    /// Disk sizes that were asked for, so that blank ones are kept ready.
     sizes: Mutex<BTreeSet<u64>>,
 }
 
@@ -82,18 +82,18 @@ impl Inner {
     fn note_size(&self, pod: &Pod) {
         let Ok(limits) = pod::limits(pod) else { return };
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        // A handful of classes; odd sizes of the past are not worth blanks.
+        // There are only a few classes; sizes that were used once are not worth blanks.
         if sizes.len() < 4 && sizes.insert(limits.disk_bytes) {
             self.node.disks().want_blanks(&sizes, self.node.config().blank_disks);
         }
     }
 }
 
-/// How often unused images and the like are looked for.
+/// How often unused images, disks and logs are collected.
 const COLLECT_EVERY: Duration = Duration::from_secs(1800);
 
 impl NodeAgent {
-    /// Brings the node up: see [`Node::open`]. Blocks for some milliseconds.
+    /// Starts the node: see [`Node::open`]. Blocks for some milliseconds.
     ///
     /// # Errors
     /// See [`NodeError`].
@@ -147,7 +147,7 @@ impl NodeAgent {
         self.inner.node.close()
     }
 
-    /// Runs until `shutdown`. Running workspaces are let go of, not stopped; another agent takes them over. When there are none, the machine
+    /// Runs until `shutdown`. Running workspaces are let go of, not stopped; the next agent takes them over. If there are none, the machine
     /// is left as it was found.
     pub async fn run(&self, shutdown: CancellationToken) {
         let detached = shutdown.child_token();
@@ -191,7 +191,7 @@ impl NodeAgent {
         }
     }
 
-    /// One task a pod; the watch only brings them news.
+    /// One task per pod; the watch only forwards events to them.
     async fn follow_pods(&self, detached: &CancellationToken) {
         let config = watcher::Config::default()
             .fields(&format!("spec.nodeName={}", self.inner.name))
@@ -245,7 +245,7 @@ impl NodeAgent {
         }
     }
 
-    /// An instance whose pod was removed by force: nobody wants it any more, its disk stays.
+    /// Stops an instance whose pod was removed by force: nobody wants it any more. Its disk stays.
     fn stop_orphan(&self, pod: &Pod, tasks: &mut JoinSet<()>) {
         let (Some(id), attempt) = (pod::instance(pod), pod::attempt(pod)) else { return };
         if self.inner.node.instance(id).is_some_and(|instance| instance.record().request.attempt == attempt) {

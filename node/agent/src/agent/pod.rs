@@ -1,4 +1,4 @@
-//! Pods as the node agent reads and reports them: pure functions.
+//! Pods as the node agent reads and reports them; pure functions.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ pub(super) fn is_ready(pod: &Pod) -> bool {
     conditions.is_some_and(|list| list.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
 }
 
-/// Seconds that its processes have to end.
+/// Grace period for its processes, in seconds.
 #[must_use]
 pub(super) fn grace_seconds(pod: &Pod, default: u64) -> u64 {
     let spec = || pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
@@ -140,7 +140,7 @@ pub(super) fn limits(pod: &Pod) -> Result<Limits, BadPod> {
     })
 }
 
-/// What shall run, from the pod and its Workspace.
+/// What to run, from the pod and its Workspace.
 ///
 /// # Errors
 /// Names what is missing.
@@ -234,7 +234,7 @@ pub(super) fn terminated(ended: &Ended) -> (i32, Option<i32>, &'static str, Stri
     }
     match &ended.exit.outcome {
         Outcome::Code(0) => (0, None, "Completed", message),
-        // PID 1 is killed by the kernel for memory with SIGKILL, or ends when what it ran was.
+        // PID 1 is killed by the kernel with SIGKILL for lack of memory, or ends because what it ran was.
         Outcome::Signal(9) if ended.exit.oom_killed => (137, Some(9), "OOMKilled", message),
         Outcome::Code(code) if ended.exit.oom_killed => (*code, None, "OOMKilled", message),
         Outcome::Code(code) => (*code, None, "Error", message),

@@ -1,5 +1,5 @@
-//! One pod's life on the node. Level-triggered: each round looks at the pod as it is and at the instance as it is, and does what is missing;
-//! so it does not matter where an agent before this one was killed.
+//! The life of one pod on the node. Level-triggered: each round compares the pod with the instance, as both are now, and does what is
+//! missing; so it does not matter where an earlier agent was killed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ enum Round {
     Gone,
 }
 
-/// Follows one pod until it is gone. `pods` shows its newest state; nothing more when the API has it no more.
+/// Follows one pod until it is gone. `pods` shows its newest state; `None` once the API no longer has it.
 pub(super) async fn drive(agent: Arc<Inner>, mut pods: watch::Receiver<Option<Arc<Pod>>>, detached: CancellationToken) {
     let mut place: Option<Place> = None;
     let mut steps: Option<Steps> = None;
@@ -86,7 +86,7 @@ impl Driver<'_> {
         pod::attempt(self.pod)
     }
 
-    /// The instance on the node, when it belongs to this pod and not to an earlier attempt's.
+    /// The instance on the node, if it belongs to this pod and not to an earlier attempt's.
     fn instance(&self) -> Option<Arc<Instance>> {
         self.agent.node.instance(self.id()).filter(|instance| instance.record().request.attempt == self.attempt())
     }
@@ -123,7 +123,7 @@ impl Driver<'_> {
                     *place = Some(self.agent.admission.take_over(self.id(), &demand(&instance.record().request)));
                 }
                 if !pod::is_ready(self.pod) && !pod::is_terminal(self.pod) {
-                    // An agent before us had it ready and did not come to say so.
+                    // An earlier agent had it ready and was killed before it reported so.
                     let image = instance.record().image.unwrap_or_default();
                     let timed = steps.clone().unwrap_or_else(|| Steps::new(self.agent.node.clock().clone()));
                     self.report_ready(&Ready { instance, image }, &timed).await;
@@ -178,7 +178,7 @@ impl Driver<'_> {
                 changed = pods.changed() => {
                     let going = pods.borrow_and_update().as_deref().is_none_or(pod::is_deleting);
                     if going || changed.is_err() {
-                        // The start clears away after itself; then the next round deletes.
+                        // The cancelled start clears up after itself; the next round deletes.
                         cancel.cancel();
                         work.await;
                         return Round::Wait;
@@ -237,7 +237,7 @@ impl Driver<'_> {
         let (disk_name, disk_size) = (request.workspace_id.clone(), request.limits.disk_bytes);
         let creating = async {
             if new_disk {
-                // Before the bytes are there: a Disk without bytes is removed by its name, bytes without a Disk by nobody.
+                // Before the bytes are there: a Disk object without bytes can be deleted by its name, bytes without an object never are.
                 self.insist(Write::Disk(&disk_name, disk_size)).await;
             }
         };
@@ -262,7 +262,7 @@ impl Driver<'_> {
         self.agent.show_steps(self.id(), None);
     }
 
-    /// Shows the place in the queue as it changes. Never ends.
+    /// Reports the place in the queue as it changes. Never ends.
     async fn show_queue(&self, mut hear: watch::Receiver<Option<(usize, String)>>) {
         loop {
             if hear.changed().await.is_err() {
@@ -276,7 +276,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Shows a long start's steps as they change. Never ends.
+    /// Reports the steps of a long start as they change. Never ends.
     async fn show_progress(&self, steps: &Steps) {
         let mut list = steps.subscribe();
         tokio::time::sleep(SHOW_AFTER).await;
@@ -292,7 +292,7 @@ impl Driver<'_> {
         }
     }
 
-    /// A pod that is to go: stopped, reported, released.
+    /// A pod that is being deleted: stop it, report its end, release it.
     async fn delete(&self) -> Round {
         let mut grace = pod::grace_seconds(self.pod, self.agent.node.config().stop_grace_seconds);
         match self.instance() {
@@ -338,7 +338,7 @@ fn demand(request: &StartRequest) -> Demand {
     }
 }
 
-/// When the instance was asked for: its id is a `UUIDv7`, which begins with milliseconds; the objects' own times have seconds only.
+/// When the instance was asked for: its id is a `UUIDv7`, which begins with milliseconds; the objects' own timestamps have only seconds.
 fn asked_at(instance: &str) -> Option<DateTime<Utc>> {
     let hex: String = instance.chars().filter(|c| *c != '-').collect();
     if hex.chars().nth(12) != Some('7') {

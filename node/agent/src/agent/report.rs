@@ -1,4 +1,4 @@
-//! What the node says of a pod and its Workspace, written until it is written.
+//! Reports about a pod and its Workspace, each retried until it is written.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::reconcile::Driver;
 use super::status::Observed;
 use crate::instance::{Ended, Instance, Ready, Steps};
 
-/// How often a failed write is tried again: first soon, then seldom.
+/// Pauses between tries of a failed write: short at first, then longer.
 pub(super) const RETRY: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(250),
@@ -100,7 +100,7 @@ impl Driver<'_> {
         self.insist(Write::Workspace(&observed, fields)).await;
     }
 
-    /// The node's fault: another attempt may succeed.
+    /// The node is at fault: another attempt may succeed.
     pub(super) async fn report_rejected(&self, message: &str) {
         tracing::warn!(instance = self.id(), reason = message, "a start failed on this node");
         self.agent.node.forget(self.id());

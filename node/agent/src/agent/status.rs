@@ -41,7 +41,7 @@ impl Writer {
                 let condition = Condition {
                     status: *status,
                     reason: (*reason).to_owned(),
-                    // An object with its status must stay small, whatever git had to say.
+                    // An object with its status must stay small, however much git had to say.
                     message: message.chars().take(1000).collect(),
                     last_transition_time: now.clone(),
                     attempt,
@@ -52,7 +52,7 @@ impl Writer {
         Value::Object(list)
     }
 
-    /// Sets conditions and other fields of a Workspace's status. That it is gone is no error: nobody waits for the word then.
+    /// Sets conditions and other fields of a Workspace's status. If the Workspace is gone that is no error: nobody waits for the status then.
     pub(super) fn workspace<'a>(
         &'a self,
         instance: &'a str,
@@ -79,7 +79,7 @@ impl Writer {
         missing_is_fine(self.pods.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop))
     }
 
-    /// Lets a pod go: nothing of it is on the node any more.
+    /// Removes the finalizer of a pod: nothing of it is on the node any more.
     pub(super) async fn release_pod(&self, pod: &Pod) -> Result<(), Error> {
         let name = super::pod::name(pod);
         let finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
@@ -95,7 +95,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Says that the disk of a workspace lies here.
+    /// Records that the disk of a workspace is on this node.
     pub(super) async fn create_disk(&self, workspace: &str, node: &str, size_bytes: u64) -> Result<(), Error> {
         let mut disk = Disk::new(
             workspace,
@@ -117,7 +117,7 @@ impl Writer {
         missing_is_fine(self.disks.patch_status(workspace, &PatchParams::default(), &patch).await.map(drop))
     }
 
-    /// Lets a Disk go: its bytes are gone.
+    /// Removes the finalizer of a Disk: its bytes are gone.
     pub(super) async fn release_disk(&self, disk: &Disk) -> Result<(), Error> {
         let rest: Vec<String> = disk
             .metadata

@@ -19,13 +19,13 @@ struct Devcontainer {
     docker_compose_file: Option<IgnoredAny>,
 }
 
-/// Why a file does not decide the image.
+/// Why a file does not determine the image.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// It is not JSON, or not of the right types. The parser names line and column.
     #[error("cannot be understood: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// Only a build leads to its image.
+    /// It builds its image, which is not supported.
     #[error(
         "wants its image built (`{0}`), which Berth does not do: build and push it elsewhere, and name it as `image`"
     )]
@@ -55,7 +55,7 @@ pub fn image(text: &str) -> Result<Option<String>, Unusable> {
     }
 }
 
-/// Blanks comments and trailing commas out; lines and columns stay.
+/// Replaces comments and trailing commas by blanks, so that lines and columns stay the same.
 fn plain_json(text: &str) -> String {
     let chars: Vec<char> = text.trim_start_matches('\u{feff}').chars().collect();
     let mut out = String::with_capacity(text.len());
@@ -135,7 +135,7 @@ mod tests {
         let said = |text: &str| image(text).unwrap_err().to_string();
         assert!(said(r#"{"build":{"dockerfile":"Dockerfile"},}"#).starts_with("wants its image built (`build`)"));
         assert!(said(r#"{"dockerComposeFile":"compose.yml"}"#).contains("(`dockerComposeFile`)"));
-        // Line and column are those of the file, comments and all.
+        // Line and column refer to the file with its comments.
         let text = "{ // one\n  /* two */ \"image\" \"debian\"\n}";
         assert_eq!(said(text), "cannot be understood: expected `:` at line 2 column 21");
         assert!(

@@ -1,7 +1,7 @@
-//! The git commands of a checkout, and what their output means. Pure: running them is the neighbour's job.
+//! The git commands of a checkout, and what their output means. Pure: `run` executes them.
 //!
-//! The repository is a stranger's: no protocol but https (and http where the administrator opened the host), no hooks, no submodules, no
-//! configuration of the image or the user, no prompts. What a user gave is never an option and never part of a shell string.
+//! The repository is untrusted: no protocol but https (and http where the administrator allowed the host), no hooks, no submodules, no
+//! configuration of the image or the user, no prompts. What a user entered is never an option and never part of a shell string.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn is_commit(commit: &str) -> bool {
     matches!(commit.len(), 40 | 64) && commit.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// Refuses what must not reach git's command line. The same was checked when the context was parsed; it is checked where it is used.
+/// Refuses what must not reach git's command line. It was checked when the context was parsed; it is checked again where it is used.
 ///
 /// # Errors
 /// See [`BadCheckout`].
@@ -110,7 +110,7 @@ fn git(plain_http: bool) -> Vec<String> {
         "gc.auto=0",
         "maintenance.auto=false",
         "advice.detachedHead=false",
-        // The empty one forgets helpers named before.
+        // The empty value discards helpers that were configured before.
         "credential.helper=",
         "credential.helper=/.berth/bin/berth-init git-credential",
     ];
@@ -158,7 +158,7 @@ pub fn commands(checkout: &Checkout) -> Vec<Command> {
     if let (Some(branch), Some(wanted)) = (of_branch, &checkout.branch)
         && branch == wanted
     {
-        // The usual case in one command; then the very commit that was resolved, should the branch have moved since.
+        // The usual case is one command; then the exact commit that was resolved, in case the branch has moved since.
         return vec![clone(&["--branch", branch]), command(&["-C", &path, "reset", "--quiet", "--hard", commit, "--"])];
     }
     let mut list = vec![clone(&["--no-checkout"])];
@@ -168,7 +168,7 @@ pub fn commands(checkout: &Checkout) -> Vec<Command> {
         // Branches and tags came with the clone.
         Some(reference) if reference.starts_with("refs/heads/") || reference.starts_with("refs/tags/") => {}
         Some(reference) => list.push(fetch(reference)),
-        // A commit that no branch leads to; many servers give it, and if not, checkout says that it is missing.
+        // A commit that no branch leads to: many servers send it; if not, the checkout reports it as missing.
         None => list.push(Command { may_fail: true, ..fetch(commit) }),
     }
     match &checkout.branch {
@@ -259,7 +259,7 @@ pub fn diagnose(stderr: &str, checkout: &Checkout) -> Diagnosis {
     Diagnosis { message: format!("git could not clone {url}: {text}"), transient }
 }
 
-/// What a host says is shown on terminals: without what they would obey.
+/// What a host says is shown on terminals: control characters, which they would obey, are removed.
 fn printable(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c })
 }

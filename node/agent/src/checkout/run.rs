@@ -1,4 +1,4 @@
-//! Making the checkout inside the workspace, through its supervisor.
+//! Makes the checkout inside the workspace, through its supervisor.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::supervisor;
 
 /// How often a checkout is tried when the network fails.
 const TRIES: u32 = 4;
-/// How much of git's complaint is kept.
+/// How much of git's error output is kept.
 const MAX_OUTPUT: usize = 64 * 1024;
 
 /// The content could not be made.
@@ -207,8 +207,8 @@ fn as_root<'a>(folder: &'a Path, argv: &[&str]) -> BoxFuture<'a, Result<Output, 
     Box::pin(async move { Ok(supervisor::client(folder).await?.run(exec, &[], MAX_OUTPUT).await?) })
 }
 
-/// The image that the checkout's devcontainer.json asks for. A file that cannot be used is no reason not to start: what is wrong with it is
-/// told, and the base image is there.
+/// The image that the checkout's devcontainer.json asks for. A file that cannot be used is no reason not to start: the receipt says what is
+/// wrong with it, and the base image is used.
 ///
 /// # Errors
 /// When the supervisor does not answer.
@@ -235,7 +235,7 @@ pub async fn wanted_image(
     Ok(None)
 }
 
-/// Moves what is at `path` out of the way of a checkout, to a name with the time in it. Nothing happens when nothing is there.
+/// Moves whatever is at `path` out of the way of a checkout, to a name with the time in it; does nothing if there is nothing.
 ///
 /// # Errors
 /// When it cannot be moved.

@@ -1,4 +1,4 @@
-//! The OCI configuration of a workspace's container: a pure function of what the workspace gets.
+//! The OCI configuration of a workspace's container: a pure function of what the workspace is given.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub fn cgroup(home: &std::path::Path) -> String {
 pub struct Limits {
     /// Thousandths of a core.
     pub cpu_millis: u32,
-    /// Bytes of memory; swap is not given on top.
+    /// Memory limit in bytes; there is no swap on top of it.
     pub memory_bytes: i64,
     /// Bytes of disk.
     pub disk_bytes: u64,
@@ -73,7 +73,8 @@ pub struct Inputs<'a> {
     pub disk_device: Option<(u32, u32)>,
 }
 
-/// Enough for package managers and sudo inside; over the host each of them is nothing, being of the workspace's own user namespace.
+/// Capabilities inside, enough for package managers and sudo. They count for nothing on the host, since they are of the workspace's own user
+/// namespace.
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",

@@ -1,4 +1,4 @@
-//! The small files that a workspace's container is given: names, name servers, git's configuration.
+//! The small files that are made for a workspace's container: host names, name servers, git's configuration.
 
 use std::net::Ipv4Addr;
 
@@ -29,7 +29,7 @@ pub fn git_config(name: &str, email: &str) -> String {
     text
 }
 
-/// A value that git reads back as it is, whatever the user's name is.
+/// Quotes a value so that git reads it back unchanged, whatever the user's name is.
 fn quoted(value: &str) -> String {
     let mut text = String::from("\"");
     for c in value.chars() {

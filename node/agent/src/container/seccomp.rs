@@ -1,14 +1,14 @@
 //! The system call filter of every workspace: an allow-list. What it leaves out reaches into other namespaces, the kernel or the machine.
 //!
-//! A call that is not named fails with ENOSYS, so that programs fall back as on an older kernel; what would confuse them that way fails with
-//! EPERM. `clone` is open without namespaces only, and `clone3`, whose flags a filter cannot see, is as if it did not exist.
+//! A call that is not listed fails with ENOSYS, so that programs fall back as they would on an older kernel; calls for which that would be
+//! misleading fail with EPERM. `clone` is allowed only without namespaces; `clone3`, whose flags a filter cannot see, fails with ENOSYS.
 
 use hull::spec::seccomp::{Action, Arch, Arg, Op, Rule, Seccomp};
 
 /// Names of system calls without conditions.
 const ALLOWED: &str = include_str!("syscalls.txt");
 
-/// Known calls that need rights a workspace does not have: refused, not unknown.
+/// Calls that exist but need rights that a workspace does not have: EPERM, not ENOSYS.
 const REFUSED: &str = "acct add_key bpf clock_settime clock_settime64 delete_module fanotify_init finit_module fsconfig fsmount fsopen fspick \
     init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kexec_file_load kexec_load keyctl lookup_dcookie mount \
     mount_setattr move_mount move_pages migrate_pages name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open pivot_root \

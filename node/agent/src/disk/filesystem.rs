@@ -43,7 +43,7 @@ pub enum FileSystemError {
         /// What it wrote.
         output: String,
     },
-    /// The file system has damage that is not repaired without being asked.
+    /// The file system has damage that cannot be repaired automatically.
     #[error(
         "the disk {} is damaged and was left as it is: look at it with `e2fsck -n`, repair a copy with `e2fsck -f` ({output})",
         path.display()
@@ -94,7 +94,7 @@ pub(super) fn make(image: &Path, size_bytes: u64) -> Result<(), FileSystemError>
     let file = File::create(image).map_err(file_error(image, "made"))?;
     file.set_len(size_bytes).map_err(file_error(image, "sized"))?;
     let output = Command::new("mkfs.ext4")
-        // Nothing is reserved for a root user who is not there; inode tables are written when they are used.
+        // No blocks are reserved for root; inode tables are initialised when they are first used.
         .args([
             "-q",
             "-F",
@@ -150,8 +150,8 @@ pub(super) fn mount(image: &Path, at: &Path) -> Result<(), FileSystemError> {
     let context = rustix::mount::fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC).map_err(step("opening ext4"))?;
     let fd = context.as_fd();
     rustix::mount::fsconfig_set_string(fd, "source", &*path).map_err(step("naming its device"))?;
-    // An error of the host's disk must not go on as silent damage. Inode tables would be zeroed in the background, which costs a sparse
-    // image 1.6 % of its size.
+    // After an error of the host's disk the kernel must stop writing, so that no damage goes unnoticed. `noinit_itable`: inode tables would
+    // be zeroed in the background, which costs a sparse image 1.6 % of its size.
     rustix::mount::fsconfig_set_string(fd, "errors", "remount-ro").map_err(step("setting errors=remount-ro"))?;
     rustix::mount::fsconfig_set_flag(fd, "noinit_itable").map_err(step("setting noinit_itable"))?;
     rustix::mount::fsconfig_create(fd).map_err(step("reading its file system"))?;
@@ -186,7 +186,7 @@ pub(super) fn find_loop(wanted: Backing) -> Option<u32> {
     blocks.flatten().find_map(|entry| {
         let name = entry.file_name();
         let number: u32 = name.to_str()?.strip_prefix("loop")?.parse().ok()?;
-        // Only bound devices have this folder; opening the others would be in the way of those who bind them.
+        // Only bound devices have this folder; opening the others would get in the way of those who bind them.
         if !entry.path().join("loop").exists() {
             return None;
         }
@@ -222,7 +222,7 @@ pub(super) fn is_read_only(at: &Path) -> bool {
     rustix::fs::statvfs(at).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
-/// Unmounts; what is still used goes when its last user does.
+/// Unmounts lazily; what is still in use goes away with its last user.
 pub(super) fn unmount(at: &Path) -> Result<(), FileSystemError> {
     match rustix::mount::unmount(at, UnmountFlags::DETACH) {
         // Not mounted is what was wanted.
@@ -231,7 +231,7 @@ pub(super) fn unmount(at: &Path) -> Result<(), FileSystemError> {
     }
 }
 
-/// Writes everything of the file system at `at` down.
+/// Syncs the file system at `at`.
 pub(super) fn sync(at: &Path) -> Result<(), FileSystemError> {
     File::open(at)
         .and_then(|folder| rustix::fs::syncfs(&folder).map_err(io::Error::from))

@@ -1,4 +1,4 @@
-//! The lock on a disk: one instance uses it, or a deletion.
+//! The lock on a disk: either one instance uses it, or a deletion.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::store::{DiskError, file_error};
 /// Name of the file that is locked, in the disk's folder.
 pub(super) const FILE: &str = "lock";
 
-/// A lock that is held until this value goes.
+/// A lock that is held until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -21,7 +21,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the disk in `folder`, the disk of `workspace`; `released` is told when it is let go.
+    /// Takes the lock of the disk in `folder`, which belongs to `workspace`; `released` is notified when it is released.
     ///
     /// # Errors
     /// [`DiskError::Locked`] when somebody has it; the file cannot be made or locked.
@@ -38,7 +38,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a child between fork and exec has the file too, and would hold the lock when the waiters look.
+        // Closing is not enough: a child between fork and exec has the file too, and would still hold the lock when the waiters look.
         if let Err(errno) = rustix::fs::flock(&self.file, FlockOperation::Unlock) {
             tracing::error!(%errno, "a disk's lock cannot be let go");
         }

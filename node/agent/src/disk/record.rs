@@ -19,13 +19,13 @@ pub struct DiskRecord {
     /// Digest of the image its layers are mounted over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The checkout was made. From here on it is the user's.
+    /// The checkout was made. From here on the content is the user's.
     #[serde(default)]
     pub initialized: bool,
 }
 
 impl DiskRecord {
-    /// Writes it whole or not at all; a durable one also survives a power cut.
+    /// Writes it atomically; a durable one also survives a power cut.
     pub(super) fn write(&self, folder: &Path, durable: bool) -> Result<(), DiskError> {
         let path = folder.join(DISK_JSON);
         let temporary = folder.join(DISK_JSON_NEW);

@@ -1,7 +1,8 @@
 //! The workspaces' disks on this node.
 //!
-//! A disk is a folder with a sparse image, mounted beside it for as long as the machine runs: a start finds it mounted. A few blank ones per
-//! size are made and mounted ahead; a new workspace's disk is one of them, renamed. The log of the instance that ran from it last lies there too.
+//! A disk is a folder with a sparse image, which stays mounted for as long as the machine runs, so that a start finds it mounted. A few blank
+//! ones per size are made and mounted ahead of time; a new workspace's disk is one of them, renamed. The log of the workspace's last instance
+//! is kept there too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -88,7 +89,7 @@ struct Inner {
     released: Arc<Notify>,
 }
 
-/// A disk that is ours to use until this value goes.
+/// A disk that the holder of this value may use, until it is dropped.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
@@ -120,7 +121,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes everything down: after this a power cut loses nothing.
+    /// Syncs everything: after this a power cut loses nothing.
     ///
     /// # Errors
     /// When the host's disk fails.
@@ -229,7 +230,7 @@ impl DiskStore {
         let at = folder.join("mnt");
         if filesystem::mounted(&image, &at)? {
             if filesystem::is_read_only(&at) {
-                // Nothing runs from it (we hold the lock): mount it again, after a look at the damage.
+                // Nothing runs from it (we hold the lock): check it, and mount it again.
                 filesystem::unmount(&at)?;
             } else {
                 return Ok(Disk { folder, _lock: lock, record, fresh });
@@ -303,7 +304,7 @@ impl DiskStore {
             return Ok(());
         }
         let _lock = Lock::take(&folder, workspace, &self.inner.released)?;
-        // Renamed first: a crash in between leaves no half disk under the workspace's name.
+        // Renamed first: a crash in between leaves no partial disk under the workspace's name.
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         let doomed = self.inner.root.join(format!("{DOOMED}{}-{number}", std::process::id()));
         std::fs::rename(&folder, &doomed).map_err(file_error(&folder, "renamed"))?;
@@ -343,8 +344,8 @@ impl DiskStore {
         disks.flatten().map(|disk| disk.path().join(&name)).find(|folder| folder.is_dir())
     }
 
-    /// Ends when somebody lets go of a disk, of this workspace or another. Counts from the call, not from the first poll: who asks for it and
-    /// then finds a disk locked misses nothing.
+    /// Completes when somebody releases a disk, of this workspace or another. Counts from the call, not from the first poll: a caller who
+    /// asks for it and then finds a disk locked misses nothing.
     pub fn released(&self) -> Notified<'_> {
         self.inner.released.notified()
     }
@@ -375,7 +376,8 @@ impl DiskStore {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Unmounts every disk and removes the blanks: for tests and for taking a node out of service. Running workspaces keep theirs.
+    /// Unmounts every disk and removes the blank ones: for tests and for taking a node out of service. Disks of running workspaces stay
+    /// mounted.
     ///
     /// # Errors
     /// When one cannot be unmounted.
@@ -419,7 +421,7 @@ fn remove_logs(folder: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// As [`erase`], when nothing depends on it: what stays is tried again at the next start.
+/// As [`erase`], where nothing depends on success: what is left is removed at the next start.
 fn erase_if_possible(folder: &Path) {
     if let Err(error) = erase(folder) {
         let error = berth_http::problem::chain(&error);

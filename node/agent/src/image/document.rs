@@ -1,4 +1,4 @@
-//! The JSON documents of an image, as far as the node reads them (OCI image-spec; Docker's of schema 2 are the same to us).
+//! The JSON documents of an image, as far as the node reads them (OCI image-spec; Docker's schema 2 is the same for this purpose).
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ pub(super) struct RootFs {
     pub(super) diff_ids: Vec<Digest>,
 }
 
-/// The name of each layer together with all below it: its chain id (image-spec, config.md).
+/// The chain id of each layer: a name for the layer together with all below it (image-spec, config.md).
 pub(super) fn chain_ids(diff_ids: &[Digest]) -> impl Iterator<Item = Digest> {
     diff_ids.iter().scan(None, |chain: &mut Option<Digest>, diff_id| {
         let id = chain.map_or(*diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));

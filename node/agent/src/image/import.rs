@@ -44,7 +44,8 @@ struct DockerManifest {
     layers: Vec<String>,
 }
 
-/// Imports the image in `source` under the name `reference`. Every blob is named by what it holds, so nothing in the file is believed.
+/// Imports the image in `source` under the name `reference`. Every blob is named by the digest of its content, so nothing that the file
+/// claims is trusted.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -135,7 +136,7 @@ fn oci_manifest(layout: &Layout, index: &Index, depth: usize) -> Option<Digest> 
     })
 }
 
-/// Takes every file of the source into the store; which name has which content.
+/// Takes every file of the source into the store; returns which name has which content.
 fn read_members(layout: &Layout, source: &Path) -> Result<BTreeMap<String, Digest>, ImportError> {
     // What the kernel did not say, the reader of the archive did: it is none.
     let read = |error: io::Error| match error.raw_os_error() {

@@ -1,7 +1,7 @@
 //! The image store: an OCI image layout (image-spec, image-layout.md), with each layer unpacked once beside it.
 //!
-//! Blobs are named by what they hold; an unpacked layer by its chain id (image-spec, config.md), because folders that a layer leaves out
-//! take their owner from the layers below it. Everything appears by a rename of something whole, so a crash leaves nothing half.
+//! Blobs are named by their digest; an unpacked layer by its chain id (image-spec, config.md), because folders that a layer leaves out take
+//! their owner from the layers below it. Everything appears by renaming something complete, so a crash leaves nothing partial.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -34,7 +34,7 @@ pub struct Layout {
     pub(super) index: Mutex<()>,
     /// One unpacking at a time a layer.
     unpacking: Mutex<()>,
-    /// Held shared by who adds to another process' store: nothing is cleared or collected meanwhile.
+    /// Held shared by processes that add to another process' store: nothing is cleared or collected meanwhile.
     _joined: Option<File>,
     temporary: AtomicU64,
 }
@@ -66,7 +66,7 @@ pub enum LayoutError {
         #[source]
         source: io::Error,
     },
-    /// A blob holds something else than its name says.
+    /// A blob's content does not have the digest that its name says.
     #[error(
         "a blob of the image has the digest {found} instead of {wanted}: the registry or archive is broken or lies"
     )]
@@ -76,7 +76,7 @@ pub enum LayoutError {
         /// What came.
         found: Digest,
     },
-    /// A blob has another size than its descriptor says.
+    /// A blob does not have the size that its descriptor says.
     #[error("a blob of the image has {found} bytes instead of {wanted}: the registry or archive is broken or lies")]
     Size {
         /// What the manifest says.
@@ -84,7 +84,7 @@ pub enum LayoutError {
         /// What came, at least.
         found: u64,
     },
-    /// The uncompressed layer is not the one the configuration names.
+    /// The uncompressed layer is not the one that the configuration names.
     #[error("a layer of the image has the diff id {found} instead of {wanted}: the image is broken or hostile")]
     DiffId {
         /// What the configuration says.
@@ -169,7 +169,7 @@ impl Layout {
         Ok(())
     }
 
-    /// A lock among processes, held until the file is dropped; none when `operation` does not wait and another process has it.
+    /// A lock between processes, held until the file is dropped; `None` if `operation` does not wait and another process has the lock.
     pub(super) fn lock(&self, name: &str, operation: FlockOperation) -> Result<Option<File>, LayoutError> {
         let path = self.root.join(name);
         let error = |source| LayoutError::File { path: path.clone(), action: "locked", source };
@@ -203,7 +203,7 @@ impl Layout {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Begins a blob; nothing of it shows until [`BlobWriter::finish`].
+    /// Begins a blob; it becomes visible by [`BlobWriter::finish`].
     pub(crate) fn blob_writer(&self) -> Result<BlobWriter, LayoutError> {
         BlobWriter::begin(self.temporary())
     }
@@ -351,7 +351,7 @@ impl Layout {
                 false => Err(LayoutError::DiffId { wanted: *diff_id, found: unpacked.diff_id }),
             })
             .and_then(|()| {
-                // Else a power cut could keep the name and lose the content.
+                // Otherwise a power cut could keep the name and lose the content.
                 File::open(&temporary)
                     .and_then(|folder| rustix::fs::syncfs(&folder).map_err(io::Error::from))
                     .and_then(|()| std::fs::rename(&temporary, path))

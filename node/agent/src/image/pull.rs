@@ -1,6 +1,6 @@
 //! Pulling an image from a registry (OCI distribution specification).
 //!
-//! The reference is a user's word, so each call goes through the guarded client: resolved once, every address checked and pinned, and each
+//! Users choose the reference, so each call goes through the guarded client: resolved once, every address checked and pinned, and each
 //! redirect (blobs usually lie elsewhere) is checked again and followed without the registry's credentials.
 
 use std::io::Write;
@@ -19,7 +19,7 @@ use super::reference::{Digest, Reference};
 
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json";
-/// A blob that needs longer has a broken line.
+/// If a blob takes longer than this, the connection is broken.
 const BLOB_TIMEOUT: Duration = Duration::from_secs(3600);
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 5;
@@ -45,7 +45,7 @@ pub enum PullError {
         #[source]
         source: reqwest::Error,
     },
-    /// No such image, or not for us.
+    /// The image does not exist, or needs credentials.
     #[error(
         "the image {reference} does not exist, or its registry wants credentials (answer {status}): check its name and tag"
     )]
@@ -87,7 +87,7 @@ struct Puller<'a> {
     progress: &'a (dyn Fn(String) + Send + Sync),
 }
 
-/// What the registry has under the reference now, without pulling it.
+/// The digest that the registry has under the reference now, without pulling it.
 ///
 /// # Errors
 /// See [`PullError`].

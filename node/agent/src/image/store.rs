@@ -25,7 +25,7 @@ pub struct ImageStore {
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
-    /// Images that were mounted since this process started, by name: a start from one of them looks at no file.
+    /// Images that were mounted since this process started, by name: a start from one of them reads no file.
     ready: Mutex<BTreeMap<Reference, (Image, Instant)>>,
     /// One fetch at a time for a name: a hundred starts of a new image pull it once.
     fetching: tokio::sync::Mutex<BTreeMap<Reference, Arc<tokio::sync::Mutex<()>>>>,
@@ -34,7 +34,7 @@ struct Inner {
     refresh_after: Duration,
 }
 
-/// The image of a workspace cannot be had.
+/// Why the image of a workspace is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Its name.
@@ -149,7 +149,8 @@ impl ImageStore {
             (Some(digest), None) => match pull::resolve(&self.inner.layout, guard, reference).await {
                 Ok(newest) if newest == digest => Ok(digest),
                 Ok(_) => Ok(pull::pull(&self.inner.layout, guard, reference, progress.as_ref()).await?),
-                // The registry is away: what is here is better than no workspace. That it says no is an answer.
+                // The registry is unreachable: the image that is here is better than no workspace. That the registry refuses, however, is an
+                // answer.
                 Err(PullError::Transport { .. }) => Ok(digest),
                 Err(error) => Err(error.into()),
             },

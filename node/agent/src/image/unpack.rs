@@ -1,8 +1,8 @@
-//! Unpacking a layer into a folder of its own, in the form that overlayfs mounted with `userxattr` reads.
+//! Unpacks a layer into a folder of its own, in the form that overlayfs mounted with `userxattr` reads.
 //!
-//! A layer is a stranger's archive. Every name in it is walked from the folder's descriptor with `openat2(RESOLVE_BENEATH)`, so a `..`, an
-//! absolute symbolic link or a hard link cannot reach anything outside; such a name fails the whole layer. Owners stay as the archive says:
-//! the folder is only ever mounted id-mapped. Deletions become the 0:0 character device and `user.overlay.opaque` that overlayfs wants.
+//! A layer is an untrusted archive. Every name in it is walked from the folder's descriptor with `openat2(RESOLVE_BENEATH)`, so that a `..`,
+//! an absolute symbolic link or a hard link cannot reach anything outside; such a name fails the whole layer. Owners stay as in the archive:
+//! the folder is only ever mounted id-mapped. Deletions become what overlayfs expects, the 0:0 character device and `user.overlay.opaque`.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -43,7 +43,7 @@ pub struct Unpacked {
     pub bytes: u64,
     /// Entries in it.
     pub entries: u64,
-    /// Device nodes left out: they would be inert in a workspace.
+    /// Device nodes that were left out: they would not work in a workspace.
     pub devices_skipped: u64,
 }
 
@@ -108,7 +108,7 @@ impl<R: Read> Read for Meter<R> {
     }
 }
 
-/// Decompresses by what the bytes are (gzip, zstd, or plain): media types of the wild are often wrong.
+/// Decompresses by the content's first bytes (gzip, zstd, or plain): media types found in practice are often wrong.
 pub(crate) fn decompress(file: std::fs::File) -> io::Result<Box<dyn Read + Send>> {
     let mut reader = io::BufReader::with_capacity(256 * 1024, file);
     let head = io::BufRead::fill_buf(&mut reader)?;
@@ -179,7 +179,7 @@ enum Applied {
 struct Layer {
     root: OwnedFd,
     lower: Vec<OwnedFd>,
-    /// Folders whose mode and time are set at the end: filling them changes the one and may need the other.
+    /// Folders whose mode and time are set at the end: adding files changes the time and may need another mode.
     folders: Vec<(PathBuf, Attributes)>,
 }
 
@@ -393,7 +393,7 @@ impl Layer {
             }
             _ => missing(),
         })?;
-        // Without AT_SYMLINK_FOLLOW the link is made to the name itself, wherever a symbolic link of that name points.
+        // Without AT_SYMLINK_FOLLOW the hard link is made to the name itself, wherever a symbolic link of that name points.
         linkat(&folder, target_leaf, parent, leaf, AtFlags::empty()).map_err(|errno| match errno {
             Errno::NOENT | Errno::PERM => missing(),
             errno => UnpackError::Entry { name: name.to_owned(), source: errno.into() },
@@ -440,7 +440,7 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Attributes, Unpa
             let extension = extension.map_err(UnpackError::Archive)?;
             let Ok(key) = extension.key() else { continue };
             let Some(name) = key.strip_prefix("SCHILY.xattr.") else { continue };
-            // Overlay's own marks are instructions to the kernel, not content; of the rest, what a workspace can use.
+            // Overlayfs' own attributes are instructions to the kernel, not content; of the rest, those that a workspace can use are kept.
             if name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay.")) {
                 attributes.xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
             }

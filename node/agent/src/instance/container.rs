@@ -1,4 +1,4 @@
-//! From nothing to a container that runs: image, disk and network side by side, then the root file system, the monitor and hull.
+//! Makes a running container: image, disk and network side by side, then the root file system, the monitor and hull.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Node {
         };
         let (image, disk, network) =
             tokio::join!(found, self.start_disk(request, steps), self.start_network(request, steps));
-        // Each is looked at only when all are done: one that failed must not leave another behind.
+        // Each result is looked at only when all are done: one that failed must not leave another behind.
         let prepared = match (image, disk, network) {
             (Ok(image), Ok(disk), Ok(network)) => Ok((image, disk, network)),
             (image, disk, network) => {
@@ -157,7 +157,7 @@ impl Node {
         let tell = step.teller();
         let images = &self.inner.images;
         let name = image.unwrap_or(image::base::BASE);
-        // A disk stays with the image it began with, whatever its tag means today.
+        // A disk keeps the image that it began with, whatever its tag means today.
         let fixed = self
             .inner
             .disks
@@ -281,9 +281,9 @@ impl Node {
             use std::os::fd::AsFd;
             monitor::spawn(program, &spec, listener.as_fd())?
         };
-        // The root file system's user namespace must be held until the container's first process is in it.
+        // The root file system's user namespace must be held open until the container's first process is in it.
         if let Err(error) = handle.wait_started(CONTAINER_TIMEOUT, |_| {}) {
-            // First, so that it makes nothing any more while what it made is cleared away.
+            // The monitor first, so that nothing new is made while the rest is cleared away.
             if let Err(error) = handle.end() {
                 tracing::warn!(
                     instance = request.instance_id,

@@ -1,4 +1,4 @@
-//! The content of an instance: the checkout, once a disk, and the image that the checkout asks for.
+//! The content of an instance: the checkout, once per disk, and the image that the checkout asks for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::checkout;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// The content, once a disk; then the supervisor's word that all is there.
+    /// Makes the content, once per disk; then waits for the supervisor's answer.
     pub(super) fn content<'s>(
         &'s self,
         instance: Arc<Instance>,
@@ -66,8 +66,8 @@ impl Node {
             .map_err(|source| StartError::File { path: instance.folder.display().to_string(), source })?;
         drop(step);
         if !initialized {
-            // From here on the content is the user's. The mark must not be on the disk before the content is, and that can take its time:
-            // until then the record above says it.
+            // From here on the content is the user's. The marker must not reach the disk before the content does, and that can take a while:
+            // until then the instance's record says that it is there.
             let marked = instance.clone();
             tokio::task::spawn_blocking(move || {
                 let done =
@@ -89,7 +89,7 @@ impl Node {
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), StartError> {
         if !fresh {
-            // A start before this one was interrupted, by a power cut perhaps. What it left may be a user's work: it is moved, not removed.
+            // An earlier start was interrupted, perhaps by a power cut. What it left may already be a user's work: it is moved, not removed.
             checkout::set_aside(&instance.folder, &request.checkout.path, self.inner.clock.now().timestamp()).await?;
         }
         let limit = Duration::from_secs(self.inner.config.checkout_timeout_seconds);
@@ -111,7 +111,7 @@ impl Node {
         steps: &Steps,
         cancel: &CancellationToken,
     ) -> Result<Arc<Instance>, StartError> {
-        // Looked for first: should the image not exist, nothing was stopped for it.
+        // Looked for first: if the image does not exist, nothing has been stopped for it.
         {
             let step = steps.begin("image");
             self.inner.images.get(image, &self.registries(request), step.teller()).await?;

@@ -15,7 +15,7 @@ use crate::credentials::{Asker, serve};
 use crate::disk::{Disk, DiskError};
 
 impl Node {
-    /// Puts a running container among the instances: its end is watched, its questions for credentials are answered.
+    /// Registers a running container: its end is watched, its questions for credentials are answered.
     pub(super) fn watch(
         &self,
         record: Record,
@@ -54,7 +54,7 @@ impl Node {
         let exit = loop {
             match handle.pidfd().try_clone_to_owned().and_then(readiness) {
                 Ok(pidfd) => {
-                    // The guard says nothing more than that it ended.
+                    // The descriptor says only that it ended.
                     let _ = pidfd.readable().await;
                 }
                 Err(error) => {
@@ -74,7 +74,7 @@ impl Node {
         self.finish(&instance, exit, false).await;
     }
 
-    /// Clears away everything of an ended container but its record and logs, brings the disk to rest, and says that it is over.
+    /// Clears away everything of an ended container but its record and logs, syncs and releases the disk, and announces the end.
     async fn finish(&self, instance: &Instance, exit: Exit, node_restarted: bool) {
         if let Some(serving) = instance.credentials.lock().unwrap_or_else(PoisonError::into_inner).take() {
             serving.abort();

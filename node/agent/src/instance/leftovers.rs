@@ -56,7 +56,7 @@ fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes cgroups of ours that belong to none of `live`, with what still runs in them.
+/// Removes our cgroups that belong to none of `live`, with the processes in them.
 pub(crate) fn sweep_cgroups(home: &Path, live: &BTreeSet<String>) {
     for root in hierarchies() {
         let ours = root.join(cgroup(home).trim_start_matches('/'));
@@ -69,7 +69,7 @@ pub(crate) fn sweep_cgroups(home: &Path, live: &BTreeSet<String>) {
     }
 }
 
-/// Instances are UUIDs; what else lies below our folder is not ours to touch.
+/// Instances have UUIDs; anything else below our folder is not ours to touch.
 fn is_instance(name: &str) -> bool {
     name.len() == 36 && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
 }
@@ -104,7 +104,7 @@ fn remove_cgroup(path: &Path) {
     }
 }
 
-/// Counts of the kernel's things, for tests that prove that nothing is leaked.
+/// Counts of kernel objects, for tests that prove that nothing is leaked.
 #[must_use]
 pub fn census(home: &Path) -> Census {
     let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();

@@ -128,7 +128,7 @@ impl Instance {
         record.write(&self.folder)
     }
 
-    /// Works on the disk; nothing when it was given back.
+    /// Works on the disk; does nothing if it has been released.
     pub(super) fn with_disk<T>(&self, work: impl FnOnce(&mut Disk) -> T) -> Option<T> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(work)
     }
@@ -139,7 +139,7 @@ impl Instance {
         self.ended.borrow().clone()
     }
 
-    /// Waits for its end: the container gone, nothing of it left, the disk at rest.
+    /// Waits for its end: the container gone, nothing of it left, the disk synced.
     pub async fn wait_ended(&self) -> Ended {
         let mut receiver = self.ended.subscribe();
         loop {
@@ -154,7 +154,7 @@ impl Instance {
 }
 
 impl Node {
-    /// Brings the node up: takes over what runs, cleans up what does not, fills the pools. Two nodes on one home are refused.
+    /// Starts the node: takes over what runs, cleans up what does not, fills the pools. Two nodes on one home are refused.
     ///
     /// # Errors
     /// See [`NodeError`].
@@ -289,7 +289,7 @@ impl Node {
         u64::try_from(self.inner.clock.now().timestamp_millis()).unwrap_or(0)
     }
 
-    /// Adds to what an instance's log says of its start. An instance that never got as far as to have a folder has no log.
+    /// Appends to an instance's start log. An instance whose start failed before it had a folder has none.
     pub(crate) fn log_start(&self, id: &str, text: &str) {
         let Some(instance) = self.instance(id) else { return };
         let file = File::options().create(true).append(true).open(instance.folder.join(START_LOG_FILE));
@@ -298,7 +298,7 @@ impl Node {
         }
     }
 
-    /// Forgets an ended instance; its log is kept with its workspace's disk. Nothing happens while it runs.
+    /// Forgets an ended instance; its log is kept with its workspace's disk. Does nothing while it runs.
     pub fn forget(&self, id: &str) {
         let Some(instance) = self.instance(id).filter(|instance| instance.ended().is_some()) else { return };
         let workspace = instance.record().request.workspace_id;
@@ -314,8 +314,8 @@ impl Node {
         }
     }
 
-    /// Lets go of everything that runs, without touching it: nothing is watched or answered any more, and when the last clone of this value
-    /// is dropped another agent can take over.
+    /// Lets go of everything that runs, without touching it: from here on nothing is watched or answered, and once the last clone of this
+    /// value is dropped another agent can take over.
     pub fn detach(&self) {
         self.inner.detached.cancel();
         for instance in self.instances() {

@@ -43,7 +43,7 @@ pub enum ProgramError {
 }
 
 impl Programs {
-    /// Copies the programs into `<home>/bin/<version>/`, where the version is made of their content. Copies that are there are taken.
+    /// Copies the programs into `<home>/bin/<version>/`, where the version is derived from their content. Existing copies are used.
     ///
     /// # Errors
     /// When one is missing or cannot be copied.
@@ -78,7 +78,7 @@ impl Programs {
         Ok(Self { hull: copy("hull", &hull)?, berth_init: copy("berth-init", &init)? })
     }
 
-    /// Removes the copies of other versions. A monitor ends its container with the runtime that started it: only for when nothing runs.
+    /// Removes the copies of other versions. Only for when nothing runs: a monitor ends its container with the runtime that started it.
     pub(crate) fn remove_others(&self) {
         let Some((ours, all)) = self.hull.parent().and_then(|ours| Some((ours, ours.parent()?))) else { return };
         for entry in std::fs::read_dir(all).into_iter().flatten().flatten().filter(|entry| entry.path() != ours) {

@@ -1,4 +1,4 @@
-//! What the node writes down of an instance, so that an agent that was killed goes on where it was.
+//! What the node records about an instance, so that the next agent can go on where this one was killed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -76,7 +76,7 @@ pub struct Ended {
     /// The machine was restarted while it ran.
     #[serde(default)]
     pub node_restarted: bool,
-    /// Why the disk could not be brought to rest.
+    /// Why the disk could not be synced or released.
     #[serde(default)]
     pub disk_error: Option<String>,
 }
@@ -85,7 +85,7 @@ pub struct Ended {
 const FILE: &str = "instance.json";
 
 impl Record {
-    /// Reads it; nothing when there is none, or one that was never whole.
+    /// Reads it; `None` if there is none, or one that was never completely written.
     pub(crate) fn read(folder: &Path) -> io::Result<Option<Self>> {
         match std::fs::read(folder.join(FILE)) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
@@ -94,7 +94,7 @@ impl Record {
         }
     }
 
-    /// Writes it, whole or not at all. Not synced: after a power cut every instance is over anyway, and its disk says the rest.
+    /// Writes it atomically. Not synced: after a power cut every instance is over anyway, and its disk holds the rest.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         let temporary: PathBuf = folder.join(".instance.json.new");
         std::fs::write(&temporary, serde_json::to_vec(self)?)?;

@@ -63,7 +63,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether the fault is the node's and another attempt may succeed; otherwise the user has to change something.
+    /// Whether the node is at fault and another attempt may succeed; otherwise the user has to change something.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
         match self {
@@ -93,8 +93,8 @@ pub struct Ready {
 }
 
 impl Node {
-    /// Starts an instance, or goes on with one whose start was interrupted. When it fails or is cancelled nothing of it is left but its disk.
-    /// Cancel it by the token, not by dropping the future: what is being made is then cleared away.
+    /// Starts an instance, or continues a start that was interrupted. If it fails or is cancelled, nothing of it is left but its disk. Cancel
+    /// it by the token, not by dropping the future: then what is being made is cleared away.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -123,7 +123,7 @@ impl Node {
                 let image = instance.record().image.unwrap_or_default();
                 return Ok(Ready { instance, image });
             }
-            // An agent before us got this far. What it began inside begins again.
+            // An earlier agent got this far. What it began inside begins again.
             Some(instance) => {
                 checkout::clean(&instance.folder, &request.checkout.path).await?;
                 instance
@@ -142,7 +142,7 @@ impl Node {
                     StartError::Checkout(CheckoutError::Supervisor(_) | CheckoutError::Socket(_))
                         | StartError::Supervisor(_)
                 );
-                // The supervisor hung up because the container is gone: how it ended is the news, and known in a moment.
+                // The supervisor hung up because the container has ended: how it ended is what the user needs, and it is known in a moment.
                 let ended = match self.instance(&id) {
                     Some(instance) if hung_up => tokio::time::timeout(END_TIMEOUT, instance.wait_ended()).await.ok(),
                     _ => None,

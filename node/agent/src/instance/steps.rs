@@ -18,7 +18,7 @@ pub struct Steps {
     list: Arc<watch::Sender<Vec<Step>>>,
 }
 
-/// A step under way. Dropped, it is over.
+/// A step in progress; it ends when this is dropped.
 #[derive(Debug)]
 pub struct StepGuard {
     steps: Steps,
@@ -74,7 +74,7 @@ impl Steps {
         self.list.send_modify(|list| list.push(step));
     }
 
-    /// Begins a step; a step of that name that was there is begun anew.
+    /// Begins a step; one that has its name begins anew.
     #[must_use]
     pub fn begin(&self, name: &'static str) -> StepGuard {
         let step = Step {
@@ -106,7 +106,7 @@ impl StepGuard {
         self.steps.change(self.name, |step| step.detail = detail);
     }
 
-    /// A function that tells, for those who know nothing of steps.
+    /// A callback for progress, for code that knows nothing of steps.
     #[must_use]
     pub fn teller(&self) -> Arc<dyn Fn(String) + Send + Sync> {
         let (steps, name) = (self.steps.clone(), self.name);

@@ -1,4 +1,4 @@
-//! Stopping an instance: asked, then told, then killed.
+//! Stopping an instance: ask the supervisor, then kill the container, then wait for the kernel.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use berth_sandbox::monitor::Outcome;
 use super::node::{Instance, Node};
 use super::record::Ended;
 
-/// After the grace period: how long the supervisor itself may take, and how long the kernel.
+/// After the grace period: time for the supervisor itself, and for the kernel.
 const MARGIN: Duration = Duration::from_secs(3);
 const KERNEL: Duration = Duration::from_secs(20);
 
 impl Node {
-    /// Stops an instance and waits for its end; at once when it has ended. Nothing when the node does not know it.
+    /// Stops an instance and waits for its end; returns at once if it has ended. `None` if the node does not know it.
     pub async fn stop(&self, id: &str, grace: Duration) -> Option<Ended> {
         let instance = self.instance(id)?;
         if let Some(ended) = instance.ended() {
@@ -33,7 +33,7 @@ impl Node {
             if let Ok(ended) = tokio::time::timeout(KERNEL, instance.wait_ended()).await {
                 return Some(ended);
             }
-            // The kernel waits for the host's disk. There is nothing to do but to wait with it.
+            // The kernel waits for the host's disk: all that can be done is to wait with it.
             tracing::error!(instance = id, "a killed workspace does not end: the host's disk may hang");
             super::leftovers::remove_cgroups(self.inner.home.root(), id);
         }

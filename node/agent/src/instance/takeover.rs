@@ -1,4 +1,4 @@
-//! What an agent finds when it starts: containers that run are taken over, what is left of others is cleared away.
+//! What an agent does with what it finds at its start: it takes over running containers and clears away what is left of others.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::disk::DiskError;
 use crate::home::Home;
 use crate::image;
 
-/// What an agent before this one left.
+/// What an earlier agent left.
 pub(super) struct Found {
     pub(super) live: Vec<(Record, PathBuf, MonitorHandle)>,
     pub(super) over: Vec<(Record, PathBuf)>,

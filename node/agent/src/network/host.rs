@@ -1,4 +1,4 @@
-//! What the host's own network is like, and the one thing that is switched on in it.
+//! The host's own network: what the agent reads of it, and the one thing that it switches on.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -56,8 +56,8 @@ pub(super) fn uplinks_file(root: &Path) -> PathBuf {
     root.with_file_name("uplinks")
 }
 
-/// Answers come in through the interfaces of the default route: forwarding must be on there. Which ones we switched is written down, so
-/// that a restarted agent still knows to switch them back.
+/// Answers come in through the interfaces of the default route, so forwarding must be on there. The interfaces on which we switched it on are
+/// recorded, so that a restarted agent still knows to switch it off.
 pub(super) fn switch_forwarding_on(root: &Path) -> Result<Vec<String>, LinkError> {
     let file = uplinks_file(root);
     let mut switched: BTreeSet<String> =

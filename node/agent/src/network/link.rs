@@ -1,5 +1,5 @@
-//! Making and removing network namespaces with their veth pair. The thread that enters a namespace ends with it: it is never one of the
-//! runtime's own.
+//! Makes and removes network namespaces with their veth pair. A thread that enters a namespace ends afterwards, so it is never one of the
+//! async runtime's.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -85,7 +85,7 @@ fn run(
         .spawn()
         .map_err(started)?;
     let mut stdin = child.stdin.take();
-    // A program that gave up early says so by its status.
+    // A program that failed early says so by its exit status.
     let _ = stdin.as_mut().map(|stdin| stdin.write_all(input.as_bytes()));
     drop(stdin);
     let output = child.wait_with_output().map_err(started)?;
@@ -155,10 +155,10 @@ pub(super) fn make(path: &Path, slot: Slot, subnets: Subnets) -> Result<(), Link
             ),
             "making a workspace's network",
         )?;
-        // Everything inside is in another user namespace than this one: what needs rights over this namespace is set here, once.
+        // The processes inside are in another user namespace: settings that need rights over this network namespace are made here, once.
         set("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
         set("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")?;
-        // Opened services of the host's loopback are asked at 127.0.0.1 and leave through eth0.
+        // Connections to opened services of the host's loopback are made to 127.0.0.1 and leave through eth0.
         set("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1")?;
         // Not there on a kernel without IPv6.
         let _ = set("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1");
@@ -170,7 +170,7 @@ pub(super) fn make(path: &Path, slot: Slot, subnets: Subnets) -> Result<(), Link
         "making the host's end of a workspace's network",
     )?;
     set(&setting("forwarding"), "1")?;
-    // A packet with another source than this workspace's address does not get through.
+    // Drop packets whose source is not this workspace's address.
     set(&setting("rp_filter"), "1")?;
     set(&setting("route_localnet"), "1")?;
     let _ = set(&format!("/proc/sys/net/ipv6/conf/{host_side}/disable_ipv6"), "1");

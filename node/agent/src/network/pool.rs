@@ -1,4 +1,4 @@
-//! The node's networks: a pool of ready namespaces, who has which, and what is opened for whom.
+//! The node's networks: a pool of ready namespaces, which workspace has which, and what is opened for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -50,8 +50,8 @@ pub struct Network {
 }
 
 impl NetworkPool {
-    /// Takes the node's networks over: those of `live` workspaces stay with what is opened for them, everything else of ours is removed, and
-    /// the packet filter is set. `depth` namespaces are kept ready.
+    /// Takes over the node's networks: those of `live` workspaces keep what is opened for them, all others of ours are removed, and the
+    /// packet filter is set. `depth` namespaces are kept ready.
     ///
     /// # Errors
     /// When nft or ip is missing or refuses.
@@ -184,7 +184,7 @@ impl NetworkPool {
         Ok(())
     }
 
-    /// Gives a network back: closed, removed, its slot free. A namespace is never given to a second workspace.
+    /// Takes a network back: closed, removed, its slot free. A namespace is never given to a second workspace.
     ///
     /// # Errors
     /// See [`LinkError`]; the slot stays taken then.
@@ -197,7 +197,7 @@ impl NetworkPool {
             && let Err(error) =
                 link::nft(&rules::close(&self.inner.subnets, slot, &openings), "closing services of a workspace")
         {
-            // Somebody flushed the table: what is not there is closed.
+            // Somebody flushed the table: what is not in it is closed already.
             tracing::warn!(
                 error = berth_http::problem::chain(&error),
                 "the packet filter did not have a workspace's openings"

@@ -1,4 +1,4 @@
-//! What a workspace's private hosts come to: addresses to open, and names that must mean them.
+//! Resolves a workspace's private hosts: the addresses to open, and the names that must resolve to them inside.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,7 +11,7 @@ use super::rules::{Opening, OpeningKind};
 pub struct Resolved {
     /// To open.
     pub openings: Vec<Opening>,
-    /// Names with the address that was opened: the workspace must not resolve them to another.
+    /// Names with the address that was opened: inside the workspace they must not resolve to another.
     pub names: Vec<(String, Ipv4Addr)>,
     /// Entries without an IPv4 address.
     pub unresolved: Vec<String>,

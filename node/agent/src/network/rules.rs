@@ -1,8 +1,8 @@
-//! The packet filter as data: pure functions to the JSON that `nft -j -f -` takes, so that a whole change is one transaction.
+//! The packet filter as data: pure functions that make the JSON for `nft -j -f -`, so that every change is one transaction.
 //!
-//! On the host one table says for all workspaces: only out, only to public addresses, never to another workspace, never to the host; what is
-//! opened for one workspace stands in sets by the name of its interface. In a workspace's own namespace a small table leads connections to
-//! opened services of the host's loopback out to the host.
+//! On the host one table holds for all workspaces: outbound only, to public addresses only, never to another workspace, never to the host;
+//! what is opened for single workspaces is in sets keyed by the name of their interface. In a workspace's own namespace a small table
+//! redirects connections to opened services of the host's loopback to the host.
 
 use std::net::Ipv4Addr;
 
@@ -98,7 +98,7 @@ fn drop() -> Value {
     json!({ "drop": null })
 }
 
-/// At once and readable for the user, instead of a connection that hangs.
+/// A rejection, so that the user gets an error at once, instead of a connection that hangs.
 fn reject() -> Value {
     json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })
 }
@@ -208,7 +208,7 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
     }
     let from_us = matches(meta("iifname"), ours(subnets));
     commands.push(rule("forward", vec![from_us.clone(), established(), accept()]));
-    // No IPv6 address is given out; what has one was made by the workspace itself.
+    // No IPv6 addresses are assigned; whatever uses one was set up by the workspace itself.
     commands.push(rule("forward", vec![from_us.clone(), not(meta("nfproto"), json!("ipv4")), drop()]));
     for server in &table.name_servers {
         for protocol in ["udp", "tcp"] {
@@ -284,8 +284,8 @@ pub fn close(subnets: &Subnets, slot: Slot, openings: &[Opening]) -> Value {
     whole(in_table(element_commands("delete", subnets, slot, openings), &subnets.table()))
 }
 
-/// The table inside a workspace's namespace: what it asks of an opened port of its own loopback goes to the host's. Only such ports: the
-/// rest of 127.0.0.0/8 is the workspace's own.
+/// The table inside a workspace's namespace: connections to an opened port of its own loopback go to the host's. Only these ports: the rest
+/// of 127.0.0.0/8 is the workspace's own.
 #[must_use]
 pub fn inner_table(gateway: Ipv4Addr, openings: &[Opening]) -> Value {
     let mut commands = replace_table();

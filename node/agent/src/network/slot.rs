@@ -1,4 +1,5 @@
-//! Slots: what a running workspace has to itself on the node, by number: a /30 of addresses, an interface name, a range of host uids.
+//! Slots: the numbered resources that a running workspace has to itself on the node: a /30 of addresses, an interface name, a range of host
+//! uids.
 
 use std::net::Ipv4Addr;
 
@@ -39,7 +40,7 @@ impl Slot {
 #[serde(try_from = "String", into = "String")]
 pub struct Subnets {
     base: u32,
-    /// Zero for the machine's usual home; else it keeps the names of another home apart (a second server, a test).
+    /// Zero for the machine's usual home; otherwise it keeps the names of different homes apart (a second server, a test).
     tag: u16,
 }
 
@@ -174,7 +175,7 @@ mod tests {
         let first = Subnets::default().for_home(home, None, &[]);
         let second = Subnets::default().for_home(home, None, &[first.gateway(Slot(3))]);
         assert_ne!(first.base(), second.base());
-        // What it has it keeps, whoever else came meanwhile.
+        // It keeps what it has, even if others came meanwhile.
         assert_eq!(Subnets::default().for_home(home, Some(second.gateway(Slot(7))), &[]), second);
         let configured = Subnets::try_from("10.1.0.0/16".to_owned()).unwrap();
         assert_eq!(configured.for_home(home, None, &[]).base(), configured.base());

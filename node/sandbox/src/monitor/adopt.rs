@@ -23,7 +23,7 @@ pub struct MonitorInfo {
     pub monitor: Identity,
     /// The container's id.
     pub container_id: String,
-    /// The container's first process, in the host's pid namespace; nothing until it is created.
+    /// The container's first process, in the host's pid namespace; `None` until it is created.
     pub container_pid: Option<u32>,
 }
 
@@ -134,7 +134,7 @@ pub struct MonitorHandle {
 /// container's first process. Follow with [`MonitorHandle::wait_started`].
 pub fn spawn(program: &Path, spec: &Spec, listener: BorrowedFd<'_>) -> Result<MonitorHandle, MonitorError> {
     let container = spec.container_id.clone();
-    // A former life's files would be taken for this one's.
+    // Files of an earlier container in this directory would be mistaken for this one's.
     for name in [EXIT_FILE, MONITOR_FILE] {
         match std::fs::remove_file(spec.state_dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -225,7 +225,7 @@ impl MonitorHandle {
         }
     }
 
-    /// How the container ended; nothing while its monitor lives. Reaps the monitor when it is this process's child.
+    /// How the container ended; `None` while its monitor lives. Reaps the monitor if it is this process's child.
     pub fn try_exit(&mut self, now_ms: u64) -> Result<Option<Exit>, MonitorError> {
         let pidfd = |source| MonitorError::Pidfd { container: self.container.clone(), source };
         if !readable(self.pidfd.as_fd(), Some(Duration::ZERO)).map_err(|errno| pidfd(errno.into()))? {
@@ -244,8 +244,8 @@ impl MonitorHandle {
         self.try_exit(now_ms())
     }
 
-    /// Ends a monitor whose container did not start, and collects it when it is this process's child. The runtime that it was running ends with
-    /// it: nothing comes into being afterwards.
+    /// Ends a monitor whose container did not start, and reaps it if it is this process's child. The runtime that it was running ends with
+    /// it: nothing is created afterwards.
     pub fn end(mut self) -> Result<(), MonitorError> {
         self.kill_monitor()?;
         if let Some(mut child) = self.child.take() {

@@ -1,4 +1,4 @@
-//! Running the OCI runtime for a container, and what the kernel says of the container's memory.
+//! Runs the OCI runtime for a container, and reads what the kernel says about the container's memory.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -114,7 +114,7 @@ fn run(
     }
 }
 
-/// Waits for one child; kills it after `timeout` and returns nothing then.
+/// Waits for one child; kills it after `timeout` and then returns `None`.
 fn wait(pid: Pid, timeout: Duration) -> io::Result<Option<WaitStatus>> {
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let deadline = Instant::now() + timeout;
@@ -192,7 +192,7 @@ impl OomCounter {
         Self { file: file.filter(|file| file.exists()) }
     }
 
-    /// How many were killed; nothing where it cannot be known.
+    /// The number of processes that were killed; `None` if it cannot be known.
     pub(super) fn kills(&self) -> Option<u64> {
         let text = std::fs::read_to_string(self.file.as_ref()?).ok()?;
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())

@@ -1,4 +1,4 @@
-//! The container's output on disk: bounded, rotated, never in the container's way.
+//! The container's output on disk: bounded, rotated, and never blocking the container.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -31,7 +31,8 @@ impl OutputLog {
         &self.file
     }
 
-    /// Appends. What cannot be written, on a full disk, is counted and named when there is room again: the container must not block.
+    /// Appends. What cannot be written, because the disk is full, is counted and reported once there is room again: the container must not
+    /// block.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         if self.len.saturating_add(length(bytes)) > self.max_bytes {
             self.rotate();

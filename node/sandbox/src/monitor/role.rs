@@ -54,7 +54,7 @@ fn now_ms() -> u64 {
 }
 
 fn monitor(spec: &Spec, agent: &OwnedFd, listener: OwnedFd) -> Result<(), Failure> {
-    // Apart from the agent in every way: its terminal, its signals, its death.
+    // Detached from the agent: its terminal, its signals, its death.
     setsid().map_err(failed("make a session"))?;
     ignore_signals(&[Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::PIPE]);
     rustix::process::chdir("/").map_err(failed("enter /"))?;
@@ -124,7 +124,7 @@ fn persisted(spec: &Spec, info: &MonitorInfo) -> Result<(), Failure> {
     })
 }
 
-/// Gives the agent's socket up, in both its numbers: a long-lived monitor must not keep anything of the agent open.
+/// Gives up the agent's socket, under both its numbers: a long-lived monitor must not keep anything of the agent open.
 fn leave(agent: &OwnedFd) {
     let _ = rustix::net::shutdown(agent, rustix::net::Shutdown::Both);
     if let Ok(null) = std::fs::File::open("/dev/null") {
@@ -150,7 +150,7 @@ fn watch(container: Pid, signals: &OwnedFd, output: &OwnedFd, log: &mut OutputLo
             open = copy(output, log);
         }
         let mut drained = [0u8; 1280];
-        // What it says does not matter: every child is looked at above.
+        // What is read does not matter: every child is checked above.
         let _ = rustix::io::read(signals, &mut drained);
     }
 }

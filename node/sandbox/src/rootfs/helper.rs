@@ -137,7 +137,7 @@ fn map(request: &Request, owner: i32, ours: OwnedFd) -> Result<(OwnedFd, OwnedFd
     Ok((mount, userns))
 }
 
-/// What the owner says: nothing yet wrong, with a mount at the end.
+/// What the owner reports: an error, or success together with the mount.
 fn from_owner(ours: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     match message::receive::<Response>(ours) {
         Ok((Response::Built { .. }, fds)) => Ok(fds.into_iter().next()),
