@@ -1,4 +1,4 @@
-//! The last bytes of an output, addressed by their position since its beginning.
+//! A ring buffer of the last bytes of an output, addressed by their position since its beginning.
 
 use std::collections::VecDeque;
 

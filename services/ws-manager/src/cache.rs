@@ -1,5 +1,5 @@
-//! What this process knows of the cluster: one watch per kind, completed by the answers to its own writes, so that a decision never rests on
-//! a state older than what it wrote itself.
+//! What this process knows of the cluster: one watch per kind, completed by the answers to its own writes, so that no decision rests on a
+//! state older than what it wrote itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::domain::instance::version;
 
-/// An object changed: before and after, none for not there.
+/// An object changed: before and after; `None`: it does not exist.
 #[derive(Debug)]
 pub(crate) struct Change<K> {
     /// As it was known.
@@ -32,9 +32,9 @@ pub(crate) struct Cache<K> {
 #[derive(Debug)]
 struct Inner<K> {
     objects: HashMap<String, Entry<K>>,
-    // The newest version that the watch has delivered: what is not newer, and not here, does not exist.
+    // The newest version that the watch has delivered: an object that is no newer and not here does not exist.
     seen: u64,
-    // Counts the lists; what was written before a list began and is not in it does not exist.
+    // Counts the lists: an object that was written before a list began and is not in it does not exist.
     lists: u64,
     listing: Option<HashMap<String, Arc<K>>>,
 }
@@ -42,7 +42,7 @@ struct Inner<K> {
 #[derive(Debug)]
 struct Entry<K> {
     object: Arc<K>,
-    // Set for what only our own write told us: the list that was the newest then.
+    // Set for objects that only our own write told us of: the newest list at that time.
     noted: Option<u64>,
 }
 
@@ -71,7 +71,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
         self.synced.subscribe().wait_for(|synced| *synced).await.ok();
     }
 
-    /// Takes the answer to an own write: it counts unless the watch is already past it.
+    /// Takes the answer to a write of our own: it counts unless the watch is already past it.
     pub(crate) fn note(&self, object: K) -> Option<Change<K>> {
         let name = object.name_any();
         let version = version(&object)?;
@@ -89,7 +89,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
         Some(Change { old, new: Some(new) })
     }
 
-    /// Takes word from the server that the object does not exist.
+    /// Takes the server's answer that the object does not exist.
     pub(crate) fn forget(&self, name: &str) -> Option<Change<K>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let old = inner.objects.remove(name)?.object;
@@ -157,7 +157,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Inner<K> {
         let name = object.name_any();
         let known = self.objects.get(&name).map(|entry| entry.object.clone());
         match known.as_deref().and_then(crate::domain::instance::version) {
-            // Our own write told us before the watch did. Whoever waits for the watch was told then.
+            // Our own write told us before the watch did. Those who wait for a change were told then.
             Some(known) if known > version => return None,
             Some(known) if known == version => {
                 if let Some(entry) = self.objects.get_mut(&name) {
@@ -172,14 +172,14 @@ impl<K: Resource<DynamicType = ()> + Clone> Inner<K> {
     }
 }
 
-/// Field ownership is a quarter of an object, and nothing here reads it.
+/// Field ownership makes up a quarter of an object, and nothing here reads it.
 fn slim<K: Resource>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
     object
 }
 
-/// Follows a kind for ever; `on_change` is told of each change after the cache has it. A watch that breaks is taken up again with a pause
-/// that grows.
+/// Follows a kind for ever; `on_change` is called for each change after the cache has it. A broken watch is begun again after a pause that
+/// grows.
 pub(crate) async fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -199,7 +199,7 @@ pub(crate) async fn follow<K>(
     }
 }
 
-/// The cache has the first list when everybody was told of it: whoever waited for it reads what `on_change` made of the changes.
+/// The cache has its first list only after everybody was told of it, so that whoever waited for it sees the effect of `on_change`.
 fn take<K: Resource<DynamicType = ()> + Clone>(
     cache: &Cache<K>,
     event: Event<K>,

@@ -1,4 +1,4 @@
-//! The cluster as ws-manager uses it: what is known of it, and the few writes, each of which completes what is known by its answer.
+//! The cluster as ws-manager uses it: the caches, and the few writes, whose answers complete the caches.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -35,7 +35,7 @@ pub(crate) struct Cluster {
     nodes: Arc<Cache<Node>>,
     known_nodes: RwLock<Arc<Nodes>>,
     pub(crate) directory: Directory,
-    // The controller asks a store for the object behind a reference. It holds names only: the objects are in `workspaces`, once.
+    // The controller asks a store for the object behind a reference. This one holds names only: the objects are in `workspaces`, once.
     names: Mutex<Writer<Workspace>>,
     pub(crate) store: Store<Workspace>,
     // The running controller, if this replica leads.
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     pub(crate) fn new(client: Client, namespace: String) -> Self {
         let mut names = Writer::new(());
-        // Empty and complete: what comes, comes by `workspace_changed`.
+        // Empty and complete: events come through `workspace_changed`.
         names.apply_watcher_event(&Event::Init);
         names.apply_watcher_event(&Event::InitDone);
         let store = names.as_reader();
@@ -87,18 +87,18 @@ impl Cluster {
         );
     }
 
-    /// Makes the controller that is about to run the one that is woken.
+    /// Makes this controller, which is about to run, the one that is woken.
     pub(crate) fn wake_by(&self) -> mpsc::UnboundedReceiver<ObjectRef<Workspace>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        // It begins with a look at everything.
+        // It begins by looking at everything.
         self.workspaces.all().iter().for_each(|workspace| self.wake(&workspace.name_any()));
         receiver
     }
 
     fn wake(&self, instance: &str) {
         if let Some(sender) = self.wake.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            // A controller that has just ended needs no waking: the next one looks at everything.
+            // A controller that has just ended need not be woken: the next one looks at everything.
             sender.send(ObjectRef::new(instance).within(&self.namespace)).ok();
         }
     }
@@ -167,7 +167,7 @@ impl Cluster {
     }
 
     fn disk_changed(&self, change: &Change<Disk>) {
-        // Where it lies matters, how full it is does not.
+        // On which node it is matters, how full it is does not.
         let place = |disk: &Option<Arc<Disk>>| disk.as_ref().map(|disk| disk.spec.node.clone());
         if place(&change.old) != place(&change.new)
             && let Some(disk) = change.new.as_ref().or(change.old.as_ref())
@@ -178,7 +178,7 @@ impl Cluster {
     }
 
     fn node_changed(&self, change: &Change<Node>) {
-        // Heartbeats change nodes all the time; only coming, going and readiness count.
+        // Heartbeats change nodes all the time; only their coming, going and readiness count.
         let state = |node: &Option<Arc<Node>>| node.as_deref().map(is_ready);
         if state(&change.old) == state(&change.new) {
             return;
@@ -188,7 +188,7 @@ impl Cluster {
         self.wake_where(|_| true);
     }
 
-    /// Takes an own write's answer, and tells those who watch at once instead of when the watch comes round.
+    /// Takes the answer to a write of our own, and tells watchers at once instead of when the watch delivers it.
     pub(crate) fn note_workspace(&self, workspace: Workspace) {
         if let Some(change) = self.workspaces.note(workspace) {
             self.workspace_changed(&change);
@@ -208,7 +208,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Makes a workspace object. An error of kind [`Outcome::Exists`] when there is one of this name.
+    /// Makes a workspace object; an error of kind [`Outcome::Exists`] if the name is taken.
     pub(crate) async fn create_workspace(&self, workspace: &Workspace) -> Result<Outcome<Workspace>, kube::Error> {
         let result = self.api::<Workspace>().create(&post(), workspace).await;
         let outcome = Outcome::of(result)?;
@@ -218,14 +218,14 @@ impl Cluster {
         Ok(outcome)
     }
 
-    /// Merges into the status of a workspace; none: it does not exist (any more).
+    /// Merges into the status of a workspace; `None`: it does not exist (any more).
     pub(crate) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Option<Workspace>, kube::Error> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let result = self.api::<Workspace>().patch_status(name, &params, &Patch::Merge(patch)).await;
         self.patched(name, result)
     }
 
-    /// Merges into a workspace but for its status; none: it does not exist (any more).
+    /// Merges into a workspace, except its status; `None`: it does not exist (any more).
     pub(crate) async fn patch_workspace(&self, name: &str, patch: &Value) -> Result<Option<Workspace>, kube::Error> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let result = self.api::<Workspace>().patch(name, &params, &Patch::Merge(patch)).await;
@@ -261,13 +261,13 @@ impl Cluster {
         }
     }
 
-    /// Takes our finalizer off a workspace that is being deleted.
+    /// Removes our finalizer from a workspace that is being deleted.
     pub(crate) async fn release_workspace(&self, name: &str, hold: &Hold) -> Result<(), kube::Error> {
         let result = self.api::<Workspace>().patch(name, &PatchParams::default(), &Patch::Merge(release(hold))).await;
         Outcome::of(result).map(drop)
     }
 
-    /// Makes a pod; when it is there already, it is the one that was wanted.
+    /// Makes a pod; if it exists already, it is the one that was wanted.
     pub(crate) async fn create_pod(&self, pod: &Pod) -> Result<(), kube::Error> {
         let pods = self.api::<Pod>();
         let made = match Outcome::of(pods.create(&post(), pod).await)? {
@@ -296,7 +296,7 @@ impl Cluster {
     ) -> Result<(), kube::Error> {
         match Outcome::of(result)? {
             Outcome::Done(either) => {
-                // Of a pod that goes at once the answer is the pod as it was; the watch tells the rest.
+                // If the pod goes at once, the answer is the pod as it was; the watch tells the rest.
                 if let Some(pod) = either.left().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
                     self.pods.note(pod);
                 }
@@ -308,7 +308,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes our finalizer off this very pod.
+    /// Removes our finalizer from exactly this pod.
     pub(crate) async fn release_pod(&self, name: &str, hold: &Hold) -> Result<(), kube::Error> {
         let result = self.api::<Pod>().patch(name, &PatchParams::default(), &Patch::Merge(release(hold))).await;
         if matches!(Outcome::of(result)?, Outcome::Gone) {
@@ -317,7 +317,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes a disk, and its bytes with it. Where its node is gone for good nobody is left to wipe them, and only the record goes.
+    /// Deletes a disk object, and its bytes with it. If its node is gone for good nobody is left to wipe the bytes, and only the object goes.
     pub(crate) async fn delete_disk(&self, name: &str) -> Result<bool, kube::Error> {
         let disks = self.api::<Disk>();
         let Outcome::Done(either) = Outcome::of(disks.delete(name, &DeleteParams::default()).await)? else {
@@ -337,12 +337,12 @@ fn post() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 
-/// A merge patch that takes a finalizer away if the object is still the one, and as, it was seen.
+/// A merge patch that removes a finalizer if the object is the same, and unchanged since it was seen.
 fn release(hold: &Hold) -> Value {
     json!({ "metadata": { "uid": hold.uid, "resourceVersion": hold.version, "finalizers": hold.rest } })
 }
 
-/// An answer of the API server with the two refusals that are no errors to a reconciler.
+/// An answer of the API server, with the two refusals that are no errors to a reconciler.
 #[derive(Debug)]
 pub(crate) enum Outcome<T> {
     /// As asked.

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Namespace of workspaces, disks, pods and the lease.
     pub namespace: String,
-    /// Who this replica is in the leader election. In the one-machine shape a constant: a restarted server then takes its own lease over at
-    /// once. In a cluster the pod's name.
+    /// Identity of this replica in the leader election. In the one-machine shape a constant: a restarted server then takes over its own lease
+    /// at once. In a cluster the pod's name.
     pub identity: String,
     /// Make the namespace and the custom resource definitions at start. Off where an administrator applies `deploy/crds`.
     pub install_definitions: bool,
-    /// Image of workspaces that name none and whose repository names none.
+    /// Image of workspaces when neither the request nor the repository names one.
     pub base_image: String,
     /// Class of workspaces that name none.
     pub default_class: String,
@@ -203,7 +203,7 @@ fn default_classes() -> Vec<ClassConfig> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Without activity a running workspace stops after so many seconds; 0: never.
+    /// A running workspace stops after so many seconds without activity; 0: never.
     pub inactivity_seconds: u32,
     /// A running workspace stops after so many seconds in all; 0: never.
     pub max_lifetime_seconds: u32,
@@ -211,11 +211,11 @@ pub struct Policy {
     pub warning_seconds: u32,
     /// A start that is not done after so many seconds has failed.
     pub startup_seconds: u32,
-    /// A stop that the node has not confirmed after so many seconds is taken as done, and as failed.
+    /// A stop that the node has not confirmed after so many seconds counts as done, and as failed.
     pub stopping_seconds: u32,
     /// How long the main process has between SIGTERM and SIGKILL.
     pub termination_grace_seconds: u32,
-    /// How often a start is tried when pods are rejected or lost.
+    /// How many attempts a start has when pods are rejected or lost.
     pub max_attempts: u32,
     /// Pause after the first rejected attempt; doubles with each.
     pub retry_back_off_ms: u32,

@@ -1,5 +1,5 @@
-//! The controller: one kube-rs `Controller` over `Workspace`. A reconcile reads what is known, computes the status, does what has to be done
-//! and writes down what is new. All rules are in `domain`.
+//! The controller: one kube-rs `Controller` over `Workspace`. A reconcile reads the caches, computes the status, does what has to be done and
+//! writes what is new. All rules are in `domain`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +23,11 @@ use crate::domain::view::View;
 use crate::domain::{pod, status};
 use crate::metrics::InstanceMetrics;
 
-/// Reconciles at once: enough to keep a batching store busy, few enough that the first look at ten thousand objects stays small.
+/// Concurrent reconciles: enough to keep a batching store busy, few enough that the first pass over ten thousand objects stays small.
 const CONCURRENCY: u16 = 64;
-/// Turns of one reconcile before it is put off: each turn follows a write of its own.
+/// Turns of one reconcile before it is put off; each turn follows a write of its own.
 const TURNS: usize = 8;
-/// Never sleep longer: a clock that was set does not hide a timeout for long.
+/// Longest sleep: a clock that was set must not hide a timeout for long.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
 /// Everything a reconcile needs.
@@ -40,7 +40,7 @@ pub(crate) struct Context {
     failures: Mutex<HashMap<String, u32>>,
 }
 
-/// A reconcile that did not come to its end; it is tried again.
+/// A reconcile that could not be completed; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
     /// Making the pod.
@@ -70,7 +70,7 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         () = stop.cancelled() => return,
     }
     let woken = UnboundedReceiverStream::new(context.cluster.wake_by());
-    // Every change reaches it through the cluster's own watches, which the answers to our writes run ahead of.
+    // Every change reaches it through the cluster's own watches, ahead of which are the answers to our writes.
     Controller::for_stream(futures::stream::pending(), context.cluster.store.clone())
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_on(woken)
@@ -111,7 +111,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<R
     Ok(match next {
         Some(when) => {
             let pause = (when - context.clock.now()).to_std().unwrap_or_default();
-            // A hair later, so that the clock has surely passed the mark.
+            // A little later, so that the clock has surely passed the mark.
             Requeue::requeue((pause + Duration::from_millis(1)).min(LONGEST_SLEEP))
         }
         None => Requeue::await_change(),
@@ -144,7 +144,7 @@ impl Context {
             todo.iter().any(|action| matches!(action, Action::ReleaseWorkspace { .. } | Action::DeleteWorkspace));
         match patch {
             Some(patch) if ends => {
-                // The last status is written, and so told, before the object goes.
+                // The last status is written, and so delivered to watchers, before the object goes.
                 self.write_status(name, &old, &new, &patch).await?;
                 Ok(Turn::Again)
             }
@@ -184,7 +184,7 @@ impl Context {
         (computed, actions, next)
     }
 
-    /// Pods have names that follow from the attempt: no list is searched.
+    /// The names of pods follow from the attempt, so no list is searched.
     fn pods(&self, workspace: &Workspace) -> Vec<Arc<Pod>> {
         let name = workspace.name_any();
         let last = workspace.status.as_ref().map_or(0, |status| status.attempt) + 1;
@@ -193,7 +193,7 @@ impl Context {
 
     async fn create_pod(&self, workspace: &Workspace, attempt: u32, node: Option<&str>) -> Result<(), ReconcileError> {
         let instance = workspace.name_any();
-        // The class was there when this was decided; when it has gone since, the next look says so.
+        // The class existed when this was decided; if it has gone since, the next pass reports that.
         let Some(class) = self.cluster.classes.get(&workspace.spec.class) else { return Ok(()) };
         let grace = self.config.policy.termination_grace_seconds;
         let pod = pod::desired(workspace, &class, attempt, node, &self.config.base_image, grace);

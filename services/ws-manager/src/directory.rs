@@ -1,4 +1,4 @@
-//! The instances as other services see them: the state now, and each change of it.
+//! The instances as other services see them: the current state, and each change of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,8 +32,8 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Publishes a change of an object, unless it is one that nobody needs to hear of: a mark of activity each half minute of each
-    /// workspace would be most of the traffic.
+    /// Publishes a change of an object, unless nobody needs it: marks of activity, each half minute for each workspace, would be most of the
+    /// traffic.
     pub(crate) fn publish(&self, change: &Change<Workspace>) {
         let Some(workspace) = change.new.as_deref().or(change.old.as_deref()) else { return };
         let status = match instance::of(workspace) {

@@ -1,6 +1,6 @@
 //! Leader election by a Lease of `coordination.k8s.io/v1`: one controller at a time, in every shape.
 //!
-//! Clocks of different machines are never compared: a lease has run out when this process has seen no change of it for as long as it lasts.
+//! Clocks of different machines are never compared: a lease has expired once this process has seen it unchanged for as long as it lasts.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) enum Decision {
     Wait(Duration),
 }
 
-/// Decides for somebody who does not lead. `unchanged` is how long this process has seen the lease as it is.
+/// Decides for a replica that does not lead. `unchanged` is how long this process has seen the lease as it is.
 pub(crate) fn decide(lease: Option<&LeaseSpec>, me: &str, unchanged: Duration) -> Decision {
     let Some(lease) = lease else { return Decision::Create };
     let holder = lease.holder_identity.as_deref().unwrap_or_default();
@@ -133,7 +133,7 @@ impl Elector {
                     (lease, renewed, pause) = (new, Instant::now(), RENEW_EACH);
                     continue;
                 }
-                // The version was old: an answer of ours was lost, or somebody else won. The lease says which.
+                // The version was outdated: an answer to us was lost, or somebody else won. The lease says which.
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => match self.leases.get_opt(LEASE).await {
                     Ok(Some(now)) if now.spec.as_ref().and_then(|s| s.holder_identity.as_deref()) == Some(&self.me) => {
                         lease = now;
@@ -155,7 +155,7 @@ impl Elector {
         }
     }
 
-    /// Gives the lease back, so that another replica need not wait until it runs out.
+    /// Releases the lease, so that another replica need not wait until it expires.
     pub(crate) async fn release(&self) {
         let Ok(Some(mut lease)) = self.leases.get_opt(LEASE).await else { return };
         let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.me)) else {

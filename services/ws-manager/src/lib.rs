@@ -30,7 +30,7 @@ pub struct WsManager {
 }
 
 impl WsManager {
-    /// Builds the service; nothing is asked of the cluster yet.
+    /// Builds the service; no call to the cluster is made yet.
     pub fn new(config: Config, client: Client, clock: SharedClock) -> Result<Self, ConfigError> {
         config.validate()?;
         let cluster = Arc::new(cluster::Cluster::new(client, config.namespace.clone()));
@@ -48,8 +48,8 @@ impl WsManager {
         self.context.metrics.register(registry);
     }
 
-    /// Prepares the cluster, follows it, and runs the controller whenever this replica leads, until `shutdown`. What fails is tried again:
-    /// an API server that is away for a while is no reason to end.
+    /// Prepares the cluster, follows it, and runs the controller whenever this replica leads, until `shutdown`. Whatever fails is retried: an
+    /// API server that is away for a while is no reason to end.
     pub async fn run(&self, shutdown: CancellationToken) {
         let client = &self.context.cluster.client;
         tokio::select! {
@@ -88,5 +88,5 @@ impl WsManager {
     }
 }
 
-/// A server that ends does not wait for a store that is gone.
+/// A server that is shutting down does not wait for a store that is gone.
 const GIVE_BACK_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);

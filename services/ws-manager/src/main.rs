@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 struct Config {
     /// The controller's settings.
     manager: berth_ws_manager::Config,
-    /// The embedded Kubernetes API; none: the cluster that the environment names.
+    /// The embedded Kubernetes API; `None`: the cluster that the environment names.
     embedded: Option<Embedded>,
 }
 
@@ -32,11 +32,11 @@ struct Embedded {
     tls_cert: PathBuf,
     /// Private key, PEM.
     tls_key: PathBuf,
-    /// File with the bearer token of administrators, for kubectl; none: only services get in.
+    /// File with the bearer token of administrators, for kubectl; `None`: only services get in.
     token_file: Option<PathBuf>,
 }
 
-/// Node agents prove themselves as services do; an administrator has a token.
+/// Node agents authenticate as services do; an administrator has a token.
 #[derive(Debug)]
 struct Bearers {
     services: RequireService,

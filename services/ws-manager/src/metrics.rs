@@ -1,4 +1,4 @@
-//! What happened to instances, counted by the replica that wrote it down: a restart counts nothing twice, a second replica nothing at all.
+//! What happened to instances, counted by the replica that wrote it: nothing is counted twice after a restart, nor by a second replica.
 
 use berth_workspace_crd::{ConditionType, Phase, Workspace, WorkspaceStatus};
 use chrono::{DateTime, Utc};

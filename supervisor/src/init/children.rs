@@ -28,7 +28,7 @@ pub(super) struct Child {
     role: Role,
     /// Until the program has been executed.
     status: Option<Watched>,
-    /// What came through it: the JSON of a [`LaunchError`], cut when it is long.
+    /// What was read from it: the JSON of a [`LaunchError`], cut if it is too long.
     said: Vec<u8>,
     hung_up: bool,
 }
@@ -58,7 +58,7 @@ impl Init {
         }
     }
 
-    /// Tells the part that wanted the child how its start went, once.
+    /// Tells the part that asked for the child how its start went, exactly once.
     fn launch_over(&mut self, pid: i32) {
         let Some(child) = self.children.get_mut(&pid) else { return };
         if child.status.take().is_none() {
@@ -114,7 +114,7 @@ impl Init {
 
     fn ended(&mut self, pid: Pid, status: ExitStatus) {
         let raw = pid.as_raw_nonzero().get();
-        // The status pipe's end may be seen after the child's: first things first.
+        // The end of the status pipe may be noticed after the child's: the start is reported first.
         while self.children.get(&raw).is_some_and(|child| child.status.is_some()) {
             let before = self.children.get(&raw).map_or(0, |child| child.said.len());
             self.launch_status_ready(u64::from(raw.unsigned_abs()));
@@ -124,7 +124,7 @@ impl Init {
         }
         let Some(child) = self.children.remove(&raw) else { return };
         if child.hung_up {
-            // Its number is still its group's as long as anyone is in it; whoever that is had the same hangup.
+            // The number still belongs to its group as long as anyone is in the group; whoever that is got the same hangup.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         match child.role {
@@ -135,7 +135,7 @@ impl Init {
         }
     }
 
-    /// Hangs up on a child's process group: it may end by itself for some seconds.
+    /// Sends SIGHUP to a child's process group, which then has some seconds to end by itself.
     pub(super) fn hang_up(&mut self, pid: Pid) {
         for signal in [Signal::HUP, Signal::TERM, Signal::CONT] {
             let _ = kill_process_group(pid, signal);
@@ -147,7 +147,7 @@ impl Init {
         }
     }
 
-    /// Kills the group of a child that was hung up on and is still there.
+    /// Kills the process group of a child that has not followed its hangup.
     pub(super) fn kill_child(&mut self, pid: i32) {
         if let (Some(child), Some(pid)) = (self.children.get(&pid), Pid::from_raw(pid))
             && child.hung_up

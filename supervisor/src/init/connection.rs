@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::poller::Watched;
 
-/// With more than this not yet taken by the host, sources of output wait.
+/// When more than this waits to be read by the host, sources of output pause.
 pub(super) const HIGH_WATER: usize = 128 * 1024;
-/// With more than this not yet taken by a process, the connection is not read.
+/// When more than this waits to be read by a process, the connection is not read.
 pub(super) const INPUT_HIGH_WATER: usize = 128 * 1024;
-/// What a host may have on its way to a command: less than would make its connection wait.
+/// Bytes that a host may have on their way to a command: few enough that its connection never has to wait.
 pub(super) const INPUT_WINDOW: u32 = 128 * 1024;
 /// Largest piece of output in one frame.
 pub(super) const PIECE: usize = 32 * 1024;
@@ -43,7 +43,7 @@ pub(super) enum Mode {
         unit: String,
         run: u64,
         cursor: u64,
-        /// Nothing: to the end of the run.
+        /// `None`: to the end of the run.
         until: Option<u64>,
     },
     Credentials,
@@ -65,7 +65,7 @@ pub(super) struct Connection {
     pub(super) mode: Mode,
     out: Vec<u8>,
     sent: usize,
-    /// More was to be sent than anyone should have waiting.
+    /// More was to be sent than any connection should have waiting.
     overflown: bool,
 }
 
@@ -105,7 +105,7 @@ impl Connection {
         self.overflown |= encode_frame(kind, &[], &mut self.out).is_err();
     }
 
-    /// Writes what the socket takes. False when the connection is of no use any more.
+    /// Writes what the socket accepts. Returns false if the connection is of no further use.
     pub(super) fn flush(&mut self) -> bool {
         if self.overflown {
             return false;
@@ -118,7 +118,7 @@ impl Connection {
             }
         }
         if self.sent == self.out.len() {
-            // A burst is not kept resident for the life of an idle connection.
+            // The buffer of a burst is not kept for the life of an idle connection.
             if self.out.capacity() > 64 * 1024 {
                 self.out = Vec::new()
             } else {

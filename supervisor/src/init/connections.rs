@@ -1,4 +1,4 @@
-//! The host's connections: taken in, read, flushed, dropped.
+//! The host's connections: accepted, read, flushed, dropped.
 
 use berth_supervisor_protocol::{Event, Reply};
 use rustix::io::Errno;
@@ -25,7 +25,7 @@ impl Init {
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => return,
-                // Out of descriptors or memory: until a connection ends there is no use in being told again.
+                // Out of descriptors or memory: until a connection ends, accepting again is of no use.
                 Err(_) => break,
             }
         }
@@ -38,7 +38,7 @@ impl Init {
         // An idle one needs two reads for a request: its length, its body.
         for _ in 0..2 {
             if !self.wants_input(id) {
-                // What it has sent waits unread, and its end behind that.
+                // What it has sent is still unread, with the end of the stream behind it.
                 let gone =
                     |connection: &Connection| !matches!(connection.mode, Mode::Handover) && connection.socket.hung_up();
                 if self.connections.get(&id).is_some_and(gone) {
@@ -48,7 +48,7 @@ impl Init {
             }
             let Some(connection) = self.connections.get_mut(&id) else { return };
             let idle = matches!(connection.mode, Mode::Idle);
-            // While idle not a byte more than the request: what follows may be for a worker.
+            // While idle, not a byte more than the request is read: what follows may be for a worker.
             let room = if idle { connection.reader.missing().min(self.buffer.len()) } else { self.buffer.len() };
             match connection.socket.read(self.buffer.get_mut(..room).unwrap_or_default()) {
                 None => return,
@@ -72,7 +72,7 @@ impl Init {
         }
     }
 
-    /// Whether bytes of the host would find a place.
+    /// Whether there is room for more bytes from the host.
     fn wants_input(&self, id: u64) -> bool {
         let Some(connection) = self.connections.get(&id) else { return false };
         match &connection.mode {
@@ -91,9 +91,9 @@ impl Init {
         }
     }
 
-    /// Brings every connection that something happened to into order: output moved and flushed, interests set.
+    /// Settles every connection that something happened to: output moved and flushed, interests set.
     pub(super) fn settle(&mut self) {
-        // Moving one's output may concern others. What is left after this many rounds is found at the next call, which comes at once.
+        // Moving one's output may affect others. Whatever is left after this many rounds is done at the next call, which follows at once.
         for _ in 0..1024 {
             let Some(id) = self.dirty.pop_first() else { return };
             self.settle_one(id);
@@ -128,7 +128,7 @@ impl Init {
         let reads = self.wants_input(id);
         if let Some(connection) = self.connections.get_mut(&id) {
             match connection.mode {
-                // The command does not read what it is sent; that nobody is there any more must end it all the same.
+                // The command does not read its input; it must be ended all the same once nobody is there any more.
                 Mode::Exec(_) | Mode::Terminal { .. } | Mode::Tunnel(_) if !reads && pending == 0 => {
                     connection.socket.only_end();
                 }
@@ -187,7 +187,7 @@ impl Init {
         }
     }
 
-    /// Says no, and ends the connection: what the host sent after the request is for something that is not there.
+    /// Refuses a request and ends the connection: what the host sent after the request is for something that does not exist.
     pub(super) fn refuse(&mut self, id: Option<u64>, error: LaunchError) {
         self.reply(id, &Reply::Error { code: error.code, message: error.message });
         self.close_after_flush(id);

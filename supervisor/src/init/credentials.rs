@@ -44,7 +44,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Listens. A workspace in which that cannot be done has no credentials, and everything else.
+    /// Listens. A workspace in which that is impossible has no git credentials, but everything else.
     pub(super) fn listen(poller: &Poller, default_user: Option<&str>, run_dir: &str) -> Self {
         let path = format!("{run_dir}/{SOCKET_NAME}");
         let uid = user::resolve(default_user).ok().map(|user| user.uid.as_raw());
@@ -53,7 +53,7 @@ impl Credentials {
             .and_then(|()| UnixListener::bind(&path))
             .and_then(|listener| {
                 listener.set_nonblocking(true)?;
-                // Whoever connects is checked by the kernel's word on who it is.
+                // The kernel says who connects (peer credentials); nothing else is trusted.
                 std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
                 Ok(listener)
             })
@@ -116,7 +116,7 @@ impl Init {
         }
     }
 
-    /// Passes questions on that nobody has been asked yet. The newest connection is asked: an older one may be a dead server's.
+    /// Forwards questions that nobody has been asked yet. The newest connection is asked: an older one may belong to a dead server.
     pub(super) fn credential_ask(&mut self) {
         let serves = |mode: &Mode| matches!(mode, Mode::Credentials);
         let server = self.connections.iter_mut().rev().find(|(_, connection)| serves(&connection.mode));
@@ -151,7 +151,7 @@ impl Init {
                 if !asked(self, id) {
                     return true;
                 }
-                // git reads lines: a line end inside would be another field.
+                // git reads lines: a line end in a value would begin another field.
                 if username.contains(['\n', '\r', '\0']) || password.expose().contains(['\n', '\r', '\0']) {
                     self.credential_deny(id, "the stored credential holds a line end and cannot be given to git");
                 } else {
@@ -187,7 +187,7 @@ impl Init {
         let Some(client) = self.credentials.clients.remove(&id) else { return };
         let mut out = Vec::new();
         if encode_json(answer, &mut out).is_ok() {
-            // Some hundred bytes into an empty socket buffer: it takes them, or the asker has gone.
+            // Some hundred bytes into an empty socket buffer: they fit, or the asker has gone.
             let _ = client.socket.write(&out);
         }
         out.fill(0);

@@ -23,7 +23,7 @@ pub(super) struct Exec {
     stdin: Option<Watched>,
     input: Vec<u8>,
     input_ended: bool,
-    /// Bytes of input that the command took, and the host has not been told of.
+    /// Bytes of input that the command has read, of which the host has not been told.
     taken: usize,
     stdout: Option<Watched>,
     stderr: Option<Watched>,
@@ -47,18 +47,19 @@ impl Exec {
                         self.stdin = None;
                     }
                 }
-                // The command does not want more; what it prints is still wanted.
+                // The command has closed its input; its output is still wanted.
                 Err(_) => self.stdin = None,
             }
         }
         if self.stdin.is_none() {
-            // What comes now is taken, and goes nowhere.
+            // Further input is accepted and discarded.
             self.taken += self.input.len();
             self.input = Vec::new();
         }
     }
 
-    /// What the host is to be told of, once that is worth a message. A host that waits with nothing on its way still has half a window.
+    /// What to tell the host about input that was read, once that is worth a message. A host that waits with nothing on its way still has
+    /// half a window.
     fn window(&mut self) -> Option<Event> {
         let bytes = u32::try_from(self.taken).ok().filter(|bytes| *bytes >= INPUT_WINDOW / 2)?;
         self.taken = 0;
@@ -113,7 +114,7 @@ impl Init {
                 exec.started = true;
                 let pid = u32::try_from(exec.pid.as_raw_nonzero().get()).unwrap_or(0);
                 self.reply(connection, &Reply::Started { pid, input_window: Some(INPUT_WINDOW) });
-                // Without a connection to settle, when the host has gone in the meantime and the command is kept.
+                // There may be no connection to settle, if the host has gone in the meantime and the command is kept.
                 self.exec_settle(id);
             }
             Err(error) => {
@@ -207,7 +208,7 @@ impl Init {
         self.exec_finish(id);
     }
 
-    /// Somebody else holds the command's output: the rest goes nowhere.
+    /// Another process holds the command's output open: the rest is discarded.
     pub(super) fn exec_linger_over(&mut self, id: u64) {
         let Some(exec) = self.execs.get(&id) else { return };
         let full = exec.connection.and_then(|connection| self.connections.get(&connection));
@@ -234,7 +235,7 @@ impl Init {
         self.close_after_flush(connection);
     }
 
-    /// Lets a command's output flow, or stops it, by what its connection has waiting.
+    /// Resumes or pauses a command's output, depending on what its connection has waiting.
     pub(super) fn exec_settle(&mut self, id: u64) {
         let Some(exec) = self.execs.get_mut(&id) else { return };
         let pending =
@@ -249,7 +250,7 @@ impl Init {
     pub(super) fn exec_abandoned(&mut self, id: u64) {
         let Some(exec) = self.execs.get_mut(&id) else { return };
         exec.connection = None;
-        // The command sees the end of its input, and its output goes nowhere: the settled interest of the connection must not stay.
+        // The command sees the end of its input, and its output is discarded: the interest that was set for the connection must not stay.
         exec.stdin = None;
         let (pid, keep, ended) = (exec.pid, exec.keep, exec.exit.is_some());
         self.exec_settle(id);

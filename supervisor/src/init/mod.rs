@@ -1,8 +1,8 @@
 //! PID 1 of a workspace.
 //!
-//! One thread, one epoll instance, no waiting anywhere else: everything that may take time in the workspace's hands (its files, its programs)
-//! happens in child processes. What comes from the host and from the workspace is bounded: frames, connections, buffers, terminals, units.
-//! A peer that breaks the protocol loses its connection, never more.
+//! One thread, one epoll instance, no waiting anywhere else: everything that may block because of the workspace (its files, its programs)
+//! happens in child processes. What comes from the host and from the workspace is bounded: frames, connections, buffers, terminals, units. A
+//! peer that breaks the protocol loses its connection, never more.
 
 mod activity;
 mod children;
@@ -60,10 +60,10 @@ struct Init {
     run_dir: String,
     next_id: u64,
     connections: BTreeMap<u64, Connection>,
-    /// Connections to be flushed, pumped and listened to anew before the next wait.
+    /// Connections to be flushed, pumped and polled again before the next wait.
     dirty: BTreeSet<u64>,
     children: BTreeMap<i32, Child>,
-    /// The kernel has said that there is no child at all.
+    /// The kernel said that there are no children (ECHILD).
     childless: bool,
     execs: BTreeMap<u64, Exec>,
     terminals: BTreeMap<u64, Terminal>,
@@ -75,7 +75,7 @@ struct Init {
     last_tunnel_ms: u64,
     timers: Timers,
     shutdown: Option<Shutdown>,
-    /// For reading: one for all, because nothing is kept in it between two events.
+    /// Read buffer, one for all, because nothing is kept in it between two events.
     buffer: Box<[u8]>,
 }
 
@@ -155,7 +155,7 @@ impl Init {
             }
             let timeout = if self.dirty.is_empty() { self.timers.wait() } else { Some(Duration::ZERO) };
             if let Err(errno) = self.poller.wait(timeout, &mut ready) {
-                // Nothing can be waited for any more: ending the workspace is what is left.
+                // Nothing can be waited for any more: all that is left is to end the workspace.
                 complain(&format!("cannot wait for events: {errno}"));
                 return 1;
             }

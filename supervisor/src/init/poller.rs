@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
-/// What a descriptor is. Ids are never used twice, so that a late event of a closed one finds nothing.
+/// What a descriptor is for. Ids are never reused, so that a late event of a closed one finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     Listener,
@@ -78,16 +78,16 @@ impl Poller {
         Ok(Self { epoll: Rc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?) })
     }
 
-    /// Takes a descriptor in, without interest yet.
+    /// Registers a descriptor, without interest yet.
     pub(super) fn watch(&self, fd: OwnedFd, token: Token) -> Watched {
         Watched { fd, epoll: Rc::clone(&self.epoll), token, waits_for: None }
     }
 
-    /// Waits; what is ready comes with whether it can be written. Everything ready is worth a read: that is where errors and ends show.
+    /// Waits; returns what is ready, and whether each can be written. Everything ready is worth a read, which is where errors and ends show.
     pub(super) fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<(Token, bool)>) -> Result<(), Errno> {
         ready.clear();
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
-        // Rounded up: a timer must be due when its wait is over.
+        // Rounded up: when the wait is over the timer must be due.
         let timeout = timeout.map(|timeout| {
             let timeout = timeout.saturating_add(Duration::from_micros(50));
             Timespec {
@@ -111,7 +111,7 @@ impl Poller {
 
 fn wait_for(epoll: &OwnedFd, events: &mut [epoll::Event], timeout: Option<&Timespec>) -> Result<usize, Errno> {
     match epoll::wait(epoll, &mut *events, timeout) {
-        // epoll_pwait2 came with Linux 5.11; some sandboxes refuse it. Its elder knows whole milliseconds.
+        // epoll_pwait2 came with Linux 5.11, and some sandboxes refuse it. epoll_wait knows whole milliseconds only.
         Err(Errno::NOSYS | Errno::PERM) if timeout.is_some() => {
             let rounded = timeout.map(|timeout| Timespec { tv_sec: timeout.tv_sec.saturating_add(1), tv_nsec: 0 });
             epoll::wait(epoll, events, rounded.as_ref())
@@ -126,12 +126,12 @@ pub(super) struct Watched {
     fd: OwnedFd,
     epoll: Rc<OwnedFd>,
     token: Token,
-    /// None: it is not in the set.
+    /// `None`: it is not in the set.
     waits_for: Option<epoll::EventFlags>,
 }
 
 impl Watched {
-    /// Says what to wait for. With nothing, the descriptor leaves the set: epoll would go on reporting its end, in a busy loop.
+    /// Sets what to wait for. With nothing, the descriptor leaves the set: epoll would go on reporting its end, in a busy loop.
     pub(super) fn interest(&mut self, reads: bool, writes: bool) {
         let mut flags = epoll::EventFlags::empty();
         flags.set(epoll::EventFlags::IN, reads);
@@ -139,7 +139,7 @@ impl Watched {
         self.wait_for(Some(flags).filter(|flags| !flags.is_empty()));
     }
 
-    /// Waits only for the other side to hang up; whoever is told of it must drop this.
+    /// Waits only for the other side to hang up; whoever is told so must drop this.
     pub(super) fn only_end(&mut self) {
         self.wait_for(Some(epoll::EventFlags::empty()));
     }
@@ -169,7 +169,7 @@ impl Watched {
         self.fd.try_clone()
     }
 
-    /// Reads once. `Ok(None)`: nothing there now. `Ok(Some(0))`: the end, errors included, for nobody can do more about those.
+    /// Reads once. `Ok(None)`: nothing there now. `Ok(Some(0))`: the end, or an error, for which there is nothing else to be done.
     pub(super) fn read(&self, buffer: &mut [u8]) -> Option<usize> {
         match rustix::io::read(&self.fd, buffer) {
             Ok(count) => Some(count),
@@ -178,7 +178,7 @@ impl Watched {
         }
     }
 
-    /// Writes once; nothing when it would wait.
+    /// Writes once; `None` if it would block.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         match rustix::io::write(&self.fd, bytes) {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),

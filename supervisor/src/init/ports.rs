@@ -17,7 +17,7 @@ use super::timers::{Timer, Timers};
 
 /// Without any sign, the list is read this often.
 const IDLE: Duration = Duration::from_secs(1);
-/// After a sign, this soon: programs announce their port around the time they listen.
+/// After a sign, this soon: programs announce their port around the time at which they listen.
 const SOON: Duration = Duration::from_millis(40);
 
 /// What is known of ports.
@@ -32,7 +32,7 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Something happened that may come with a new port.
+    /// Something happened that often comes with a new port.
     pub(super) fn nudge(&mut self, timers: &mut Timers) {
         if self.watchers > 0 {
             self.arm(SOON, timers);
@@ -41,7 +41,7 @@ impl Ports {
 
     fn arm(&mut self, delay: Duration, timers: &mut Timers) {
         let at = Instant::now() + delay;
-        // A reading that comes sooner does for both.
+        // A reading that is due sooner serves both.
         if self.next.is_none_or(|next| next > at) {
             self.next = Some(at);
             timers.after(delay, Timer::Ports);
@@ -61,7 +61,7 @@ impl Ports {
     }
 }
 
-/// One entry a port, whatever number of addresses and sockets it has.
+/// One entry per port, however many addresses and sockets it has.
 fn merge(sockets: &[Listener], owners: &BTreeMap<u32, Option<(u32, String)>>) -> Vec<ListeningPort> {
     let mut ports: BTreeMap<u16, ListeningPort> = BTreeMap::new();
     for socket in sockets {
@@ -112,7 +112,7 @@ impl Init {
             return;
         }
         if self.ports.next.is_none_or(|next| next > Instant::now()) {
-            // A later timer; the one for `next` comes.
+            // The later of two timers; the one for `next` still comes.
             return;
         }
         self.ports.next = None;

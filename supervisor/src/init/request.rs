@@ -1,4 +1,4 @@
-//! Requests of the host, each to the part that serves it.
+//! Requests of the host, each dispatched to the part that serves it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::connection::Mode;
 use super::{Init, Role};
 use crate::launch::{Launch, LaunchError, Program, Streams};
 
-/// What this version can do, for hosts that know more or less.
+/// The features of this version, for hosts that know more or fewer.
 const FEATURES: [&str; 11] = [
     "exec",
     "terminals",
@@ -142,7 +142,7 @@ impl Init {
             term: None,
             streams: Streams::Handover(socket),
         })?;
-        // A pipe takes at least a page, and nothing has been written to this one. Dropping it is the end of the request.
+        // A pipe holds at least a page, and nothing has been written to this one. Dropping it marks the end of the request.
         let written = launched.stdin.as_ref().map(|stdin| rustix::io::write(stdin, &json));
         if written != Some(Ok(json.len())) {
             let _ = rustix::process::kill_process(launched.pid, rustix::process::Signal::KILL);
@@ -160,7 +160,7 @@ impl Init {
     /// The worker runs, or could not be executed.
     pub(super) fn worker_launched(&mut self, connection: u64, result: Result<(), LaunchError>) {
         match result {
-            // It is the worker's now. Dropping our descriptor closes nothing there.
+            // It belongs to the worker now. Dropping our descriptor closes nothing there.
             Ok(()) => drop(self.connections.remove(&connection)),
             Err(error) => {
                 self.set_mode(connection, Mode::Idle);

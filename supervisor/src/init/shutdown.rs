@@ -1,4 +1,5 @@
-//! The end: stop commands of services; SIGTERM to everyone, and SIGHUP to terminals and to who ignores SIGTERM; SIGHUP to everyone; SIGKILL.
+//! The shutdown: stop commands of services; SIGTERM to everyone, with SIGHUP to terminals and to those who ignore SIGTERM; SIGHUP to
+//! everyone; SIGKILL.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::timers::Timer;
 const MAX_GRACE: Duration = Duration::from_secs(3600);
 /// Grace period of a plain SIGTERM.
 pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(10);
-/// Who has not followed SIGTERM by then gets SIGHUP too.
+/// Processes that have not followed SIGTERM by then get SIGHUP too.
 const HANG_UP_AFTER: Duration = Duration::from_secs(2);
 /// After SIGKILL, how long the kernel may take before PID 1 leaves the rest to the end of the pid namespace.
 const REAP: Duration = Duration::from_secs(2);
@@ -39,7 +40,7 @@ pub(super) struct Shutdown {
 }
 
 impl Init {
-    /// Begins the end. A second call can only make it come sooner.
+    /// Begins the shutdown. A second call can only bring the end forward.
     pub(super) fn shut_down(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace.min(MAX_GRACE);
         if let Some(shutdown) = &mut self.shutdown {

@@ -28,7 +28,7 @@ const HEADER: usize = 16;
 const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 
-/// All listening TCP sockets; empty when the kernel tells nothing.
+/// All listening TCP sockets; empty if the kernel does not say.
 pub(super) fn listeners() -> Vec<Listener> {
     let mut found = Vec::new();
     for (family, table) in [(2u8, "/proc/net/tcp"), (10, "/proc/net/tcp6")] {
@@ -56,7 +56,7 @@ fn dump(family: u8) -> Result<Vec<Listener>, Errno> {
 
     let mut found = Vec::new();
     let mut buffer = vec![0u8; 32 * 1024];
-    // Each answer comes at once, in the sender's context; the bound is against a kernel that never says it is done.
+    // Each answer comes at once, in the sender's context; the bound is for a kernel that never says that it is done.
     for _ in 0..1024 {
         let (len, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::DONTWAIT)?;
         if parse_messages(buffer.get(..len).unwrap_or_default(), &mut found)? {

@@ -19,12 +19,12 @@ use crate::ring::Ring;
 
 /// Bytes of output kept for late joiners.
 const SCROLLBACK: usize = 256 * 1024;
-/// A reader that is further behind than this makes the terminal wait, for a time.
+/// A reader that falls further behind than this makes the terminal wait, for a while.
 const MAX_BEHIND: u64 = 128 * 1024;
 /// How long the terminal waits for a reader that takes nothing.
 const STALL: Duration = Duration::from_secs(2);
-/// The kernel hands a terminal's output over line by line to a fast reader. A program that prints a lot would cost a frame each; so after
-/// less than this many bytes, twice within the time below, that time is left to gather more. What a user types is echoed at once.
+/// The kernel hands a terminal's output line by line to a fast reader, so a program that prints a lot would cost a frame per line. After
+/// reads of less than this many bytes, twice within the time below, that time is spent gathering more. What a user types is echoed at once.
 const CRUMB: usize = 2048;
 const REST: Duration = Duration::from_millis(2);
 /// Most bytes of one terminal before others have their turn.
@@ -50,18 +50,18 @@ pub(super) struct Terminal {
     ring: Ring,
     input: Vec<u8>,
     launched: bool,
-    /// Who is told that it was made.
+    /// The connection that is told once it was made.
     opener: Option<u64>,
     exit: Option<ExitStatus>,
     /// Made by an exec request: not listed, and gone when it has ended.
     exec: bool,
     close_on_detach: bool,
     closing: bool,
-    /// Nobody has the other side open, though the command lives: looked at again later.
+    /// Nobody has the other side open, though the command lives: it is looked at again later.
     abandoned: bool,
     /// When output was last read.
     last_read: Instant,
-    /// Output comes in crumbs, one after the other: it is left to gather for a moment.
+    /// Output comes in small pieces, one after the other: it is left to gather for a moment.
     resting: bool,
 }
 
@@ -346,7 +346,7 @@ impl Init {
                     if terminal.exit.is_some() {
                         terminal.master = None;
                     } else if !terminal.abandoned {
-                        // Between two programs that open it, or a command that detached itself; the command's end ends it for good.
+                        // Between two programs that open it, or a command that detached itself; only the command's end ends it for good.
                         terminal.abandoned = true;
                         self.timers.after(LINGER, Timer::TerminalLinger(id));
                     }
@@ -408,7 +408,7 @@ impl Init {
         self.terminal_finish(id);
     }
 
-    /// Forgets a terminal that nobody can want any more, and the oldest of too many ended ones.
+    /// Forgets a terminal that nobody can want any more, and the oldest if too many have ended.
     fn terminal_finish(&mut self, id: u64) {
         let unattended = self.attached_to(id).is_empty();
         let over = self.terminals.get(&id).is_some_and(|terminal| {
@@ -426,7 +426,7 @@ impl Init {
         }
     }
 
-    /// Moves a terminal's output to a connection, and lets the terminal write or wait.
+    /// Moves a terminal's output to a connection, and resumes or pauses the terminal.
     pub(super) fn terminal_pump(&mut self, connection: u64) {
         let Some(conn) = self.connections.get_mut(&connection) else { return };
         let Mode::Terminal { id, mut cursor, mut lagging, stalled_at } = conn.mode else { return };
@@ -477,7 +477,7 @@ impl Init {
         }
     }
 
-    /// Readers that took nothing since the timer was armed do not hold the terminal up any longer.
+    /// Readers that took nothing since the timer was armed no longer hold up the terminal.
     pub(super) fn terminal_stalled(&mut self, id: u64) {
         for connection in self.connections.values_mut() {
             if let Mode::Terminal { id: of, cursor, lagging, stalled_at } = &mut connection.mode

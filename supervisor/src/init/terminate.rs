@@ -1,7 +1,7 @@
-//! Asking processes to end.
+//! Asks processes to end.
 //!
-//! SIGTERM is the question. SIGHUP in the same breath would be the death of everyone who answers SIGTERM in an orderly way and never
-//! thought of SIGHUP; but those who ignore SIGTERM, as interactive shells do, are waiting for nothing else.
+//! SIGTERM is the request. SIGHUP at the same time would kill programs that end in good order on SIGTERM and never handle SIGHUP; but those
+//! that ignore SIGTERM, as interactive shells do, wait for nothing else.
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 

@@ -1,4 +1,4 @@
-//! Things to do later. A timer is never cancelled: what it is about is looked up when it fires, and may be gone.
+//! Things to do later. A timer is never cancelled: when it fires, what it is about is looked up, and may be gone.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ pub(super) enum Timer {
     TerminalLinger(u64),
     /// Read a terminal's output again.
     TerminalRest(u64),
-    /// See whether a reader of a terminal still stands still.
+    /// Check whether a reader of a terminal still stands still.
     TerminalStall(u64),
     /// Kill the group of a child that did not follow its hangup.
     KillChild(i32),
@@ -30,7 +30,7 @@ pub(super) enum Timer {
         /// As above.
         run: u64,
     },
-    /// A unit that was asked to stop and has not is hung up on.
+    /// Send SIGHUP to a unit that was asked to stop and has not.
     UnitHangUp {
         /// The unit.
         id: String,
@@ -67,7 +67,7 @@ impl Timers {
         self.due.insert((Instant::now() + delay, self.next), timer);
     }
 
-    /// How long until the next one; nothing when there is none.
+    /// How long until the next one; `None` if there is none.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.due.first_key_value().map(|((at, _), _)| at.saturating_duration_since(Instant::now()))
     }

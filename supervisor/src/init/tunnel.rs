@@ -19,7 +19,7 @@ pub(super) struct Tunnel {
     port: u16,
     socket: Watched,
     connected: bool,
-    /// The other address is still to be tried.
+    /// The other loopback address is still to be tried.
     second_try: bool,
     /// From the host, not yet taken by the socket.
     input: Vec<u8>,
@@ -33,7 +33,7 @@ impl Tunnel {
         self.input.len() > INPUT_HIGH_WATER
     }
 
-    /// Gives the socket what it takes; false when it is broken.
+    /// Writes what the socket accepts; false if it is broken.
     fn write(&mut self) -> bool {
         if !self.input.is_empty() {
             match rustix::net::send(&self.socket, &self.input, rustix::net::SendFlags::NOSIGNAL) {
@@ -169,7 +169,7 @@ impl Init {
         true
     }
 
-    /// Waits for what can go on; ends a tunnel that is closed both ways.
+    /// Waits for whatever can continue; ends a tunnel that is closed both ways.
     pub(super) fn tunnel_settle(&mut self, id: u64) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if !tunnel.connected {

@@ -1,9 +1,9 @@
-//! Tasks and services. One state machine a unit; the rules are those of automations files:
+//! Tasks and services. Each unit is a state machine; the rules are those of automations files:
 //!
-//! * the command's exit 0 is success for a task and a plain end for a service, anything else is failure; nothing is started again by itself;
-//! * a service with a readiness command is starting until that exits 0, and fails when it takes too long;
-//! * stopping runs the stop command and then kills, or sends SIGTERM (and SIGHUP to who ignores that, as an interactive bash
-//!   does, or does not follow) and kills after the grace period.
+//! * exit status 0 is success for a task and a plain end for a service, anything else is failure; nothing is restarted by itself;
+//! * a service with a readiness command is starting until that command exits with 0, and fails if that takes too long;
+//! * stopping runs the stop command and then kills; without one it sends SIGTERM, then SIGHUP to those that ignore or do not follow it
+//!   (an interactive bash ignores it), and kills after the grace period.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -30,7 +30,7 @@ const LOG: usize = 1024 * 1024;
 const MAX_UNITS: usize = 256;
 /// First pause between two runs of a readiness command.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Who has not followed SIGTERM by then gets SIGHUP too.
+/// Processes that have not followed SIGTERM by then get SIGHUP too.
 const HANG_UP_AFTER: Duration = Duration::from_secs(2);
 /// Longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ struct Unit {
     stopper: Option<Pid>,
     pause: Duration,
     stop_requested: bool,
-    /// Set when the unit has failed already, whatever comes.
+    /// Set once the unit has failed, whatever happens afterwards.
     failure: Option<String>,
     output_file: Option<OutputFile>,
 }
@@ -250,7 +250,7 @@ impl Init {
                     self.unit_is_ready(id);
                 }
             }
-            // The process ends with it, and that is handled where it is reaped.
+            // Its process ends then, which is handled where it is reaped.
             (Part::Main, Err(error)) => unit.failure = Some(error.message),
             (Part::Stopper, Err(error)) => {
                 unit.failure = Some(format!("the stop command could not be run: {}", error.message))
@@ -309,7 +309,7 @@ impl Init {
         self.unit_begin_stop(id);
     }
 
-    /// Stops a unit; nothing happens when it does not run.
+    /// Stops a unit; does nothing if it is not running.
     pub(super) fn unit_stop(&mut self, id: &str) -> Result<Reply, LaunchError> {
         let unit = self.units.by_id.get(id).ok_or_else(|| no_such(id))?;
         if matches!(unit.status.state, UnitState::Starting | UnitState::Running) {
@@ -436,7 +436,7 @@ impl Init {
     }
 
     fn unit_finish(&mut self, id: &str) {
-        // What the command wrote last may still be in the pipe.
+        // The last output of the command may still be in the pipe.
         let keys: Vec<u64> = self.units.outputs.iter().filter(|(_, (of, _))| of == id).map(|(key, _)| *key).collect();
         let Some(unit) = self.units.by_id.get(id) else { return };
         if unit.main.is_some() || unit.stopper.is_some() || unit.status.state.is_final() {

@@ -10,7 +10,7 @@ const MAX_KEYS: usize = 64;
 const MAX_KEY: usize = 128;
 const MAX_VALUE: usize = 4096;
 
-/// The file of one run. PID 1 reads it through the descriptor it made it with, so nothing that takes its place can hold PID 1 up.
+/// The file of one run. PID 1 reads it through the descriptor with which it made it, so whatever takes its place cannot hold up PID 1.
 #[derive(Debug)]
 pub(super) struct OutputFile {
     path: String,
@@ -18,7 +18,7 @@ pub(super) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Makes it; without one, the unit just has no outputs.
+    /// Makes it; if that fails, the unit has no outputs.
     pub(super) fn make(run_dir: &str, id: &str, run: u64) -> Option<Self> {
         let path = format!("{run_dir}/output-{id}.{run}");
         let _ = std::fs::remove_file(&path);

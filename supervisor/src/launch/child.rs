@@ -97,7 +97,7 @@ fn file_code(errno: Errno) -> Option<ErrorCode> {
     }
 }
 
-/// When memory runs out, the kernel shall take the user's processes before the one that lets the user in again.
+/// When memory runs out, the kernel shall kill the user's processes before PID 1, without which the user could not get in again.
 fn prefer_for_oom() {
     let path = "/proc/self/oom_score_adj";
     let now = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok()).unwrap_or(0);
@@ -115,7 +115,7 @@ fn place_streams(ends: &Ends, user: &User) -> Result<(), Errno> {
         return Ok(());
     }
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    // 3 first: a stream to be placed below may not be sitting there, all of ours are above because 0 to 3 are taken in PID 1.
+    // 3 first: none of the streams to be placed below may have the number 3. All of ours are above, because 0 to 3 are taken in PID 1.
     if let Some(extra) = &ends.extra {
         place_descriptor(extra.as_fd(), 3)?;
     }

@@ -1,5 +1,5 @@
-//! Starting a process in the workspace. Everything that looks at the workspace's files (who is the user, is there such a directory, where
-//! is the program) happens in the forked child: a hanging or hostile file system then hangs the child, never PID 1.
+//! Starts a process in the workspace. Everything that looks at the workspace's files (who the user is, whether the directory exists, where
+//! the program is) happens in the forked child: a hanging or hostile file system then hangs the child, never PID 1.
 
 mod child;
 pub(crate) mod user;
@@ -125,7 +125,7 @@ impl Ends {
                 unlockpt(&master)?;
                 set_size(&master, size)?;
                 understand_utf8(&master)?;
-                // Not by its path: the workspace's /dev is the workspace's own business.
+                // Not opened by its path: the workspace's /dev belongs to the workspace.
                 let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
                 ends.slave = Some(ioctl_tiocgptpeer(&master, flags)?);
                 ends.master = Some(nonblocking(master)?);

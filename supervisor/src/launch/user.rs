@@ -1,5 +1,5 @@
-//! Users and groups of the workspace, from its own `/etc/passwd` and `/etc/group`. Parsed here: a static program has no name services, and
-//! the files are the image's word.
+//! Users and groups of the workspace, from its own `/etc/passwd` and `/etc/group`. They are parsed here: a static program has no name
+//! services, and the files are untrusted.
 
 use std::fs::File;
 use std::io::Read;
@@ -38,7 +38,7 @@ pub(crate) fn resolve(wanted: Option<&str>) -> Result<User, UserError> {
     find(wanted.unwrap_or("0"), &read("/etc/passwd"), &read("/etc/group"))
 }
 
-/// Never waits: a pipe or device at that place reads as empty.
+/// Opened without waiting: a pipe or device at that place reads as empty.
 fn read(path: &str) -> String {
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     let mut bytes = Vec::with_capacity(16 * 1024);
@@ -102,7 +102,7 @@ fn find(wanted: &str, passwd: &str, group: &str) -> Result<User, UserError> {
 }
 
 fn id(text: &str) -> Option<u32> {
-    // The last number means "no change" to the system calls.
+    // The highest number means "no change" to the system calls.
     text.parse().ok().filter(|id| *id != u32::MAX)
 }
 

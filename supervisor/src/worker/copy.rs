@@ -23,7 +23,7 @@ pub(super) fn unpack(wire: &mut Wire, request: &CopyIn) -> Result<(), Stage> {
     wire.json(&Reply::Ready)?;
     match unpack_into(&base, request, &mut *wire) {
         Ok(()) => {
-            // Tar pads its end; the host's end of file comes after that.
+            // Tar pads its end; the host's end of file comes after the padding.
             io::copy(wire, &mut io::sink())?;
             Ok(wire.json(&Event::Done)?)
         }
@@ -35,7 +35,7 @@ fn unpack_into(base: &Path, request: &CopyIn, stream: impl Read) -> Result<(), P
     let broken =
         |error: io::Error| Problem::new(ErrorCode::BadRequest, format!("the tar stream cannot be read: {error}"));
     let mut archive = Archive::new(stream);
-    // A directory's time and permissions are set last: its entries would change the one and may be refused by the other.
+    // A directory's time and permissions are set last: adding entries would change the time, and may need other permissions.
     let mut directories = Vec::new();
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
@@ -59,7 +59,7 @@ fn unpack_into(base: &Path, request: &CopyIn, stream: impl Read) -> Result<(), P
     Ok(())
 }
 
-/// Where an entry goes; nothing for the root itself. Refused when that is not below `base`.
+/// The path that an entry is written to; `None` for the root itself. An error if it is not below `base`.
 fn target(base: &Path, request: &CopyIn, name: &Path) -> Result<Option<PathBuf>, Problem> {
     let climbs = || {
         let message = format!("the tar stream holds {}, which leaves {}", name.display(), base.display());
@@ -81,7 +81,7 @@ fn target(base: &Path, request: &CopyIn, name: &Path) -> Result<Option<PathBuf>,
         relative = if rest.as_os_str().is_empty() { PathBuf::from(first) } else { Path::new(first).join(rest) };
     }
     let (Some(parent), true) = (relative.parent(), relative.file_name().is_some()) else { return Ok(None) };
-    // Links among the parents, from the stream or from before, are followed only within the directory.
+    // Symbolic links among the parents, from this stream or from before, are followed only within the directory.
     let parent = base.join(parent);
     std::fs::create_dir_all(&parent).map_err(|error| Problem::io("making", &parent, &error))?;
     let parent = parent.canonicalize().map_err(|error| Problem::io("entering", &parent, &error))?;
@@ -127,7 +127,7 @@ fn unpack_entry<R: Read>(
         // Device files cannot be made in a workspace, pipes have no content.
         _ => return Ok(()),
     }
-    // A file that is there is replaced, not written through (it may be a link to elsewhere, or running).
+    // An existing file is replaced, not written through (it may be a link to elsewhere, or a running program).
     match std::fs::symlink_metadata(target) {
         Ok(metadata) if metadata.is_dir() => {
             let message = format!("{} is a directory, it is not replaced by a file", target.display());
@@ -166,7 +166,7 @@ pub(super) fn pack(wire: &mut Wire, request: &CopyOut) -> Result<(), Stage> {
     let source = if request.follow || metadata.is_dir() { path.canonicalize().map_err(failed)? } else { path.clone() };
     let name = path.file_name().or_else(|| source.file_name()).map_or_else(|| OsString::from("root"), OsString::from);
     if metadata.is_file() {
-        // Refused now, in the reply, rather than after an empty stream.
+        // Refused now, in the reply, and not after an empty stream.
         File::open(&source).map_err(failed)?;
     }
     wire.json(&Reply::Ready)?;
@@ -185,7 +185,7 @@ pub(super) fn pack(wire: &mut Wire, request: &CopyOut) -> Result<(), Stage> {
     }
 }
 
-/// Adds one file, and what is in it when it is a directory. Errors of the stream end it, errors of files are kept in `left`.
+/// Adds one file, and its content if it is a directory. Errors of the stream end it, errors of single files are collected in `left`.
 fn add(
     builder: &mut Builder<&mut Wire>,
     path: &Path,
@@ -248,7 +248,7 @@ fn add(
     Ok(())
 }
 
-/// Exactly as many bytes as the header said, though the file may have grown, shrunk or become unreadable since.
+/// Exactly as many bytes as the header said, even if the file has grown, shrunk or become unreadable since.
 struct Exactly {
     file: File,
     left: u64,

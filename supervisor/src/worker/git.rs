@@ -9,7 +9,7 @@ use berth_supervisor_protocol::{ErrorCode, GitStatus, Reply};
 use super::wire::Wire;
 use super::{Problem, Stage};
 
-/// More output than this is not read: the counts are then those of the part.
+/// More output than this is not read: the counts then cover what was read.
 const MAX_OUTPUT: u64 = 8 * 1024 * 1024;
 
 pub(super) fn status(wire: &mut Wire, path: &Path) -> Result<(), Stage> {

@@ -48,7 +48,7 @@ enum Stage {
     Reply(Problem),
     /// A reply was sent.
     Event(Problem),
-    /// The host is gone: nobody is to be told.
+    /// The host is gone: there is nobody to tell.
     Gone,
 }
 
@@ -60,7 +60,7 @@ impl From<std::io::Error> for Stage {
 
 /// Runs the role. Returns the exit status.
 pub(crate) fn main() -> i32 {
-    // Programs of the same user shall not take the connection out of this process.
+    // Other programs of the same user must not take the connection out of this process.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let Ok(socket) = take_inherited(3) else { return 2 };
     let mut json = Vec::new();

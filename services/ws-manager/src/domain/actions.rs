@@ -1,5 +1,5 @@
-//! What has to be done about an instance: a pure function of its computed status. Every action is idempotent: it may have been done already
-//! by a controller that died before it could say so.
+//! What has to be done about an instance: a pure function of its computed status. Every action is idempotent: a controller that died before
+//! it could record it may have done it already.
 
 use berth_workspace_crd::{FINALIZER, Phase, Workspace, WorkspaceStatus};
 use chrono::{DateTime, Utc};
@@ -14,39 +14,39 @@ use crate::domain::{status, time};
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Make the pod of this attempt, on this node or wherever the scheduler says.
+    /// Make the pod of this attempt, on this node or where the scheduler puts it.
     CreatePod {
         /// From 1.
         attempt: u32,
         /// None: the scheduler chooses.
         node: Option<String>,
     },
-    /// Delete a pod: this one, not another of the same name.
+    /// Delete a pod: this very one, not another of the same name.
     DeletePod {
         /// Its name.
         name: String,
         /// Its uid.
         uid: String,
-        /// Seconds until SIGKILL; none: as the pod says.
+        /// Seconds until SIGKILL; `None`: as the pod says.
         grace_seconds: Option<u32>,
     },
-    /// Take our finalizer off a pod that no node holds.
+    /// Remove our finalizer from a pod that no node holds.
     ReleasePod {
         /// Its name.
         name: String,
         /// What holds it.
         hold: Hold,
     },
-    /// Take our finalizer off the workspace object: it is over.
+    /// Remove our finalizer from the workspace object: the instance is over.
     ReleaseWorkspace {
         /// What holds it.
         hold: Hold,
     },
-    /// Delete the workspace object: it has been over for long.
+    /// Delete the workspace object: the instance has been over for long.
     DeleteWorkspace,
 }
 
-/// A finalizer of ours on an object as it was seen: enough to take it off if nothing has changed since.
+/// A finalizer of ours on an object as it was seen: enough to remove it if nothing has changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// Of the object.
@@ -58,7 +58,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Our hold on an object; none when there is none.
+    /// Our finalizer on an object; `None` if it has none.
     pub fn of<K: kube::Resource>(object: &K, finalizer: &str) -> Option<Self> {
         let (ours, rest): (Vec<_>, Vec<_>) = object.finalizers().iter().cloned().partition(|other| other == finalizer);
         let version = object.resource_version().unwrap_or_default();
@@ -66,7 +66,7 @@ impl Hold {
     }
 }
 
-/// The actions, and when to look again although nothing changes.
+/// The actions, and when to look again even if nothing changes.
 #[must_use]
 pub fn actions(
     workspace: &Workspace,

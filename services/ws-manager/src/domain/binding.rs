@@ -11,7 +11,7 @@ pub enum Binding {
     Node(String),
     /// The cluster's scheduler chooses.
     Scheduler,
-    /// Nowhere for now; the text is for the user.
+    /// Nowhere at present; the text is for the user.
     Wait(String),
 }
 

@@ -1,5 +1,5 @@
-//! What a pod's end means. A table, one row per way in which kubelets and node agents tell it, because each was once treated wrongly by
-//! somebody: a kill for lack of memory as a crash, an eviction as a user's mistake, a passing word of the kubelet as an end.
+//! What the end of a pod means. A table with one row per way in which kubelets and node agents report it, because each has once been misread
+//! by some controller: a kill for lack of memory as a crash, an eviction as a user's mistake, a transient report of the kubelet as an end.
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 
@@ -8,13 +8,13 @@ use k8s_openapi::api::core::v1::{ContainerState, Pod};
 pub enum Verdict {
     /// Nobody's fault, and nothing of the user's is lost if it happened before the workspace was ready: worth another attempt.
     Rejected(String),
-    /// The instance failed; trying again would fail alike.
+    /// The instance failed; another attempt would fail in the same way.
     Failed(String),
     /// It came to its end by itself.
     Ended(String),
 }
 
-/// The parts of a pod's status that tell of its end, flattened.
+/// The parts of a pod's status that say how it ended, flattened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// `status.phase`.
@@ -56,7 +56,7 @@ pub struct Exit {
 }
 
 impl Facts {
-    /// Takes the facts out of a pod. The workspace's container is the first.
+    /// Extracts the facts from a pod. The workspace's container is the first.
     #[must_use]
     pub fn of(pod: &Pod) -> Self {
         let Some(status) = pod.status.as_ref() else { return Self::default() };
@@ -112,7 +112,7 @@ impl Facts {
         self.exit.as_ref().is_some_and(test)
     }
 
-    /// The pod's own words: reason and message.
+    /// The pod's own reason and message.
     fn words(&self) -> String {
         match (self.reason.as_str(), self.message.as_str()) {
             ("", "") => "the node gave no reason".to_owned(),
@@ -150,7 +150,7 @@ impl Facts {
     }
 }
 
-/// Who refuses a pod, in the words of kubelets of many versions: all of them before anything ran, or by taking it away.
+/// Reasons with which kubelets of many versions refuse a pod: before anything ran, or by taking it away.
 const REJECTIONS: &[&str] = &[
     "NodeAffinity",
     "OutOfcpu",
@@ -171,9 +171,9 @@ struct Row {
     verdict: fn(&Facts) -> Option<Verdict>,
 }
 
-/// In order; the first row that matches decides, also when it decides that nothing is wrong (yet).
+/// The first row that matches decides, also if it decides that nothing is wrong (yet).
 const TABLE: &[Row] = &[
-    // Our node agent's two words; its messages are for people.
+    // Our node agent's two reasons; its messages are for people.
     Row {
         matches: |facts| facts.pod_failed(&["StartError"]) && !facts.message.is_empty(),
         verdict: |facts| Some(Verdict::Failed(facts.message.clone())),
@@ -190,7 +190,7 @@ const TABLE: &[Row] = &[
         matches: |facts| facts.pod_failed(TAKEN_AWAY),
         verdict: |facts| Some(Verdict::Rejected(format!("the node took the workspace away: {}", facts.words()))),
     },
-    // A pull that failed once is tried again by whoever pulls; only the back-off says that it keeps failing.
+    // A pull that failed once is retried by the puller; only the back-off says that it keeps failing.
     Row { matches: |facts| facts.waits(&["ErrImagePull"]), verdict: |_| None },
     Row {
         matches: |facts| {
@@ -220,7 +220,7 @@ const TABLE: &[Row] = &[
             )))
         },
     },
-    // The kubelet restarted and has not found the container yet; its next word counts.
+    // The kubelet restarted and has not found the container yet; its next report counts.
     Row {
         matches: |facts| {
             facts.phase != "Failed" && facts.exited(|exit| exit.reason == "ContainerStatusUnknown" && exit.code == 137)
@@ -262,7 +262,7 @@ const TABLE: &[Row] = &[
     },
 ];
 
-/// What the facts mean; none while nothing is wrong.
+/// What the facts mean; `None` while nothing is wrong.
 #[must_use]
 pub fn classify(facts: &Facts) -> Option<Verdict> {
     TABLE.iter().find(|row| (row.matches)(facts)).and_then(|row| (row.verdict)(facts))

@@ -1,4 +1,4 @@
-//! The custom resource as the other services know it.
+//! The custom resource as the other services see it.
 
 use berth_api_types::internal::InstanceStatus;
 use berth_api_types::public;
@@ -7,7 +7,7 @@ use berth_workspace_crd::{ConditionType, Phase, Workspace};
 
 use crate::domain::time;
 
-/// A `Workspace` object that no other service could have meant.
+/// A `Workspace` object that no service of ours could have made.
 #[derive(Debug, thiserror::Error)]
 pub enum Foreign {
     /// An id in it is no UUID.
@@ -19,7 +19,7 @@ pub enum Foreign {
         #[source]
         source: ParseIdError,
     },
-    /// Every stored object has one that is a number.
+    /// Every stored object has a resource version that is a number.
     #[error("the Workspace object {0:?} has no numeric resourceVersion: the API server is not one that Berth can use")]
     Version(String),
 }

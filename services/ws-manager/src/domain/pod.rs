@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
-/// Names of environment variables that a workspace's settings cannot take.
+/// Environment variables that a workspace's settings must not replace.
 const RESERVED_PREFIX: &str = "BERTH_";
 
 /// Name of the pod of an attempt: the same for whoever makes it, so that making it twice is harmless.
@@ -64,7 +64,7 @@ pub fn desired(
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(i64::from(grace_seconds)),
-            // Pressure is answered by the node agent, which knows the disk; a kubelet would take a running workspace away.
+            // The node agent, which knows the disk, reacts to resource pressure; a kubelet would evict a running workspace.
             tolerations: Some(
                 ["node.kubernetes.io/disk-pressure", "node.kubernetes.io/memory-pressure"]
                     .map(|key| Toleration {
@@ -97,8 +97,8 @@ fn annotations(class: &WorkspaceClassSpec) -> BTreeMap<String, String> {
     annotations
 }
 
-/// Limits are what the class promises; requests are a part of them, because people mostly read and think: a quarter of the cores and half of
-/// the memory keep a full node responsive without wasting it.
+/// Limits are what the class promises. Requests are a fraction of them, because people mostly read and think: a quarter of the cores and half
+/// of the memory keep a full node responsive without wasting it.
 fn resources(class: &WorkspaceClassSpec) -> ResourceRequirements {
     let pair = |cpu_millis: u32, memory: i64| {
         BTreeMap::from([

@@ -1,4 +1,4 @@
-//! Attempts that failed through nobody's fault before the workspace was ever ready are made again, out of the user's sight.
+//! Attempts that failed through nobody's fault, before the workspace was ever ready, are repeated without the user noticing.
 
 use berth_workspace_crd::{ConditionType, WorkspaceStatus};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,7 +15,7 @@ pub enum Retry {
     GiveUp,
 }
 
-/// Decides about the attempt at hand, which was rejected; none when it was not, or when the workspace was ready before: then there may be work
+/// Decides about the current attempt, which was rejected; `None` if it was not, or if the workspace was ready before: then it may hold work
 /// of the user's that another attempt would not have.
 #[must_use]
 pub fn decide(status: &WorkspaceStatus, policy: &Policy) -> Option<Retry> {

@@ -1,8 +1,8 @@
-//! What an instance's status is: a pure function of the resource, its pods, the nodes and the disk.
+//! The status of an instance: a pure function of the resource, its pods, the nodes and the disk.
 //!
 //! Only the controller's own fields change here: `phase`, `reason`, `attempt`, `startedAt`, `stoppedAt`, and its conditions. Evidence that
-//! will be gone soon (why a pod ended) is written down as a condition before anything is done about it; conditions that say how an instance
-//! ended are set once.
+//! will soon be gone (why a pod ended) is recorded as a condition before anything is done about it; conditions that say how an instance ended
+//! are set once.
 
 use berth_workspace_crd::{Condition, ConditionStatus, ConditionType, Phase, Workspace, WorkspaceStatus};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,7 +15,7 @@ use crate::domain::timeouts::{self, Fired};
 use crate::domain::view::{self, View};
 use crate::domain::{binding, time};
 
-/// The conditions that the controller owns, in the order in which the first that holds gives the reason.
+/// The conditions that the controller owns; the first in this order that holds gives the reason.
 const OWN: [ConditionType; 8] = [
     ConditionType::Failed,
     ConditionType::Timeout,
@@ -27,13 +27,13 @@ const OWN: [ConditionType; 8] = [
     ConditionType::TimeoutWarning,
 ];
 
-/// The API that took the start knew the class; this replica's watch of classes may be a moment behind.
+/// The api service, which accepted the start, knew the class; this replica's watch of classes may be a moment behind.
 const CLASS_GRACE: TimeDelta = TimeDelta::seconds(10);
 
-/// A computed status, and when it may change by the passing of time alone.
+/// A computed status, and when it may change merely because time passes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Computed {
-    /// The whole status; fields of other writers are as they were.
+    /// The complete status; fields of other writers are unchanged.
     pub status: WorkspaceStatus,
     /// Look again then.
     pub next: Option<DateTime<Utc>>,
@@ -50,7 +50,8 @@ pub fn status(workspace: &Workspace, view: &View<'_>) -> Computed {
     let newest = view.newest_attempt();
     if newest > old.attempt {
         new.attempt = newest;
-        // What other writers said about the attempt before is not about this one; it is ignored by its number, and stays for those who look.
+        // What other writers said about an earlier attempt is not about this one: it is ignored because of its number, and stays for those
+        // who look.
         set(&mut new, ConditionType::Deployed, newest, "PodCreated", String::new(), view.now);
     }
     let pod = view.pod(new.attempt);
@@ -100,7 +101,7 @@ pub fn status(workspace: &Workspace, view: &View<'_>) -> Computed {
     Computed { status: new, next }
 }
 
-/// Writes down how the attempt, or the instance, came to its end, if it did.
+/// Records how the attempt, or the instance, ended, if it did.
 fn record_end(new: &mut WorkspaceStatus, workspace: &Workspace, pod: Option<&Pod>, view: &View<'_>) {
     if let Some(broken) = view::denied(new, ConditionType::StateWiped) {
         let text = format!("what an earlier attempt left on the node could not be removed: {}", broken.message);
@@ -120,7 +121,7 @@ fn record_end(new: &mut WorkspaceStatus, workspace: &Workspace, pod: Option<&Pod
         set(new, ConditionType::NodeDisappeared, attempt, "NodeGone", text, view.now);
     }
     if is_stopping(new, workspace) || retry::decide(new, view.policy).is_some() {
-        // A process that is being stopped ends as it ends; a rejected pod is only waited for.
+        // How a process that is being stopped ends says nothing; a rejected pod is only waited for.
         give_up_if_tried_enough(new, view);
         return;
     }
@@ -147,7 +148,7 @@ fn record_end(new: &mut WorkspaceStatus, workspace: &Workspace, pod: Option<&Pod
     }
 }
 
-/// What the conditions of the attempt and its pod say about its end. The order is that of the weight of the evidence.
+/// What the conditions of the attempt and its pod say about its end, the strongest evidence first.
 fn verdict(status: &WorkspaceStatus, pod: Option<&Pod>) -> Option<(&'static str, Verdict)> {
     if status.attempt == 0 {
         return None;
@@ -173,7 +174,7 @@ fn verdict(status: &WorkspaceStatus, pod: Option<&Pod>) -> Option<(&'static str,
         return Some(("PodDeleted", Verdict::Rejected("the workspace's pod was deleted from outside".to_owned())));
     }
     if let Some(gone) = view::denied(status, ConditionType::ContainerRunning) {
-        // The pod's own status says it better, and comes first; this is the node's word where there is none.
+        // The pod's own status is more precise, and comes first; this is the node's report where there is none.
         let verdict = match gone.reason.as_str() {
             "NodeRestarted" | "NotStarted" | "Lost" => Verdict::Rejected(gone.message.clone()),
             _ if gone.message.is_empty() => Verdict::Failed("the workspace's container is gone".to_owned()),
@@ -197,7 +198,7 @@ fn advance(new: &mut WorkspaceStatus, old: &WorkspaceStatus, workspace: &Workspa
     let computed = if is_stopping(new, workspace) {
         if is_disposed(new, pod) { Phase::Stopped } else { Phase::Stopping }
     } else if view::holds(new, ConditionType::PodRejected) && !new.is(ConditionType::EverReady) {
-        // Out of the user's sight: the next attempt goes on from here.
+        // Without the user noticing: the next attempt continues from here.
         old.phase
     } else if let Some(pod) = pod {
         of_pod(new, pod)
@@ -245,7 +246,7 @@ fn stopping_since(status: &WorkspaceStatus, workspace: &Workspace) -> Option<Dat
         .min()
 }
 
-/// Whether nothing runs any more and the disk is at rest, as far as anybody can know.
+/// Whether nothing runs any more and the disk is at rest, as far as can be known.
 fn is_disposed(status: &WorkspaceStatus, pod: Option<&Pod>) -> bool {
     use ConditionType::{DiskFailed, DiskSafe, NodeDisappeared};
     match pod {
@@ -302,7 +303,7 @@ fn key(kind: ConditionType) -> String {
     format!("{kind:?}")
 }
 
-/// Sets a condition to True; the transition time stays when it already was, and nothing changes when nothing is new.
+/// Sets a condition to True; its transition time stays if it was True already, and nothing changes if nothing is new.
 fn set(
     status: &mut WorkspaceStatus,
     kind: ConditionType,
@@ -330,7 +331,7 @@ pub(crate) fn fail(status: &mut WorkspaceStatus, reason: &str, message: String, 
     set_once(status, ConditionType::Failed, reason, message, now);
 }
 
-/// The merge patch (RFC 7396) for `/status` that makes the controller's own fields of `old` those of `new`; none when they are.
+/// The merge patch (RFC 7396) for `/status` that turns the controller's own fields of `old` into those of `new`; `None` if they are equal.
 #[must_use]
 pub fn patch(old: &WorkspaceStatus, new: &WorkspaceStatus) -> Option<Value> {
     let mut fields = Map::new();
@@ -360,7 +361,7 @@ pub fn patch(old: &WorkspaceStatus, new: &WorkspaceStatus) -> Option<Value> {
     (!fields.is_empty()).then(|| json!({ "status": fields }))
 }
 
-/// Whether the patch writes down evidence that must be safe before anything is done about it.
+/// Whether the patch records evidence that must be safe before anything is done about it.
 #[must_use]
 pub fn is_evidence(old: &WorkspaceStatus, new: &WorkspaceStatus) -> bool {
     use ConditionType::{Ended, Failed, NodeDisappeared, PodRejected, Timeout};

@@ -1,4 +1,4 @@
-//! Times between three worlds: chrono here, jiff in Kubernetes types, text in our own resources.
+//! Conversions of times: chrono in this code, jiff in Kubernetes types, text in our own resources.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,7 +9,7 @@ pub fn text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// A time somebody wrote into a status; none when it is not RFC 3339.
+/// Parses a time from a status; `None` if it is not RFC 3339.
 #[must_use]
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())

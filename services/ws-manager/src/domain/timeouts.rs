@@ -1,4 +1,4 @@
-//! When an instance stops by itself, and what the user is told before and after.
+//! When an instance stops by itself, and what the user is told before and afterwards.
 
 use berth_workspace_crd::{ConditionType, Phase, Workspace, WorkspaceStatus};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +11,7 @@ use crate::domain::{time, view};
 pub struct Timeouts {
     /// One has fired.
     pub fired: Option<Fired>,
-    /// One is near: what to tell the user.
+    /// One is near: the text for the user.
     pub warning: Option<String>,
     /// Look again then.
     pub next: Option<DateTime<Utc>>,
@@ -28,7 +28,7 @@ pub enum Fired {
     StopFailed(String),
 }
 
-/// Looks at the clock. `status` is the status computed so far in this decision; `stopping_since` is set while the instance stops.
+/// Evaluates the timeouts. `status` is the status computed so far in this decision; `stopping_since` is set while the instance stops.
 #[must_use]
 pub fn evaluate(
     workspace: &Workspace,
@@ -112,7 +112,7 @@ fn running(workspace: &Workspace, status: &WorkspaceStatus, policy: &Policy, now
     if now >= timer.deadline {
         return Timeouts { fired: Some(Fired::Stop((timer.fired)(&time::words(timer.limit)))), ..Timeouts::default() };
     }
-    // The text names the time, not what is left: a text that changes by the second would be written by the second.
+    // The text names the time, not how long is left: a text that changed every second would be written every second.
     let lead = time::seconds(policy.warning_seconds).min(timer.limit / 2);
     if now >= timer.deadline - lead {
         let warning = (timer.warning)(&timer.deadline.format("%H:%M:%S UTC").to_string());

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::config::Policy;
 
-/// The world around one instance at one moment.
+/// Everything around one instance at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// Pods of this instance, any attempt.
@@ -18,7 +18,7 @@ pub struct View<'a> {
     pub nodes: &'a Nodes,
     /// Disk of the workspace, once a node agent has made it.
     pub disk: Option<&'a Disk>,
-    /// Class of the workspace; none: it does not exist (any more).
+    /// Class of the workspace; `None`: it does not exist (any more).
     pub class: Option<&'a WorkspaceClass>,
     /// The installation's limits.
     pub policy: &'a Policy,
@@ -52,19 +52,19 @@ pub fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
 }
 
-/// The condition of the attempt at hand, or of the whole instance.
+/// The condition of the current attempt, or of the whole instance.
 #[must_use]
 pub fn current(status: &WorkspaceStatus, kind: ConditionType) -> Option<&Condition> {
     status.condition(kind).filter(|condition| condition.attempt == 0 || condition.attempt == status.attempt)
 }
 
-/// Whether such a condition is there and True.
+/// Whether this condition exists and is True.
 #[must_use]
 pub fn holds(status: &WorkspaceStatus, kind: ConditionType) -> bool {
     current(status, kind).is_some_and(|condition| condition.status == berth_workspace_crd::ConditionStatus::True)
 }
 
-/// Whether such a condition is there and False.
+/// Whether this condition exists and is False.
 #[must_use]
 pub fn denied(status: &WorkspaceStatus, kind: ConditionType) -> Option<&Condition> {
     current(status, kind).filter(|condition| condition.status == berth_workspace_crd::ConditionStatus::False)

@@ -15,7 +15,7 @@ use crate::controller::Context;
 
 pub(crate) type App = Arc<Context>;
 
-/// A server that starts is there by then; one that has lost its store says so.
+/// A server that is starting is ready within this time; one that has lost its store says so.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// All of it.
@@ -32,14 +32,14 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Waits, not for long, until the cluster was listed once: before that nothing is known not to exist.
+/// Waits, but not for long, until the cluster was listed once: before that an object that is not known may still exist.
 async fn ready(app: &App) -> Result<(), Problem> {
     tokio::time::timeout(READY_WITHIN, app.cluster.synced())
         .await
         .map_err(|_| Problem::unavailable("the cluster's API server has not answered yet; try again"))
 }
 
-/// A call to the API server that failed, as a problem: its refusals are ours to explain, its absence passes.
+/// Translates a failed call to the API server into a problem: its refusals are ours to explain, its absence is temporary.
 fn cluster(error: kube::Error) -> Problem {
     match error {
         kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {

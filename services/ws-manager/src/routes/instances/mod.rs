@@ -20,7 +20,7 @@ fn missing(id: InstanceId) -> Problem {
     Problem::not_found(format!("there is no instance {id}"))
 }
 
-/// The object as the cache, or else the API server, has it: the cache may be behind a start of a moment ago on another replica.
+/// The object from the cache, else from the API server: the cache may lag behind a start that another replica has just made.
 async fn find(app: &App, id: InstanceId) -> Result<Arc<Workspace>, Problem> {
     let name = id.to_string();
     if let Some(workspace) = app.cluster.workspaces.get(&name) {

@@ -14,7 +14,7 @@ use super::super::App;
 use crate::cluster::Outcome;
 use crate::domain::instance;
 
-/// 201, or 200 when this very start was asked for before.
+/// 201, or 200 if this very start was requested before.
 pub(in crate::routes) async fn handle(
     State(app): State<App>,
     Json(start): Json<StartInstance>,
@@ -54,7 +54,7 @@ fn unknown_class(app: &App, class: &str) -> Problem {
         .with_error("/class", "unknown")
 }
 
-/// An instance of the same workspace that is not over: two would share a disk.
+/// An instance of the same workspace that is not over: two of them would share a disk.
 fn other_instance(app: &App, start: &StartInstance) -> Option<berth_ids::InstanceId> {
     app.cluster
         .directory

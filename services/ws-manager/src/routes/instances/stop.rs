@@ -1,4 +1,4 @@
-//! `POST /internal/instances/{id}/stop`: notes the wish and returns at once; the watch tells when it is done.
+//! `POST /internal/instances/{id}/stop`: records the request and returns at once; the watch tells when it is done.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -30,7 +30,7 @@ pub(in crate::routes) async fn handle(
         last_transition_time: time::text(app.clock.now()),
         attempt: 0,
     };
-    // Both in one patch: an abort never becomes a stop that keeps the content because half of it got lost.
+    // Both in one patch: an abort must never become a stop that keeps the content because half of it got lost.
     let mut conditions = serde_json::Map::new();
     if !status.is(ConditionType::StoppedByRequest) {
         conditions.insert("StoppedByRequest".to_owned(), json!(condition(stop.reason.clone())));
