@@ -1,7 +1,7 @@
-//! Tasks and services of `automations.yaml`: read strictly, started by triggers or by hand, followed until they end.
+//! Tasks and services of `automations.yaml`: parsed strictly, started by triggers or by hand, followed until they end.
 //!
-//! The commands run in the workspace, under its supervisor; this service says which, in what order, and writes down what came of it.
-//! It can be killed at any moment: units run on, and what the database says is compared with what the supervisor says when it is back.
+//! The commands run in the workspace, under its supervisor; this service decides which and in what order, and records the results. It can be
+//! killed at any moment: units go on running, and when it is back, what the database says is compared with what the supervisor says.
 
 pub mod domain;
 
@@ -54,7 +54,7 @@ pub enum ConfigError {
 pub struct Dependencies {
     /// api: `POST /internal/authorize`.
     pub api: InternalClient,
-    /// ws-manager: which node an instance is on; asked only where there are several.
+    /// ws-manager: asked which node an instance is on, if there are several nodes.
     pub ws_manager: InternalClient,
     /// Node agents: supervisor streams.
     pub nodes: Nodes,

@@ -5,20 +5,20 @@ use serde::Serialize;
 use crate::domain::file::{Finding, parse};
 use crate::domain::plan::{Groups, plan};
 
-/// What is to say about an automations file.
+/// The findings about an automations file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Validation {
     /// Nothing is wrong with it.
     pub valid: bool,
     /// What is wrong, by line.
     pub errors: Vec<Finding>,
-    /// What is accepted and does nothing yet.
+    /// Keys that are accepted and have no effect yet.
     pub warnings: Vec<Finding>,
     /// Keys of its tasks.
     pub tasks: Vec<String>,
     /// Keys of its services.
     pub services: Vec<String>,
-    /// In which groups everything would start, each after the ones before.
+    /// The groups in which everything would start, each after the ones before.
     pub order: Groups,
 }
 

@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use crate::Gateway;
 use crate::instances::Known;
 
-/// How long an instance that api knows may be unknown to ws-manager's watch: it was made a moment ago.
+/// How long an instance that api knows may be missing in ws-manager's watch: it was made a moment ago.
 const APPEARS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a client showed, and which workspace it means. Its `Origin` was checked.
+/// What a client presented, and which workspace it means. Its `Origin` was checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     shown: Presented,
@@ -61,7 +61,7 @@ impl Caller {
         Ok(gateway.0.dependencies.api.post("/internal/authorize", &question).await?)
     }
 
-    /// The right to do this to the workspace's newest instance, running or not.
+    /// The right to do this to the workspace's newest instance, whether it runs or not.
     pub(crate) async fn instance(self, gateway: &Gateway, action: WorkspaceAction) -> Result<Access, Problem> {
         let authorized = self.authorize(gateway, action).await?;
         let Some(instance) = authorized.instance_id else {
@@ -72,7 +72,7 @@ impl Caller {
         Ok(Access { gateway, caller: self, action, instance, node: authorized.node, news })
     }
 
-    /// The right to do this to a running workspace. With `wait`, one that is being started is waited for.
+    /// The right to do this to a running workspace. With `wait`, a workspace that is being started is waited for.
     pub(crate) async fn running(
         self,
         gateway: &Gateway,
@@ -183,7 +183,7 @@ pub(crate) fn problem(error: berth_supervisor_client::ClientError) -> Problem {
     }
 }
 
-/// The stable word of a supervisor's code.
+/// The API's stable code for a code of the supervisor.
 pub(crate) const fn word(code: berth_supervisor_client::protocol::ErrorCode) -> &'static str {
     use berth_supervisor_client::protocol::ErrorCode;
     match code {

@@ -1,4 +1,4 @@
-//! What a user types keeps the workspace from being stopped as idle. ws-manager hears of it now and then, not at each key.
+//! Keeps a workspace from being stopped as idle while its user types. ws-manager is told now and then, not at each key.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +24,7 @@ impl Activity {
         Self { ws_manager, marked: Mutex::default() }
     }
 
-    /// The user did something. Returns at once.
+    /// Marks activity of the user. Returns at once.
     pub(crate) fn mark(&self, instance: InstanceId) {
         let now = Instant::now();
         {

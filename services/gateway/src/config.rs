@@ -7,11 +7,12 @@ use url::Url;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Origins of pages that may open sockets here, for example `https://berth.example.org`. A request without `Origin` comes from no page.
+    /// Origins of pages that may open websockets here, for example `https://berth.example.org`. A request without `Origin` does not come from
+    /// a page.
     pub allowed_origins: Vec<String>,
-    /// A websocket is pinged so often; one that is silent for three times as long is closed.
+    /// Seconds between pings of a websocket; one that is silent for three times as long is closed.
     pub ping_seconds: u64,
-    /// An open connection's right is asked for again so often: what was revoked ends.
+    /// Seconds after which the right of an open connection is checked again: what was revoked ends.
     pub recheck_seconds: u64,
 }
 
@@ -51,7 +52,7 @@ impl Config {
     }
 }
 
-/// An origin (RFC 6454): a URL with nothing behind the port. Compared as parsed, so that `https://x` and `https://X:443` are one.
+/// An origin (RFC 6454): a URL with nothing after the port. Compared as parsed, so that `https://x` and `https://X:443` are one.
 pub(crate) fn origin(text: &str) -> Option<url::Origin> {
     let url = Url::parse(text).ok()?;
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();

@@ -1,4 +1,4 @@
-//! Where every instance is, from ws-manager's watch: nobody here asks on a timer, and a workspace that stops is known at once.
+//! The state of every instance, from ws-manager's watch: nothing here polls, and a workspace that stops is known at once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ type Slot = watch::Sender<Option<Known>>;
 pub(crate) struct Instances(Mutex<HashMap<InstanceId, Slot>>);
 
 impl Instances {
-    /// News of one instance; nothing until ws-manager has told of it.
+    /// The state of one instance; `None` until ws-manager has reported it.
     pub(crate) fn subscribe(&self, id: InstanceId) -> watch::Receiver<Option<Known>> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(id).or_insert_with(|| watch::Sender::new(None)).subscribe()
@@ -120,7 +120,7 @@ pub(crate) async fn stopping(mut news: watch::Receiver<Option<Known>>) -> String
 
 /// Resolves when nothing of the instance runs any more.
 pub(crate) async fn stopped(mut news: watch::Receiver<Option<Known>>) {
-    // A sender that is gone is an instance that is gone.
+    // A dropped sender means that the instance is gone.
     news.wait_for(|known| known.as_ref().is_some_and(|known| known.phase == Phase::Stopped)).await.ok();
 }
 

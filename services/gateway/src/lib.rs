@@ -1,7 +1,7 @@
 //! The gateway: exec, terminals, ports, files and logs of workspaces.
 //!
-//! Every request and every connection is authorised by api, and again from time to time while it is open; it ends when the workspace stops.
-//! Bytes go through frames of `berth-supervisor-protocol` to the node agent, which connects them with the workspace's supervisor.
+//! api authorises every request and every connection, and again from time to time while it is open; a connection ends when the workspace
+//! stops. Bytes go in frames of `berth-supervisor-protocol` to the node agent, which connects them with the workspace's supervisor.
 
 mod access;
 mod activity;
@@ -62,7 +62,7 @@ struct Inner {
 pub struct Gateway(Arc<Inner>);
 
 impl Gateway {
-    /// Builds the service; nobody is called yet.
+    /// Builds the service; makes no call yet.
     pub fn new(config: Config, dependencies: Dependencies) -> Result<Self, ConfigError> {
         config.validate()?;
         let activity = activity::Activity::new(dependencies.ws_manager.clone());
@@ -81,7 +81,7 @@ impl Gateway {
         routes::openapi()
     }
 
-    /// Follows the instances until `shutdown`. Without it nothing is ever Running here.
+    /// Follows the instances until `shutdown`. Without it no instance is ever Running here.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = self.0.instances.follow(&self.0.dependencies.ws_manager) => {}

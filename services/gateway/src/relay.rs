@@ -1,5 +1,5 @@
-//! One websocket on one side, one supervisor connection on the other. Each direction waits for its far end before it takes more from its
-//! near one: nothing is queued here, so a slow reader slows the writer and costs no memory.
+//! Relays between one websocket and one supervisor connection. Each direction waits for its far end before it reads more from its near end:
+//! nothing is queued here, so a slow reader slows the writer and costs no memory.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::access::{Access, word};
 use crate::instances;
 
-/// How long a workspace that stops may still tell how its programs ended.
+/// How long a stopping workspace may still report how its programs ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// How long a client that was told the end may take to hang up.
+/// How long a client that was told the end may take to close the connection.
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes kept for each idle socket, each direction.
 const SOCKET_BUFFER: usize = 4 * 1024;
@@ -34,7 +34,7 @@ pub(crate) struct Session {
     pub(crate) request: Request,
     /// Sent after the supervisor has agreed: the size of a client's terminal.
     pub(crate) resize: Option<TtySize>,
-    /// What the client sends is what a user types.
+    /// Input from the client counts as activity of its user.
     pub(crate) marks_activity: bool,
 }
 
@@ -71,11 +71,11 @@ async fn serve(socket: WebSocket, access: Access, session: Session) {
         Last::Said => close(&mut sink).await,
         Last::Gone => return,
     }
-    // Closed with words of the client unread, the connection would be reset, and the last word lost with it.
+    // If the socket were closed with unread input, the connection would be reset and the last message lost with it.
     tokio::time::timeout(LINGER, source.for_each(|_| std::future::ready(()))).await.ok();
 }
 
-/// The connection, and how much input the program may have waiting.
+/// The connection, and how much unread input the program may have.
 async fn connect(
     access: &Access,
     session: &Session,
@@ -115,7 +115,7 @@ fn told(error: &ClientError) -> (String, String) {
 enum Last {
     /// With this for the client.
     Word(Control),
-    /// Both sides of a port's connection have said all: there is nothing to add.
+    /// Both sides of a port's connection have finished: there is nothing to add.
     Said,
     /// The client has gone.
     Gone,
@@ -132,7 +132,7 @@ async fn run(
     let (mut to_workspace, from_workspace) = client.split();
     let stopped = async {
         let reason = instances::stopping(access.news.clone()).await;
-        // Until nothing runs any more the supervisor's own end is the better word, if it comes soon.
+        // Until nothing runs any more, the supervisor's own report of the end is better, if it comes soon.
         tokio::time::timeout(LAST_WORDS, instances::stopped(access.news.clone())).await.ok();
         stopped_because(&reason)
     };
@@ -179,7 +179,7 @@ async fn outward(
                 control(&Control::Resize { rows, cols })
             }
             Ok(Some(Incoming::Event(Event::Window { bytes }))) => control(&Control::Window { bytes }),
-            // Skipped output shows by itself; the other events are not asked for here.
+            // Skipped output is obvious to the reader; the other events were not requested.
             Ok(Some(Incoming::Event(_))) => continue,
             Ok(None) | Err(ClientError::Closed) if said => return Last::Said,
             Ok(None) | Err(ClientError::Closed) => {
@@ -204,7 +204,7 @@ async fn inward(
     session: &Session,
 ) -> Last {
     loop {
-        // A pong comes for each ping; three of them missing is a client that is gone without a word.
+        // A pong answers each ping; three missing ones mean that the client is gone without a word.
         let message = match tokio::time::timeout(access.ping() * 3, source.next()).await {
             Ok(Some(Ok(message))) => message,
             Ok(Some(Err(_)) | None) | Err(_) => return Last::Gone,
@@ -245,7 +245,7 @@ async fn inward(
             }
         };
         if let Err(error) = sent {
-            // The program has closed its input or the connection is ending: its last word comes the other way.
+            // The program has closed its input, or the connection is ending: its last message comes the other way.
             tracing::trace!(error = &error as &dyn std::error::Error, "input could not be delivered");
             return std::future::pending().await;
         }
@@ -282,7 +282,7 @@ fn failure(code: impl Into<String>, message: impl Into<String>) -> Control {
 }
 
 fn control(control: &Control) -> Message {
-    // These values always have a JSON form; an empty one would be ignored by the client.
+    // These values always serialise; an empty message would be ignored by the client.
     binary(CONTROL, &serde_json::to_vec(control).unwrap_or_default())
 }
 

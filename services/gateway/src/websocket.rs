@@ -1,4 +1,4 @@
-//! The upgrade to a websocket; a request that is none is told so as every other error.
+//! The upgrade to a websocket; other requests get a problem as for every other error.
 
 use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;

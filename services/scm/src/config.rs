@@ -57,7 +57,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// The hosts whose kind is known, with plain http where private hosts are allowed.
+    /// The hosts of known kind, with plain http where private hosts are allowed.
     ///
     /// # Errors
     /// When a host's name is none.
@@ -66,7 +66,7 @@ impl Config {
         for (name, provider) in &self.hosts {
             hosts.add(name, *provider)?;
         }
-        // The guard is the judge of the entries' form.
+        // The outbound guard validates the form of these entries.
         Guard::new(self.allow_private_hosts.iter().map(String::as_str))?;
         for entry in &self.allow_private_hosts {
             if let Some((host, port)) = entry.trim().rsplit_once(':')

@@ -43,14 +43,14 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// `host:port` of a clone URL when it is on the list of private hosts: the workspace must reach it too.
+    /// `host:port` of a clone URL if it is on the list of private hosts: the workspace must be able to reach it too.
     fn allowed_private_host(&self, clone_url: &str) -> Option<String> {
         let url = Url::parse(clone_url).ok()?;
         let (host, port) = (url.host_str()?, url.port_or_known_default()?);
         self.resolver.remote.guard().allows(host, port).then(|| format!("{host}:{port}"))
     }
 
-    /// Tells the audit log of a change, in the transaction that makes it.
+    /// Reports a change to the audit log, in the transaction that makes it.
     async fn audit(
         &self,
         conn: &mut PgConnection,

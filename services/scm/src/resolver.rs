@@ -15,10 +15,10 @@ pub enum ResolverError {
     /// The URL.
     #[error(transparent)]
     Url(#[from] ContextError),
-    /// The host; everybody who asked it together gets the same.
+    /// The host failed; everybody who asked it together gets the same error.
     #[error(transparent)]
     Remote(#[from] Arc<RemoteError>),
-    /// What is asked for is not there.
+    /// What the URL points at does not exist.
     #[error(transparent)]
     Refs(#[from] ResolveError),
     /// The API's answer about a pull request lacks what is needed.
@@ -41,7 +41,7 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// Understands a URL; no call is made.
+    /// Parses a URL; makes no call.
     pub(crate) fn parse(&self, url: &str) -> Result<Context, ContextError> {
         parse(url, &self.hosts)
     }
@@ -78,7 +78,7 @@ impl Resolver {
         }
     }
 
-    /// Lists what the context needs. A plain server may know the repository only by its name with `.git`, which users leave out.
+    /// Lists the refs that the context needs. A plain server may know the repository only by its name with `.git`, which users leave out.
     async fn first_listing(&self, context: &Context, login: Option<&Login>) -> Result<Arc<Listing>, Arc<RemoteError>> {
         let wanted = prefixes(context);
         let listing = self.refs.list(&context.clone_url, &wanted, login).await;

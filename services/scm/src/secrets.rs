@@ -63,7 +63,7 @@ pub enum SecretError {
         /// The column.
         column: &'static str,
     },
-    /// The value was sealed with another key, for another place, or changed.
+    /// The value was sealed with another key or for another place, or was changed.
     #[error("{column} of {table} {row} cannot be decrypted: is scm.master_key_file the key it was stored with?")]
     Open {
         /// The table.
@@ -75,7 +75,7 @@ pub enum SecretError {
     },
 }
 
-/// Where a sealed value lives: it opens nowhere else.
+/// Where a sealed value is stored: it can be opened only for this place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) table: &'static str,
@@ -108,7 +108,7 @@ impl Key {
         Self(key)
     }
 
-    /// The master key of a file; a file that does not exist is made with a new key, readable by its owner only.
+    /// Reads the master key from a file; a file that does not exist is made with a new key, readable by its owner only.
     pub(crate) fn load_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Self, MasterKeyError> {
         if path.as_os_str().is_empty() {
             return Err(MasterKeyError::Unset);
@@ -124,7 +124,7 @@ impl Key {
                 let key = Self::generate(entropy);
                 match key.write_new(path) {
                     Ok(()) => Ok(key),
-                    // Another process was faster: its key counts.
+                    // Another process was faster: its key is the one that counts.
                     Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                         Self::load_or_create(path, entropy)
                     }
@@ -135,7 +135,7 @@ impl Key {
         }
     }
 
-    /// Writes the key beside, then links it to its name: a reader never sees half of it, and an existing key is never replaced.
+    /// Writes the key to a temporary file and links it to its name: a reader never sees half of it, and an existing key is never replaced.
     fn write_new(&self, path: &Path) -> std::io::Result<()> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
@@ -150,7 +150,7 @@ impl Key {
             std::fs::hard_link(&beside, path)
         };
         let written = write();
-        // Left over or not, the key under its name is what counts.
+        // Whether or not the temporary file is left over, the key under its name is what counts.
         let _ = std::fs::remove_file(&beside);
         written
     }
@@ -190,7 +190,7 @@ impl Key {
         self.seal(key.0.as_ref(), place, entropy)
     }
 
-    /// Opens a key that was wrapped with this one.
+    /// Unwraps a key that was wrapped with this one.
     pub(crate) fn unwrap_key(&self, wrapped: &[u8], place: Place<'_>) -> Result<Self, SecretError> {
         let bytes = self.open(wrapped, place)?;
         let key: [u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| SecretError::Open {

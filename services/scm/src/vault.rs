@@ -14,7 +14,7 @@ use crate::store::credentials;
 /// Most credentials that one user keeps.
 pub(crate) const MAX_PER_USER: i64 = 200;
 
-/// Why a credential could not be kept or had.
+/// Why a credential could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The database.
@@ -23,7 +23,7 @@ pub enum VaultError {
     /// Encryption.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The user has as many as are kept.
+    /// The user has the maximum number of credentials.
     #[error("you have {MAX_PER_USER} git credentials, the most that are kept: remove one first")]
     TooMany,
     /// A stored secret is not text.
@@ -44,7 +44,7 @@ impl Vault {
         Self { master, clock, entropy }
     }
 
-    /// Keeps a credential, in place of one for the same host. Whether it is new.
+    /// Stores a credential, replacing one for the same host. Returns whether it is new.
     pub(crate) async fn keep(
         &self,
         conn: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! A task or service as it is kept: what the file said, without the file.
+//! A task or service as it is stored: what the file said, without the file.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) struct Definition {
     pub(crate) description: String,
     #[serde(default)]
     pub(crate) role: Role,
-    /// None: a task that only stands for what it depends on.
+    /// `None`: a task that only stands for what it depends on.
     #[serde(default)]
     pub(crate) command: Option<String>,
     #[serde(default)]
@@ -84,7 +84,7 @@ impl From<&AutomationsFile> for Definitions {
 }
 
 impl Definition {
-    /// What the supervisor is asked to run; none when there is nothing to run.
+    /// What the supervisor is asked to run; `None` if there is nothing to run.
     pub(crate) fn unit(&self, key: &str) -> Option<UnitSpec> {
         Some(UnitSpec {
             id: key.to_owned(),

@@ -1,4 +1,4 @@
-//! In which order tasks and services start: everything that a start needs, in groups whose members may start together.
+//! The order in which tasks and services start: everything that a start needs, in groups whose members may start together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::file::AutomationsFile;
 
 /// Something with keys that depend on each other.
 pub trait Graph {
-    /// What a key depends on; none when there is no such key.
+    /// What a key depends on; `None` if there is no such key.
     fn depends_on(&self, key: &str) -> Option<&[String]>;
 }
 
@@ -19,8 +19,8 @@ impl Graph for AutomationsFile {
 /// Groups of keys, in order; each key's dependencies are in earlier groups.
 pub type Groups = Vec<Vec<String>>;
 
-/// What starting these keys means: the keys and all that they depend on. Keys that do not exist, and circles, are left out; a file that was
-/// parsed has neither.
+/// Plans a start of these keys: the keys and everything that they depend on. Keys that do not exist, and cycles, are left out; a parsed file
+/// has neither.
 #[must_use]
 pub fn plan<'a>(file: &'a impl Graph, keys: impl IntoIterator<Item = &'a str>) -> Groups {
     let mut wanted = BTreeSet::new();
@@ -50,7 +50,7 @@ pub fn plan<'a>(file: &'a impl Graph, keys: impl IntoIterator<Item = &'a str>) -
     groups
 }
 
-/// A circle of dependencies, if there is one; the last key depends on the first.
+/// A cycle of dependencies, if there is one; the last key depends on the first.
 #[must_use]
 pub fn cycle(file: &AutomationsFile) -> Option<Vec<String>> {
     /// How far the search has come with a key.
@@ -61,7 +61,7 @@ pub fn cycle(file: &AutomationsFile) -> Option<Vec<String>> {
     }
     let mut marks: BTreeMap<&str, Mark> = BTreeMap::new();
     for start in file.tasks.keys().chain(file.services.keys()) {
-        // Own stack: a chain of hundreds must not use the thread's.
+        // An explicit stack: a chain of hundreds must not use up the thread's.
         let mut path: Vec<(&str, usize)> = vec![(start, 0)];
         while let Some((key, next)) = path.last_mut() {
             let key = *key;

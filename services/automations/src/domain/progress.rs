@@ -1,4 +1,5 @@
-//! What to do next for the runs of an instance, and what a unit's status means for a run. Both are pure: the worker asks again after every change.
+//! What to do next for the runs of an instance, and what a unit's status means for a run. Both are pure functions; the worker calls them
+//! again after every change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Whether somebody who wants it to run need not ask.
+    /// Whether it is running or about to, so that nobody needs to start it.
     fn is_under_way(&self) -> bool {
         !self.phase.is_final() && !self.stop_requested && self.phase != AutomationPhase::Stopping
     }
@@ -34,17 +35,17 @@ impl Run {
 pub(crate) enum Action {
     /// Everything it depends on is done: start it.
     Start(ExecutionId),
-    /// A task without a command is done when what it stands for is.
+    /// A task without a command is done once what it stands for is done.
     Complete(ExecutionId),
     /// It cannot be started.
     Fail(ExecutionId, String),
-    /// It was to be stopped before it began.
+    /// It was stopped before it began.
     Cancel(ExecutionId),
     /// Ask its unit to stop.
     Stop(ExecutionId),
 }
 
-/// What to do now. `runs` holds the newest run of each key in this instance.
+/// What to do now. `runs` has the newest run of each key in this instance.
 pub(crate) fn actions(runs: &[Run]) -> Vec<Action> {
     let by_key: BTreeMap<&str, &Run> = runs.iter().map(|run| (run.reference.as_str(), run)).collect();
     runs.iter().filter_map(|run| action(run, &by_key)).collect()
@@ -59,7 +60,7 @@ fn action(run: &Run, by_key: &BTreeMap<&str, &Run>) -> Option<Action> {
             Dependencies::Done if run.definition.command.is_none() => Some(Action::Complete(run.id)),
             Dependencies::Done => Some(Action::Start(run.id)),
         },
-        // Asked for before a crash, and not noted: ask again, the number of runs tells whether it began.
+        // Requested before a crash, and the outcome was not recorded: request it again; the number of runs tells whether it began.
         AutomationPhase::Starting if run.run.is_none() => Some(Action::Start(run.id)),
         AutomationPhase::Starting | AutomationPhase::Running if run.stop_requested => Some(Action::Stop(run.id)),
         _ => None,
@@ -90,8 +91,8 @@ fn dependencies(run: &Run, by_key: &BTreeMap<&str, &Run>) -> Dependencies {
     if waits { Dependencies::Wait } else { Dependencies::Done }
 }
 
-/// Keys of a plan that need a run of their own: those asked for, and what they depend on unless that is done or under way. `runs` holds the
-/// newest run of each key in this instance. What is ending needs one, for when it has ended.
+/// The keys of a plan that need a new run: those asked for, and what they depend on unless that is done or under way. `runs` has the newest
+/// run of each key in this instance. A key whose run is ending needs another, for when that has ended.
 pub(crate) fn to_run(groups: &[Vec<String>], asked: &BTreeSet<&str>, runs: &[Run]) -> Vec<String> {
     let by_key: BTreeMap<&str, &Run> = runs.iter().map(|run| (run.reference.as_str(), run)).collect();
     groups
@@ -100,7 +101,7 @@ pub(crate) fn to_run(groups: &[Vec<String>], asked: &BTreeSet<&str>, runs: &[Run
         .filter(|key| match by_key.get(key.as_str()) {
             None => true,
             Some(run) if run.is_under_way() || run.restarts => false,
-            // A task that was asked for runs again; one that is only needed has been done.
+            // A task that was asked for runs again; one that is only a dependency and has succeeded does not.
             Some(run) => run.phase != AutomationPhase::Succeeded || asked.contains(key.as_str()),
         })
         .cloned()

@@ -1,4 +1,4 @@
-//! Follows the events of workspaces: which run, which stopped, which are gone.
+//! Follows the events of workspaces: which are running, which have stopped, which are deleted.
 
 use berth_api_types::internal::{InstanceLifecycle, WorkspaceEvent};
 use berth_api_types::public::Phase;

@@ -1,5 +1,5 @@
-//! Keeps what tasks and services write: each one that runs is listened to, and the end of its output is stored when nobody can be asked for it any
-//! more, because the workspace has stopped.
+//! Stores the output of tasks and services: each running one is listened to, so that the end of its output can be stored when the workspace
+//! has stopped and nobody can be asked any more.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use super::{Jobs, WorkError};
 use crate::domain::progress::Run;
 use crate::store::executions;
 
-/// The listeners of one instance. They outlive their worker, which is ended at the same moment as the workspace: each ends by itself with the
-/// workspace's connection.
+/// The listeners of one instance. They outlive their worker, which is ended at the same moment as the workspace; each listener ends with its
+/// connection to the workspace.
 #[derive(Debug, Default)]
 pub(super) struct Listeners(BTreeMap<ExecutionId, JoinHandle<()>>);
 
 impl Listeners {
-    /// Listens to the runs that are not listened to.
+    /// Listens to the runs that have no listener yet.
     pub(super) fn attend(&mut self, jobs: &Jobs, instance: InstanceId, runs: &[Run]) {
         self.0.retain(|_, task| !task.is_finished());
         for run in runs.iter().filter(|run| run.run.is_some() && !run.phase.is_final()) {
@@ -74,7 +74,7 @@ impl Tail {
 
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
-        // Cut in large pieces, so that every byte is moved once at most.
+        // Truncated in large pieces, so that every byte is moved at most once.
         if self.bytes.len() > self.limit.saturating_mul(2) {
             let surplus = self.bytes.len() - self.limit;
             self.bytes.drain(..surplus);

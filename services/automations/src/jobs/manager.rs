@@ -1,4 +1,4 @@
-//! One worker for each running instance that has something to do. Of several processes one leads at a time.
+//! Runs one worker for each running instance that has something to do. If there are several processes, one leads at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::Jobs;
 use crate::store::{CHANNEL, workspaces};
 
-/// Advisory lock of the one that leads.
+/// Advisory lock of the leader.
 const LEADER_LOCK: i64 = 0x6265_7274_6861;
-/// A look without being woken: a notice that was lost costs this much.
+/// It looks this often without being woken: a lost notification costs at most this much.
 const LOOK: Duration = Duration::from_secs(5);
 
 struct Worker {
@@ -43,10 +43,10 @@ impl Jobs {
     }
 
     async fn lead(&self) -> Result<(), sqlx::Error> {
-        // The lock lives as long as this connection, which leaves the pool: dropped, it is closed, and the lock with it.
+        // The lock lives as long as this connection, which is taken out of the pool: dropping it closes it and releases the lock.
         let mut leader: PgConnection = self.pool.acquire().await?.detach();
-        // A process that was killed gives the lock up within milliseconds, so the next one asks often at first. It asks and does not wait in the
-        // database: a statement that waits for hours would hold back the clean-up of all tables.
+        // A process that was killed releases the lock within milliseconds, so the next one tries often at first. It polls and does not wait
+        // in the database: a statement that waits for hours would hold back the vacuum of all tables.
         let mut pause = Duration::from_millis(20);
         while !sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
             .bind(LEADER_LOCK)

@@ -1,4 +1,4 @@
-//! What runs beside the requests: events in, one worker for each instance that has something to do.
+//! What runs beside the requests: the consumer of events, and one worker for each instance that has something to do.
 
 pub(crate) mod events;
 mod keep_log;
@@ -24,7 +24,7 @@ pub(crate) struct Jobs {
     pub(crate) kept_log_bytes: u64,
 }
 
-/// Why a worker has to begin again.
+/// Why a worker has to start over.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkError {
     /// The database.

@@ -13,7 +13,7 @@ use crate::store::workspaces::{Busy, FileStatus};
 use crate::store::{executions, workspaces};
 
 impl Jobs {
-    /// Reads the file of an instance when that is due, and makes the runs that the start of the workspace triggers, all in one transaction.
+    /// Reads the file of an instance if that is due, and makes the runs that the start of the workspace triggers, in one transaction.
     pub(super) async fn read_file(&self, busy: &Busy) -> Result<(), WorkError> {
         let mut conn = self.pool.acquire().await?;
         if workspaces::wants_read(&mut conn, busy.workspace_id, busy.instance_id).await?.is_none() {
@@ -22,7 +22,7 @@ impl Jobs {
         drop(conn);
         let (status, definitions) = self.look(busy).await?;
         let mut transaction = self.pool.begin().await?;
-        // Asked again, under a lock: the instance may have stopped meanwhile.
+        // Checked again, under a lock: the instance may have stopped meanwhile.
         let Some(fire) = workspaces::wants_read(&mut transaction, busy.workspace_id, busy.instance_id).await? else {
             return Ok(());
         };
@@ -61,7 +61,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// Looks for the file in the workspace. Definitions are given when they replace what was known.
+    /// Looks for the file in the workspace. Returns definitions if they replace the known ones.
     async fn look(&self, busy: &Busy) -> Result<(FileStatus, Option<Definitions>), WorkError> {
         // The default folder of a workspace is the checkout; a workspace whose default folder is another one has it here.
         let checkout = checkout_path(&busy.repository);

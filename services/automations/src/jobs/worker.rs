@@ -1,6 +1,7 @@
-//! Moves the runs of one instance on: starts what may start, stops what is to stop, writes down what the supervisor says.
+//! Advances the runs of one instance: starts what may start, stops what is to be stopped, records what the supervisor reports.
 //!
-//! The database says what is wanted and the supervisor what is; the worker holds nothing of its own, so it can end at any line and begin again.
+//! The database says what is wanted and the supervisor what is; the worker keeps no state of its own, so it can end at any line and start
+//! over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +20,14 @@ use crate::domain::progress::{Action, Run, actions, is_of, phase};
 use crate::store::executions::{self, Progress};
 use crate::store::workspaces::Busy;
 
-/// Outputs of a run, as the supervisor's protocol bounds them; it is a stranger's word, so it is bounded here again.
+/// Bounds on the outputs of a run, as in the supervisor's protocol. They are untrusted, so they are checked again here.
 const MAX_OUTPUTS: usize = 64;
 const MAX_OUTPUT_BYTES: usize = 4096;
 const MAX_KEY_BYTES: usize = 128;
 const MAX_MESSAGE_BYTES: usize = 2000;
 
 impl Jobs {
-    /// Works until the instance has nothing more to do.
+    /// Works until nothing is left to do for the instance.
     pub(super) async fn attend(&self, busy: &Busy, nudge: &Arc<Notify>) {
         let mut pause = Duration::from_millis(100);
         let mut listeners = Listeners::default();
@@ -42,7 +43,7 @@ impl Jobs {
             if begun.elapsed() > Duration::from_secs(10) {
                 pause = Duration::from_millis(100);
             }
-            // A workspace that is stopping hangs up a moment before its event comes: the nudge is what is waited for then.
+            // The connection of a stopping workspace breaks a moment before its event comes: then that event is waited for.
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = nudge.notified() => {}
@@ -93,7 +94,7 @@ impl Jobs {
         for unit in &units {
             self.note(busy, runs, unit).await?;
         }
-        // A run whose unit is gone, or ran again without us, has ended and nobody saw how.
+        // A run whose unit is gone, or was run again without us, has ended and nobody saw how.
         let mut conn = self.pool.acquire().await?;
         for run in runs.iter().filter(|run| !run.phase.is_final()) {
             let Some(ours) = run.run else { continue };
@@ -106,7 +107,7 @@ impl Jobs {
         Ok(supervisor)
     }
 
-    /// Does what is to do; whether anything changed.
+    /// Does what there is to do; returns whether anything changed.
     async fn act(&self, busy: &Busy, runs: &[Run], todo: Vec<Action>) -> Result<bool, WorkError> {
         let mut supervisor = None;
         let mut changed = false;
@@ -142,7 +143,7 @@ impl Jobs {
                     if let Some(supervisor) = &mut supervisor {
                         match supervisor.stop_unit(&run.reference).await {
                             Ok(status) => self.note(busy, std::slice::from_ref(run), &status).await?,
-                            // It ended by itself meanwhile; the watch tells how.
+                            // It ended by itself meanwhile; the watch reports how.
                             Err(ClientError::Refused { message, .. }) => {
                                 tracing::debug!(unit = %run.reference, %message, "a unit was not stopped");
                             }
@@ -155,7 +156,7 @@ impl Jobs {
         Ok(changed)
     }
 
-    /// Starts a run's unit, once: the number of its runs before is written down first.
+    /// Starts a run's unit, exactly once: how often it has run before is recorded first.
     async fn start(
         &self,
         busy: &Busy,
@@ -196,7 +197,7 @@ impl Jobs {
         ExecutionId::new(self.clock.as_ref(), self.entropy.as_ref())
     }
 
-    /// Writes down what a unit's status says about the run it belongs to.
+    /// Records what a unit's status means for the run that it belongs to.
     async fn note(&self, busy: &Busy, runs: &[Run], status: &UnitStatus) -> Result<(), WorkError> {
         let Some(run) = runs.iter().find(|run| !run.phase.is_final() && is_of(run, status)) else { return Ok(()) };
         let phase = phase(status.state);
@@ -220,7 +221,7 @@ impl Jobs {
         self.end(run.id, progress).await
     }
 
-    /// The end of a unit's output, to be kept; none when it cannot be had.
+    /// The end of a unit's output, to be stored; `None` if it is not available.
     async fn end_of_log(&self, busy: &Busy, unit: &str) -> Option<Vec<u8>> {
         let request = Request::UnitLogs { id: unit.to_owned(), follow: false, tail_bytes: Some(self.kept_log_bytes) };
         let read = async {
@@ -250,7 +251,7 @@ impl Jobs {
     }
 }
 
-/// Text of the workspace, fit to be stored and shown.
+/// Text from the workspace, made safe to store and to display.
 pub(super) fn clean(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     cut(&clean, MAX_MESSAGE_BYTES).to_owned()

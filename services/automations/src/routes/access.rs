@@ -36,7 +36,7 @@ impl Caller {
     }
 }
 
-/// Tells the audit log what somebody did in a workspace, in the transaction that does it.
+/// Reports to the audit log what somebody did in a workspace, in the transaction that does it.
 pub(crate) async fn audit(
     state: &State,
     conn: &mut PgConnection,

@@ -56,7 +56,7 @@ fn phase(name: &str, row: ExecutionId) -> Result<AutomationPhase, CorruptRow> {
     })
 }
 
-/// Makes a run, unless one of the same key is under way in the instance; when that one is ending, another will follow it.
+/// Makes a run, unless one of the same key is under way in the instance; if that one is ending, another will follow it.
 #[expect(clippy::too_many_arguments, reason = "the columns of a row")]
 pub(crate) async fn create(
     conn: &mut PgConnection,
@@ -85,7 +85,7 @@ pub(crate) async fn create(
     .bind(now)
     .execute(&mut *conn)
     .await?;
-    // Old runs, and the output that is kept of them, go when a new one comes.
+    // Old runs, with their stored output, are removed when a new one is made.
     sqlx::query(
         "DELETE FROM automations.executions WHERE workspace_id = $1 AND reference = $2
            AND phase NOT IN ('Pending', 'Starting', 'Running', 'Stopping')
@@ -136,7 +136,7 @@ pub(crate) async fn of_instance(conn: &mut PgConnection, instance: InstanceId) -
         .collect()
 }
 
-/// Notes, before the supervisor is asked, how often the unit had run.
+/// Records, before the supervisor is asked, how often the unit has run.
 pub(crate) async fn starting(conn: &mut PgConnection, id: ExecutionId, runs_before: i64) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE automations.executions SET phase = 'Starting', runs_before = $2 WHERE id = $1 AND phase = 'Pending'",
@@ -166,7 +166,7 @@ impl Progress {
     }
 }
 
-/// Writes how far a run is. An end is final; the run that is to follow it, if one is, gets the id `next`.
+/// Records the progress of a run. An end is final; the run that is to follow it, if any, gets the id `next`.
 pub(crate) async fn advance(
     conn: &mut PgConnection,
     id: ExecutionId,
@@ -200,7 +200,7 @@ pub(crate) async fn advance(
     Ok(())
 }
 
-/// Keeps the end of a run's output, also when the run has ended meanwhile.
+/// Stores the end of a run's output, even if the run has ended meanwhile.
 pub(crate) async fn keep_log(conn: &mut PgConnection, id: ExecutionId, log: &[u8]) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE automations.executions SET log = $2 WHERE id = $1").bind(id).bind(log).execute(conn).await?;
     Ok(())
@@ -227,7 +227,7 @@ pub(crate) async fn end_all(
     Ok(())
 }
 
-/// Asks for the run under way of a key to be stopped, and for none to follow it; whether there is one.
+/// Requests that the run under way of a key is stopped and that none follows it; returns whether there is one.
 pub(crate) async fn request_stop(
     conn: &mut PgConnection,
     instance: InstanceId,
@@ -305,7 +305,7 @@ pub(crate) async fn newest(
         .collect()
 }
 
-/// The kept output of the newest run of a key: whether it is over, the instance, and the output.
+/// The stored output of the newest run of a key: whether the run is over, the instance, and the output.
 pub(crate) async fn log(
     conn: &mut PgConnection,
     workspace: WorkspaceId,

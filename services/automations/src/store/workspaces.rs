@@ -41,7 +41,7 @@ pub(crate) struct Busy {
     pub(crate) repository: String,
 }
 
-/// Notes what an event says; whether it was news. Instance ids grow with time, so an event of an older instance says nothing. An end that api
+/// Records an event; returns whether it was news. Instance ids grow with time, so an event of an older instance is ignored. An end that api
 /// decides by itself has the version of the last status, so of two events of one version the end counts.
 pub(crate) async fn apply(
     conn: &mut PgConnection,
@@ -94,7 +94,7 @@ pub(crate) async fn busy(conn: &mut PgConnection) -> Result<Vec<Busy>, sqlx::Err
     .await
 }
 
-/// Whether the file of this instance is to be read: `Some(first start)` when its triggers are to fire too.
+/// Whether the file of this instance is to be read: `Some(first start)` if its triggers are to fire too.
 pub(crate) async fn wants_read(
     conn: &mut PgConnection,
     workspace: WorkspaceId,
@@ -115,7 +115,7 @@ pub(crate) async fn wants_read(
     })
 }
 
-/// Notes what came of reading the file. Definitions that are given replace the old ones.
+/// Records the outcome of reading the file. New definitions replace the old ones.
 pub(crate) async fn was_read(
     conn: &mut PgConnection,
     workspace: WorkspaceId,
@@ -169,7 +169,7 @@ pub(crate) async fn find(conn: &mut PgConnection, workspace: WorkspaceId) -> Res
     .await
 }
 
-/// The same, locked: whoever starts runs holds it, so that two starts see each other's.
+/// The same, locked: whoever starts runs holds the lock, so that two starts see each other's.
 pub(crate) async fn lock(conn: &mut PgConnection, workspace: WorkspaceId) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as(
         "SELECT instance_id, running, file_state, file_path, errors, warnings FROM automations.workspaces WHERE workspace_id = $1 FOR UPDATE",
@@ -179,7 +179,7 @@ pub(crate) async fn lock(conn: &mut PgConnection, workspace: WorkspaceId) -> Res
     .await
 }
 
-/// Asks for the file to be read again.
+/// Requests that the file is read again.
 pub(crate) async fn reload(conn: &mut PgConnection, workspace: WorkspaceId) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE automations.workspaces SET reload = true WHERE workspace_id = $1")
         .bind(workspace)

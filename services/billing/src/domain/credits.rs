@@ -16,7 +16,7 @@ pub(crate) fn to_millis(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(3)
 }
 
-/// Credits of the first `ms` milliseconds; none when the number is beyond all reason.
+/// Credits of the first `ms` milliseconds; `None` on overflow.
 pub(crate) fn credits(per_hour: Decimal, ms: i64) -> Option<Decimal> {
     // The multiplication is exact; only the division is rounded, once.
     let sum = per_hour.checked_mul(Decimal::from(ms.max(0)))?.checked_div(Decimal::from(HOUR_MS))?;
@@ -34,7 +34,7 @@ pub(crate) struct Counted {
     pub(crate) duration_ms: i64,
 }
 
-/// Half-open interval and window, `[start, end)`; none when nothing of it lies in the window.
+/// Half-open interval and window, `[start, end)`; `None` if they do not overlap.
 pub(crate) fn clip(
     started_at: DateTime<Utc>,
     stopped_at: Option<DateTime<Utc>>,

@@ -1,4 +1,4 @@
-//! CSV (RFC 4180) that a spreadsheet can open without running what a repository's name says.
+//! CSV (RFC 4180) that a spreadsheet can open without executing formulas hidden in a repository's name.
 
 /// Appends a line of cells.
 pub(crate) fn line(out: &mut String, cells: &[&str]) {
@@ -12,7 +12,7 @@ pub(crate) fn line(out: &mut String, cells: &[&str]) {
 }
 
 fn push_cell(out: &mut String, cell: &str) {
-    // A spreadsheet takes a cell that begins like this for a formula; the quote makes it text. Plain negative numbers stay what they are.
+    // A spreadsheet takes a cell that begins like this for a formula; the apostrophe makes it text. Plain negative numbers stay as they are.
     let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) && !is_number(cell);
     if !formula && !cell.contains(['"', ',', '\r', '\n']) {
         out.push_str(cell);
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(of(&["-1.5", "-"]), "-1.5,\"'-\"\r\n");
     }
 
-    /// Reads one line back, as RFC 4180 says.
+    /// Parses one line, as RFC 4180 says.
     fn read(text: &str) -> Vec<String> {
         let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
         let mut characters = text.strip_suffix("\r\n").unwrap().chars().peekable();

@@ -13,12 +13,12 @@ pub(crate) struct Interval {
     pub(crate) stopped_at: Option<DateTime<Utc>>,
 }
 
-/// The interval of an event; none when the instance was never usable: nobody pays for a start that failed. `written_at` ends an interval
+/// The interval of an event; `None` if the instance was never usable: nobody pays for a start that failed. `written_at` ends an interval
 /// whose instance is over without saying when.
 pub(crate) fn interval(event: &InstanceLifecycle, written_at: DateTime<Utc>) -> Option<Interval> {
     let started_at = to_millis(event.started_at?);
     let ended = event.stopped_at.or_else(|| (event.phase == Phase::Stopped).then_some(written_at));
-    // Clocks of two machines may disagree by more than a very short run: an interval is never negative.
+    // Clocks of two machines may differ by more than a very short run lasts: an interval is never negative.
     let stopped_at = ended.map(|ended| to_millis(ended).max(started_at));
     Some(Interval { started_at, stopped_at })
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::prices;
 
-/// Why the prices could not be brought up to date.
+/// Why the prices could not be updated.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PricesError {
     /// ws-manager did not answer.
@@ -46,7 +46,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Reads the classes, notes changed prices, prices what had none. Idempotent.
+/// Reads the classes, records changed prices, and prices records that had none. Idempotent.
 async fn refresh(pool: &PgPool, ws_manager: &InternalClient, clock: &SharedClock) -> Result<(), PricesError> {
     let classes: Vec<Class> = ws_manager.get("/internal/classes").await?;
     let now = clock.now();

@@ -25,7 +25,7 @@ impl Handler for Records {
         let lifecycle: InstanceLifecycle = match event.parse() {
             Ok(lifecycle) => lifecycle,
             Err(error) => {
-                // Waiting would not make it better, and would stop the billing of everybody else.
+                // Retrying would not help, and would stop the billing of everybody else.
                 tracing::error!(event = event.id, %error, "an instance event is not understood: kept in billing.rejected_events");
                 return records::reject(conn, event.id, &event.payload, &error.to_string(), self.clock.now()).await;
             }

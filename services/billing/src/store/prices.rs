@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
-/// Notes the price of a class from now on; nothing happens when it is the one that holds already. Whether it changed.
+/// Records the price of a class from now on; does nothing if it is the current one. Returns whether it changed.
 pub(crate) async fn set(
     conn: &mut PgConnection,
     class: &str,
@@ -24,7 +24,7 @@ pub(crate) async fn set(
         .bind(now)
         .execute(&mut *conn)
         .await?;
-    // The first price that is known holds for everything before it.
+    // The first known price holds for everything before it.
     sqlx::query(
         "INSERT INTO billing.prices (class, valid_from, credits_per_hour)
          VALUES ($1, CASE WHEN $4 THEN '-infinity'::timestamptz ELSE $3 END, $2)",
@@ -38,7 +38,7 @@ pub(crate) async fn set(
     Ok(true)
 }
 
-/// Gives records without a price the one that held when they started. How many.
+/// Gives records without a price the one that was valid when they started. Returns how many.
 pub(crate) async fn fill(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE billing.usage_records AS record SET credits_per_hour = price.credits_per_hour FROM billing.prices AS price

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::domain::record::Interval;
 
-/// Writes what an event says. A replay changes nothing; a stop that is known stays.
+/// Records an event. A replay changes nothing; a known end stays.
 pub(crate) async fn apply(
     conn: &mut PgConnection,
     id: UsageRecordId,
@@ -44,7 +44,7 @@ pub(crate) async fn apply(
     Ok(())
 }
 
-/// Keeps an event that is not understood.
+/// Keeps an event that could not be parsed.
 pub(crate) async fn reject(
     conn: &mut PgConnection,
     event_id: i64,

@@ -42,7 +42,7 @@ pub(crate) struct Filter {
     pub(crate) user: Option<UserId>,
     pub(crate) organization: Option<OrganizationId>,
     pub(crate) class: Option<String>,
-    /// Running instances are counted up to here.
+    /// The intervals of running instances are counted up to here.
     pub(crate) as_of: DateTime<Utc>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Sums {
     pub(crate) unpriced_records: i64,
 }
 
-/// Which records a [`Scope`] and a [`Filter`] choose; [`asked`] binds what it names.
+/// The condition that a [`Scope`] and a [`Filter`] put on records; [`asked`] binds its parameters.
 macro_rules! chosen {
     () => {
         "($1 OR owner_id = $2 OR organization_id = ANY($3))
@@ -103,7 +103,7 @@ where
         .bind(filter.as_of)
 }
 
-/// A transaction whose reads all see the same moment: sums are then those of the records beside them.
+/// A transaction whose reads all see the same snapshot, so that the sums are those of the records beside them.
 pub(crate) async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *transaction).await?;

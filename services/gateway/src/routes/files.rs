@@ -43,7 +43,7 @@ pub(super) async fn download(
     let access = caller.running(&gateway, WorkspaceAction::Exec, download.wait).await?;
     access.mark();
     let copy = CopyOut { path: download.path, follow: download.follow, user: download.user };
-    // What is not there is told before the answer has begun.
+    // A missing file is reported before the answer has begun.
     access.supervisor().await?.stat(&copy.path).await.map_err(problem)?;
     let tar = access.supervisor().await?.copy_out(copy).await.map_err(problem)?;
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(tar)).into_response())
@@ -93,7 +93,7 @@ pub(super) async fn upload(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Folder and new name of a path that is not a folder.
+/// Folder and new name of a path that is not an existing folder.
 fn split(path: &str) -> Result<(String, Option<String>), Problem> {
     if path.ends_with('/') {
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no folder {path}")));

@@ -13,7 +13,7 @@ pub enum RemoteError {
         /// The URL.
         url: String,
     },
-    /// The outbound guard said no, or the host is unknown.
+    /// The outbound guard refused, or the host is unknown.
     #[error("looking up refs: {0}")]
     Refused(#[from] Refused),
     /// No connection.
@@ -46,7 +46,7 @@ pub enum RemoteError {
         #[source]
         source: reqwest::Error,
     },
-    /// 401, 403, 404: hosts do not tell a missing repository from a private one.
+    /// 401, 403 or 404: hosts do not distinguish a missing repository from a private one.
     #[error("{}", no_access(host, repository, *had_login))]
     NoAccess {
         /// The host.

@@ -24,7 +24,7 @@ pub(crate) use together::Together;
 
 use refs::{Advertisement, advertisement, ls_refs, ls_refs_request};
 
-/// Longest list of refs that is read: the largest public repositories advertise less in the old protocol.
+/// Longest list of refs that is read; in the old protocol the largest public repositories advertise less than this.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Longest answer of a provider's API.
 const MAX_API_BYTES: usize = 1 << 20;
@@ -51,18 +51,18 @@ pub struct Listing {
     pub url: String,
 }
 
-/// Asks git hosts. Keeps connections to hosts that were asked before.
+/// Queries git hosts. Keeps connections to hosts that were queried before.
 #[derive(Debug)]
 pub struct Remote {
     guard: Guard,
     timeout: Duration,
     clients: Mutex<BTreeMap<(String, Vec<SocketAddr>), Client>>,
-    /// Origins that speak version 2: their first question can be skipped.
+    /// Origins that are known to speak version 2: the first request to them can be skipped.
     version_2: Mutex<BTreeSet<String>>,
 }
 
 impl Remote {
-    /// Asks through a guard; one whole listing may take `timeout`.
+    /// Queries through a guard; one complete listing may take `timeout`.
     #[must_use]
     pub fn new(guard: Guard, timeout: Duration) -> Self {
         Self { guard, timeout, clients: Mutex::default(), version_2: Mutex::default() }
@@ -104,7 +104,7 @@ impl Remote {
         let origin = url.origin().ascii_serialization();
         let known = self.version_2.lock().unwrap_or_else(PoisonError::into_inner).contains(&origin);
         if known {
-            // Whatever is wrong, the ordinary way finds out and says it.
+            // Whatever is wrong, the ordinary request finds out and reports it.
             if let Ok(refs) = self.ask_v2(&client, &url, host, prefixes, true, "sha1", login).await {
                 return Ok(Listing { refs, url: url.into() });
             }
@@ -249,7 +249,7 @@ impl Remote {
     }
 
     fn failed(&self, step: &'static str, host: &str, source: reqwest::Error) -> RemoteError {
-        // The URL of the error may carry what the log must not.
+        // The URL in the error may contain what must not be logged.
         let source = source.without_url();
         if source.is_timeout() {
             self.too_slow(step, host)

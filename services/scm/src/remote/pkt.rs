@@ -29,7 +29,7 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// The next pkt-line; none at the end.
+    /// The next pkt-line; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Pkt<'a>>, BadPkt> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends a data pkt-line. Data longer than a pkt-line may be is left out; ours are short.
+/// Appends a data pkt-line. Data that is too long for a pkt-line is left out; ours is short.
 pub(crate) fn write(out: &mut Vec<u8>, data: &str) {
     let length = data.len() + 4;
     if length <= 65520 {

@@ -24,7 +24,7 @@ impl RemoteRef {
 /// Refs of a repository, as far as they were asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refs {
-    /// Commit of `HEAD`; none in an empty repository, or when `HEAD` names a branch that does not exist.
+    /// Commit of `HEAD`; `None` in an empty repository, or if `HEAD` names a branch that does not exist.
     pub head: Option<String>,
     /// Branch that `HEAD` names, in full.
     pub head_target: Option<String>,
@@ -40,7 +40,7 @@ impl Refs {
     }
 }
 
-/// How the host answered the first question.
+/// How the host answered the first request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Advertisement {
     /// It speaks version 2: ask on.
@@ -60,7 +60,7 @@ pub enum ProtocolError {
     /// Not pkt-lines.
     #[error(transparent)]
     Pkt(#[from] BadPkt),
-    /// A line that does not belong there.
+    /// A line that is not valid there.
     #[error("the answer has a line that does not belong there")]
     Line,
     /// `ERR` from the host.
@@ -149,7 +149,7 @@ pub(crate) fn ls_refs(bytes: &[u8]) -> Result<Refs, ProtocolError> {
     let mut reader = Reader::new(bytes);
     let mut refs = Refs::default();
     while let Some(line) = next_data(&mut reader)? {
-        // One odd name must not hide the others.
+        // One invalid name must not hide the others.
         let Ok(line) = text(line) else { continue };
         let mut words = line.split(' ');
         let (Some(oid), Some(name)) = (words.next(), words.next()) else { return Err(ProtocolError::Line) };
@@ -171,7 +171,7 @@ pub(crate) fn ls_refs(bytes: &[u8]) -> Result<Refs, ProtocolError> {
     Ok(refs)
 }
 
-/// The next data line; none at a flush and at the end.
+/// The next data line; `None` at a flush packet and at the end.
 fn next_data<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, ProtocolError> {
     match reader.next()? {
         Some(Pkt::Data(data)) => match data.strip_prefix(b"ERR ") {
@@ -185,7 +185,7 @@ fn next_data<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, ProtocolEr
     }
 }
 
-/// Ref names are bytes to git; those that are not UTF-8 cannot be named in a URL and are not understood here.
+/// Ref names are bytes to git; those that are not UTF-8 cannot be named in a URL and are skipped.
 fn text(line: &[u8]) -> Result<&str, ProtocolError> {
     std::str::from_utf8(line).map_err(|_| ProtocolError::Line)
 }

@@ -1,4 +1,4 @@
-//! Equal questions to a host are asked once; see [`berth_service::Together`].
+//! Identical requests to a host are sent once; see [`berth_service::Together`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const SPACING: Duration = Duration::from_millis(25);
 
 type Answer = Result<Arc<Listing>, Arc<RemoteError>>;
 
-/// What is asked, and as whom: what one user may see is shown to no other.
+/// What is asked, and as whom: what one user may see is shown to nobody else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
     clone_url: String,
@@ -22,7 +22,7 @@ struct Question {
     login: Option<[u8; 32]>,
 }
 
-/// Asks a host for refs, together with all who ask the same at the same time.
+/// Queries a host for refs, together with everybody who asks the same at the same time.
 #[derive(Clone, Debug)]
 pub(crate) struct Together {
     remote: Arc<Remote>,

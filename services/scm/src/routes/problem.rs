@@ -54,7 +54,7 @@ fn unreachable(error: Arc<RemoteError>) -> Problem {
         | RemoteError::Redirect { .. }
         | RemoteError::Redirects { .. } => Problem::unprocessable("not_a_git_repository", detail),
         RemoteError::TooLarge { .. } => Problem::unprocessable("repository_too_large", detail),
-        // The host is at fault, and the user should read how: a 4xx passes the border between services as it is.
+        // The host is at fault, and the user should read how: only a 4xx is passed on unchanged between services.
         RemoteError::Timeout { .. } => Problem::unprocessable("git_host_timeout", detail),
         RemoteError::Connect { .. } | RemoteError::Broken { .. } => {
             Problem::unprocessable("git_host_unreachable", detail)

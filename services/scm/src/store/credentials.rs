@@ -37,14 +37,14 @@ pub(crate) async fn data_key(conn: &mut PgConnection, user: UserId) -> Result<Op
     sqlx::query_scalar("SELECT wrapped FROM scm.data_keys WHERE user_id = $1").bind(user).fetch_optional(conn).await
 }
 
-/// Keeps a user's wrapped data key; the one that is there already wins and is given back.
+/// Stores a user's wrapped data key; if there is one already it wins, and is returned.
 pub(crate) async fn keep_data_key(
     conn: &mut PgConnection,
     user: UserId,
     wrapped: &[u8],
     now: DateTime<Utc>,
 ) -> Result<Vec<u8>, sqlx::Error> {
-    // The update that changes nothing makes RETURNING give the row that was there.
+    // An update that changes nothing, so that RETURNING gives the existing row.
     sqlx::query_scalar(
         "INSERT INTO scm.data_keys (user_id, wrapped, created_at) VALUES ($1, $2, $3)
          ON CONFLICT (user_id) DO UPDATE SET user_id = EXCLUDED.user_id RETURNING wrapped",
@@ -56,7 +56,7 @@ pub(crate) async fn keep_data_key(
     .await
 }
 
-/// Takes the row of a user's host, made when it is not there, and locks it; the secret is still to be written. Whether it is new.
+/// Locks the row of a user's host, making it if it does not exist; the secret is still to be written. Returns whether it is new.
 pub(crate) async fn claim(
     conn: &mut PgConnection,
     id: CredentialId,
@@ -146,7 +146,7 @@ pub(crate) async fn used(conn: &mut PgConnection, id: CredentialId, now: DateTim
     Ok(())
 }
 
-/// Removes a user's credential by its id; its host when there was one.
+/// Removes a user's credential by its id; returns its host if there was one.
 pub(crate) async fn remove_by_id(
     conn: &mut PgConnection,
     user: UserId,

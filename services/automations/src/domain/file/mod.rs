@@ -23,7 +23,7 @@ pub const MAX_FILE_BYTES: usize = 256 * 1024;
 /// Most tasks and services in a file.
 pub const MAX_UNITS: usize = 200;
 
-/// Something to say about a place in the file.
+/// A message about a place in the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
     /// Line, from 1.
@@ -52,7 +52,7 @@ pub struct AutomationsFile {
     pub services: BTreeMap<String, Service>,
     /// Tasks by key.
     pub tasks: BTreeMap<String, Task>,
-    /// What is accepted and does nothing yet.
+    /// Keys that are accepted and have no effect yet.
     pub warnings: Vec<Finding>,
 }
 
@@ -63,15 +63,15 @@ pub struct Service {
     pub name: String,
     /// For people.
     pub description: String,
-    /// What it is to the user interface.
+    /// Its role in the user interface.
     pub role: Role,
-    /// `commands.start`: is the service; must stay in the foreground.
+    /// `commands.start`: the service itself; must stay in the foreground.
     pub start: String,
-    /// `commands.ready`: run again and again until it exits 0.
+    /// `commands.ready`: run again and again until it exits with 0.
     pub ready: Option<String>,
     /// `commands.stop`.
     pub stop: Option<String>,
-    /// Longest time until it is ready; none: no limit.
+    /// Longest time until it is ready; `None`: no limit.
     pub readiness_timeout: Option<Duration>,
     /// When it starts by itself.
     pub triggered_by: Vec<Trigger>,
@@ -86,7 +86,7 @@ pub struct Task {
     pub name: String,
     /// For people.
     pub description: String,
-    /// None: it only stands for what it depends on.
+    /// `None`: it only stands for what it depends on.
     pub command: Option<String>,
     /// When it starts by itself.
     pub triggered_by: Vec<Trigger>,
@@ -96,7 +96,7 @@ pub struct Task {
     pub prebuild_requires_success: bool,
 }
 
-/// What a service is to the user interface.
+/// The role of a service in the user interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -159,7 +159,7 @@ impl Trigger {
 }
 
 impl AutomationsFile {
-    /// What a key depends on; none when there is no such key.
+    /// What a key depends on; `None` if there is no such key.
     #[must_use]
     pub fn depends_on(&self, key: &str) -> Option<&[String]> {
         self.tasks

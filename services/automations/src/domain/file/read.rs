@@ -1,4 +1,4 @@
-//! From the tree to tasks and services, with everything that is wrong collected on the way.
+//! From the parsed tree to tasks and services, collecting everything that is wrong on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -334,7 +334,7 @@ impl Reader {
         self.refuse(at, format!("{shown:?} is not a key of {of}: there are {}", known.join(", ")));
     }
 
-    /// Every `dependsOn` names something else that exists.
+    /// Checks that every `dependsOn` names something else that exists.
     fn references(&mut self) {
         let mut errors = Vec::new();
         for (key, (_, depends_on)) in &self.places {
@@ -353,7 +353,7 @@ impl Reader {
 
     fn cycle(&mut self) {
         if let Some(cycle) = plan::cycle(&self.file) {
-            // The place of the entry that closes the circle.
+            // The place of the entry that closes the cycle.
             let (last, first) = (cycle.last(), cycle.first());
             let at = last
                 .and_then(|last| self.places.get(last))

@@ -1,4 +1,4 @@
-//! YAML (and JSON, which is YAML) as a tree that knows where each node stands.
+//! YAML (and JSON, which is YAML) as a tree that knows the position of each node.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::Finding;
 
-/// Nodes at most, aliases counted with all that they stand for: a short file cannot become a large one.
+/// Most nodes, with aliases counted as everything that they stand for: a short file cannot become a large one.
 const MAX_NODES: usize = 20_000;
 /// Nesting at most.
 const MAX_DEPTH: usize = 32;
@@ -173,7 +173,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// What `<<: *anchor` or `<<: [*a, *b]` adds to a map (YAML's merge key): what the map says itself counts, then the first that says it.
+/// What `<<: *anchor` or `<<: [*a, *b]` adds to a map (YAML's merge key): the map's own keys win, then the first map that has the key.
 fn merge(node: &Node, merged: &mut Vec<(Node, String, Node)>) -> Result<(), Finding> {
     match &node.value {
         Value::Map(entries) => merged.extend(entries.iter().cloned()),

@@ -19,7 +19,7 @@ use crate::State as Service;
 use crate::routes::access::Caller;
 use crate::store::executions;
 
-/// Between two looks whether a run that waits has begun.
+/// How often a run that waits is checked for whether it has begun.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How much.
@@ -96,7 +96,7 @@ async fn logs(
     Ok((headers, body).into_response())
 }
 
-/// Where the output is; none while the run waits to begin.
+/// Where the output is; `None` while the run waits to begin.
 async fn source(
     state: &Service,
     workspace: WorkspaceId,
@@ -135,7 +135,7 @@ async fn live(
     let request = Request::UnitLogs { id: reference.to_owned(), follow: query.follow, tail_bytes: query.tail_bytes };
     match supervisor.request(&request).await {
         Ok(_) => Ok(Some(Source::Live(Box::new(supervisor)))),
-        // Noted as starting, and not begun yet.
+        // Recorded as starting, and not begun yet.
         Err(ClientError::Refused { .. }) => Ok(None),
         Err(error) => Err(unreachable(&error)),
     }

@@ -56,7 +56,7 @@ pub(crate) async fn handler(
     let filter = query.filter(principal.user_id, state.clock.now())?;
     let scope = Scope::of(&principal);
     let export = Export { state, scope, filter, next: Next::Head };
-    // The first batch is read before the answer begins: a database that is away is a problem, not half a file.
+    // The first batch is read before the answer begins: if the database is down, the answer is a problem and not half a file.
     let (head, export) = export.step().await.map_err(Problem::internal)?;
     let rest = futures::stream::try_unfold(export, |export| async move {
         match export {

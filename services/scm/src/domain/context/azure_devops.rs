@@ -12,7 +12,7 @@ const EXPECTED: &str = "/organization/project/_git/repository";
 pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let mut segments = target.path.clone();
     if let Some(account) = &target.account {
-        // The old host carries the organization; its only collection may be named and means nothing.
+        // The old host name carries the organization; its only collection may be named too, and adds nothing.
         if segments.first().is_some_and(|first| first.eq_ignore_ascii_case("DefaultCollection")) {
             segments.remove(0);
         }
@@ -36,14 +36,14 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     };
     let (before, after) = (&parts[..at], &parts[at + 1..]);
     let Some((name, rest)) = after.split_first() else { return Err(target.no_repository(EXPECTED)) };
-    // `_optimized` and `_full` only change how the page is drawn.
+    // `_optimized` and `_full` only change how the page is displayed.
     let (name, rest) = match (*name, rest.split_first()) {
         ("_optimized" | "_full", Some((name, rest))) => (*name, rest),
         _ => (*name, rest),
     };
     let (organization, project) = match before {
         [organization, project] => (*organization, *project),
-        // Short form: the project's first repository has its name.
+        // The short form: a project's first repository has the project's name.
         [organization] => (*organization, name),
         _ => return Err(target.no_repository(EXPECTED)),
     };
@@ -102,6 +102,6 @@ fn split_segments(given: &str) -> Result<Vec<String>, ContextError> {
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    // The rules of a path hold for it too, on its encoded form.
+    // The rules of a path apply here too, to its encoded form.
     Ok(split_path(&super::url::encode_path(given))?.segments)
 }

@@ -38,7 +38,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     Ok(Draft { owner, name, point })
 }
 
-/// A path with its ref in the query; without one it is on the default branch.
+/// A path with its ref in the query; without a ref it is on the default branch.
 fn in_tree(target: &Target, at: Option<&str>, rest: &[String], raw: bool) -> Result<Point, ContextError> {
     let at_line = line(target.fragment.as_deref(), &[""]);
     let path = path(rest)?;

@@ -15,7 +15,7 @@ pub enum CliError {
     Url(#[from] ContextError),
 }
 
-/// Understands a context URL with the public hosts and those of `--host NAME[:PORT][/BASE]=KIND`.
+/// Parses a context URL with the public hosts and those of `--host NAME[:PORT][/BASE]=KIND`.
 ///
 /// # Errors
 /// When a flag is not of that form, or the text is no URL that Berth opens.
@@ -23,8 +23,8 @@ pub fn parse_for_cli<S: AsRef<str>>(url: &str, host_flags: &[S]) -> Result<Conte
     parse_for_cli_allowing(url, host_flags, "")
 }
 
-/// The same, with plain http to the `host:port,…` that `BERTH_ALLOW_PRIVATE_HOSTS` names. What is no `host:port` is passed over: the server
-/// judges the list.
+/// The same, with plain http allowed for the `host:port,…` of `BERTH_ALLOW_PRIVATE_HOSTS`. Entries that are not `host:port` are ignored here:
+/// the server validates the list.
 ///
 /// # Errors
 /// As [`parse_for_cli`].

@@ -1,6 +1,6 @@
 //! Why a context URL was refused.
 
-/// Why a text is not a context URL that Berth opens. The text never repeats credentials or raw control characters.
+/// Why a text is not a context URL that Berth opens. Messages never repeat credentials or raw control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
     /// Nothing was given.
@@ -12,7 +12,7 @@ pub enum ContextError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A control character, as it is or percent-encoded.
+    /// A control character, raw or percent-encoded.
     #[error("the context URL contains the control character U+{code:04X}: remove it")]
     ControlCharacter {
         /// Its code point.
@@ -131,7 +131,7 @@ pub enum ContextError {
         /// What follows the repository.
         page: String,
     },
-    /// A page that only a provider has, on a host whose kind is not known.
+    /// A page that only certain providers have, on a host of unknown kind.
     #[error(
         "{host} is not a configured git host, so the page {page:?} on it cannot be understood: have the administrator \
          add the host with its kind (on the command line: --host {host}=KIND), or give the clone URL"
@@ -144,7 +144,7 @@ pub enum ContextError {
     },
 }
 
-/// The first characters of a text, for an error message: never more, because the rest may be anything.
+/// The first characters of a text, for an error message: the rest may be anything.
 pub(super) fn beginning(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut shown: String = text.chars().take(SHOWN).collect();

@@ -12,7 +12,7 @@ const EXPECTED: &str = "/group/[subgroup/…]project";
 const SITE_PAGES: [&str; 12] =
     ["-", "admin", "api", "dashboard", "explore", "groups", "help", "projects", "search", "snippets", "users", "v2"];
 
-/// Names that no project can have: where one of them follows a project, a page begins (old links without `/-/`).
+/// Names that no project can have: one of them after a project begins a page (old links without `/-/`).
 const RESERVED: [&str; 6] = ["tree", "blob", "raw", "blame", "commits", "wikis"];
 
 pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {

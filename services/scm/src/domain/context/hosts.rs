@@ -18,7 +18,7 @@ pub enum HostsError {
         /// The flag.
         flag: String,
     },
-    /// The kind is none that Berth knows.
+    /// Not a kind that Berth knows.
     #[error(
         "{kind:?} is not a kind of git host: use github, gitlab, bitbucket, bitbucket-dc, azure-devops, gitea or git"
     )]
@@ -41,7 +41,7 @@ pub enum HostsError {
 pub(super) struct KnownHost {
     /// Lower case.
     pub(super) host: String,
-    /// None: the default port of the scheme.
+    /// `None`: the default port of the scheme.
     pub(super) port: Option<u16>,
     /// Path under which the host's pages begin; empty for the root.
     pub(super) base: Vec<String>,
@@ -77,7 +77,7 @@ const PUBLIC: [(&str, &str, Provider); 16] = [
     ("code.forgejo.org", "code.forgejo.org", Provider::Gitea),
 ];
 
-/// What a host was found to be.
+/// What is known about a host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// Its kind.
@@ -90,7 +90,7 @@ pub(super) struct Found {
     pub(super) base: Vec<String>,
     /// Account that the host's name carries (`account.visualstudio.com`).
     pub(super) account: Option<String>,
-    /// It was found in the list, not taken for plain git.
+    /// It was found in the list, and not merely assumed to be plain git.
     pub(super) known: bool,
 }
 
@@ -101,7 +101,7 @@ impl Hosts {
         Self::default()
     }
 
-    /// From `--host NAME[:PORT][/BASE]=KIND` flags. Plain http is understood for these hosts, because whoever gives the flag names them.
+    /// From `--host NAME[:PORT][/BASE]=KIND` flags. Plain http is allowed for these hosts, because the user names them explicitly.
     ///
     /// # Errors
     /// When a flag is not of that form.
@@ -153,7 +153,7 @@ impl Hosts {
         self.plain_http.contains(&(host.to_owned(), port))
     }
 
-    /// What the host of a URL is. The longest base path that fits wins; a host that is not known is plain git.
+    /// Looks up the host of a URL. The longest matching base path wins; an unknown host is plain git.
     pub(super) fn find(&self, host: &str, port: Option<u16>, default_port: u16, path: &[String]) -> Found {
         let asked = port.unwrap_or(default_port);
         let configured = self
@@ -181,7 +181,7 @@ impl Hosts {
         Found { provider: Provider::Git, host: host.to_owned(), port, base: Vec::new(), account: None, known: false }
     }
 
-    /// What the host of an ssh URL is. Its port is ssh's, so a configured host is found by name alone and gives the port for https.
+    /// Looks up the host of an ssh URL. Its port is ssh's, so a configured host is found by name alone and supplies the port for https.
     pub(super) fn find_for_ssh(&self, host: &str) -> Found {
         let mut configured = self.known.iter().filter(|known| known.host == host);
         if let Some(known) = configured.next() {
@@ -204,7 +204,7 @@ impl Hosts {
         })
     }
 
-    /// The name under which credentials of a host are kept: `host` or `host:port` as given, with other names of a public host made one.
+    /// The name under which credentials of a host are stored: `host` or `host:port` as given, with all names of a public host mapped to one.
     ///
     /// # Errors
     /// When the text is no host.
@@ -218,7 +218,7 @@ impl Hosts {
         Ok(port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
     }
 
-    /// Whether a text without a scheme begins with a host that is known, with or without a port.
+    /// Whether a text without a scheme begins with a known host, with or without a port.
     pub(super) fn knows_name(&self, authority: &str) -> bool {
         let host = match authority.rsplit_once(':') {
             Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,

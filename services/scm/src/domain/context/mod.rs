@@ -74,7 +74,7 @@ impl Draft {
     /// Paths of the repository after the base path: for git, and for people.
     fn repository_paths(&self, target: &Target, provider: Provider) -> (String, String) {
         if provider == Provider::Git {
-            // A plain server may or may not want the suffix: what the user wrote is asked for.
+            // A plain server may or may not want the suffix `.git`: the URL is used as the user wrote it.
             let path = target.path.iter().map(|segment| encode(segment)).collect::<Vec<_>>().join("/");
             return (path.clone(), path);
         }
@@ -123,7 +123,7 @@ impl Point {
         Ok(Self { kind: ContextType::Issue, number: Some(names::number("an issue", value)?), ..Self::REPOSITORY })
     }
 
-    /// `ref/path…` where the ref may go on into the path: the shortest candidate. `refs/heads/x` and `refs/tags/x` are unwrapped.
+    /// `ref/path…` where the ref may continue into the path: the shortest candidate. `refs/heads/x` and `refs/tags/x` are unwrapped.
     fn in_tree(segments: &[String], kind: impl Fn(&str) -> ContextType) -> Result<Self, ContextError> {
         let (named, segments) = match segments {
             [refs, heads, rest @ ..] if refs == "refs" && heads == "heads" => (Some(ContextType::Branch), rest),
@@ -140,7 +140,7 @@ impl Point {
         }
     }
 
-    /// A whole name of a branch or tag that may have slashes and has no path after it.
+    /// A complete name of a branch or tag, which may have slashes, with no path after it.
     fn whole(kind: ContextType, segments: &[String]) -> Result<Self, ContextError> {
         if segments.is_empty() { Ok(Self::REPOSITORY) } else { Self::named(kind, &segments.join("/")) }
     }
@@ -174,7 +174,7 @@ pub fn parse(text: &str, hosts: &Hosts) -> Result<Context, ContextError> {
     let base: &[String] = &found.base;
     let under_base = path.segments.get(..base.len()).is_some_and(|start| start == base);
     let segments = path.segments.get(if under_base { base.len() } else { 0 }..).unwrap_or_default().to_vec();
-    // Azure DevOps gives clone URLs with the organization as user name, Bitbucket with the user's; elsewhere a user name alone may be a token.
+    // Azure DevOps has the organization as user name in its clone URLs, Bitbucket the user's; elsewhere a lone user name may be a token.
     let offered_by_host = match found.provider {
         Provider::AzureDevops => user.as_deref() == segments.first().map(String::as_str),
         Provider::Bitbucket | Provider::BitbucketDc => true,

@@ -95,7 +95,7 @@ pub(super) fn commit(value: &str) -> Result<String, ContextError> {
     }
 }
 
-/// Whether a name is a whole commit id (SHA-1 or SHA-256).
+/// Whether a name is a complete commit id (SHA-1 or SHA-256).
 pub(crate) fn is_full_commit(value: &str) -> bool {
     (value.len() == 40 || value.len() == 64) && value.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -111,7 +111,7 @@ pub(super) fn number(what: &'static str, value: &str) -> Result<u64, ContextErro
     if i64::try_from(number).is_ok() { Ok(number) } else { Err(bad()) }
 }
 
-/// Joins decoded segments to a path in the repository; none when there are none.
+/// Joins decoded segments into a path in the repository; `None` if there are none.
 pub(super) fn path(segments: &[String]) -> Result<Option<String>, ContextError> {
     if segments.is_empty() {
         return Ok(None);
@@ -136,7 +136,7 @@ pub(super) fn line(fragment: Option<&str>, prefixes: &[&str]) -> Option<u32> {
     digits.parse().ok().filter(|line| fits && *line > 0)
 }
 
-/// File or folder, for hosts whose URLs do not tell. Only what is shown depends on it.
+/// File or folder, for hosts whose URLs do not say. It affects only what is displayed.
 pub(super) fn file_or_directory(path: &str, line: Option<u32>, trailing_slash: bool) -> ContextType {
     const FILES: [&str; 16] = [
         "Makefile",

@@ -57,7 +57,7 @@ fn line(context: &Context, prefix: &str) -> String {
     context.line.map(|line| format!("#{prefix}{line}")).unwrap_or_default()
 }
 
-/// Whether the host's ordinary URL of this file would be read as one of a folder.
+/// Whether the host's usual URL of this file would be parsed as that of a folder.
 fn needs_raw(context: &Context) -> bool {
     let path = context.path.as_deref().unwrap_or_default();
     context.kind == ContextType::File && file_or_directory(path, context.line, false) == ContextType::Directory

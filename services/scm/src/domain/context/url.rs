@@ -1,5 +1,5 @@
-//! Takes a URL apart by hand: the usual parsers repair what they are given (backslashes, dots, tabs), and what is repaired
-//! was not what the user, or the one who made the link, wrote.
+//! Splits a URL by hand: common parsers repair what they are given (backslashes, dots, tabs), and the repaired URL is not what the user, or
+//! whoever made the link, wrote.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -30,7 +30,7 @@ pub(super) struct HostPort {
     pub(super) port: Option<u16>,
 }
 
-/// A path, taken apart and decoded once.
+/// A path, split and decoded exactly once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Path {
     /// Decoded; none is empty.
@@ -53,7 +53,7 @@ pub(super) struct Parts {
     pub(super) fragment: Option<String>,
 }
 
-/// Takes a URL apart. `knows` says whether a first path segment is a known host, for URLs without a scheme.
+/// Splits a URL. `knows` says whether a first path segment is a known host, for URLs without a scheme.
 pub(super) fn split(text: &str, knows: impl Fn(&str) -> bool) -> Result<Parts, ContextError> {
     let text = text.trim_matches(' ');
     if text.is_empty() {
@@ -220,7 +220,8 @@ fn host_name(text: &str) -> Result<String, ContextError> {
             return Err(bad("each part must have 1 to 63 letters, digits or dashes and not begin or end with a dash"));
         }
     }
-    // The last part all digits (or 0x…) means an IPv4 address; only the plain form is taken, as 0177.1 and 2130706433 hide where they lead.
+    // If the last part is all digits (or 0x…) it is an IPv4 address. Only the usual form is accepted: 0177.1 and 2130706433 hide where they
+    // lead.
     let last = ascii.rsplit('.').next().unwrap_or_default();
     let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -291,7 +292,7 @@ pub(super) fn encode_path(path: &str) -> String {
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
-/// Control characters, and those that turn the direction of text or break lines.
+/// Control characters, and those that change the direction of text or break lines.
 fn no_control_characters(text: &str) -> Result<(), ContextError> {
     let refused = |character: &char| {
         character.is_control()

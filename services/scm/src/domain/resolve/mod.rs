@@ -27,7 +27,7 @@ pub enum ResolveError {
         /// Names like it.
         near: Vec<String>,
     },
-    /// A shortened commit that is no tip.
+    /// A shortened commit that is not the tip of a branch or tag.
     #[error(
         "the shortened commit {commit:?} is not the tip of a branch or tag of {repository}: give all 40 digits, hosts \
          find other commits by nothing less"
@@ -72,7 +72,7 @@ pub enum ResolveError {
         /// Its branch.
         branch: String,
     },
-    /// Something in a repository that has nothing.
+    /// Something in an empty repository.
     #[error("{repository} is empty: open the repository itself, and push a first commit from the workspace")]
     Empty {
         /// Web URL of the repository.
@@ -87,14 +87,14 @@ fn did_you_mean(near: &[String]) -> String {
     }
 }
 
-/// What comes of a look at the refs.
+/// The outcome of looking at the refs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything is known.
     Done(Box<ResolvedContext>),
     /// It depends on refs that were not asked for: list all branches and tags, and call again.
     ListAll,
-    /// The host shows no ref of this pull request: only its API can tell.
+    /// The host shows no ref of this pull request: only its API can answer.
     AskApi {
         /// The number.
         number: u64,
@@ -125,7 +125,7 @@ pub fn prefixes(context: &Context) -> Vec<String> {
     }
 }
 
-/// The ref that a host keeps for a pull request (facts of each host; Bitbucket Cloud keeps none).
+/// The ref under which a host keeps a pull request; each host's own convention (Bitbucket Cloud has none).
 fn pull_request_ref(provider: Provider, number: u64) -> Option<String> {
     match provider {
         Provider::Github | Provider::Gitea | Provider::Git => Some(format!("refs/pull/{number}/head")),
@@ -136,7 +136,7 @@ fn pull_request_ref(provider: Provider, number: u64) -> Option<String> {
     }
 }
 
-/// Looks at the refs. `all` says that every branch and tag is in them.
+/// Resolves a context with the refs. `all` says that they include every branch and tag.
 ///
 /// # Errors
 /// See [`ResolveError`].
@@ -183,7 +183,7 @@ impl Look<'_> {
         self.refs.head.is_none() && self.refs.list.is_empty()
     }
 
-    /// The branch that `HEAD` names, or what comes closest when that does not exist.
+    /// The branch that `HEAD` names, or the best substitute if that does not exist.
     fn default_branch(&self) -> Result<Outcome, ResolveError> {
         let context = self.context.clone();
         if let Some(commit) = self.refs.head.clone() {
@@ -210,7 +210,7 @@ impl Look<'_> {
         })
     }
 
-    /// `HEAD` in the place of a branch, as links that must outlive a renamed default branch have it.
+    /// `HEAD` in place of a branch, as in links that must survive the renaming of the default branch.
     fn head(&self) -> Result<Outcome, ResolveError> {
         let Outcome::Done(mut done) = self.default_branch()? else { return Ok(Outcome::ListAll) };
         let Some(commit) = done.commit.clone() else {
@@ -223,7 +223,7 @@ impl Look<'_> {
         Ok(Outcome::Done(done))
     }
 
-    /// A branch (or, when nothing says branch, a tag), by its whole name.
+    /// A branch (or, if the URL does not say branch, a tag), by its complete name.
     fn named(&self, branch_first: bool) -> Result<Outcome, ResolveError> {
         let name = self.context.reference.as_deref().unwrap_or_default();
         if branch_first && let Some(entry) = self.refs.get(&format!("refs/heads/{name}")) {
@@ -238,7 +238,7 @@ impl Look<'_> {
         self.missing(if branch_first { "branch or tag" } else { "tag" }, name)
     }
 
-    /// The refs do not have it: list all, then say what is like it.
+    /// The refs do not have it: list all of them, then name similar ones.
     fn missing(&self, what: &'static str, name: &str) -> Result<Outcome, ResolveError> {
         if !self.all {
             return Ok(Outcome::ListAll);
@@ -272,11 +272,11 @@ impl Look<'_> {
         self.done(context, Some(entry.name.clone()), branch, Some(entry.commit().to_owned()))
     }
 
-    /// A file or folder: the ref is the longest one that the path begins with.
+    /// A file or folder: the ref is the longest existing one with which the path begins.
     fn in_tree(&self) -> Result<Outcome, ResolveError> {
         let path = self.context.path.as_deref().unwrap_or_default();
         let Some(first) = self.context.reference.as_deref() else {
-            // Hosts that keep the ref out of the path: none means the default branch.
+            // Hosts whose URLs do not have the ref in the path: no ref means the default branch.
             return match self.default_branch()? {
                 Outcome::Done(done) if done.commit.is_none() => {
                     Err(ResolveError::Empty { repository: self.repository() })
@@ -288,7 +288,7 @@ impl Look<'_> {
             return self.commit(first);
         }
         let whole = format!("{first}/{path}");
-        // Where the ref has a place of its own in the URL it is complete.
+        // Where the ref has its own place in the URL, it is complete.
         let complete = matches!(self.context.provider, Provider::BitbucketDc | Provider::AzureDevops);
         let longest = self
             .refs
@@ -299,7 +299,7 @@ impl Look<'_> {
                 let rest = if complete { (name == first).then_some(path) } else { rest_after(name, first, &whole) }?;
                 Some((name, rest, entry))
             })
-            // A branch wins over a tag of the same name, as the web pages of all hosts have it.
+            // A branch wins over a tag of the same name, as on the web pages of all hosts.
             .max_by_key(|(name, _, entry)| (name.len(), entry.name.starts_with("refs/heads/")));
         match longest {
             Some((name, rest, entry)) => {
@@ -370,7 +370,7 @@ fn branch_name(full: &str) -> Option<&str> {
     full.strip_prefix("refs/heads/")
 }
 
-/// What follows a ref in `whole`; none when the ref is not its beginning, up to a slash, or shorter than `first`.
+/// What follows a ref in `whole`; `None` if `whole` does not begin with the ref, up to a slash, or if the ref is shorter than `first`.
 fn rest_after<'a>(name: &str, first: &str, whole: &'a str) -> Option<&'a str> {
     let rest = whole.strip_prefix(name)?;
     if name.len() < first.len() {
@@ -379,7 +379,7 @@ fn rest_after<'a>(name: &str, first: &str, whole: &'a str) -> Option<&'a str> {
     if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
 }
 
-/// Enough hexadecimal digits to be a shortened commit rather than a word.
+/// Whether there are enough hexadecimal digits for a shortened commit, rather than a word.
 fn looks_like_commit(name: &str) -> bool {
     (7..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,9 +1,9 @@
-//! Names like one that does not exist.
+//! Finds names similar to one that does not exist.
 
 /// How many are told.
 const SHOWN: usize = 3;
 
-/// The names closest to `wanted`, best first. Only names that a person may have meant.
+/// The names closest to `wanted`, best first; only those that a person may have meant.
 pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let lower = wanted.to_lowercase();
     let limit = (wanted.chars().count() / 3).max(2);

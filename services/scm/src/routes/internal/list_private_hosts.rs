@@ -6,7 +6,7 @@ use berth_http::Json;
 
 use crate::State as Service;
 
-/// The private hosts that a workspace of this repository may reach by today's configuration.
+/// The private hosts that a workspace of this repository may reach according to the current configuration.
 pub(crate) async fn handler(State(state): State<Service>, Json(body): Json<PrivateHostsQuery>) -> Json<PrivateHosts> {
     Json(PrivateHosts { allow_private_hosts: state.allowed_private_host(&body.clone_url).into_iter().collect() })
 }

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::State as Service;
 
-/// The owner's credential, when git asks for the host of the instance's own repository; nothing else is ever given.
+/// The owner's credential, if git asks for the host of the instance's own repository; no other is ever given out.
 pub(crate) async fn handler(
     State(state): State<Service>,
     Json(body): Json<LookupGitCredential>,
