@@ -79,8 +79,8 @@ pub(crate) fn replace_at(dir: impl AsFd, name: &str, bytes: &[u8], mode: Mode) -
     rustix::fs::renameat(dir, temporary.as_str(), dir, name)
 }
 
-/// Makes or replaces a file below `dir` for others to read. It has no name until it is complete, so that a process that
-/// is killed leaves nothing; where the file system knows no nameless files, it has another name meanwhile.
+/// Makes or replaces a file below `dir` for others to read. It has no name until it is complete, so that a killed process leaves nothing; on
+/// file systems without nameless files it has a temporary name.
 pub(crate) fn publish_at(dir: impl AsFd, name: &str, bytes: &[u8], mode: Mode) -> Result<(), Errno> {
     let dir = dir.as_fd();
     let fd = match rustix::fs::openat(dir, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, mode) {
@@ -116,7 +116,7 @@ pub(crate) fn parse_unsigned<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-/// A decimal number, perhaps with a fraction, times a factor; what is left of a fraction is dropped.
+/// A decimal number, possibly with a fraction, times a factor; any fraction of the result is dropped.
 pub(crate) fn parse_decimal(text: &str, factor: i64) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if whole.is_empty() && fraction.is_empty() {

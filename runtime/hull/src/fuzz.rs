@@ -1,7 +1,7 @@
-//! What fuzzers call: all code that reads bytes from outside, up to the first system call that would follow.
+//! Entry points for fuzzers: all code that reads bytes from outside, up to the first system call that would follow.
 //!
-//! Hidden from the documentation and no part of the public interface. `runtime/fuzz` drives it with libFuzzer; the
-//! tests below drive it on a stable compiler, with changes of the same examples.
+//! Hidden from the documentation and no part of the public interface. `runtime/fuzz` drives it with libFuzzer; the tests below drive it on a
+//! stable compiler, with mutations of the same examples.
 
 use crate::cgroup::{devices, systemd};
 use crate::container::{bundle, store::State};
@@ -10,7 +10,7 @@ use crate::process::{caps, landlock, limits};
 use crate::rootfs::{options, resolve};
 use crate::spec::{Mount, Resources, Seccomp, Spec};
 
-/// A target: takes any bytes, and panics when something is wrong.
+/// A target: accepts any bytes, and panics if something is wrong.
 pub type Target = fn(&[u8]);
 
 /// All targets by the names that `runtime/fuzz` has for them.
@@ -23,7 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("command_line", command_line),
 ];
 
-/// Reads what was written again: nothing may be lost or changed on the way.
+/// Parses what was serialised again: nothing may be lost or changed on the way.
 #[expect(clippy::panic, reason = "a fuzz target reports by panicking")]
 fn round_trip<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) {
     let Ok(first) = serde_json::to_vec(value) else { return };
@@ -93,7 +93,7 @@ pub fn seccomp(bytes: &[u8]) {
 
 fn compile(profile: &Seccomp) {
     if let Ok(program) = crate::seccomp::compile(profile) {
-        // What the kernel would refuse must not come out.
+        // Options that the kernel would refuse must not come out.
         assert!(!program.instructions.is_empty() && program.instructions.len() <= crate::seccomp::MAX_INSTRUCTIONS);
     }
 }
@@ -172,7 +172,7 @@ mod tests {
         "-",
     ];
 
-    /// What a run in passing takes; `HULL_FUZZ_SECONDS` for a longer one.
+    /// Duration in an ordinary test run; `HULL_FUZZ_SECONDS` sets a longer one.
     fn time() -> Duration {
         let seconds = std::env::var("HULL_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
         seconds.map_or(Duration::from_millis(500), Duration::from_secs)
@@ -196,7 +196,7 @@ mod tests {
                 let end = (from + random.below(200)).min(other.len());
                 bytes.splice(at..to, other[from..end].iter().copied());
             }
-            // A value of the text becomes another one, so that the whole still parses.
+            // A value in the text is replaced by another, so that the whole still parses.
             _ => {
                 let stops = |b: &u8| matches!(b, b',' | b'}' | b']' | b'\0' | b';');
                 let start =

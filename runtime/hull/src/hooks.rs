@@ -19,13 +19,13 @@ use crate::time::Deadline;
 /// How much of a hook's output is kept for the error.
 const OUTPUT_KEPT: usize = 2000;
 
-/// Runs hooks in their order; the first that fails ends it.
+/// Runs hooks in their order; stops at the first that fails.
 pub(crate) fn run(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>, default_env: &[String]) -> Result<()> {
     let mut numbered = hooks.iter().enumerate();
     numbered.try_for_each(|(index, hook)| run_one(&name(kind, index, hook), hook, state, cwd, default_env))
 }
 
-/// Runs all hooks in their order, whatever comes of each, and tells the first failure.
+/// Runs all hooks in their order, even after failures, and returns the first failure.
 pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>) -> Result<()> {
     let mut outcome = Ok(());
     for (index, hook) in hooks.iter().enumerate() {
@@ -38,7 +38,7 @@ fn name(kind: &str, index: usize, hook: &Hook) -> String {
     format!("{kind} hook #{index}: {}", hook.path)
 }
 
-/// Checks what the specification demands of a hook.
+/// Checks the specification's requirements on a hook.
 pub(crate) fn check(kind: &str, hooks: &[Hook]) -> Result<()> {
     for hook in hooks {
         let invalid = |what: &str| Err(Error::new(Code::ConfigInvalid, format!("hooks.{kind} {}: {what}", hook.path)));
@@ -74,13 +74,13 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
     let second = writer.try_clone().map_err(|e| io("pipe", &e))?;
     command.stdin(Stdio::piped()).stdout(Stdio::from(writer)).stderr(Stdio::from(second));
     let mut child = command.spawn().map_err(|e| io("cannot be started", &e))?;
-    // The command holds the pipe's writing end too: without it, the end of the output would never come.
+    // The command also holds the pipe's writing end: until it is dropped, the end of the output would never come.
     drop(command);
     let input = child.stdin.take().map(|stdin| (OwnedFd::from(stdin), state));
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| fail("no process id".to_owned()))?;
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => Some(pidfd),
-        // A filter that is older than the call: the end of the output tells of the process' end.
+        // A filter older than the call: then the end of the output shows that the process has ended.
         Err(Errno::NOSYS | Errno::PERM) => None,
         Err(e) => return Err(Error::os(Code::Hook, name, e)),
     };
@@ -103,7 +103,7 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
     Err(fail(if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }))
 }
 
-/// Writes the input and reads the output until the process ends; false when the deadline came first.
+/// Writes the input and reads the output until the process ends; false if the deadline came first.
 fn follow(
     reader: BorrowedFd<'_>,
     pidfd: Option<BorrowedFd<'_>>,
@@ -113,7 +113,7 @@ fn follow(
 ) -> Result<bool, Errno> {
     rustix::io::ioctl_fionbio(reader, true)?;
     if let Some((writer, _)) = &input {
-        // A hook need not read its input, and a large one would not fit the pipe.
+        // A hook need not read its input, and a large input would not fit the pipe.
         rustix::io::ioctl_fionbio(writer, true)?;
     }
     let mut open = true;
@@ -161,7 +161,7 @@ fn follow(
     }
 }
 
-/// Writes what fits now; gives the rest, or none when all is written or nobody reads it.
+/// Writes what fits now; returns the rest, or `None` if all is written or nobody reads it.
 fn write_some((writer, rest): (OwnedFd, &[u8])) -> Option<(OwnedFd, &[u8])> {
     let rest = match rustix::io::write(&writer, rest) {
         Ok(written) => rest.get(written..)?,

@@ -1,4 +1,4 @@
-//! The log: text as logrus writes it or JSON lines, to a file or standard error.
+//! The log: text as logrus writes it, or JSON lines, to a file or standard error.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -146,13 +146,13 @@ pub(crate) fn info(message: &str) {
     write(Level::Info, message, None);
 }
 
-/// Writes what only helps to find faults.
+/// Writes a message that only helps to find faults.
 pub(crate) fn debug(message: &str) {
     write(Level::Debug, message, None);
 }
 
-/// A process of the container has no log of its own: what fails there is told to the runtime. Its standard error is the
-/// program's, and no place for what was meant for a file.
+/// A process of the container has no log of its own: its failures are reported to the runtime. Its standard error belongs to the program, and
+/// must not get what was meant for a file.
 pub(crate) fn forget_file() {
     LOG.with(|l| {
         let mut log = l.borrow_mut();

@@ -1,15 +1,15 @@
-//! Whose rights this process has: root of the host, root of a user namespace (as Podman without root has), or a user.
+//! Whose rights this process has: root of the host, root of a user namespace (as with rootless Podman), or a user.
 
 /// Inode of the first user namespace.
 const FIRST: u64 = 0xefff_fffd;
 
 /// Whether this is the host's root, and not one of a user namespace.
 pub(crate) fn rule_the_host() -> bool {
-    // Where there is no procfs to tell, root is taken for what it says it is.
+    // Without a procfs that could tell, root is assumed to be the host's.
     rustix::process::geteuid().is_root() && rustix::fs::stat("/proc/self/ns/user").map_or(true, |s| s.st_ino == FIRST)
 }
 
-/// This process' user as the outside of its user namespace knows it.
+/// This process' uid as seen from outside its user namespace.
 pub(crate) fn outer_uid() -> u32 {
     let own = rustix::process::geteuid().as_raw();
     let map = crate::files::read_text("/proc/self/uid_map", 65536).unwrap_or_default();

@@ -11,8 +11,7 @@ use rustix::net::{
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 
-/// A path that fits a socket address, going through the directory's descriptor if it has to; the descriptor must live
-/// as long as the path is used.
+/// A path that fits a socket address, through the directory's descriptor if necessary; the descriptor must live as long as the path is used.
 fn address(path: &str) -> Result<(SocketAddrUnix, Option<OwnedFd>), Errno> {
     if let Ok(address) = SocketAddrUnix::new(path) {
         return Ok((address, None));
@@ -55,7 +54,7 @@ pub(crate) fn bind(path: &str, kind: SocketType) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Two connected sockets that keep message borders.
+/// Two connected sockets that preserve message boundaries.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
@@ -110,7 +109,7 @@ pub(crate) fn receive_with_fds(socket: impl AsFd, limit: usize) -> Result<(Vec<u
     let received = loop {
         match recvmsg(&socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => break message,
-            // The other side died with unread data of ours, which the kernel says once: its last words come after that.
+            // The other side died with unread data of ours, which the kernel reports once: its last messages come after that.
             Err(Errno::CONNRESET) if !reset => reset = true,
             Err(Errno::CONNRESET) => return Ok((Vec::new(), Vec::new())),
             Err(Errno::INTR) => {}

@@ -30,7 +30,7 @@ pub(crate) fn open(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Records that a phase is over. Nothing happens unless recording was asked for.
+/// Records that a phase is over; does nothing unless recording was requested.
 pub(crate) fn mark(phase: &str) {
     crate::log::debug(phase);
     CURRENT.with(|c| {

@@ -1,4 +1,4 @@
-//! What a change of limits looks at first: the present use, and the present values that go with what it names.
+//! What an update of limits reads first: the present usage, and the present values of settings that belong together.
 
 use super::{Cgroup, Directory, Driver};
 use crate::error::{Code, Error, Result};
@@ -23,7 +23,7 @@ impl Cgroup {
         if resources.devices.is_empty() { Ok(()) } else { self.apply_devices(Some(&resources)) }
     }
 
-    /// Before anybody hears of the limits: the kernel kills at once what is above a new one.
+    /// Checked before any limit is written: the kernel kills at once what is above a new limit.
     fn refuse_below_use(&self, memory: &Memory) -> Result<()> {
         if memory.check_before_update != Some(true) {
             return Ok(());
@@ -50,8 +50,7 @@ impl Cgroup {
         refuse("memory", memory.limit, used)
     }
 
-    /// systemd takes quota and period together, and the weight of an idle group as none: what a change leaves out is as the
-    /// kernel has it.
+    /// systemd sets quota and period together, and takes no weight for an idle group: what an update leaves out is read from the kernel.
     fn complete(&self, cpu: &mut Cpu) {
         if cpu.quota.is_some() != cpu.period.is_some()
             && let Some((quota, period)) = self.quota_and_period()

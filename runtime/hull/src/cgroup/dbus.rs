@@ -1,4 +1,4 @@
-//! A small blocking D-Bus client: what talking to systemd needs, every wait with a deadline.
+//! A small blocking D-Bus client: only what talking to systemd needs, and every wait has a deadline.
 
 use std::os::fd::OwnedFd;
 
@@ -186,7 +186,7 @@ impl Bus {
     }
 
     fn authenticate(&mut self) -> Result<()> {
-        // The bus knows the user by the number outside.
+        // The bus knows the user by the uid outside the user namespace.
         let uid: String = crate::rights::outer_uid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
         self.send(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
         let mut line = Vec::new();
@@ -302,7 +302,7 @@ impl Bus {
         }
     }
 
-    /// Waits for the end of a job; gives its result.
+    /// Waits for the end of a job; returns its result.
     pub(super) fn job_result(&mut self, job: &str) -> Result<String> {
         loop {
             let message = self.next()?;

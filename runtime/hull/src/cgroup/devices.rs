@@ -87,7 +87,7 @@ fn parse(rule: &DeviceRule) -> Result<Rule> {
 pub(super) fn apply_v1(dir: &Directory, configured: &[DeviceRule]) -> Result<()> {
     let show = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
     let all = rules(configured)?;
-    // "deny all" at the beginning repeats itself in most configurations: once is enough.
+    // Most configurations begin with "deny all", which was written already: once is enough.
     let start = all
         .iter()
         .rposition(|r| r.kind == 'a' && r.major.is_none() && r.minor.is_none() && r.access.len() == 3)
@@ -118,13 +118,14 @@ fn put_line(dir: &Directory, name: &str, file: &mut Option<OwnedFd>, line: &str)
     files::write_once(fd, line.as_bytes())
 }
 
-/// Loads the rules as a program and attaches it to a version 2 cgroup in place of what an earlier call attached.
+/// Loads the rules as a program and attaches it to a version 2 cgroup, replacing the one that an earlier call attached.
 pub(crate) fn apply_v2(cgroup: std::os::fd::BorrowedFd<'_>, path: &str, configured: &[DeviceRule]) -> Result<()> {
     let program = bpf::load_device_program(&assemble(&rules(configured)?)).map_err(|e| {
         Error::os(Code::DeviceFilter, path, e).hint("loading a device program needs CAP_BPF or CAP_SYS_ADMIN")
     })?;
     let attached = bpf::device_programs(cgroup).unwrap_or_default();
-    // All attached programs must allow, so an update replaces; with several (systemd's among them) each older one goes.
+    // All attached programs must allow an access, so an update has to replace; if there are several (systemd's among them), each older one is
+    // removed.
     match attached.as_slice() {
         [] => bpf::attach_device_program(cgroup, program_fd(&program), None).context(Code::DeviceFilter, path),
         [one] => {
@@ -158,7 +159,7 @@ const fn instruction(code: u8, dst: u8, src: u8, offset: u16, immediate: u32) ->
     code as u64 | ((src << 4 | dst) as u64) << 8 | (offset as u64) << 16 | (immediate as u64) << 32
 }
 
-/// The program: later rules win, so they are tested first; no match denies.
+/// The program: later rules win, so they are tested first; without a match the access is denied.
 ///
 /// The context holds `access_type` (access bits << 16 | device type), `major`, `minor`.
 pub(crate) fn assemble(rules: &[Rule]) -> Vec<u64> {

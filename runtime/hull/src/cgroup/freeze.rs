@@ -1,4 +1,4 @@
-//! Freezing, and waiting for events of a cgroup without asking again and again.
+//! Freezing, and waiting for events of a cgroup without polling.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -10,7 +10,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::time::Deadline;
 
-/// How long freezing may take before it is given up (and undone).
+/// How long freezing may take before it is given up and undone.
 const FREEZE_MS: u32 = 10_000;
 
 impl Cgroup {
@@ -40,7 +40,7 @@ impl Cgroup {
     fn freeze_v1(&self, directory: &Directory) -> Result<()> {
         let deadline = Deadline::after_ms(FREEZE_MS);
         loop {
-            // Writing again makes the kernel look at tasks that came in meanwhile.
+            // Writing again makes the kernel look at tasks that were added meanwhile.
             directory.write("freezer.state", "FROZEN")?;
             if directory.read_text("freezer.state")?.trim() == "FROZEN" {
                 return Ok(());
@@ -49,7 +49,7 @@ impl Cgroup {
                 let _ = directory.write("freezer.state", "THAWED");
                 return Err(Error::new(Code::Freeze, directory.path.as_str()).hint("the container runs on"));
             }
-            // Version 1 has no event for this; one millisecond in poll is the wait the kernel needs to stop tasks.
+            // Version 1 has no event for this; a poll timeout of one millisecond gives the kernel the time to stop tasks.
             let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
         }
     }
@@ -76,14 +76,14 @@ impl Cgroup {
 }
 
 impl Record {
-    /// Directories of a plan must not be frozen, nor may those they will be made in.
+    /// The directories of a plan must not be frozen, nor those in which they will be made.
     pub(super) fn refuse_frozen(&self) -> Result<()> {
         let freezer = self.v1.iter().find(|(name, _)| name.split(',').any(|c| c == "freezer")).map(|(_, path)| path);
         for (path, file, thawed) in
             [(freezer, "freezer.state", "THAWED"), (self.v2.as_ref(), "cgroup.events", "frozen 0")]
         {
             let Some(path) = path else { continue };
-            // The nearest directory that exists decides; the topmost has no such file.
+            // The nearest existing directory decides; the root has no such file.
             let mut nearest = path.as_str();
             let text = loop {
                 match files::read_text(&format!("{nearest}/{file}"), 4096) {

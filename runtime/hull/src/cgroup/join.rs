@@ -29,7 +29,7 @@ impl Cgroup {
             .collect()
     }
 
-    /// Goes to a sub-group that `exec --cgroup` names; without a controller in all hierarchies.
+    /// Enters the sub-group that `exec --cgroup` names; without a controller, in all hierarchies.
     pub(crate) fn descend(&mut self, controller: &str, path: &str) -> Result<()> {
         let wanted = |name: &str| controller.is_empty() || name.split(',').any(|c| c == controller);
         let mut any = false;
@@ -50,7 +50,7 @@ impl Cgroup {
 }
 
 impl Directory {
-    /// Goes to a sub-group, part by part and never upwards (a prefix of the path's text is no proof).
+    /// Descends to a sub-group, one component at a time and never upwards: comparing the text of paths would prove nothing.
     fn descend(&mut self, path: &str) -> Result<()> {
         for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
             if part == ".." {
@@ -67,8 +67,8 @@ impl Directory {
 
     /// Moves a process into this directory of version 2.
     ///
-    /// A container may have divided it, as an init system inside does: it then takes no process, and the new one goes to
-    /// where `first`, the container's first process, is. Where that is not below, the first group that takes it will do.
+    /// The container may have delegated it, as an init system inside does. Then it accepts no processes, and the new one goes to where
+    /// `first`, the container's first process, is. If that is not below this directory, the first group that accepts it is used.
     pub(crate) fn join_near(&self, pid: i32, first: i32) -> Result<()> {
         let text = pid.to_string();
         let enter = |group: BorrowedFd<'_>| files::write_at(group, "cgroup.procs", text.as_bytes());
@@ -124,12 +124,12 @@ fn open_below(group: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(group, path, flags, Mode::empty())
 }
 
-/// Whether the kernel says so of a group: it passes controllers on to those below, or is a part of a threaded one.
+/// Whether the kernel refuses processes in a group: it passes controllers on to groups below, or is part of a threaded one.
 fn divided(errno: Errno) -> bool {
     matches!(errno, Errno::BUSY | Errno::OPNOTSUPP)
 }
 
-/// Enters the first group below that lets it.
+/// Enters the first group below that accepts the process.
 fn enter_any(group: BorrowedFd<'_>, enter: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<bool, Errno> {
     let mut entered = false;
     for_each_child(group, &mut |_, child| {

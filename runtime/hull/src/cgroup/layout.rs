@@ -11,7 +11,7 @@ pub(crate) const MOUNT_POINT: &str = "/sys/fs/cgroup";
 const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
-/// The hierarchy without controllers in which systemd, also one that a container runs, keeps its groups.
+/// The hierarchy without controllers in which systemd, also one inside a container, keeps its groups.
 pub(crate) const SYSTEMD: &str = "name=systemd";
 
 /// One version 1 hierarchy.
@@ -28,8 +28,8 @@ pub(crate) struct V1 {
 /// The hierarchies of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Version 1 hierarchies with controllers, and beside them systemd's own: a container that stayed in the root of that
-    /// one would see, and with privileges manage, the host's.
+    /// Version 1 hierarchies with controllers, and systemd's own: a container left in the root of that one would see the host's groups and,
+    /// with privileges, manage them.
     pub(crate) v1: Vec<V1>,
     /// Mount point of version 2, if it is mounted.
     pub(crate) v2: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Whether version 2 is all there is.
+    /// Whether version 2 is the only one.
     pub(crate) fn unified(&self) -> bool {
         self.v1.is_empty() && self.v2.is_some()
     }
@@ -71,7 +71,7 @@ fn own_v2(text: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned()
 }
 
-/// Reads `/proc/self/cgroup`: `7:cpu,cpuacct:/own/path` a line. Other named hierarchies than systemd's are left alone.
+/// Reads `/proc/self/cgroup`: lines such as `7:cpu,cpuacct:/own/path`. Named hierarchies other than systemd's are left alone.
 pub(crate) fn parse_v1(text: &str, systemd: bool) -> Vec<V1> {
     let mut out = Vec::new();
     for line in text.lines() {
@@ -86,7 +86,7 @@ pub(crate) fn parse_v1(text: &str, systemd: bool) -> Vec<V1> {
             own: own.to_owned(),
         });
     }
-    // Alone it would be taken for a place of limits.
+    // On its own it would be taken for a place for limits.
     if out.iter().all(|hierarchy| hierarchy.controllers == [SYSTEMD]) {
         out.clear();
     }

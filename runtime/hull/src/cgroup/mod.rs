@@ -1,7 +1,7 @@
 //! The container's cgroups: version 1, version 2, and both beside each other.
 //!
-//! In the hybrid layout the limits lie in version 1 directories, while a version 2 directory serves for what only it
-//! can do: start a process inside (`CLONE_INTO_CGROUP`), kill and freeze all of them, tell the pressure.
+//! In the hybrid layout the limits are in version 1 directories, while a version 2 directory is used for what only it can do: start a process
+//! inside (`CLONE_INTO_CGROUP`), kill and freeze all of them, report pressure.
 
 mod changes;
 mod dbus;
@@ -64,7 +64,7 @@ fn or_max(limit: i64) -> String {
     if limit < 0 { "max".to_owned() } else { limit.to_string() }
 }
 
-/// The container has a process in any case: systemd takes no limit below that.
+/// The container always has a process, and systemd accepts no limit below one.
 fn max_pids(limit: i64) -> String {
     or_max(if limit == 0 { 1 } else { limit })
 }
@@ -148,7 +148,7 @@ pub(crate) struct Cgroup {
     pub(crate) unit: Option<String>,
 }
 
-/// Where the directories go, before they exist.
+/// Where the directories will be, before they exist.
 pub(crate) fn plan(layout: &Layout, path: Option<&str>, id: &str) -> Result<Record> {
     let relative = path.filter(|p| !p.is_empty()).unwrap_or(id);
     let inner = crate::rootfs::resolve::clean(relative);
@@ -161,14 +161,14 @@ pub(crate) fn plan(layout: &Layout, path: Option<&str>, id: &str) -> Result<Reco
         if absolute || own.contains("/..") { inner.clone() } else { format!("{own}{inner}") }
     };
     let v1 = layout.v1.iter().map(|h| (h.name.clone(), format!("{MOUNT_POINT}/{}{}", h.name, join(&h.own)))).collect();
-    // The own version 2 group holds processes, so a group with controllers must be beside it, not inside.
+    // Our own version 2 group holds processes, so a group with controllers must be beside it, not inside.
     let beside = layout.own_v2.rsplit_once('/').map_or("", |(parent, _)| parent);
     let own_v2 = if layout.unified() { beside } else { layout.own_v2.as_str() };
     let v2 = layout.v2.as_ref().map(|mount| format!("{mount}{}", join(own_v2)));
     Ok(Record { driver: Driver::Cgroupfs, v1, v2, unit: None, hybrid: layout.hybrid() })
 }
 
-/// Removes the directories of a record if nothing is inside; false when that has to be looked into.
+/// Removes the directories of a record if nothing is inside; false if something may be.
 pub(crate) fn remove_empty(record: &Record) -> bool {
     let mut paths = record.v1.iter().map(|(_, path)| path).chain(&record.v2);
     record.driver != Driver::Systemd
@@ -183,11 +183,11 @@ fn controllers_of(name: &str) -> Vec<String> {
 }
 
 fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
-    // Not O_PATH: clone3 wants a descriptor that could be read.
+    // Not O_PATH: clone3 requires a descriptor that is open for reading.
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
-/// Makes a directory and those above it; true when it was not there before.
+/// Makes a directory and its parents; true if it did not exist before.
 fn make_directory(path: &str) -> Result<bool, Errno> {
     match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
         Ok(()) => Ok(true),
@@ -204,7 +204,7 @@ fn make_directory(path: &str) -> Result<bool, Errno> {
     }
 }
 
-/// What a directory of version 1 needs before a process can be in it.
+/// Initialises what a version 1 directory needs before a process can be in it.
 fn prepare(controllers: &[String], path: &str) -> Result<(), Errno> {
     if controllers.iter().any(|c| c == "cpuset") { v1::fill_cpuset(path) } else { Ok(()) }
 }
@@ -214,7 +214,7 @@ fn make_v1(name: &str, path: &str) -> Result<()> {
     make_directory(path).and_then(|_| prepare(&controllers_of(name), path)).context(Code::CgroupCreate, path)
 }
 
-/// Makes a directory, which `made` then knows of, or takes one that is there and has no processes.
+/// Makes a directory and records it in `made`, or uses an existing one that has no processes.
 fn make<'a>(name: String, controllers: Vec<String>, path: &'a str, made: &mut Vec<&'a str>) -> Result<Directory> {
     let fresh = make_directory(path);
     if fresh == Ok(true) {
@@ -236,15 +236,15 @@ fn make<'a>(name: String, controllers: Vec<String>, path: &'a str, made: &mut Ve
 }
 
 impl Cgroup {
-    /// A container that stays where its creator is.
+    /// For a container that stays in the cgroup of its creator.
     pub(crate) fn disabled() -> Self {
         Self { driver: Driver::Disabled, v1: Vec::new(), v2: None, unit: None }
     }
 
-    /// Makes the directories of a plan. What already existed must be empty of processes; what was made goes away again
-    /// when one of the others cannot be had.
+    /// Makes the directories of a plan. Existing ones must be empty of processes; what was made is removed again if one of the others cannot
+    /// be made.
     pub(crate) fn create(record: &Record) -> Result<Self> {
-        // Before anything is made: a process that comes into a frozen group stops at once, and nobody would answer.
+        // Checked before anything is made: a process that enters a frozen group stops at once, and would never answer.
         record.refuse_frozen()?;
         let mut out = Self { driver: record.driver, v1: Vec::new(), v2: None, unit: record.unit.clone() };
         let mut made = Vec::new();
@@ -272,12 +272,12 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Another container's processes would get its limits and signals.
+    /// Otherwise another container's processes would get its limits and signals.
     pub(crate) fn must_be_empty(&self) -> Result<()> {
         self.v1.iter().chain(&self.v2).try_for_each(Directory::must_be_empty)
     }
 
-    /// Opens directories that exist; ones that are gone are left out.
+    /// Opens the directories that exist; missing ones are left out.
     pub(crate) fn open(record: &Record) -> Self {
         let open = |name: &str, path: &str| {
             let fd = open_directory(path).ok()?;
@@ -291,8 +291,8 @@ impl Cgroup {
         }
     }
 
-    /// The cgroups that a process joins a running container by. The container's own of version 2 may be gone, when its first process was
-    /// moved elsewhere: then it is where that one is, so that nothing is started beside the container.
+    /// The cgroups through which a process joins a running container. The container's own version 2 group may be gone if its first process
+    /// was moved elsewhere: then that process' group is used, so that nothing is started outside the container.
     pub(crate) fn of_running(record: &Record, first: i32) -> Result<Self> {
         let mut this = Self::open(record);
         if let (Some(gone), None) = (&record.v2, &this.v2) {
@@ -314,7 +314,7 @@ impl Cgroup {
     /// Writes all limits but that of tasks.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
         self.refuse_missing(resources)?;
-        // Otherwise the next reload of systemd would change them.
+        // Otherwise the next reload of systemd would reset them.
         let of_unit = (self.driver == Driver::Systemd).then(|| unit_properties::as_of_unit(resources));
         let resources = of_unit.as_ref().unwrap_or(resources);
         for directory in &self.v1 {
@@ -349,7 +349,7 @@ impl Cgroup {
         }
     }
 
-    /// A limit whose controller is not there is an error, never ignored.
+    /// A limit whose controller is missing is an error; it is never ignored.
     fn refuse_missing(&self, resources: &Resources) -> Result<()> {
         if !self.hybrid() && self.v2.is_some() {
             return Ok(());
@@ -430,8 +430,8 @@ impl Cgroup {
         }
     }
 
-    /// Ids of all processes inside, those of sub-groups too. A process is in version 2 from its beginning and joins
-    /// version 1 itself, so that both are looked at.
+    /// Ids of all processes inside, including those of sub-groups. A process is in version 2 from its beginning and joins version 1 itself,
+    /// so both are read.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
         let v1 = self.v1.iter().find(|d| d.name == "pids").or(self.v1.first());
         let mut out = Vec::new();
@@ -448,7 +448,7 @@ impl Cgroup {
         if let Some(directory) = &self.v2 {
             match files::write_at(&directory.fd, "cgroup.kill", b"1") {
                 Ok(()) => return Ok(()),
-                // Also where the directory is gone: then nothing is left to signal.
+                // If the directory is gone, there is nothing left to signal.
                 Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
                 Err(e) => return Err(Error::os(Code::Signal, format!("all processes of {}", directory.path), e)),
             }
@@ -456,7 +456,7 @@ impl Cgroup {
         self.signal_all(9)
     }
 
-    /// Sends a signal to every process inside; frozen meanwhile where possible, so that none escapes by forking.
+    /// Sends a signal to every process inside; frozen meanwhile if possible, so that none escapes by forking.
     pub(crate) fn signal_all(&self, signal: i32) -> Result<()> {
         let frozen = self.freeze().is_ok();
         let result = self.processes().map(|pids| {
@@ -471,7 +471,7 @@ impl Cgroup {
         result
     }
 
-    /// Removes the directories with everything below them; false when processes are still inside.
+    /// Removes the directories with everything below them; false if processes are still inside.
     pub(crate) fn remove(&self) -> Result<()> {
         for directory in self.v1.iter().chain(self.v2.as_ref()) {
             remove_tree(&directory.path)?;

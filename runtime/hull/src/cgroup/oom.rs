@@ -1,4 +1,4 @@
-//! Being told that the kernel killed a process for lack of memory.
+//! Notifications that the kernel killed a process for lack of memory.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -1,5 +1,5 @@
-//! Giving a version 2 cgroup to the container (config-linux.md, "Cgroup ownership"): its root may then make groups and
-//! pass controllers on below, and still not change its own limits.
+//! Gives a version 2 cgroup to the container (config-linux.md, "Cgroup ownership"): root inside may then make groups and pass controllers on
+//! below, and still cannot change its own limits.
 
 use rustix::fs::{AtFlags, Uid};
 use rustix::io::Errno;
@@ -9,10 +9,10 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::spec::{Linux, NamespaceType, Spec};
 
-/// Files of a group that its owner may write, as far as the kernel does not tell.
+/// Files of a group that its owner may write, if the kernel does not list them.
 const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
-/// The host's user that owns the group, if the container is to have it.
+/// The host's uid that will own the group, if the container is to have it.
 fn owner(spec: &Spec, linux: &Linux) -> Option<u32> {
     let makes = |kind| linux.namespaces.iter().any(|n| n.r#type == kind && n.path.as_deref().is_none_or(str::is_empty));
     let writable = spec

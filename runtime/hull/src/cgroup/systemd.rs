@@ -1,4 +1,4 @@
-//! The systemd driver: one transient scope a container, made by one call with all its properties.
+//! The systemd driver: one transient scope per container, made by one call with all its properties.
 
 use std::collections::BTreeMap;
 
@@ -87,12 +87,12 @@ pub(crate) fn start(
     properties.extend(unit_devices::properties(resources)?);
     properties.extend(unit_properties::annotated(annotations)?);
     refuse_taken(&mut bus, &layout, full)?;
-    // So that the end of the job is told.
+    // Subscribes, so that the end of the job is signalled.
     bus.call(MANAGER, PATH, INTERFACE, "Subscribe", "", Writer::default())?;
     let mut rule = Writer::default();
     rule.text("type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'");
     bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s", rule)?;
-    // A failed unit of that name from before would be in the way.
+    // A failed unit left over under that name would be in the way.
     let _ = call_with_unit(&mut bus, "ResetFailedUnit", unit);
     let mut body = Writer::default();
     body.text(unit);
@@ -121,7 +121,7 @@ fn beyond_systemd(resources: &Resources) -> bool {
     !resources.hugepage_limits.is_empty() || !resources.rdma.is_empty() || resources.unified.keys().any(unknown)
 }
 
-/// Whether the manager knows idle groups; it is asked where one is wanted.
+/// Whether the manager supports idle groups; only asked if one is wanted.
 fn knows_idle(bus: &mut Bus, resources: &Resources) -> bool {
     let wanted = resources.cpu.as_ref().is_some_and(|cpu| cpu.idle.is_some());
     (wanted || resources.unified.contains_key("cpu.idle")) && version(bus).is_some_and(|version| version >= 252)
@@ -162,8 +162,8 @@ fn record(layout: &Layout, unit: &str, path: &str) -> Record {
     }
 }
 
-/// Refuses a unit whose group is there already and frozen, where the process would stop at once and nobody answer, or has
-/// processes of another container.
+/// Refuses a unit whose group exists already and is frozen, because the process would stop at once and never answer, or has processes of
+/// another container.
 fn refuse_taken(bus: &mut Bus, layout: &Layout, full: &str) -> Result<()> {
     let (slice, unit) = split(full);
     if unit.ends_with(".slice") {
@@ -175,7 +175,7 @@ fn refuse_taken(bus: &mut Bus, layout: &Layout, full: &str) -> Result<()> {
     Cgroup::open(&planned).must_be_empty()
 }
 
-/// Where a slice is: `a-b.slice` is inside of `a.slice`, and `-.slice` the root.
+/// The path of a slice: `a-b.slice` is inside `a.slice`, and `-.slice` is the root.
 fn expanded(slice: &str) -> String {
     let name = slice.strip_suffix(".slice").unwrap_or(slice);
     let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
@@ -237,7 +237,7 @@ pub(crate) fn stop(unit: &str) -> Result<()> {
     let mut body = Writer::default();
     body.text(unit);
     body.text("replace");
-    // It fails for a unit that ended with its last process, which is the usual case.
+    // This fails for a unit that ended with its last process, which is the usual case.
     let _ = bus.call(MANAGER, PATH, INTERFACE, "StopUnit", "ss", body);
     let _ = call_with_unit(&mut bus, "ResetFailedUnit", unit);
     Ok(())

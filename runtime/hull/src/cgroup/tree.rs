@@ -15,7 +15,7 @@ pub(super) fn collect_processes(dir: BorrowedFd<'_>, out: &mut Vec<i32>) -> Resu
         Ok(text) => out.extend(text.lines().filter_map(files::parse_unsigned::<i32>)),
         // A threaded group.
         Err(Errno::OPNOTSUPP) => {}
-        // Removed meanwhile, by systemd for one, which does that as soon as a unit is empty.
+        // Removed meanwhile, for example by systemd, which does that as soon as a unit is empty.
         Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
         Err(e) => return Err(e),
     }
@@ -66,7 +66,7 @@ pub(super) fn enable_down_to(path: &str) -> Result<()> {
         let dir = open_directory(&at).context(Code::CgroupCreate, &at)?;
         match v2::enable_controllers(&dir) {
             Ok(()) => {}
-            // Above a delegated part the user may not write; what counts is that the controllers are there below.
+            // Above a delegated part the user may not write; what counts is that the controllers are available below.
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
             Err(e) => {
                 return Err(Error::os(Code::CgroupCreate, format!("{at}: cgroup.subtree_control"), e)

@@ -1,5 +1,5 @@
-//! Device rules as properties of a unit: systemd then keeps to them too, whenever it sets its units up anew. What its
-//! properties cannot say is left to the runtime's own filter, and systemd told to filter nothing.
+//! Device rules as properties of a unit, so that systemd keeps to them whenever it applies its units anew. If the properties cannot express
+//! them, the runtime's own filter does, and systemd is told to filter nothing.
 
 use super::dbus::Value;
 use super::devices::{self, Rule};
@@ -35,7 +35,7 @@ fn allowed(rules: &[Rule], names: &str) -> Option<Vec<(String, String)>> {
         for (kind, heading) in kinds {
             let device = match (rule.major, rule.minor) {
                 (None, None) => format!("{kind}-*"),
-                // By the driver's name, which may stand for more than this one number: the own filter is narrower.
+                // By the driver's name, which may stand for more than this one number: our own filter is narrower.
                 (Some(major), None) => format!("{kind}-{}", driver(names, heading, major)?),
                 (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
                 (None, Some(_)) => return None,

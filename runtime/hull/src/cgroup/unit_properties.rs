@@ -1,5 +1,5 @@
-//! Limits and annotations as properties of a unit. systemd keeps to its properties whenever it sets its units up anew, so
-//! that what they can say has to be said there.
+//! Limits and annotations as properties of a unit. systemd enforces its properties whenever it applies its units anew, so whatever they can
+//! express has to be given as properties.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::spec::Resources;
 /// Annotations with this prefix become properties of the unit.
 const PROPERTY: &str = "org.systemd.property.";
 
-/// Limits as properties; what systemd cannot express is written to the files afterwards. `knows_idle`: from version 252 on a
-/// weight of zero is an idle group.
+/// Limits as properties; what systemd cannot express is written to the files afterwards. `knows_idle`: from version 252 on a weight of zero
+/// means an idle group.
 pub(super) fn of_resources(resources: &Resources, unified: bool, knows_idle: bool) -> Result<Vec<(String, Value)>> {
     let mut out: Vec<(String, Value)> = Vec::new();
     let mut put = |name: &str, value: u64| out.push((name.to_owned(), Value::U64(value)));
@@ -71,8 +71,8 @@ pub(super) fn of_resources(resources: &Resources, unified: bool, knows_idle: boo
     Ok(out)
 }
 
-/// The limits as a unit can have them: with the quota that systemd makes of the one that is asked for. One that is too
-/// small for the kernel stays as it is, to be refused.
+/// The limits as a unit can have them: with the quota as systemd rounds it. A quota that is too small for the kernel is kept, so that the
+/// kernel refuses it.
 pub(super) fn as_of_unit(resources: &Resources) -> Resources {
     let mut out = resources.clone();
     if let Some(cpu) = &mut out.cpu

@@ -38,7 +38,7 @@ pub(super) fn apply(dir: &Directory, resources: &Resources) -> Result<()> {
     Ok(())
 }
 
-/// Writes the limit of tasks; apart from the others because the runtime itself still has to fork inside.
+/// Writes the limit of tasks; separate from the others because the runtime itself still has to fork inside.
 pub(super) fn apply_pids(dir: &Directory, resources: &Resources) -> Result<()> {
     match resources.pids.as_ref().and_then(|p| p.limit) {
         Some(limit) if dir.controllers.iter().any(|c| c == "pids") => dir.write("pids.max", super::max_pids(limit)),
@@ -47,7 +47,7 @@ pub(super) fn apply_pids(dir: &Directory, resources: &Resources) -> Result<()> {
 }
 
 fn apply_cpu(dir: &Directory, cpu: &Cpu) -> Result<()> {
-    // An idle group has no shares to set; leaving it comes before setting some.
+    // An idle group has no shares to set; it must leave the idle state before shares are set.
     if let Some(idle) = cpu.idle {
         dir.write("cpu.idle", idle)?;
     }
@@ -73,7 +73,7 @@ fn apply_cpu(dir: &Directory, cpu: &Cpu) -> Result<()> {
     if let Some(value) = period {
         match dir.try_write("cpu.cfs_period_us", value) {
             Ok(()) => period_left = None,
-            // The present quota may not fit the new period: quota first then.
+            // The present quota may not fit the new period: then the quota is written first.
             Err(Errno::INVAL) if quota.is_some() => {}
             Err(e) => return Err(dir.error("cpu.cfs_period_us", &value.to_string(), e)),
         }
@@ -95,7 +95,7 @@ fn apply_rt(dir: &Directory, cpu: &Cpu) -> Result<()> {
     let runtime = cpu.realtime_runtime.filter(|r| *r != 0);
     let set_period = || period.map_or(Ok(()), |value| dir.write("cpu.rt_period_us", value));
     let set_runtime = || runtime.map_or(Ok(()), |value| dir.write("cpu.rt_runtime_us", value));
-    // A period may not be below the present runtime, nor a runtime above the present period.
+    // A period must not be below the present runtime, nor a runtime above the present period.
     if set_period().is_ok() {
         set_runtime()
     } else {
@@ -123,7 +123,7 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
         swap = None;
     }
     if limit == Some(-1) && swap.is_none() && dir.has(SWAP) {
-        // Memory cannot be unlimited while memory and swap together are limited.
+        // Memory cannot be unlimited while the sum of memory and swap is limited.
         swap = Some(-1);
     }
     // The sum may never be below the limit: raise it first, lower it last.
@@ -147,7 +147,7 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     }
     if let Some(value) = memory.kernel.filter(|k| *k != 0) {
         dir.write(KERNEL, value)?;
-        // Kernels from 5.16 on take every value, and keep none.
+        // Kernels from 5.16 on accept every value and store none.
         if value > 0 && dir.read_number::<u64>(KERNEL).is_ok_and(|now| now > value.unsigned_abs()) {
             log::warn("linux.resources.memory.kernel has no effect: this kernel has no such limit any more");
         }
@@ -210,8 +210,8 @@ fn apply_network(dir: &Directory, controller: &str, network: &Network) -> Result
     Ok(())
 }
 
-/// A new cpuset has neither CPUs nor memory nodes, and takes no process: gives it its parent's. Others who make groups
-/// may have left those above as empty.
+/// A new cpuset has neither CPUs nor memory nodes, and accepts no process: it gets its parent's. Whoever made the groups above may have left
+/// those empty too.
 pub(super) fn fill_cpuset(path: &str) -> Result<(), Errno> {
     let (parent, _) = path.rsplit_once('/').ok_or(Errno::NOENT)?;
     for file in ["cpuset.cpus", "cpuset.mems"] {

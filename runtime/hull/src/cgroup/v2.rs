@@ -54,13 +54,13 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
     Ok(())
 }
 
-/// The files that are named, but the weight of an idle group, which the kernel refuses.
+/// The files of `unified`, except the weight of an idle group, which the kernel refuses.
 pub(super) fn unified(resources: &Resources) -> impl Iterator<Item = (&String, &String)> {
     let idle = resources.unified.get("cpu.idle").is_some_and(|value| value.trim() == "1");
     resources.unified.iter().filter(move |(file, _)| !(idle && *file == "cpu.weight"))
 }
 
-/// Says that a weight is left out.
+/// Logs that a weight is left out.
 fn warn_of_idle(resources: &Resources) {
     let both = resources.cpu.as_ref().is_some_and(|cpu| cpu.idle == Some(1) && cpu.shares.is_some_and(|s| s != 0));
     if both || unified(resources).count() < resources.unified.len() {
@@ -76,8 +76,8 @@ pub(super) fn apply_pids(dir: &Directory, resources: &Resources) -> Result<()> {
     }
 }
 
-/// Version 1 shares (2 to 262144, usual 1024) as version 2 weight (1 to 10000, usual 100): the formula all runtimes use
-/// since 2025, under which 1024 becomes 100.
+/// Version 1 shares (2 to 262144, default 1024) as version 2 weight (1 to 10000, default 100): the formula that all runtimes use since 2025,
+/// under which 1024 becomes 100.
 pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
@@ -153,7 +153,7 @@ fn swap_max(limit: Option<i64>, swap: i64) -> Result<String> {
     }
 }
 
-/// What the limits say of swap: none of memory is none of swap either.
+/// What the limits mean for swap: no limit of memory is none of swap either.
 pub(super) fn swap_of(memory: &Memory) -> Result<Option<String>> {
     match (memory.limit, memory.swap.filter(|s| *s != 0)) {
         (Some(-1), None) => Ok(Some("max".to_owned())),
@@ -167,7 +167,7 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     if let Some(value) = swap_of(memory)? {
         match dir.try_write("memory.swap.max", &value) {
             Ok(()) => {}
-            // No swap accounting: unlimited or none at all is the same thing then.
+            // Without swap accounting, unlimited and none are the same.
             Err(Errno::NOENT) if value == "max" || value == "0" => {}
             Err(e) => return Err(dir.error("memory.swap.max", &value, e)),
         }
@@ -250,7 +250,7 @@ pub(super) fn enable_controllers(dir: &std::os::fd::OwnedFd) -> Result<(), Errno
     if files::write_at(dir, "cgroup.subtree_control", all.trim_end().as_bytes()).is_ok() {
         return Ok(());
     }
-    // One that cannot be had (a cpu controller with real-time tasks around) does not keep the others off.
+    // A controller that is not available (cpu while there are real-time tasks) must not keep the others off.
     let mut first = None;
     for controller in &missing {
         if let Err(e) = files::write_at(dir, "cgroup.subtree_control", format!("+{controller}").as_bytes()) {

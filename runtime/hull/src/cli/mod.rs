@@ -18,7 +18,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Version of the specification that is followed.
 pub(crate) const SPEC_VERSION: &str = "1.3.0";
 
-/// What the flags before the command say.
+/// The global flags, which come before the command.
 #[derive(Debug)]
 pub(crate) struct Global {
     /// Directory of the records.
@@ -85,7 +85,7 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
         return help_for(words.get(used)).map_err(fail);
     }
     let Some(command) = table::COMMANDS.iter().find(|c| c.name == name) else {
-        // The status that runc has for this alone.
+        // The exit status that runc has for this case alone.
         return Err((Error::new(Code::Usage, format!("No help topic for '{name}'")), 3));
     };
     if let Some(path) = global.get("timeline") {
@@ -103,7 +103,7 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
         wasm_config: global.owned("wasm-config"),
     };
     let parsed = parse_command(command, rest).map_err(fail)?;
-    // Told apart from a program that ends with 1.
+    // Different from that of a program that ends with 1.
     let failure = if command.name == "exec" { 255 } else { 1 };
     (command.run)(&context, &parsed).map_err(|e| (e, failure))
 }
@@ -131,7 +131,7 @@ fn parse_command(command: &table::Command, rest: &[String]) -> Result<Parsed> {
     Ok(parsed)
 }
 
-/// Reads a command line without doing what it says.
+/// Parses a command line without executing it.
 pub(crate) fn parse_only(words: &[String]) {
     let Ok((global, used)) = parse::parse(words, table::GLOBAL, true) else { return };
     let Some(name) = global.args.first() else { return };
@@ -178,7 +178,7 @@ fn driver(global: &Parsed) -> Result<Driver> {
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<i32> {
     match files::write_all(rustix::stdio::stdout(), text.as_bytes()) {
-        // Nobody reads any more: what was wanted has been read.
+        // Nobody reads any more: whoever wanted it has read enough.
         Ok(()) | Err(rustix::io::Errno::PIPE) => Ok(0),
         Err(e) => Err(Error::os(Code::Output, "", e)),
     }

@@ -1,5 +1,5 @@
-//! A small command line parser over tables, with the habits of Go programs: `-flag` and `--flag`, `--flag=value`,
-//! `--bool=false`, flags before or after the arguments, `--` ends them.
+//! A small command line parser driven by tables, with the conventions of Go programs: `-flag` and `--flag`, `--flag=value`, `--bool=false`,
+//! flags before or after the arguments, `--` ends them.
 
 use crate::error::{Code, Error, Result};
 
@@ -71,7 +71,7 @@ impl Parsed {
         self.values.iter().rev().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
 
-    /// The same, owned, an empty one being none.
+    /// The same, owned, with empty text as `None`.
     pub(crate) fn owned(&self, name: &str) -> Option<String> {
         self.get(name).filter(|v| !v.is_empty()).map(str::to_owned)
     }
@@ -81,7 +81,7 @@ impl Parsed {
         self.values.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
 
-    /// A number; an empty value is none.
+    /// A number; empty text is `None`.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         self.get(name)
             .filter(|text| !text.is_empty())
@@ -102,8 +102,8 @@ fn usage(what: String) -> Error {
     Error::new(Code::Usage, what)
 }
 
-/// Parses words. With `until_argument`, the first argument ends the flags (the rest is another program's);
-/// gives what was found and how many words were used.
+/// Parses words. With `until_argument`, the first argument ends the flags (the rest belongs to another program); returns what was found and
+/// how many words were used.
 pub(crate) fn parse(words: &[String], flags: &'static [Flag], until_argument: bool) -> Result<(Parsed, usize)> {
     let mut out = Parsed::default();
     let mut index = 0;

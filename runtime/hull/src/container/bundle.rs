@@ -1,4 +1,4 @@
-//! Reading a bundle and checking everything that can be checked before anything is made.
+//! Reads a bundle and checks everything that can be checked before anything is made.
 
 use rustix::fs::CWD;
 

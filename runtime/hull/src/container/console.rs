@@ -1,4 +1,4 @@
-//! Terminals: made in the container's devpts, the master handed out by descriptor.
+//! Terminals: made in the container's devpts, the master passed on by descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -73,10 +73,10 @@ pub(crate) fn open_on_host(process: &Process) -> Result<Terminal> {
     from_master(master, process)
 }
 
-/// A terminal whose contents are copied puts no carriage return before a newline: what is copied to a file or a pipe is
-/// what the program wrote, and a terminal that it is copied to puts its own there.
+/// Sets a terminal whose contents are copied to put no carriage return before a newline: a file or a pipe then gets exactly what the program
+/// wrote, and a terminal adds its own.
 ///
-/// Called before the program runs, which may have wishes of its own.
+/// Called before the program runs, which may change the settings.
 pub(super) fn plain_lines(master: &OwnedFd) -> Result<()> {
     let mut modes = tcgetattr(master).context(Code::Console, "modes")?;
     modes.output_modes.remove(OutputModes::ONLCR);
@@ -100,7 +100,7 @@ pub(crate) fn send_master(socket: impl AsFd, master: &OwnedFd) -> Result<()> {
     socket::send_with_fd(socket, b"/dev/ptmx", master).context(Code::Console, "console socket")
 }
 
-/// Makes the terminal the caller's; the master is closed.
+/// Makes the terminal the caller's controlling terminal and standard streams; closes the master.
 pub(crate) fn attach(terminal: Terminal) -> Result<()> {
     drop(terminal.master);
     take_terminal(&terminal.slave)

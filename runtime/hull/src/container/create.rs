@@ -17,7 +17,7 @@ use crate::process::wasm;
 use crate::spec::{Linux, Process, Resources};
 use crate::{files, socket, timeline};
 
-/// What `create` and `run` are asked for.
+/// Options of `create` and `run`.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct CreateOptions {
     /// Directory of the runtime's records.
@@ -61,7 +61,7 @@ pub(crate) struct Created {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
-/// What has to be undone when creation fails.
+/// What has to be undone if creation fails.
 pub(super) struct Undo {
     pub(super) entry: Entry,
     pub(super) cgroup: Option<Cgroup>,
@@ -155,7 +155,7 @@ fn create_in(
     parent.converse(bundle, &mut state, undo, &mut filters)?;
     timeline::mark("init");
     if options.driver == Driver::Systemd {
-        // The unit was made for the process that is inside it now.
+        // The unit was made for the process that is in it now.
         state.cgroup = undo.cgroup.as_ref().map(Cgroup::record).unwrap_or_default();
     }
     finish(options, bundle, &mut state, parent.pid, undo)?;
@@ -179,7 +179,7 @@ fn make_cgroup(state: &mut State, linux: &Linux) -> Result<Cgroup> {
                 && matches!(e.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) =>
         {
             crate::log::debug(&format!("no cgroup for this container: {e}"));
-            // Of a machine with several hierarchies, some may have let it.
+            // On a machine with several hierarchies, only some of them may allow it.
             let _ = Cgroup::open(&state.cgroup).remove_all();
             state.cgroup = cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() };
             Ok(Cgroup::disabled())
@@ -203,7 +203,7 @@ pub(crate) fn equip(cgroup: &Cgroup, bundle: &Bundle) -> Result<()> {
 
 fn apply_devices(cgroup: &Cgroup, resources: Option<&Resources>) -> Result<()> {
     match cgroup.apply_devices(resources) {
-        // Without root the kernel keeps devices away by itself: nodes cannot be made in a user namespace.
+        // Without root the kernel itself protects devices: no nodes can be made in a user namespace.
         Err(e) if !crate::rights::rule_the_host() && matches!(e.errno(), Some(Errno::PERM | Errno::ACCESS)) => Ok(()),
         other => other,
     }
@@ -227,7 +227,7 @@ fn finish(options: &CreateOptions, bundle: &Bundle, state: &mut State, pid: i32,
     Ok(())
 }
 
-/// Writes a process id so that a reader sees all of it or no file.
+/// Writes a process id so that a reader sees either all of it or no file.
 pub(crate) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
     let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
     let dir = if dir.is_empty() { "/" } else { dir };

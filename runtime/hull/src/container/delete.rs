@@ -20,7 +20,7 @@ const KILL: i32 = 9;
 /// How long a killed container may take to end.
 const KILL_MS: u32 = 10_000;
 
-/// What a deletion found and undid, for the log.
+/// What a deletion found and removed, for the log.
 #[derive(Debug, Default)]
 struct Undone {
     /// Whether the runtime that created it did not finish.
@@ -31,7 +31,7 @@ struct Undone {
 }
 
 impl Undone {
-    /// Nobody waits for news of an ordinary deletion; that a runtime was killed in the middle is worth a warning.
+    /// An ordinary deletion is of no interest; that a runtime was killed midway is worth a warning.
     fn tell(&self, id: &str) {
         let level = if self.interrupted { Level::Warning } else { Level::Info };
         if log::enabled(level) {
@@ -56,7 +56,7 @@ impl Undone {
     }
 }
 
-/// Deletes a container; with `force`, kills it first and takes a container that is not there as deleted.
+/// Deletes a container; with `force`, kills it first and accepts one that does not exist.
 pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
     let entry = match Entry::open(root, id) {
         Ok(entry) => entry,
@@ -70,7 +70,7 @@ pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
     let mut undone = Undone { records: entry.path.clone(), ..Undone::default() };
     let state = match entry.state() {
         Ok(state) => state,
-        // Killed before the first state file, or after the last thing but the directory was removed.
+        // Its runtime was killed before the first state file, or after everything but the directory was removed.
         Err(error) if force && error.errno() == Some(Errno::NOENT) => {
             entry.remove()?;
             undone.interrupted = true;
@@ -130,7 +130,7 @@ fn clean_up(entry: &Entry, state: &State, force: bool, undone: &mut Undone) -> R
     Ok(())
 }
 
-/// The same for a container whose process was just waited for: in most, nothing is left to be looked for.
+/// The same for a container whose process was just waited for: usually nothing is left to look for.
 pub(crate) fn clean_ended(entry: &Entry, state: &State, spec: &Spec) -> Result<()> {
     if !cgroup::remove_empty(&state.cgroup) {
         return clean(entry, state, true);
@@ -143,7 +143,7 @@ pub(crate) fn clean_ended(entry: &Entry, state: &State, spec: &Spec) -> Result<(
     Ok(())
 }
 
-/// The container is gone: hooks that fail are told about, none keeps the others from running.
+/// The container is gone: hooks that fail are logged, and do not keep the others from running.
 fn poststop(spec: &Spec, entry: &Entry, state: &State, force: bool) {
     let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststop.is_empty()) else { return };
     let json = super::state::json_for_hooks(spec, &entry.id, &state.bundle, "stopped", 0);
@@ -160,7 +160,7 @@ fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {
         signal_fd(pidfd, KILL)?;
         undone.killed.push(state.pid);
     }
-    // A stopped first process takes its PID namespace along; a shared one needs all of the cgroup killed.
+    // The end of a stopped first process takes its PID namespace along; with a shared one, everything in the cgroup must be killed.
     cgroup.kill_all().or_else(|e| if pidfd.is_some() { Ok(()) } else { Err(e) })?;
     // A frozen process does not die in version 1.
     let _ = cgroup.thaw();
@@ -186,7 +186,7 @@ pub(crate) fn open(state: &State) -> Result<OwnedFd> {
     let gone = || Error::new(Code::WrongState, "container not running");
     let pid = Pid::from_raw(state.pid).ok_or_else(gone)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
-    // Looked at after opening: if it is still the same process, the handle is of that one.
+    // Checked after opening: if it is still the same process, the handle is that process'.
     if state.running() { Ok(pidfd) } else { Err(gone()) }
 }
 
@@ -215,7 +215,7 @@ pub(crate) fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
         return Err(not_running());
     }
     let cgroup = Cgroup::open(&state.cgroup);
-    // Without a PID namespace that ends with its first process, the others live on: SIGKILL is for all of them.
+    // Without a PID namespace that ends with its first process, the others would live on: SIGKILL goes to all of them.
     let others = signal == KILL && !own_pids(&entry.config()?) && !cgroup.processes()?.is_empty();
     if others {
         cgroup.kill_all()?;

@@ -56,7 +56,7 @@ pub(crate) struct Executed {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
-/// The container that a process is to be started in.
+/// The container in which a process is to be started.
 #[derive(Debug)]
 pub(crate) struct Target {
     entry: Entry,
@@ -65,7 +65,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Opens its records. From here on, this program runs from a file the container cannot write to.
+    /// Opens its records. From here on, this program runs from a file that the container cannot write to.
     pub(crate) fn open(root: &str, id: &str) -> Result<Self> {
         let entry = Entry::open(root, id)?;
         let json = entry.config_json()?;
@@ -83,12 +83,12 @@ pub(crate) fn exec(container: Target, options: &ExecOptions) -> Result<Executed>
     Entrance::open(container, options)?.start(options, None)
 }
 
-/// A container that processes can be started in: what does not change from one to the next.
+/// A container in which processes can be started: everything that stays the same from one to the next.
 #[derive(Debug)]
 pub(crate) struct Entrance {
     spec: Spec,
     state: State,
-    /// Taken by the child, which must let go of it before its program runs.
+    /// Inherited by the child, which must close it before its program runs.
     target: Option<OwnedFd>,
     namespaces: u64,
     own_user: bool,
@@ -192,7 +192,7 @@ impl Entrance {
         super::state::json_for_hooks(&self.spec, id, bundle, "running", *pid)
     }
 
-    /// Whether a further process can be started now.
+    /// Checks that a further process can be started now.
     pub(crate) fn check(&self) -> Result<()> {
         open_process(&self.state)?;
         refuse_paused(&self.state, false)
@@ -251,8 +251,7 @@ impl Place {
         Ok(Self { v2: cgroup.v2.take(), entrances })
     }
 
-    /// Makes the process in its cgroup; true when it could not begin there and was moved near `first`, the container's
-    /// first process.
+    /// Makes the process in its cgroup; true if it could not begin there and was moved near `first`, the container's first process.
     fn clone_into(&self, first: i32) -> Result<(Cloned, bool)> {
         let Some(group) = &self.v2 else {
             return clone_process(&CloneOptions::default()).map(|cloned| (cloned, false)).context(Code::Clone, "");
@@ -270,7 +269,7 @@ impl Place {
     }
 }
 
-/// Ends a process that did not get far.
+/// Ends a process whose start failed.
 fn end(pidfd: &OwnedFd) {
     let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
     let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -281,7 +280,7 @@ fn parent(options: &ExecOptions, wasm: &wasm::config::Config, pid: i32, sync: &O
     loop {
         match sync::receive(sync)? {
             Message::WantsMaps => {
-                // Its turn to set what it cannot set itself.
+                // The parent's turn to set what the process cannot set itself.
                 set_outside(pid, &options.process)?;
                 sync::send(sync, &Message::Go { pid, set_groups: true }).context(Code::Internal, "sync")?;
             }
@@ -366,13 +365,13 @@ impl Child {
             files::write_once(entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
         }
         drop(self.entrances);
-        // What the caller was bound to has nothing to do with the container's CPUs.
+        // The caller's CPU affinity has nothing to do with the container's CPUs.
         let _ = sched::set_affinity(&limits::all_cpus());
         if let Some(mask) = &self.after {
             sched::set_affinity(mask).context(Code::Scheduling, "final CPU affinity")?;
         }
         let process = launch.process;
-        // The parent answers when it has moved this process: no program of the container may run outside its limits.
+        // The parent answers once it has moved this process: no program of the container may run outside its limits.
         let needs_parent = self.moved
             || limits::any_raised(&process.rlimits)
             || process.oom_score_adj.is_some()
@@ -384,14 +383,14 @@ impl Child {
                 listener.complete(state, pid);
             }
         }
-        // Here and not in the parent: only the process that opened its attributes may write them. Not later either, for
-        // the container's procfs is not to be trusted with it.
+        // Here and not in the parent: only the process that opened its attribute files may write them. And not later: the container's procfs
+        // must not be trusted with the write.
         let labels = Labels::open(process.apparmor_profile.as_deref(), process.selinux_label.as_deref())?;
         if let Some(target) = self.target {
             join(&target, self.namespaces)?;
         }
         if self.own_user {
-            // The user's own ids come later; until then root's of the namespace, if it has one.
+            // The user's own ids are set later; until then the process has those of root in the namespace, if it has any.
             let root = (rustix::fs::Gid::ROOT, rustix::fs::Uid::ROOT);
             let _ = rustix::thread::set_thread_res_gid(root.0, root.0, root.0);
             let _ = rustix::thread::set_thread_res_uid(root.1, root.1, root.1);
@@ -439,7 +438,7 @@ fn join(target: &OwnedFd, flags: u64) -> Result<()> {
         Err(Errno::PERM) => {}
         Err(e) => return Err(Error::os(Code::NamespaceJoin, "of the container", e)),
     }
-    // The mount namespace last: joining it changes the root.
+    // The mount namespace last: joining it changes the root directory.
     let kinds = [ns::IPC, ns::UTS, ns::NETWORK, ns::CGROUP, ns::TIME];
     let mut refused = 0;
     for kind in kinds.into_iter().filter(|k| flags & k != 0) {

@@ -1,4 +1,4 @@
-//! Seccomp programs of processes: compiled once a profile, then read from a cache beside the containers' records.
+//! Seccomp programs of processes: compiled once per profile, then read from a cache beside the containers' records.
 
 use std::path::PathBuf;
 
@@ -40,8 +40,8 @@ impl Filters {
         Ok(filter)
     }
 
-    /// Sends the program of the profile that [`Filters::filter`] was asked for, if it was, and keeps it if it was new. To be
-    /// called when the process has been made and has its own work.
+    /// Sends the program of the profile that [`Filters::filter`] was asked for, if any, and saves it if it was new. To be called once the
+    /// process has been made and is busy with its own work.
     pub(crate) fn deliver(&mut self, seccomp: Option<&Seccomp>) -> Result<()> {
         if let (Some(delivery), Some(seccomp)) = (self.delivery.take(), seccomp) {
             delivery.send(&self.program(seccomp)?);
@@ -65,7 +65,7 @@ impl Filters {
         Ok(program)
     }
 
-    /// Keeps a program that was new. To be called when a process has been made and has its own work: nobody waits then.
+    /// Saves a program that was new. To be called once a process has been made and is busy with its own work: then nobody waits for it.
     pub(crate) fn save(&mut self) {
         if let Some((cache, unsaved)) = self.unsaved.take() {
             cache.save(&unsaved);

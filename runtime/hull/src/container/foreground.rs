@@ -1,4 +1,4 @@
-//! Staying with a process in the foreground: signals go to it, its terminal's contents come and go, its exit status is ours.
+//! Stays with a process in the foreground: forwards signals to it, copies its terminal, and returns its exit status.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -18,18 +18,18 @@ const SIGURG: i32 = 23;
 const SIGWINCH: i32 = 28;
 const SIGPIPE: i32 = 13;
 
-/// Signals that are kept for the loop instead of ending the runtime.
+/// Signals that are handled in the loop instead of ending the runtime.
 #[derive(Debug)]
 pub(crate) struct Signals(OwnedFd);
 
 impl Signals {
-    /// From now on, signals wait in a descriptor.
+    /// From now on, signals are read from a descriptor.
     pub(crate) fn catch() -> Result<Self> {
         syssignal::block_all_into_fd().map(Self).context(Code::Internal, "signalfd")
     }
 }
 
-/// The caller's terminal in raw mode, as it was before when dropped.
+/// The caller's terminal in raw mode; restored when dropped.
 struct RawTerminal(Termios);
 
 impl RawTerminal {
@@ -41,7 +41,7 @@ impl RawTerminal {
         let before = tcgetattr(stdin).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
-        // Line ends are made here, and only here: the container's terminal leaves them as they are (`console::plain_lines`).
+        // Line ends are converted here and only here: the container's terminal leaves them as they are (`console::plain_lines`).
         raw.output_modes.insert(OutputModes::OPOST);
         tcsetattr(stdin, OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
@@ -54,9 +54,9 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Waits for the process; gives its exit status, or 128 plus the signal that ended it.
+/// Waits for the process; returns its exit status, or 128 plus the signal that ended it.
 ///
-/// `notify` is the container's notify socket with the process' id, until it said that it is ready.
+/// `notify` is the container's notify socket with the process' id, until the container has reported that it is ready.
 pub(crate) fn attend(
     pidfd: &OwnedFd,
     signals: &Signals,
@@ -189,7 +189,7 @@ fn feed(master: &OwnedFd) -> bool {
                 match rustix::io::write(master, rest) {
                     Ok(written) => rest = rest.get(written..).unwrap_or(&[]),
                     Err(Errno::AGAIN) => {
-                        // The program is slow to read; its output has to go on meanwhile.
+                        // The program reads slowly; its output must go on meanwhile.
                         drain(master);
                         let _ = poll(&mut [PollFd::new(master, PollFlags::OUT | PollFlags::IN)], None);
                     }

@@ -1,7 +1,7 @@
-//! Id-mapped mounts: the map of a user namespace put on detached trees.
+//! Id-mapped mounts: the id map of a user namespace applied to detached trees.
 //!
-//! The runtime does it, because it needs rights over the file system's own user namespace; the trees are shared with
-//! the container's process by descriptor.
+//! The runtime does it, because it needs rights over the file system's own user namespace; the trees are shared with the container's process
+//! by descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -53,7 +53,7 @@ pub(super) fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<O
     let linux = Linux { uid_mappings: uids.to_vec(), gid_mappings: gids.to_vec(), ..Linux::default() };
     match clone_process(&CloneOptions { flags: ns::USER, cgroup: None }).context(Code::Clone, "for an id map")? {
         Cloned::Child => {
-            // Only its namespace is wanted; it ends by the runtime's signal, or with the runtime.
+            // Only its namespace is needed; it ends by the runtime's signal, or with the runtime.
             let _ = hull_sys::prctl::set_parent_death_signal(9);
             loop {
                 let _ = rustix::event::poll(&mut [], None);

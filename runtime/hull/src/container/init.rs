@@ -28,15 +28,14 @@ use crate::{files, hooks, timeline};
 
 const SIGPIPE: i32 = 13;
 
-/// What the process learns on its way.
+/// What the process learns during its setup.
 #[derive(Debug, Default)]
 struct Learned {
     /// Its id outside.
     pid: i32,
 }
 
-/// Lets go of every descriptor of the runtime that the process has no use for: its lock, its directories, whatever the
-/// caller left open.
+/// Closes every descriptor of the runtime that the process has no use for: its lock, its directories, whatever the caller left open.
 fn keep_only_own(plan: &Plan<'_>, sync: &OwnedFd) -> Result<()> {
     let mut keep = vec![sync.as_raw_fd()];
     keep.extend(plan.namespaces.join.iter().map(super::namespaces::Join::raw_fd));
@@ -60,7 +59,7 @@ fn keep_only_own(plan: &Plan<'_>, sync: &OwnedFd) -> Result<()> {
     hull_sys::fd::close_except(&mut keep).context(Code::Descriptors, "close_range")
 }
 
-/// Runs as the in-between process: enters what exists, then makes the container's process as the runtime's child.
+/// Runs as the intermediate process: joins existing namespaces, then makes the container's process as the runtime's child.
 pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
     crate::log::forget_file();
     match keep_only_own(&plan, &sync).and_then(|()| stage(&mut plan, &sync)) {
@@ -69,7 +68,7 @@ pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
             process::exit(i32::from(sent.is_err()))
         }
         Ok(Some(Cloned::Child) | None) => {
-            // The runtime learns of this process first: whatever else it is told would be about nobody.
+            // The runtime must know of this process first: other messages would be about an unknown process.
             if sync::await_go(&sync).is_err() {
                 process::exit(1)
             }
@@ -84,7 +83,7 @@ pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
 
 fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     begin(plan)?;
-    // Opened with the runtime's rights: afterwards the file belongs to nobody the process may be.
+    // Opened with the runtime's rights: afterwards the file belongs to a user that the process cannot be.
     let offsets = &plan.bundle.linux().time_offsets;
     let offsets_file = if offsets.is_empty() { None } else { Some(open_time_offsets()?) };
     plan.namespaces.enter()?;
@@ -136,7 +135,7 @@ fn begin(plan: &mut Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes root's ids of the user namespace; where it has none, the ids stay unmapped and the capabilities do the work.
+/// Takes root's ids of the user namespace; if it has none, the ids stay unmapped and the capabilities suffice.
 fn become_root(set_groups: bool) -> Result<()> {
     let ignore_unmapped = |result: Result<(), Errno>| match result {
         Ok(()) | Err(Errno::INVAL) => Ok(()),
@@ -194,7 +193,7 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     let none = Labels::default();
     let labels = labels.unwrap_or(&none);
     let armed = if plan.launch.filters_early() {
-        // Everything after the filter must be allowed by it, so the wait comes first; the program is looked up before.
+        // Everything after the filter must be allowed by it, so the wait and the lookup of the program come first.
         if !plan.launch.is_wasm() {
             find_program(plan.launch.process, &plan.launch.process.env)?;
         }
@@ -202,8 +201,8 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
         wait_for_start(plan, report)?;
         plan.launch.prepare(labels)?
     } else if matches!(plan.gate, Gate::Message) {
-        // The runtime records the container while the rest is done; `run` has nobody who would have to hear first that
-        // the program cannot be started.
+        // The runtime records the container while the rest is done; for `run` nobody has to learn beforehand that the program cannot be
+        // started.
         tell_ready(report)?;
         let armed = plan.launch.prepare(labels)?;
         wait_for_start(plan, report)?;
@@ -216,10 +215,10 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     };
     let hooks = plan.bundle.spec.hooks.as_ref().filter(|h| !h.start_container.is_empty());
     let state = hooks.map(|_| state_json(plan, &learned, "created")).unwrap_or_default();
-    // Programs of the image: they get no more than the process does.
+    // Programs of the image: they get no more rights than the process.
     Err(plan.launch.execute(&armed, || {
         let Some(hooks) = hooks else { return Ok(()) };
-        // A hook need not read the state, and this process must not end by that. It has the default action again for all.
+        // A hook need not read its input, and this process must not end because of that. Afterwards the signal has its default action again.
         syssignal::ignore_broken_pipes();
         let ran = hooks::run("startContainer", &hooks.start_container, &state, None, armed.environment());
         syssignal::reset(SIGPIPE);
@@ -246,13 +245,13 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
         plan.view = own_view(plan.view.namespace)?;
     }
     if plan.namespaces.makes(NamespaceType::Cgroup) {
-        // Its root is where the process is now.
+        // The namespace's root is the cgroup in which the process is now.
         ns::unshare(ns::CGROUP).context(Code::NamespaceCreate, "cgroup")?;
     }
-    // What the caller was bound to has nothing to do with the container's CPUs.
+    // The caller's CPU affinity has nothing to do with the container's CPUs.
     let _ = hull_sys::sched::set_affinity(&crate::process::limits::all_cpus());
     match rustix::process::setsid() {
-        // Already leads one: the in-between process made it.
+        // It leads a session already: the intermediate process made it.
         Ok(_) | Err(Errno::PERM) => {}
         Err(e) => return Err(Error::os(Code::Identity, "session", e)),
     }
@@ -300,8 +299,8 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
         return plain_root(plan);
     }
     let propagation = linux.rootfs_propagation.as_deref().and_then(options::propagation);
-    // Nothing made here shows up anywhere else: the root is private until everything is mounted, or the host's slave for
-    // good, since what has been private has no master any more.
+    // Nothing that is mounted here shows up elsewhere: the root is private until everything is mounted, or else a slave of the host's for
+    // good, because a mount that has been private has no master any more.
     let slave = propagation.is_some_and(|(bit, _)| bit == hull_sys::mount::SLAVE);
     let until_mounted = if slave { hull_sys::mount::SLAVE } else { hull_sys::mount::PRIVATE };
     let hooked = spec.hooks.as_ref().is_some_and(|h| works_outside(h) || !h.create_container.is_empty());
@@ -402,7 +401,7 @@ fn reopen_null(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// Read-only and masked paths, and what was to become read-only at the end.
+/// Applies read-only and masked paths, and makes mounts read-only that had to wait for this.
 fn protect(plan: &Plan<'_>, root: &Root, later: &[OwnedFd]) -> Result<()> {
     let linux = plan.bundle.linux();
     for mount in later {
@@ -427,7 +426,7 @@ fn make_cwd(root: &Root, cwd: &str) -> Result<()> {
     match root.open_flags(cwd, OFlags::PATH) {
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => root.make_dirs(cwd, Mode::from_raw_mode(0o755)).map(drop).context(Code::Cwd, cwd),
-        // Let the change of directory itself say what is wrong.
+        // The change of directory itself reports what is wrong.
         Err(_) => Ok(()),
     }
 }
@@ -467,7 +466,7 @@ fn state_json(plan: &Plan<'_>, learned: &Learned, status: &str) -> Vec<u8> {
     super::state::json_for_hooks(&plan.bundle.spec, plan.id, &plan.bundle.path, status, learned.pid)
 }
 
-/// The listener's message holds the process' id outside, known only now.
+/// The listener's message includes the process' id outside, which is known only now.
 fn complete_listener(plan: &mut Plan<'_>, learned: &Learned) {
     let state = state_json(plan, learned, "created");
     if let Some(listener) = &mut plan.launch.listener {
@@ -484,7 +483,7 @@ fn tell_ready(report: &Option<OwnedFd>) -> Result<()> {
     sync::send(channel(report)?, &Message::Ready).context(Code::Internal, "sync")
 }
 
-/// Ends this process when the signal that came would end a program that has no handler for it.
+/// Ends this process if the received signal would end a program that has no handler for it.
 fn end_by_signal(signals: &OwnedFd) {
     /// SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH.
     const HARMLESS: [i32; 7] = [17, 18, 20, 21, 22, 23, 28];
@@ -506,8 +505,8 @@ fn wait_for_start(plan: &Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
         },
         Gate::Socket(listener) => {
             *report = None;
-            // The first process of a PID namespace gets no signal that it does not ask for: without this, only SIGKILL
-            // would end a container that was created and is not wanted any more.
+            // The first process of a PID namespace gets no signal for which it has no handler: without this, only SIGKILL would end a
+            // container that was created and is no longer wanted.
             let signals = syssignal::block_all_into_fd().context(Code::Internal, "signalfd")?;
             loop {
                 let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];

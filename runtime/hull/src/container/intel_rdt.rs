@@ -9,12 +9,12 @@ use crate::spec::IntelRdt;
 
 const RESCTRL: &str = "/sys/fs/resctrl";
 
-/// Puts the process in its class; gives what is to be removed with the container.
+/// Puts the process in its class; returns what is to be removed with the container.
 pub(super) fn apply(rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
     apply_below(RESCTRL, rdt, id, pid, check_schemata)
 }
 
-/// Changes the schemata of a container's class, which is what the caller wants even if others are in it.
+/// Changes the schemata of a container's class, as the caller asks, even if others are in it.
 pub(crate) fn update(rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
     apply_below(RESCTRL, rdt, id, pid, |_, _| Ok(()))
 }
@@ -39,7 +39,7 @@ fn apply_below(
     }
     let group = if class == "/" { resctrl.to_owned() } else { format!("{resctrl}/{class}") };
     let made = enter_class(&group, rdt, named.is_some(), check)?;
-    // A class with a name may be others' too, from now on: it stays.
+    // From now on others may use a class that has a name: it stays.
     let own = (made && named.is_none()).then(|| group.clone());
     fill(&group, rdt, id, pid).map(|monitored| own.or(monitored)).inspect_err(|_| {
         if made {
@@ -48,7 +48,7 @@ fn apply_below(
     })
 }
 
-/// Makes the class, or makes sure that it is the one that is meant; says whether it was made.
+/// Makes the class, or checks that an existing one is as configured; returns whether it was made.
 fn enter_class(group: &str, rdt: &IntelRdt, named: bool, check: fn(&str, &IntelRdt) -> Result<()>) -> Result<bool> {
     let plain = rdt.l3_cache_schema.is_none() && rdt.mem_bw_schema.is_none() && rdt.schemata.is_empty();
     if named && plain {
@@ -81,7 +81,7 @@ fn check_schemata(group: &str, rdt: &IntelRdt) -> Result<()> {
     Ok(())
 }
 
-/// Whether the lines of a class say all that `wanted` (`L3:0=7ff;1=7ff`) says. The kernel pads numbers with zeros.
+/// Whether the lines of a class include everything that `wanted` (`L3:0=7ff;1=7ff`) asks for. The kernel pads numbers with zeros.
 fn has_schema(present: &str, wanted: &str) -> bool {
     fn parse(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
         let (resource, domains) = line.trim().split_once(':')?;
@@ -100,7 +100,7 @@ fn has_schema(present: &str, wanted: &str) -> bool {
     })
 }
 
-/// Writes schemata and the process; gives the monitoring group, if there is to be one.
+/// Writes schemata and the process; returns the monitoring group, if there is to be one.
 fn fill(group: &str, rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
     for line in rdt.l3_cache_schema.iter().chain(&rdt.mem_bw_schema).chain(&rdt.schemata) {
         let text = format!("{}\n", line.trim_end());
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn only_a_class_of_the_containers_own_is_removed() {
         let folder = resctrl();
-        // Its files are the kernel's, which is not here: a class that could not be filled is taken back.
+        // A plain directory has no `schemata` to write, so making the class fails and is undone.
         assert!(applied(&folder, &rdt(None, Some("L3:0=f"))).is_err());
         assert!(!folder.path().join("id").exists());
         let group = folder.path().join("id").to_str().unwrap().to_owned();

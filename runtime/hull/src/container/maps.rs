@@ -17,7 +17,7 @@ fn lines(mappings: &[IdMapping]) -> String {
     out
 }
 
-/// Writes both maps for `pid`; true when the groups may be set inside.
+/// Writes both maps for `pid`; true if the groups may be set inside.
 pub(crate) fn write(pid: i32, linux: &Linux) -> Result<bool> {
     let mut set_groups = true;
     let own_uid = rustix::process::geteuid().as_raw();

@@ -71,7 +71,7 @@ impl Namespaces {
                     let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                         .context(Code::NamespaceJoin, path)?;
                     if is_own(&fd, namespace.r#type) {
-                        // Joining where one already is would fail for a user namespace and changes nothing for others.
+                        // Joining the namespace that one is already in fails for a user namespace and changes nothing for others.
                         continue;
                     }
                     out.join.push(Join { kind: namespace.r#type, path: path.to_owned(), fd });
@@ -96,9 +96,8 @@ impl Namespaces {
         self.makes(NamespaceType::User) || self.joins(NamespaceType::User)
     }
 
-    /// Whether a process between the runtime and the container's is needed: PID and time namespaces take effect for
-    /// children only, what is made must belong to the user namespace that is joined, and what is joined may need
-    /// rights that a new user namespace takes away.
+    /// Whether a process between the runtime and the container's is needed: PID and time namespaces take effect for children only; what is
+    /// made must belong to the user namespace that is joined; and joining may need rights that a new user namespace takes away.
     pub(crate) fn needs_stage(&self) -> bool {
         self.joins(NamespaceType::User)
             || self.joins(NamespaceType::Pid)
@@ -107,7 +106,7 @@ impl Namespaces {
             || (self.makes(NamespaceType::User) && !self.join.is_empty())
     }
 
-    /// Joins everything: before the user namespace with the runtime's rights, what was refused then after it.
+    /// Joins all of them: first with the runtime's rights, then, from within the user namespace, those that were refused.
     pub(crate) fn enter(&self) -> Result<()> {
         let mut refused = Vec::new();
         for join in self.join.iter().filter(|j| j.kind != NamespaceType::User) {

@@ -1,6 +1,6 @@
 //! Host network devices that move into the container (`linux.netDevices`).
 //!
-//! The kernel takes a device down and drops its addresses when it changes the namespace; hull gives back what lasts.
+//! The kernel takes a device down and drops its addresses when it moves to another namespace; hull restores the permanent ones.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -95,7 +95,7 @@ fn link(index: u32, flags: u32) -> Vec<u8> {
 /// The addresses that the specification keeps: permanent ones of global scope.
 fn lasting_addresses(socket: &OwnedFd, index: u32) -> Result<Vec<Address>, Errno> {
     let mut addresses = Vec::new();
-    // The kernel tells all addresses of all devices.
+    // The kernel lists all addresses of all devices.
     Request::new(RTM_GETADDR, &[0; 8]).dump(socket, |kind, body| {
         if kind == RTM_NEWADDR && field(body, 4).map(u32::from_ne_bytes) == Some(index) {
             addresses.extend(lasting_address(body));
@@ -128,7 +128,7 @@ fn lasting_address(body: &[u8]) -> Option<Address> {
 /// Gives an interface of this network namespace its addresses, and sets it up.
 fn settle(name: &str, addresses: &[Address]) -> Result<(), Errno> {
     const IFA_FLAGS: u16 = 8;
-    // Home address, temporary addresses made of it, no route for its prefix, multicast group joined: what a caller can ask for.
+    // Home address, temporary addresses derived from it, no route for its prefix, multicast group joined: the flags that a caller can set.
     const KEPT: u32 = 0x10 | 0x100 | 0x200 | 0x400;
     const IFF_UP: u32 = 1;
     let socket = net::route_socket()?;

@@ -42,7 +42,7 @@ impl Request {
         message.extend_from_slice(&u32::try_from(total).map_err(|_| Errno::OVERFLOW)?.to_ne_bytes());
         message.extend_from_slice(&self.kind.to_ne_bytes());
         message.extend_from_slice(&flags.to_ne_bytes());
-        // Number of the request, and who asks: one at a time, and the kernel knows.
+        // Sequence number and sender: there is one request at a time, and the kernel knows the sender.
         message.extend_from_slice(&1u32.to_ne_bytes());
         message.extend_from_slice(&0u32.to_ne_bytes());
         message.extend_from_slice(&self.body);
@@ -59,9 +59,9 @@ impl Request {
         }
     }
 
-    /// Asks for all there are of a kind: type and content of each answer.
+    /// Requests all objects of a kind: type and content of each answer.
     pub(super) fn dump(&self, socket: &OwnedFd, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
-        // The kernel fills what it is given up to this size, and tells nobody if that was too little.
+        // The kernel fills the buffer up to this size, and does not tell if that was too little.
         let mut answer = vec![0u8; 32 << 10];
         let mut len = hull_sys::net::netlink_exchange(socket.as_fd(), &self.bytes(REQUEST | DUMP)?, &mut answer)?;
         loop {
@@ -90,8 +90,8 @@ pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> 
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// Parts with their length in front, each aligned to four bytes: what `header` reads from the begin of one is its length,
-/// its type and the size of the header.
+/// Splits attributes, each with its length in front and aligned to four bytes: `header` reads from the beginning of one its length, its type
+/// and the size of the header.
 fn parts<'a>(
     mut bytes: &'a [u8],
     header: impl Fn(&[u8]) -> Option<(usize, u16, usize)> + 'a,

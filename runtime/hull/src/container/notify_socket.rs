@@ -1,7 +1,7 @@
-//! systemd's notify protocol through the container's border (`NOTIFY_SOCKET`).
+//! systemd's notify protocol across the container's boundary (`NOTIFY_SOCKET`).
 //!
-//! The container gets a socket of its own at `/run/notify/notify.sock`; when its process says `READY=1` there, the
-//! runtime says so outside, with the process' id.
+//! The container gets a socket of its own at `/run/notify/notify.sock`; when its process sends `READY=1` there, the runtime sends it to the
+//! outer socket, with the process' id.
 
 use std::os::fd::OwnedFd;
 
@@ -47,7 +47,7 @@ pub(crate) fn listen(entry_path: &str) -> Result<Option<OwnedFd>> {
         Err(e) => return Err(e).context(Code::Socket, &path),
     }
     let socket = socket::bind(&path, SocketType::DGRAM).context(Code::Socket, &path)?;
-    // Any user of the container may say that it is ready.
+    // Any user of the container may report that it is ready.
     rustix::fs::chmodat(CWD, path.as_str(), Mode::from_raw_mode(0o777), AtFlags::empty())
         .context(Code::Socket, &path)?;
     Ok(Some(socket))
@@ -72,7 +72,7 @@ pub(crate) fn wait(socket: &OwnedFd, pidfd: &OwnedFd, pid: i32) -> Result<()> {
     }
 }
 
-/// Takes one message; true once it said that the container is ready.
+/// Handles one message; true if it says that the container is ready.
 pub(crate) fn forward(socket: &OwnedFd, pid: i32) -> Result<bool> {
     let mut text = [0u8; 4096];
     let (n, _) = match rustix::net::recv(socket, &mut text, RecvFlags::DONTWAIT) {

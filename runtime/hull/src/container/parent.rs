@@ -1,4 +1,4 @@
-//! The runtime's side of a process on its way to its program: makes it, and does what it cannot do for itself.
+//! The runtime's side of a starting process: makes it, and does what it cannot do for itself.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,12 +21,12 @@ use crate::rootfs::mounts::Prepared;
 use crate::spec::Process;
 use crate::{files, hooks, socket};
 
-/// The runtime's end of the conversation with a process on its way.
+/// The runtime's end of the conversation with a starting process.
 pub(super) struct Parent {
     pub(super) sync: OwnedFd,
     mounts: Vec<Prepared>,
     wasm: wasm::config::Config,
-    /// The in-between process, until it is gone.
+    /// The intermediate process, until it is gone.
     stage: Option<(i32, OwnedFd)>,
     /// The container's process, 0 until it exists.
     pub(super) pid: i32,
@@ -36,7 +36,7 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// Makes the process, or the one in between, in its cgroup; gives also the process' handle.
+    /// Makes the process, or the intermediate one, in its cgroup; also returns the process' handle.
     pub(super) fn spawn(
         plan: Plan<'_>,
         wasm: wasm::config::Config,
@@ -117,8 +117,7 @@ impl Parent {
         }
     }
 
-    /// The next message; the in-between process shares its channel with the container's, so that its end must be seen by
-    /// itself.
+    /// The next message; the intermediate process shares its channel with the container's, so its end must be detected separately.
     fn receive(&self, undo: &Undo) -> Result<Message> {
         if let Some((_, stage)) = &self.stage {
             let mut fds = [PollFd::new(&self.sync, PollFlags::IN), PollFd::new(stage, PollFlags::IN)];
@@ -134,12 +133,12 @@ impl Parent {
         sync::receive(&self.sync)
     }
 
-    /// What needs the runtime's rights over a process: limits and the killer's score, set from outside.
+    /// Sets from outside what needs the runtime's rights over a process: limits and the OOM score.
     fn adopt(&self, process: Option<&Process>, state: &mut State, entry: &Entry) -> Result<()> {
         state.pid = self.pid;
         state.start_time = store::process_stat(self.pid).map_or(0, |s| s.0);
         if state.cgroup.driver != Driver::Cgroupfs {
-            // No cgroup shows yet which processes are the container's, so the journal has to.
+            // No cgroup shows yet which processes are the container's, so the journal must.
             entry.save(state)?;
         }
         let Some(process) = process else { return Ok(()) };
@@ -191,8 +190,8 @@ fn no_handle(error: std::io::Error) -> Error {
     Error::os(Code::Clone, "handle of the process in between", errno)
 }
 
-/// Runs the hooks that work on a container from outside. They find its mounts made, at the root's own path, and may add
-/// to them: the root is changed afterwards.
+/// Runs the hooks that work on a container from outside. They find its mounts made, at the root's own path, and may add to them: the root is
+/// changed afterwards.
 pub(crate) fn run_creation_hooks(bundle: &Bundle, id: &str, pid: i32) -> Result<()> {
     let Some(h) = &bundle.spec.hooks else { return Ok(()) };
     let json = super::state::json_for_hooks(&bundle.spec, id, &bundle.path, "creating", pid);
@@ -220,7 +219,7 @@ pub(crate) fn set_outside(pid: i32, process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Why the process ended without a word.
+/// The reason, when the process ended without a message.
 fn death(undo: &Undo) -> Error {
     let status =
         undo.pidfd.as_ref().and_then(|fd| waitid(WaitId::PidFd(fd.as_fd()), WaitIdOptions::EXITED).ok().flatten());
@@ -244,7 +243,7 @@ fn death(undo: &Undo) -> Error {
 pub(crate) fn release(sync: &OwnedFd) -> Result<()> {
     let sent = match sync::send(sync, &Message::Start) {
         Ok(()) => true,
-        // It is gone, and may have said why.
+        // It is gone, and may have sent the reason.
         Err(Errno::PIPE | Errno::CONNRESET) => false,
         Err(e) => return Err(Error::os(Code::Internal, "sync", e)),
     };
@@ -262,8 +261,8 @@ mod tests {
 
     use super::*;
 
-    /// The container's process shares the channel with the one in between, and could be faster than it: a container
-    /// whose process id is 0 came of that.
+    /// The container's process shares the channel with the intermediate one and could be faster: without this order a container could be
+    /// recorded with process id 0.
     #[test]
     fn a_process_may_not_speak_before_it_was_told_of() {
         let dir = tempfile::tempdir().unwrap();

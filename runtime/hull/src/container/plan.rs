@@ -1,4 +1,4 @@
-//! What a container's process needs, made by the runtime before it exists.
+//! Everything that a container's process needs, prepared by the runtime before the process exists.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -54,9 +54,9 @@ pub(crate) struct Plan<'a> {
     pub(crate) terminal: Option<TerminalTo>,
     pub(crate) gate: Gate,
     pub(crate) no_pivot: bool,
-    /// Whether the runtime has a part between the namespaces and the mounts.
+    /// Whether the runtime has work between the namespaces and the mounts.
     pub(crate) wait_for_runtime: bool,
-    /// Whether systemd decides on the cgroup while the runtime has its part.
+    /// Whether systemd assigns the cgroup during that work of the runtime.
     pub(crate) moved_by_systemd: bool,
     /// Whether the process must not be traceable from the beginning.
     pub(crate) undumpable: bool,
@@ -122,7 +122,7 @@ pub(super) fn make<'a>(
         || mounts.iter().any(Prepared::wants_id_map)
         || options.driver == Driver::Systemd
         || linux.intel_rdt.is_some()
-        // Where no cgroup shows the process, it must not be there on its own before the journal names it.
+        // If no cgroup shows the process, it must not exist on its own before the journal names it.
         || cgroup.is_some_and(|cgroup| cgroup.driver == Driver::Disabled);
     let terminal = terminal_target(process, options.console_socket.as_deref(), options.foreground)?;
     let gate = if options.run {

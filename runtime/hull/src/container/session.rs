@@ -1,11 +1,10 @@
-//! Processes started in a container again and again, by one runtime that stays: what a new runtime would find out each
-//! time (records, configuration, cgroups, namespaces) is known already. For health checks, which run every few seconds.
+//! Processes started in a container again and again, by one runtime that stays: it already knows what a new runtime would have to find out
+//! each time (records, configuration, cgroups, namespaces). For health checks, which run every few seconds.
 //!
-//! The asker holds the other end of a `SOCK_SEQPACKET` socket. The first message on it is `R` (ready) or `E` and an
-//! error. A request is the JSON of a `process` with four descriptors: the socket for the answers, then the process' three
-//! standard streams. The answers are `I` with the process id and a pidfd, and at its end `X` with the exit code; or `E`
-//! and an error. Numbers are four bytes in the machine's order. When the asker closes its end, processes run on, and the
-//! last of them ends the session.
+//! The client holds the other end of a `SOCK_SEQPACKET` socket. The first message on it is `R` (ready) or `E` and an error. A request is the
+//! JSON of a `process` with four descriptors: the socket for the answers, then the process' three standard streams. The answers are `I` with
+//! the process id and a pidfd, and at its end `X` with the exit code; or `E` and an error. Numbers are four bytes in native byte order. When
+//! the client closes its end, processes run on, and the last of them ends the session.
 
 use std::os::fd::OwnedFd;
 
@@ -30,7 +29,7 @@ struct Running {
     answers: OwnedFd,
 }
 
-/// Begins a session in a process of its own, which is nobody's child: who asked need not wait for it.
+/// Begins a session in a process of its own, which is nobody's child: the client need not wait for it.
 pub(crate) fn begin(container: Target, options: &ExecOptions) -> Result<()> {
     let requests = launch::take_stdin().context(Code::Socket, "standard input")?;
     match clone_process(&CloneOptions::default()).context(Code::Clone, "session")? {
@@ -47,7 +46,7 @@ fn serve(requests: OwnedFd, container: Target, options: &ExecOptions) -> Result<
     let entrance = Entrance::open(container, options);
     let mut entrance = match entrance {
         Ok(entrance) => entrance,
-        // The one to tell is at the other end; nobody reads the log of this process.
+        // The client is at the other end; nobody reads the log of this process.
         Err(error) => return sync::send(&requests, &Message::Failed(error)).context(Code::Socket, "session"),
     };
     sync::send(&requests, &Message::Ready).context(Code::Socket, "session")?;
@@ -56,7 +55,7 @@ fn serve(requests: OwnedFd, container: Target, options: &ExecOptions) -> Result<
     while requests.is_some() || !running.is_empty() {
         let ready = wait(requests.as_ref(), &entrance, &running)?;
         if ready.ended {
-            // No more processes can be started; the askers' handles say so.
+            // No more processes can be started; the clients' handles report that.
             requests = None;
         }
         let mut index = 0;
@@ -111,7 +110,7 @@ fn tell_end(process: &Running) {
     let _ = sync::send(&process.answers, &Message::Exit(status));
 }
 
-/// Starts what was asked for, and says so.
+/// Starts the requested process, and reports that.
 fn answer(entrance: &mut Entrance, base: &ExecOptions, bytes: &[u8], fds: Vec<OwnedFd>) -> Option<Running> {
     let mut fds = fds.into_iter();
     let answers = fds.next()?;

@@ -43,14 +43,14 @@ pub(crate) fn start(root: &str, id: &str) -> Result<()> {
     }
 }
 
-/// Sees to it that a container whose start failed is stopped when the caller hears of it.
+/// Ensures that a container whose start failed has stopped by the time the caller learns of it.
 fn end(process: &OwnedFd) {
     let _ = pidfd_send_signal(process, Signal::KILL);
     let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
     let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience));
 }
 
-/// Runs the poststart hooks: the program runs already; one that fails stops the container.
+/// Runs the poststart hooks: the program is running already; a hook that fails stops the container.
 pub(crate) fn poststart(spec: &Spec, id: &str, bundle: &str, pid: i32) -> Result<()> {
     let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststart.is_empty()) else { return Ok(()) };
     let json = super::state::json_for_hooks(spec, id, bundle, "running", pid);

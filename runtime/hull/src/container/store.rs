@@ -16,9 +16,9 @@ use crate::spec::Spec;
 
 /// Name of the state file.
 const STATE: &str = "state.json";
-/// Copy of the bundle's configuration: later changes of the bundle do not count.
+/// Copy of the bundle's configuration: later changes of the bundle have no effect.
 const CONFIG: &str = "config.json";
-/// Socket whose existence says that the container was created and not started.
+/// Socket whose existence means that the container was created and not started.
 pub(crate) const START_SOCKET: &str = "start.sock";
 /// Exit status, once known.
 const EXIT: &str = "exit.json";
@@ -45,14 +45,14 @@ pub(crate) struct State {
     pub(crate) rootfs: String,
     pub(crate) created: String,
     pub(crate) owner: u32,
-    /// Boot of the machine in which the process ids below mean something.
+    /// Id of the machine's boot to which the process ids below belong.
     pub(crate) boot_id: String,
-    /// The runtime that creates, until it is done.
+    /// The creating runtime's process, until it is done.
     pub(crate) creator: i32,
     pub(crate) creator_start: u64,
     /// The container's process, 0 before there is one.
     pub(crate) pid: i32,
-    /// Its start time in clock ticks: with it, a reused pid is told apart.
+    /// Its start time in clock ticks, by which a reused pid is detected.
     pub(crate) start_time: u64,
     pub(crate) cgroup: cgroup::Record,
     /// Group made below resctrl.
@@ -117,7 +117,7 @@ fn directory_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW
 }
 
-/// A record of somebody else is not believed.
+/// A record that belongs to somebody else is not trusted.
 fn check_owner(fd: impl AsFd, path: &str) -> Result<()> {
     let stat = rustix::fs::fstat(fd).context(Code::StateFile, path)?;
     check_stat(&stat, path)?;
@@ -135,14 +135,13 @@ fn check_stat(stat: &rustix::fs::Stat, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Opens the directory of all records; none if there is no such directory.
+/// Opens the directory of all records; `None` if it does not exist.
 ///
-/// Whoever can write there could put records of their own in place of those that are believed, unless the directory has the
-/// sticky bit.
+/// Whoever can write there could put records of their own in place of trusted ones, unless the directory has the sticky bit.
 fn open_root(root: &str) -> Result<Option<OwnedFd>> {
     const REMEDY: &str = "name a directory of your own with --root, or remove this one";
     let opened = match rustix::fs::open(root, directory_flags(), Mode::empty()) {
-        // A link is as good as the one who made it.
+        // A link is as trustworthy as whoever made it.
         Err(Errno::NOTDIR | Errno::LOOP) => {
             let link = rustix::fs::statat(CWD, root, AtFlags::SYMLINK_NOFOLLOW).context(Code::StateFile, root)?;
             check_stat(&link, root).map_err(|e| e.hint(format!("a link of user {}: {REMEDY}", link.st_uid)))?;
@@ -237,7 +236,7 @@ impl Entry {
         format!("{}/{name}", self.path)
     }
 
-    /// Waits for, and holds until the process ends, the right to change the container.
+    /// Waits for exclusive access to the container, and holds it until the process ends.
     pub(crate) fn lock(&self) -> Result<()> {
         loop {
             match rustix::fs::flock(&self.dir, FlockOperation::LockExclusive) {
@@ -249,7 +248,7 @@ impl Entry {
 
     /// Lets others change the container again.
     pub(crate) fn unlock(&self) {
-        // Only a lock held by somebody else could fail, and this one is ours.
+        // This can only fail for a lock held by somebody else, and this one is ours.
         let _ = rustix::fs::flock(&self.dir, FlockOperation::Unlock);
     }
 
@@ -349,7 +348,7 @@ impl Entry {
 /// Start time of a process in clock ticks after boot, and whether it is a zombie.
 pub(crate) fn process_stat(pid: i32) -> Option<(u64, bool)> {
     let text = files::read_text(&format!("/proc/{pid}/stat"), 8192).ok()?;
-    // The name, in parentheses, may hold anything; what follows its last ")" may not.
+    // The name, in parentheses, may contain anything; what follows its last ")" may not.
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?;

@@ -7,20 +7,20 @@ use rustix::io::Errno;
 use crate::error::{Code, Context, Error, Result};
 use crate::socket;
 
-/// What one side tells the other; the first byte of a message.
+/// Messages of both sides; their first byte is the kind.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// The in-between process made the container's process.
     Init { pid: i32, pidfd: OwnedFd },
     /// A new user namespace waits for its id maps.
     WantsMaps,
-    /// The namespaces are there; the runtime's part (systemd, devices, mapped mounts) is due.
+    /// The namespaces exist; the runtime's work (systemd, devices, mapped mounts) is due.
     NamespacesReady,
-    /// The mounts are made and the root is not yet changed: hooks of the runtime are due.
+    /// The mounts are made and the root is not yet changed: the runtime's hooks are due.
     MountsReady,
     /// The terminal's other end.
     Terminal(OwnedFd),
-    /// The process is a WebAssembly module; its compiled form is asked for.
+    /// The process is a WebAssembly module; asks for its compiled form.
     Module(OwnedFd),
     /// That form, if there is one (from the runtime).
     Compiled(Option<OwnedFd>),

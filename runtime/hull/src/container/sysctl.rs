@@ -22,7 +22,7 @@ const IPC: &[&str] = &[
     "kernel.shm_rmid_forced",
 ];
 
-/// A key with dots between its parts, however it was written: when its first separator is a slash, dots belong to names.
+/// A key with dots as separators, however it was written: if its first separator is a slash, dots belong to names.
 fn parts(key: &str) -> Vec<String> {
     let slash_first = key.find('/').is_some_and(|s| key.find('.').is_none_or(|d| s < d));
     if slash_first {
@@ -32,7 +32,7 @@ fn parts(key: &str) -> Vec<String> {
     }
 }
 
-/// Refuses keys that are not the container's own.
+/// Refuses keys that do not belong to the container's namespaces.
 pub(crate) fn check(key: &str, has: &dyn Fn(NamespaceType) -> bool) -> Result<()> {
     let parts = parts(key);
     if parts.iter().any(|p| p.is_empty() || p == "..") {

@@ -167,7 +167,7 @@ impl Runtime {
     fn command(&self) -> Result<(Command, OwnedFd)> {
         let log = rustix::fs::memfd_create("hull-log", MemfdFlags::CLOEXEC).context(Code::Internal, "log")?;
         let mut command = Command::new(&self.program);
-        // Another process opens it by this path; the descriptor itself is not inherited.
+        // Another process opens it through this path; the descriptor itself is not inherited.
         let path = format!("/proc/{}/fd/{}", std::process::id(), log.as_raw_fd());
         command.args(["--log-format", "json", "--log", &path]);
         if let Some(root) = &self.root {
@@ -191,7 +191,7 @@ impl Runtime {
     }
 }
 
-/// The null device, for a stream that nobody gave.
+/// The null device, for a stream that was not given.
 fn null() -> Result<OwnedFd> {
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).context(Code::Descriptors, "/dev/null")
@@ -385,7 +385,7 @@ impl Container {
     /// # Ok::<(), hull::Error>(())
     /// ```
     pub fn start(&self) -> Result<Running> {
-        // The handle is taken first: the program may end before anybody could look.
+        // The handle is opened first: the program may end at once.
         let running = self.running()?;
         self.runtime.call(&["start", &self.id])?;
         Ok(running)
@@ -403,7 +403,7 @@ impl Container {
         let gone = || Error::new(Code::WrongState, "container not running");
         let pid = Pid::from_raw(state.pid).ok_or_else(gone)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
-        // Still the same process after opening, or the number was taken by another one.
+        // Still the same process after opening; otherwise the number was reused.
         let same = crate::container::store::process_stat(state.pid).map(|s| s.0) == state.pid_start_time;
         if same { Ok(Running { pid: state.pid, pidfd }) } else { Err(gone()) }
     }
@@ -565,8 +565,8 @@ impl Running {
         if let Ok(Some(status)) = waitid(WaitId::PidFd(self.pidfd.as_fd()), look) {
             return Ok(status.exit_status().or_else(|| status.terminating_signal().map(|s| s.saturating_add(128))));
         }
-        // A zombie until its parent takes the status: from then on the kernel tells it to others too (POLLHUP).
-        // Some inits look for orphans now and then only.
+        // It stays a zombie until its parent takes the status; from then on the kernel also gives the status to others (POLLHUP). Some inits
+        // look for orphans only now and then.
         let deadline = Deadline::after_ms(10_000);
         while let Ok(info) = hull_sys::pidfd::info(self.pidfd.as_fd()) {
             if let Some(code) = info.exit_code {

@@ -45,7 +45,7 @@ impl ExecSession {
         let (mut command, log) = container.runtime.command()?;
         command.args(["exec", "--session", &container.id]).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
         let status = command.status().map_err(|e| container.runtime.not_started(&e))?;
-        // The command holds a copy of the runtime's end: with it, the end of the runtime would never show.
+        // The command holds a copy of the runtime's end: as long as it exists, the end of the runtime would not be noticed.
         drop(command);
         if !status.success() {
             return Err(logged(&log, status));

@@ -85,8 +85,8 @@ pub(crate) fn known_by_kernel() -> u64 {
     bits
 }
 
-/// Turns the names into bits. A name nobody knows is logged and left out, as the specification asks; so is one that this
-/// kernel does not have, because a set can only hold what exists.
+/// Turns the names into bits. An unknown name is logged and left out, as the specification asks; so is one that this kernel does not have,
+/// because a set can only hold capabilities that exist.
 pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
     let Some(c) = capabilities else { return CapabilityBits::default() };
     let mut unknown = std::collections::BTreeSet::new();
@@ -94,7 +94,7 @@ pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
         names.iter().fold(0u64, |bits, name| match bit(name) {
             Some(bit) => bits | bit,
             None => {
-                // Usually the same name is in several sets.
+                // The same name is usually in several sets.
                 if unknown.insert(name.clone()) {
                     crate::log::warn(&format!("process.capabilities: {name:?} is not a capability, it is left out"));
                 }
@@ -109,8 +109,8 @@ pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
         inheritable: set(&c.inheritable),
         ambient: set(&c.ambient),
     };
-    // Engines whose inheritable set is empty by intent (CVE-2022-24769) may still list ambient ones: Buildah does, for each
-    // step of a build, whose output this would be in.
+    // Engines whose inheritable set is empty on purpose (CVE-2022-24769) may still list ambient ones: Buildah does so for each step of a
+    // build, and the warning would be in the step's output.
     let tell = if bits.inheritable == 0 { crate::log::info } else { crate::log::warn };
     for name in names(bits.ambient & !(bits.permitted & bits.inheritable)) {
         tell(&format!("can't raise ambient capability {name}: it must be permitted and inheritable"));
@@ -137,7 +137,7 @@ pub(crate) fn limit_bounding(bits: &CapabilityBits) -> Result<()> {
 /// Writes the other four sets, after the change of ids.
 pub(crate) fn apply(bits: &CapabilityBits) -> Result<()> {
     let now = prctl::capabilities().context(Code::Capabilities, "")?;
-    // Nobody can get what the runtime itself has not.
+    // Nobody can get what the runtime itself does not have.
     let sets = prctl::CapabilitySets {
         effective: bits.effective & bits.permitted & now.permitted,
         permitted: bits.permitted & now.permitted,

@@ -1,7 +1,7 @@
-//! The seccomp program of a process: made before it, or while it is on its way.
+//! The seccomp program of a process: compiled before the process is made, or while it is being set up.
 //!
-//! A process has a millisecond of work before it needs its filter. Its runtime compiles the profile meanwhile, and sends
-//! the program: an instruction of the kernel's is eight bytes, so that the longest program fits a socket's buffer.
+//! A process has a millisecond of work before it needs its filter. Meanwhile the runtime compiles the profile and sends the program: an
+//! instruction takes eight bytes, so even the longest program fits a socket's buffer.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -23,7 +23,7 @@ pub(crate) enum Filter {
 }
 
 impl Filter {
-    /// The process' end of a delivery that is still to be made.
+    /// The process' end of a delivery that is still pending.
     pub(crate) fn raw_fd(&self) -> Option<i32> {
         match self {
             Self::Ready(_) => None,
@@ -59,7 +59,7 @@ impl Delivery {
         Ok((Self { socket }, Filter::Awaited(theirs)))
     }
 
-    /// Sends the program. That the process is gone is told by others.
+    /// Sends the program. If the process is gone, that is detected elsewhere.
     pub(crate) fn send(self, program: &Program) {
         let mut bytes = Vec::with_capacity(LONGEST);
         program.write(&mut bytes);

@@ -1,7 +1,7 @@
 //! AppArmor profiles and SELinux contexts of the process.
 //!
-//! The attribute files are opened on the host's procfs before the container's mounts exist, so nothing inside can
-//! redirect the write. The kernel takes it only from the process that opened the file.
+//! The attribute files are opened on the host's procfs before the container's mounts exist, so nothing inside can redirect the write. The
+//! kernel accepts the write only from the process that opened the file.
 
 use std::os::fd::OwnedFd;
 
@@ -22,7 +22,7 @@ fn kernel_has_apparmor() -> bool {
     files::read_text("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y'))
 }
 
-/// Whether AppArmor is on, and can be managed from here.
+/// Whether AppArmor is enabled, and can be managed from here.
 pub(crate) fn apparmor_enabled() -> bool {
     kernel_has_apparmor() && rustix::fs::access("/sys/kernel/security/apparmor", rustix::fs::Access::EXISTS).is_ok()
 }
@@ -33,8 +33,8 @@ pub(crate) fn selinux_enabled() -> bool {
 }
 
 impl Labels {
-    /// Opens what will be written. A label for a module that is off is an error: without it, the container would run
-    /// with more rights than asked for.
+    /// Opens what will be written. A label for a module that is disabled is an error: without it, the container would run with more rights
+    /// than asked for.
     pub(crate) fn open(apparmor: Option<&str>, selinux: Option<&str>) -> Result<Self> {
         let apparmor = apparmor.filter(|p| !p.is_empty());
         let selinux = selinux.filter(|l| !l.is_empty());
@@ -43,8 +43,8 @@ impl Labels {
             (Some(_), Some(_)) => Err(Error::new(Code::Label, "AppArmor and SELinux at once")),
             (Some("unconfined"), None) if !apparmor_enabled() => Ok(Self::default()),
             (Some(profile), None) => {
-                // Where its profiles are managed does not matter: Podman detaches all below /sys/kernel before it calls for
-                // a container with a user namespace.
+                // Whether profiles can be loaded does not matter: Podman detaches everything below /sys/kernel before it calls for a
+                // container with a user namespace.
                 if !kernel_has_apparmor() {
                     return Err(Error::new(
                         Code::Label,

@@ -31,7 +31,7 @@ const READ_DIR: u64 = 1 << 3;
 const BIND_TCP: u64 = 1;
 const CONNECT_TCP: u64 = 2;
 
-/// Rights over files that a kernel of this version knows.
+/// File access rights that a kernel of this version knows.
 fn all_rights(abi: u32) -> u64 {
     match abi {
         0 | 1 => (1 << 13) - 1,
@@ -50,8 +50,7 @@ impl Rules {
         serde_json::from_str(text).map_err(|e| Error::new(Code::ConfigInvalid, format!("annotation {ANNOTATION}: {e}")))
     }
 
-    /// Applies the rules to the caller; paths are those of the container. `handler` is a program from outside that runs
-    /// the process.
+    /// Applies the rules to the caller; paths are those of the container. `handler` is a program from outside that runs the process.
     pub(crate) fn apply(&self, handler: Option<BorrowedFd<'_>>) -> Result<()> {
         let abi = hull_sys::landlock::abi().context(Code::Landlock, "this kernel does not have it")?;
         let all = all_rights(abi);
@@ -93,7 +92,7 @@ impl Rules {
                     .context(Code::Landlock, "port rule")?;
             }
         }
-        // Without no_new_privs this needs CAP_SYS_ADMIN; it is a right that only takes away, so it is set here.
+        // Without no_new_privs this needs CAP_SYS_ADMIN; setting it here only takes rights away.
         hull_sys::prctl::set_no_new_privs().context(Code::Landlock, "no_new_privs")?;
         hull_sys::landlock::restrict_self(ruleset.as_fd()).context(Code::Landlock, "restricting")
     }

@@ -88,10 +88,10 @@ impl Launch<'_> {
         self.filter.is_some() && !self.process.no_new_privileges
     }
 
-    /// First half, nothing of which the start gate has to wait for.
+    /// The first half, none of which has to wait for the start.
     pub(crate) fn settle(&self) -> Result<()> {
         self.scheduling.apply()?;
-        // Before any filter: the call cannot fail otherwise, and a filter may make it.
+        // Before any filter: without one the call cannot fail, and with one it might.
         rustix::process::umask(Mode::from_raw_mode(self.process.user.umask.unwrap_or(0o022) & 0o777));
         if let Some(name) = &self.keyring {
             join_keyring(name)?;
@@ -107,13 +107,13 @@ impl Launch<'_> {
     fn prepare_by(&mut self, kernel: &mut impl Syscalls, labels: &Labels) -> Result<Armed> {
         let user = &self.process.user;
         let cwd = self.process.cwd.as_str();
-        // With root's rights first: the user may not be allowed to walk there, and the image's owner meant it to work.
+        // With root's rights first: the user may not be allowed to walk there, and the image's author meant it to work.
         let entered = kernel.enter_directory(cwd).is_ok();
         if entered {
             verify_directory(kernel, cwd)?;
         }
         if self.filters_early() {
-            // Profiles that are older than close_range forbid it. What is opened after this is close-on-exec by itself.
+            // Profiles that are older than close_range forbid it. What is opened after this is close-on-exec anyway.
             self.close_on_exec(kernel)?;
             self.restrict(kernel)?;
         }
@@ -148,7 +148,7 @@ impl Launch<'_> {
         })
     }
 
-    /// Becomes the program, after `hooks` ran with all that confines it. Returns only on failure.
+    /// Becomes the program, after running `hooks` with everything that confines it. Returns only on failure.
     pub(crate) fn execute(&mut self, armed: &Armed, hooks: impl FnOnce() -> Result<()>) -> Error {
         self.execute_by(&mut Kernel, armed, hooks)
     }
@@ -164,7 +164,7 @@ impl Launch<'_> {
         exec_error(&armed.program.to_string_lossy(), errno)
     }
 
-    /// Finds out whether the process is WebAssembly, inside the container and with the runtime at the other end.
+    /// Finds out whether the process is WebAssembly; inside the container, with the runtime at the other end.
     pub(crate) fn choose_handler(&mut self, sync: impl AsFd) -> Result<()> {
         self.wasm.as_mut().map_or(Ok(()), |handler| handler.choose(self.process, sync))
     }
@@ -207,8 +207,8 @@ impl Launch<'_> {
         kernel.close_on_exec_from(self.first_closed())
     }
 
-    /// The limits as late as can be, for few open files or little memory must do for the program, not for what comes
-    /// before it; then the filter, which may forbid to set them.
+    /// Sets the limits as late as possible, because a small limit of open files or memory is meant for the program, not for its setup; then
+    /// the filter, which may forbid setting them.
     fn restrict(&mut self, kernel: &mut impl Syscalls) -> Result<()> {
         kernel.set_limits(&self.process.rlimits)?;
         match &mut self.filter {
@@ -222,7 +222,7 @@ impl Launch<'_> {
         if self.keep_groups {
             // What the configuration lists are groups of the image: they could only be set in place of the caller's.
         } else if self.set_groups {
-            // Docker names the primary group once more for every exec; the kernel keeps doubles, and programs list them.
+            // Docker names the primary group once more for every exec; the kernel keeps duplicates, and programs list them.
             let mut groups = user.additional_gids.clone();
             groups.sort_unstable();
             groups.dedup();
@@ -239,7 +239,7 @@ impl Launch<'_> {
     fn environment(&self) -> Vec<String> {
         let mut env: Vec<String> = Vec::with_capacity(self.process.env.len().saturating_add(4));
         for variable in &self.process.env {
-            // Of doubles the last counts, as a shell would have it.
+            // The last of duplicate variables counts, as in a shell.
             let key = variable.split('=').next().unwrap_or("");
             env.retain(|other: &String| other.split('=').next() != Some(key));
             env.push(variable.clone());
@@ -269,11 +269,11 @@ fn id_error(what: &str, ids: &[u32], errno: Errno) -> Error {
 fn join_keyring(name: &CString) -> Result<()> {
     match keyring::join_session(name) {
         Ok(id) => {
-            // Without search right only the name is lost for later `exec`s.
+            // Without search permission only the keyring's name is lost for later `exec`s.
             let _ = keyring::allow_user_search(id);
             Ok(())
         }
-        // Not built in, over quota, or refused inside another container: the container then has what its creator has.
+        // Not built in, over quota, or refused inside another container: the container then shares its creator's keyring.
         Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT | Errno::ACCESS) => Ok(()),
         Err(e) => Err(Error::os(Code::Identity, "session keyring", e)),
     }
@@ -357,7 +357,7 @@ fn runnable(path: &str) -> Result<(), Errno> {
         return Err(Errno::ACCESS);
     }
     match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
-        // What a filter says that is already on and older than this call: execve will tell.
+        // A filter that is on already may be older than this call: execve reports what is wrong.
         Err(Errno::PERM) => Ok(()),
         other => other,
     }
@@ -379,7 +379,7 @@ pub(crate) fn fill_stdio() -> Result<(), Errno> {
         if sysfd::is_open(number) {
             continue;
         }
-        // The lowest free number is the one that is missing.
+        // The lowest free number is the missing one.
         let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
         if device_of(&null)? != (rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(1, 3)) {
             return Err(Errno::NODEV);
@@ -446,7 +446,7 @@ mod tests {
         }
     }
 
-    /// All calls of one launch, of which one may fail.
+    /// All calls of one launch, one of which may fail.
     fn calls(no_new_privileges: bool, failing: Option<usize>) -> (Vec<String>, Error) {
         let process = process(no_new_privileges);
         let mut launch = launch(&process);
@@ -479,7 +479,7 @@ mod tests {
             let steps = calls(no_new_privileges, None).0.len() - 1;
             for failing in 0..steps {
                 let (calls, error) = calls(no_new_privileges, Some(failing));
-                // The directory is tried again with the user's rights, and that may do.
+                // The directory is tried again with the user's rights, which may succeed.
                 let again = calls[failing].starts_with("directory");
                 assert_eq!(calls.iter().any(|call| call.starts_with("execve")), again, "{calls:?}");
                 assert!(again || error.errno() == Some(Errno::PERM), "{calls:?}: {error}");

@@ -55,7 +55,7 @@ fn kernel_limit(limit: &RlimitSpec) -> Option<(Resource, Rlimit)> {
     resource(&limit.r#type).map(|resource| (resource, new))
 }
 
-/// Whether a limit is above the caller's own hard one, which a new process starts with.
+/// Whether a limit is above the caller's own hard limit, with which a new process starts.
 fn raises(limit: &RlimitSpec) -> bool {
     resource(&limit.r#type).is_some_and(|r| getrlimit(r).maximum.is_some_and(|own| limit.hard > own))
 }
@@ -65,9 +65,9 @@ pub(crate) fn any_raised(limits: &[RlimitSpec]) -> bool {
     limits.iter().any(raises)
 }
 
-/// Raises limits of a new process from outside, with the runtime's rights in the initial user namespace. The others the
-/// process sets for itself: that needs no right at all, while a process whose ids are those of a user namespace made by
-/// somebody else can only be changed with `CAP_SYS_RESOURCE`, even to the limit it has.
+/// Raises limits of a new process from outside, with the runtime's rights in the initial user namespace. The process sets the others itself:
+/// lowering needs no rights, while a process whose ids are those of a user namespace made by somebody else can only be changed with
+/// `CAP_SYS_RESOURCE`, even to the limit that it has.
 pub(crate) fn raise_limits(pid: Pid, limits: &[RlimitSpec]) -> Result<()> {
     for limit in limits.iter().filter(|limit| raises(limit)) {
         let Some((resource, new)) = kernel_limit(limit) else { continue };

@@ -19,7 +19,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Connects to the listener's socket. The message has to be completed: without one, no descriptor would be sent.
+    /// Connects to the listener's socket. The message must not be empty: no descriptor would be sent without data.
     pub(crate) fn connect(path: &str, metadata: Option<String>) -> Result<Self> {
         let socket = crate::socket::connect(path).context(Code::Socket, path)?;
         Ok(Self { socket, metadata, message: Vec::new() })

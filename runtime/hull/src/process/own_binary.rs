@@ -1,9 +1,8 @@
 //! Running from a file that a container cannot write to.
 //!
-//! A process of the container may get at the runtime's binary: it executes `/proc/self/exe`, or opens
-//! `/proc/<pid>/exe` of a runtime that enters the container (CVE-2019-5736). Where its user could write to that file,
-//! the runtime first executes itself again from a read-only clone of its mount, which costs no copy; without the right
-//! to clone mounts, from a sealed copy in memory.
+//! A process of the container may get at the runtime's binary: it executes `/proc/self/exe`, or opens `/proc/<pid>/exe` of a runtime that
+//! enters the container (CVE-2019-5736). If its user could write to that file, the runtime first re-executes itself from a read-only clone of
+//! its mount, which costs no copy; without the right to clone mounts, from a sealed copy in memory.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -21,10 +20,10 @@ use crate::spec::{Linux, NamespaceType};
 
 const SELF: &str = "/proc/self/exe";
 
-/// Makes sure of it before the configuration is parsed; when the runtime has to execute itself again, this does not
-/// return. False when the configuration has to be known for an answer: [`protect`] gives it then.
+/// Ensures that before the configuration is parsed; if the runtime has to re-execute itself, this does not return. False if the answer
+/// depends on the configuration: then [`protect`] decides.
 ///
-/// Executing again costs a third of a start if everything up to here is done twice, so it comes first of all.
+/// Re-executing costs a third of a start if everything up to here is done twice, so it comes first of all.
 pub(crate) fn protect_early(json: &[u8]) -> Result<bool> {
     if names_user_namespace(json) {
         return Ok(false);
@@ -33,7 +32,7 @@ pub(crate) fn protect_early(json: &[u8]) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes sure of it; when the runtime has to execute itself again, this does not return.
+/// Ensures that; if the runtime has to re-execute itself, this does not return.
 pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
     let exe = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(Code::Internal, SELF)?;
     if is_protected(&exe) || !container_could_write(&exe, linux)? {
@@ -53,7 +52,7 @@ pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
     Err(Error::os(Code::Internal, "executing the runtime again from a protected file", errno))
 }
 
-/// Opens another program of ours that will run inside the container, in the same safety.
+/// Opens another program of ours that will run inside the container, protected in the same way.
 pub(crate) fn open_program(path: &str, linux: Option<&Linux>) -> Result<OwnedFd> {
     let program = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(Code::Exec, path)?;
     if container_could_write(&program, linux)? { read_only(&program, path) } else { Ok(program) }
@@ -90,7 +89,7 @@ fn container_could_write(exe: &OwnedFd, linux: Option<&Linux>) -> Result<bool> {
         return Ok(true);
     }
     let (Some(linux), true) = (linux, namespace.path.as_ref().is_none_or(String::is_empty)) else {
-        // A namespace made by others: its map tells.
+        // A namespace made by others: its map decides.
         let path = namespace.path.as_deref().unwrap_or("");
         return Ok(!joined_map_excludes(path, stat.st_uid));
     };
@@ -117,7 +116,7 @@ fn joined_map_excludes(path: &str, uid: u32) -> bool {
 }
 
 fn is_protected(exe: &OwnedFd) -> bool {
-    /// Of memory files, whatever their mount is called.
+    /// The file system of memory files, whatever their mount is called.
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let read_only = rustix::fs::fstatvfs(exe).is_ok_and(|s| s.f_flag.contains(StatVfsMountFlags::RDONLY));
     read_only
@@ -138,7 +137,7 @@ fn read_only_clone(file: &OwnedFd) -> Result<OwnedFd, Errno> {
 fn sealed_copy(file: &OwnedFd) -> Result<OwnedFd, Errno> {
     let source = rustix::fs::open(through_proc(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Kernels since 6.3 want to know that it is meant to be executed; older ones refuse the flag.
+    // Kernels since 6.3 want to be told that it will be executed; older ones refuse the flag.
     let copy = rustix::fs::memfd_create("hull", flags | MemfdFlags::EXEC)
         .or_else(|_| rustix::fs::memfd_create("hull", flags))?;
     let mut left = usize::try_from(rustix::fs::fstat(&source)?.st_size).map_err(|_| Errno::FBIG)?;

@@ -1,4 +1,4 @@
-//! What the last steps of a container's process ask of the kernel, so that their order can be tested without rights.
+//! The system calls of the last steps of a container's process, behind a trait, so that their order can be tested without privileges.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -15,7 +15,7 @@ use crate::error::{Code, Context, Result};
 use crate::seccomp::Program;
 use crate::spec::process::Rlimit;
 
-/// Calls that change what the caller is and may.
+/// Calls that change the caller's identity and rights.
 pub(crate) trait Syscalls {
     fn set_limits(&mut self, limits: &[Rlimit]) -> Result<()>;
     fn install_filter(&mut self, filter: &Program, listener: Option<notify::Listener>) -> Result<()>;
@@ -30,7 +30,7 @@ pub(crate) trait Syscalls {
     fn set_capabilities(&mut self, bits: &CapabilityBits) -> Result<()>;
     fn label_exec(&mut self, labels: &Labels) -> Result<()>;
     fn set_no_new_privs(&mut self) -> Result<()>;
-    /// Lets a program of the runtime's be executed all the same.
+    /// Allows executing a program of the runtime's even so.
     fn restrict_paths(&mut self, rules: &landlock::Rules, program: Option<BorrowedFd<'_>>) -> Result<()>;
     /// Default actions for all signals, none blocked.
     fn reset_signals(&mut self) -> Result<()>;
@@ -66,12 +66,12 @@ impl Syscalls for Kernel {
         prctl::keep_capabilities(true).context(Code::Capabilities, "keep over the change of user")
     }
 
-    /// Never by a magic link such as /proc/self/fd/7, which leads to wherever a descriptor of the runtime is.
+    /// Never through a magic link such as /proc/self/fd/7, which leads to wherever a descriptor of the runtime is.
     fn enter_directory(&mut self, path: &str) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::openat2(CWD, path, flags, Mode::empty(), rustix::fs::ResolveFlags::NO_MAGICLINKS) {
             Ok(directory) => rustix::process::fchdir(directory),
-            // An old filter that is already on; what is left of the protection is the check of the path.
+            // An old filter is already on; what is left of the protection is the check of the path.
             Err(Errno::NOSYS | Errno::PERM) => rustix::process::chdir(path),
             Err(e) => Err(e),
         }
@@ -113,8 +113,8 @@ impl Syscalls for Kernel {
     }
 
     fn reset_signals(&mut self) -> Result<()> {
-        // In this order: what came while it was blocked, and is ignored, is forgotten. A hook that did not read the state
-        // left such a signal, of the broken pipe.
+        // In this order: signals that came while blocked and are ignored are discarded. A hook that did not read the state leaves such a
+        // SIGPIPE.
         signal::unblock_all().context(Code::Internal, "signal mask")?;
         signal::reset_dispositions();
         Ok(())
@@ -141,7 +141,7 @@ mod recorder {
     use super::*;
     use crate::error::Error;
 
-    /// Calls that are only noted down; the one of a number fails.
+    /// Calls that are only recorded; the one with a given number fails.
     #[derive(Debug, Default)]
     pub(crate) struct Recorder {
         pub(crate) calls: Vec<String>,

@@ -54,8 +54,8 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
             Mode::empty(),
         )
         .context(Code::Mount, at)?;
-        // In a cgroup namespace whose roots are the container's directories, a clone of such a directory shows the same as
-        // a mount of the hierarchy, and the kernel has no superblock to make and to take down for it.
+        // In a cgroup namespace whose roots are the container's directories, a clone of such a directory shows the same as a mount of the
+        // hierarchy, and saves the kernel a superblock.
         let mounted = if view.namespace && !cx.own_cgroup_roots {
             let mut fs = MountOptions { set: options.set, ..MountOptions::default() };
             for controller in &hierarchy.controllers {
@@ -88,15 +88,15 @@ fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> 
     let tree = if view.namespace {
         new_filesystem("cgroup2", Some("cgroup2"), &MountOptions { data: Vec::new(), ..options.clone() })
     } else if view.v2.is_some() {
-        // The namespace is the runtime's, so the hierarchy is too, and /proc/self/cgroup names places in it. A clone, since
-        // a new mount in the first namespace would take `nsdelegate` and other options away from the host's.
+        // The namespace is the runtime's, so the hierarchy is too, and /proc/self/cgroup names places in it. A clone, because a new mount in
+        // the initial namespace would drop `nsdelegate` and other options of the host's.
         clone_directory(MOUNT_POINT, options.set)
     } else {
         clone_host(options.set)
     };
     let tree = match tree {
         Ok(tree) => tree,
-        // In a user namespace that does not own the hierarchy: what the host shows, read-only.
+        // In a user namespace that does not own the hierarchy: the host's view, read-only.
         Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {
             clone_directory(view.v2.as_deref().unwrap_or(MOUNT_POINT), options.set | sysmount::ATTR_RDONLY)?
         }
@@ -105,7 +105,7 @@ fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> 
     move_onto(&tree, target, at)
 }
 
-/// For a container without cgroups of its own: what the host shows, all of it read-only.
+/// For a container without cgroups of its own: the host's view, all of it read-only.
 fn clone_host(set: u64) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(CWD, MOUNT_POINT, flags).context(Code::Mount, MOUNT_POINT)?;

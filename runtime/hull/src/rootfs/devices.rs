@@ -32,7 +32,7 @@ pub(crate) struct Node {
     owner: (u32, u32),
     /// The host's node, where making one is not allowed.
     host: Option<OwnedFd>,
-    /// The process itself takes hold of the host's node: the runtime had no right to.
+    /// The process itself opens the host's node, because the runtime had no right to.
     late: bool,
 }
 
@@ -43,7 +43,7 @@ impl Node {
     }
 }
 
-/// Sorts out all nodes; with `bind`, takes hold of the host's.
+/// Decides how each node is made; with `bind`, opens the host's nodes.
 pub(crate) fn prepare(configured: &[Device], bind: bool) -> Result<Vec<Node>> {
     let mut nodes: Vec<Node> = Vec::with_capacity(DEFAULTS.len().saturating_add(configured.len()));
     for (path, major, minor) in DEFAULTS {
@@ -98,8 +98,8 @@ fn configured_node(device: &Device) -> Result<Node> {
     Ok(Node { path: super::resolve::clean(&device.path), kind, number, mode, owner, host: None, late: false })
 }
 
-/// A detached mount of the host's node, checked to be the device asked for. It is private: a device has no mounts to
-/// share, and CRIU takes two slaves of one mount for copies of each other, which two devices are not.
+/// A detached mount of the host's node, checked to be the right device. It is private: a device has no submounts to share, and CRIU takes two
+/// slaves of one mount for copies of each other, which two devices are not.
 fn host_node(node: &Node) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE;
     let tree = rustix::mount::open_tree(CWD, node.path.as_str(), flags).context(Code::Device, &node.path)?;

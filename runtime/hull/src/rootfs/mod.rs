@@ -27,7 +27,7 @@ pub(crate) enum RootSource {
     Path(String),
 }
 
-/// Takes hold of the root directory; `early` says whether this process may clone mounts.
+/// Opens the root directory; `early` says whether this process may clone mounts.
 pub(crate) fn open_root(path: &str, early: bool) -> Result<RootSource> {
     if early {
         match clone_root(path) {
@@ -49,11 +49,11 @@ fn clone_root(path: &str) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Attaches the root in the caller's new mount namespace and gives a handle of it.
+/// Attaches the root in the caller's new mount namespace and returns a handle of it.
 ///
-/// The place is "/" itself, on top of everything: it needs no right on the directories that lead to the root, and
-/// pivot_root takes it from there. Hooks that look at the mounts by the root's path need it at that path, `visible_at`.
-/// The parent mount must not be shared, whichever it is.
+/// The place is "/" itself, on top of everything: that needs no rights on the directories that lead to the root, and pivot_root takes it from
+/// there. Hooks that look at the mounts by the root's path need it at that path, `visible_at`. The parent mount must not be shared in either
+/// case.
 pub(crate) fn attach_root(
     source: &RootSource,
     visible_at: Option<&str>,
@@ -77,7 +77,7 @@ pub(crate) fn attach_root(
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = match visible_at.map(|path| (path, rustix::fs::open(path, flags, Mode::empty()))) {
         Some((_, Ok(place))) => Some(place),
-        // Not with the rights of the container's user: most hooks do not look there.
+        // Not possible with the rights of the container's user: most hooks do not look there.
         None | Some((_, Err(Errno::ACCESS))) => None,
         Some((path, Err(e))) => return Err(Error::os(Code::RootOpen, path, e)),
     };
@@ -93,7 +93,7 @@ pub(crate) fn attach_root(
         .context(Code::Pivot, "opening the root")
 }
 
-/// Makes `root` the root directory and lets go of the old one.
+/// Makes `root` the root directory and detaches the old one.
 pub(crate) fn pivot(root: &OwnedFd) -> Result<()> {
     rustix::process::fchdir(root).context(Code::Pivot, "entering the root")?;
     rustix::process::pivot_root(".", ".").context(Code::Pivot, "pivot_root")?;

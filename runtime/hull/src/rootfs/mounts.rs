@@ -18,7 +18,7 @@ use crate::spec::{IdMapping, Mount};
 /// Where a mount's contents come from.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A bind mount whose tree the runtime already holds.
+    /// A bind mount whose tree the runtime has already opened.
     Tree(OwnedFd),
     /// A bind mount that the container's process opens itself, because the runtime had no right to.
     Path(String),
@@ -202,7 +202,7 @@ const PROC_EXCEPTIONS: &[&str] = &[
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// What is mounted over /proc decides where security labels go, so only a procfs may be.
+/// What is mounted over /proc decides where security labels are written, so only a procfs is allowed.
 fn check_proc(destination: &str, source: &Source) -> Result<()> {
     if destination == "/proc" {
         let fine = match source {
@@ -268,7 +268,7 @@ pub(crate) fn attach(cx: &mut MountContext<'_>, mount: &Prepared) -> Result<()> 
     }
 }
 
-/// `remount`: other attributes for the mount that is there. What only the file system itself could change is refused.
+/// `remount`: changes the attributes of the existing mount. What only the file system itself could change is refused.
 fn change_existing(root: &Root, mount: &Prepared) -> Result<()> {
     let at = mount.destination.as_str();
     if let Some((key, _)) = mount.options.data.first() {
@@ -331,7 +331,7 @@ fn mount_filesystem(cx: &mut MountContext<'_>, mount: &Prepared, kind: &str, sou
     let inherits = kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") && cx.root.open(at).is_ok();
     let target = open_target(cx.root, at, true)?;
     if inherits {
-        // As runc: the mode of a mount point that was there; one that is made for it gets tmpfs' own, which is 1777.
+        // As runc: the mode of an existing mount point; one that is made for it gets tmpfs' default, 1777.
         let stat = rustix::fs::fstat(&target).context(Code::MountTarget, at)?;
         options.data.push(("mode".to_owned(), Some(format!("{:o}", stat.st_mode & 0o7777))));
     }

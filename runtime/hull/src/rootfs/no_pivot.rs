@@ -20,7 +20,7 @@ use crate::process::labels::host_proc;
 struct Mount {
     id: u64,
     parent: u64,
-    /// Whether the file system's own root is what is mounted.
+    /// Whether the mount shows the file system's own root.
     whole: bool,
     point: String,
     kind: String,
@@ -31,7 +31,7 @@ pub(crate) fn change_root(root: &OwnedFd) -> Result<()> {
     let own = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
         .context(Code::Pivot, "the root's mount")?
         .stx_mnt_id;
-    // Held open: it is one of those that go.
+    // Held open, because its mount is one of those that are removed.
     let proc = host_proc().context(Code::Pivot, "/proc")?;
     let at_top = take_away_outside(&proc, own)?;
     if !at_top {
@@ -41,10 +41,10 @@ pub(crate) fn change_root(root: &OwnedFd) -> Result<()> {
     super::enter(root)
 }
 
-/// Takes proc and sysfs outside the root away; says whether the root is on top of "/" already.
+/// Removes proc and sysfs mounts outside the root; returns whether the root is on top of "/" already.
 fn take_away_outside(proc: &OwnedFd, own: u64) -> Result<bool> {
     let mut mounts = read(proc)?;
-    // Each turn takes one away or covers it. One that is hidden by another mount is not reached by its path.
+    // Each round removes one or covers it. One that is hidden by another mount cannot be reached by its path.
     for _ in 0..=mounts.len() {
         let Some(mount) = open_outside(&mounts, own).last() else {
             return Ok(mounts.iter().any(|m| m.id == own && m.point == "/"));
@@ -102,7 +102,7 @@ fn unescape(text: &str) -> String {
 fn open_outside(mounts: &[Mount], own: u64) -> impl Iterator<Item = &Mount> {
     let inside = move |mount: &Mount| {
         let mut id = mount.id;
-        // No deeper than there are mounts, whatever the file says.
+        // No deeper than there are mounts, whatever the file claims.
         for _ in mounts {
             if id == own {
                 return true;

@@ -203,7 +203,7 @@ fn widen_atime(set: u64, clear: u64) -> u64 {
 fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
     let at = &mount.destination;
     if out.bind {
-        // They belong to the file system, which is mounted already. The kernel ignores them here, and so do other runtimes.
+        // They belong to the file system, which is mounted already. The kernel ignores them here, as other runtimes do.
         let without_effect = &mut out.without_effect;
         out.data.retain(|(key, value)| {
             let ignored = value.is_none() && is_superblock(key);
@@ -218,7 +218,7 @@ fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
         }
     }
     if mount.r#type.as_deref() == Some("tmpfs") {
-        // It has access control lists without being asked, and no versions of inodes.
+        // Access control lists are on by default, and inode versions do not exist.
         out.data.retain(|(key, value)| value.is_some() || !matches!(key.as_str(), "acl" | "iversion"));
         if mount.options.iter().any(|o| o == "iversion") {
             out.without_effect.push(format!("iversion of {at} has no effect: a tmpfs does not have it"));

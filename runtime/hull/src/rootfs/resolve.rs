@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// How many links a path whose last parts are missing may go through.
+/// How many symlinks a path may go through if its last parts are missing.
 const MAX_LINKS: u32 = 40;
 
 /// A container's root directory.
@@ -45,7 +45,7 @@ impl Root {
         let path = path.trim_start_matches('/');
         let path = if path.is_empty() { "." } else { path };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-        // EAGAIN: somebody renamed or mounted during a walk over "..".
+        // EAGAIN: something was renamed or mounted during a walk over "..".
         for _ in 0..128 {
             match rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -90,7 +90,7 @@ impl Root {
             match rustix::fs::mkdirat(&current, *part, mode) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => {
-                    // A link to nothing: go on with what it names, still inside the root.
+                    // A dangling link: go on with what it names, still inside the root.
                     return Ok(Step::Link(splice(
                         &current,
                         part,

@@ -1,9 +1,9 @@
 //! Compiled programs on disk.
 //!
-//! A file holds the profile it was made from, and is used only if that is the one asked for, byte by byte: nothing
-//! rests on a hash. The hash only picks one of a fixed number of slots, which bounds the cache. Whatever is odd about a
-//! file (owner, mode, size, content) means "compile and write it anew"; an odd directory is refused once, on opening.
-//! Files are written in place: a writer that is killed leaves one that nobody believes, and no other name behind.
+//! A file contains the profile that it was made from, and is used only if that equals the requested one byte by byte: nothing depends on a
+//! hash. The hash only picks one of a fixed number of slots, which bounds the cache. Anything unexpected about a file (owner, mode, size,
+//! content) means "compile and write it anew"; an unexpected directory is refused once, on opening. Files are written in place: a writer that
+//! is killed leaves one that fails the checks, and no temporary name behind.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -115,7 +115,7 @@ impl Cache {
         Ok((program.clone(), Some(Unsaved { slot, key, program })))
     }
 
-    /// Only later starts would gain from it, so that a failure is none of this one.
+    /// Only later starts would gain from it, so a failure does not matter to this one.
     pub(crate) fn save(&self, unsaved: &Unsaved) {
         let _ = self.write(&unsaved.slot, &encode(&unsaved.key, &unsaved.program));
     }
@@ -161,14 +161,14 @@ fn key(native: Arch, seccomp: &Seccomp) -> Option<Vec<u8>> {
     Some(key)
 }
 
-/// FNV-1a over words of eight bytes: finds a slot, and a file that was not written to its end. It keeps no forger out.
+/// FNV-1a over words of eight bytes: picks a slot, and detects a file that was not completely written. It does not stop a forger.
 fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
     last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word)).chain([length]);
-    // Multiplying carries a difference upwards only; the rotation brings it down to where the slot is taken from.
+    // Multiplication carries differences upwards only; the rotation brings them down to the bits that select the slot.
     words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29))
 }
 

@@ -1,4 +1,4 @@
-//! What a profile makes of one call, said in rules: read from what the program is made of, so that it cannot say otherwise.
+//! The decision of a profile about one call, expressed in rules: read from the same data as the program, so that the two cannot differ.
 
 use super::emit::{ENOSYS, Plan};
 use super::rules::{Condition, Outcome, Verdict};
@@ -11,8 +11,7 @@ pub(crate) fn exists(name: &str) -> bool {
     Arch::native().is_some_and(|native| tables::number(native, name).is_some())
 }
 
-/// The rules that decide about a call of this machine: the first whose conditions hold, the last has none. None if there is
-/// no such call.
+/// The rules that decide about a call on this machine: the first whose conditions hold; the last has none. `None` if there is no such call.
 ///
 /// # Errors
 /// The profile asks for something impossible.

@@ -10,7 +10,7 @@ use crate::spec::seccomp::{Action, Arg, Op};
 /// `SECCOMP_RET_*` with its sixteen bits of data.
 pub(super) type Verdict = u32;
 
-/// A comparison that can be made; masks are kept apart from the operator.
+/// A comparison as the filter makes it; masks are separate from the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Condition {
     pub(super) index: u8,
@@ -49,7 +49,7 @@ pub(super) struct ArchRules {
 /// An error number is given to an action that takes none, or it does not fit.
 pub(super) fn verdict(action: Action, errno: Option<u32>) -> Result<Verdict, CompileError> {
     const EPERM: u32 = 1;
-    // The kernel cuts larger error numbers down to this one without a word.
+    // The kernel silently reduces larger error numbers to this one.
     const MAX_ERRNO: u32 = 4095;
     let (base, max) = match action {
         Action::Errno => (0x0005_0000, MAX_ERRNO),
@@ -107,7 +107,7 @@ pub(super) struct Entry<'a> {
 /// An entry is not possible (see [`CompileError`]).
 pub(super) fn entries(native: Arch, seccomp: &Seccomp) -> Result<Vec<Entry<'_>>, CompileError> {
     let entry = |rule: &crate::spec::seccomp::Rule| -> Result<_, CompileError> {
-        // The descriptor of the listener travels by these very calls: asking it about them would wait for ever.
+        // The listener's descriptor is sent by these very calls: asking the listener about them would wait for ever.
         if rule.action == Action::Notify
             && let Some(name) = rule.names.iter().find(|name| *name == "write")
         {
@@ -141,7 +141,7 @@ impl ArchRules {
     fn add(&mut self, arch: Arch, name: &str, call: Option<Call>, entry: &Entry<'_>, default: Verdict) {
         let direct = call.and_then(|call| call.number(arch));
         self.last = self.last.max(direct);
-        // A rule that says what happens anyway would only hide others for the same call.
+        // A rule with the default action would only hide others for the same call.
         if entry.verdict == default {
             return;
         }
@@ -152,7 +152,7 @@ impl ArchRules {
             && let Some((carrier, operation)) = multiplexed::carrier(name)
             && let Some(number) = tables::number(arch, carrier)
         {
-            // The arguments proper lie behind a pointer here, so conditions on the first cannot be kept.
+            // The real arguments are behind a pointer here, so conditions on them cannot be kept.
             let operation = Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(operation) };
             let alternatives: Vec<Vec<Condition>> = entry
                 .alternatives

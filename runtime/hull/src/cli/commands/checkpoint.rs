@@ -32,7 +32,7 @@ fn options(parsed: &Parsed) -> Result<Options> {
         lazy_pages: parsed.is("lazy-pages"),
         file_locks: parsed.is("file-locks"),
         auto_dedup: parsed.is("auto-dedup"),
-        // runc's own default, for none, is a number too.
+        // runc's default, which stands for none, is a number too.
         status_fd: parsed.number::<i32>("status-fd")?.and_then(|fd| u32::try_from(fd).ok()),
         page_server: parsed.owned("page-server"),
         cgroups_mode: parsed.owned("manage-cgroups-mode"),
@@ -61,7 +61,7 @@ pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i
     let options = options(parsed)?;
     criu::dump(&options, &entry.config()?, state.pid, &Cgroup::open(&state.cgroup))?;
     if !options.leave_running {
-        // As of one that ended by itself: the image is all that is left.
+        // As if it had ended by itself: the image is all that is left.
         delete::clean(&entry, &state, true)?;
     }
     Ok(0)

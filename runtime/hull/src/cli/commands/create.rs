@@ -35,7 +35,7 @@ pub(super) fn preserve_fds(parsed: &Parsed) -> Result<u32> {
     Ok(count)
 }
 
-/// All descriptors to pass on must be the caller's: a number that is not open would be given to a file of the runtime.
+/// All descriptors to pass on must be open: a closed number would be reused for a file of the runtime.
 fn check_passed(count: u32) -> Result<()> {
     for fd in 3..count.saturating_add(3) {
         if !i32::try_from(fd).is_ok_and(hull_sys::fd::is_open) {
@@ -62,7 +62,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     for id in &parsed.args {
         let mut options = options(global, parsed, id)?;
         if several {
-            // Of several containers, each has the bundle of its name below the one given.
+            // With several containers, each has the bundle of its name below the given directory.
             options.bundle = format!("{bundle}/{id}");
         }
         if let Err(error) = create::create(&options) {

@@ -11,7 +11,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let ids = if parsed.is("regex") { matching(&global.root, &parsed.args)? } else { parsed.args.clone() };
     for id in &ids {
         if let Err(error) = delete::delete(&global.root, id, force) {
-            // One that fails does not keep the others.
+            // A container that fails does not keep the others from being deleted.
             if ids.len() > 1 {
                 crate::log::warn(&format!("{id}: {error}"));
             }
@@ -29,7 +29,7 @@ fn matching(root: &str, patterns: &[String]) -> Result<Vec<String>> {
     Ok(ids.into_iter().filter(|id| patterns.iter().any(|p| matches(p.as_bytes(), id.as_bytes()))).collect())
 }
 
-/// Whether a pattern with `*` and `?` covers the whole text.
+/// Whether a pattern with `*` and `?` matches the whole text.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,

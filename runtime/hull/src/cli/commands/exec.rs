@@ -58,7 +58,7 @@ fn process(target: &Target, parsed: &Parsed) -> Result<Process> {
     }
     let mut process = target.spec.process.clone().unwrap_or_default();
     process.args = parsed.args.get(1..).unwrap_or(&[]).to_vec();
-    // As runc: an adjusted process is the container's own but for what is said here.
+    // As runc: the process is the container's own except for what the flags change.
     if let Some(cwd) = parsed.owned("cwd") {
         process.cwd = cwd;
     }
@@ -92,7 +92,7 @@ fn process(target: &Target, parsed: &Parsed) -> Result<Process> {
     Ok(process)
 }
 
-/// Adds to the sets in force, never to the inheritable one (CVE-2022-29162).
+/// Adds to the effective, permitted and bounding sets, never to the inheritable one (CVE-2022-29162).
 fn add_capabilities(capabilities: &mut Capabilities, added: &[String]) -> Result<()> {
     for name in added {
         if caps::bit(name).is_none() {

@@ -1,4 +1,4 @@
-//! `hull features`: every line is true, by what this binary was built with and what this kernel answers.
+//! `hull features`: every line is true of this binary and of the kernel that it runs on.
 
 use std::collections::BTreeMap;
 
@@ -209,7 +209,7 @@ fn annotations(config: &Config) -> BTreeMap<&'static str, String> {
     out.insert("dev.hull.version", super::super::VERSION.to_owned());
     out.insert("dev.hull.landlock.annotation", landlock::ANNOTATION.to_owned());
     out.insert("dev.hull.landlock.abi", hull_sys::landlock::abi().unwrap_or(0).to_string());
-    // The installed program; without it, the containers that need it are refused.
+    // Depends on the installed program; without it, containers that need it are refused.
     out.insert("dev.hull.wasm.enabled", config.program().is_ok().to_string());
     out.insert("dev.hull.wasm.program", config.program().unwrap_or_default());
     // Whether the runtime can ask CRIU; whether CRIU can do it on this kernel is what `criu check` says.

@@ -9,14 +9,14 @@ use crate::error::{Code, Context, Error, Result};
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     if global.root_named {
-        // The default one is made with the first container; one that somebody names is there, or is misspelt.
+        // The default root is made with the first container; one that was named explicitly must exist, or is misspelt.
         rustix::fs::stat(global.root.as_str()).context(Code::StateFile, &global.root)?;
     }
     let ids = Entry::list(&global.root)?;
     if parsed.is("quiet") {
         return print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>());
     }
-    // One that is being made or deleted right now is left out.
+    // A container that is being made or deleted right now is left out.
     let reports: Vec<Report> = ids.iter().filter_map(|id| container::report(&global.root, id).ok()).collect();
     match parsed.get("format").unwrap_or("table") {
         "json" => print_line(&reports),

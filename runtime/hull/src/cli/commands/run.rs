@@ -20,7 +20,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         let _ = delete::delete(&global.root, &options.id, true);
         error
     };
-    // The lock is for other commands of this container; deleting below takes it again by another handle.
+    // The lock keeps other commands off this container; the deletion below takes it again through another handle.
     created.entry.unlock();
     let notify = notify_socket::listen(&created.entry.path)?;
     release(&created.sync).map_err(undo)?;

@@ -45,7 +45,7 @@ fn text(rootless: bool, unified: bool) -> String {
     };
     out = out.replace("@NAMESPACES@", &format!("{cgroup}{user}")).replace("@MAPS@", &maps);
     if rootless {
-        // Group 5 has no mapping; the network stays the host's, so /sys is shown, not mounted anew.
+        // Group 5 has no mapping; the network stays the host's, so /sys is bound, not mounted anew.
         out = out.replace(",\n                \"gid=5\"", "");
         out = out.replace("            {\n                \"type\": \"network\"\n            },\n", "");
         out = out.replace(

@@ -12,7 +12,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::spec::Spec;
 
-/// The file beside the image that tells what the standard streams were.
+/// The file beside the image that records what the standard streams were.
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
 
 /// Saves a container's processes, the first of which is `pid`.
@@ -36,7 +36,7 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
         let stat = rustix::fs::stat(path).context(Code::Checkpoint, path)?;
         message.text(37, &format!("{kind}[{}]:{name}", stat.st_ino));
     }
-    // Its tasks stop all at once then, and a paused container can be saved.
+    // All tasks then stop at once, and a paused container can be saved too.
     if let Some(path) = cgroup.freezer() {
         message.text(44, path);
     }
@@ -61,7 +61,7 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
         .map_err(|error| failure(what, (&work, options.work()), log, &error))
 }
 
-/// CRIU takes the image before this one relative to this one, and says nothing about one that is not there.
+/// CRIU resolves the path of the previous image relative to this one, and does not complain about a missing one.
 fn check_parent(image: &OwnedFd, path: &str, parent: &str) -> Result<()> {
     if parent.starts_with('/') {
         return Err(Error::new(Code::Usage, "--parent-path must be relative to --image-path"));
@@ -80,7 +80,7 @@ fn page_server(address: &str) -> Result<Message> {
     Ok(out)
 }
 
-/// What the standard streams were, so that restore can put others in their place.
+/// Records what the standard streams were, so that restore can replace them.
 fn save_descriptors(image: &OwnedFd, pid: i32) -> Result<(), rustix::io::Errno> {
     let name = |n| {
         let link = rustix::fs::readlinkat(CWD, format!("/proc/{pid}/fd/{n}"), Vec::new());

@@ -1,10 +1,9 @@
-//! The image's directory, as CRIU may read it while it restores a container with a user namespace.
+//! The image's directory, made readable to CRIU while it restores a container with a user namespace.
 //!
-//! Its files are for their owner alone, which is root of the host. CRIU reads them as root of the container's user
-//! namespace, who is somebody else; but one of them, the clocks' offsets, before the ids of that namespace are mapped, as
-//! a process that has given up its rights and is still root of the host. No owner suits both: the image gets a mount on
-//! which it belongs to the container's root, and a directory above that everybody may search, with a copy of the offsets,
-//! which are no secret.
+//! The files belong to the host's root and are readable by nobody else. CRIU reads them as root of the container's user namespace, who is
+//! somebody else; but it reads one of them, the clock offsets, before the ids of that namespace are mapped, as a process that has given up
+//! its capabilities and is still root of the host. No owner suits both. So the image gets a mount on which it belongs to the container's
+//! root, and above it a directory that everybody may search, with a copy of the offsets, which are no secret.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -34,7 +33,7 @@ pub(super) fn open(path: &str) -> Result<OwnedFd> {
     rustix::fs::open(path, DIRECTORY, Mode::empty()).context(Code::Checkpoint, path)
 }
 
-/// What CRIU shall take instead of the image at `path`, if something else; the caller has a mount namespace of its own.
+/// What CRIU is given instead of the image at `path`, if anything; the caller has a mount namespace of its own.
 pub(super) fn readable(image: &OwnedFd, path: &str, spec: &Spec) -> Result<Option<OwnedFd>> {
     let own_user = |linux: &&Linux| linux.namespaces.iter().any(|n| n.r#type == NamespaceType::User);
     let Some(linux) = spec.linux.as_ref().filter(own_user) else { return Ok(None) };
@@ -43,7 +42,7 @@ pub(super) fn readable(image: &OwnedFd, path: &str, spec: &Spec) -> Result<Optio
     let mapped = open_tree(image, "", flags).context(Code::MountAttr, path)?;
     let attr = MountAttr { set: ATTR_IDMAP, userns: Some(userns.as_fd()), ..MountAttr::default() };
     if let Err(errno) = mount_setattr(mapped.as_fd(), c"", &attr) {
-        // A file system without such mounts: it works if others may read the image.
+        // A file system without id-mapped mounts: it works if others may read the image.
         crate::log::debug(&format!("{path}: its ids cannot be mapped: {errno}"));
         return Ok(None);
     }

@@ -1,8 +1,7 @@
 //! Checkpoint and restore by the CRIU program.
 //!
-//! What CRIU is told about mounts comes from `config.json` alone, never from the image or from resolved paths
-//! (CVE-2026-119101): each mount of the configuration is external under its own destination, so a restore can bind
-//! nothing that the configuration does not name.
+//! What CRIU is told about mounts comes from `config.json` alone, never from the image or from resolved paths (CVE-2026-119101): each mount
+//! of the configuration is external under its own destination, so a restore can bind nothing that the configuration does not name.
 
 mod dump;
 mod image;
@@ -26,7 +25,7 @@ use wire::Message;
 /// Where CRIU is looked for; nothing is looked up in PATH.
 const PATHS: &[&str] = &["/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu", "/sbin/criu"];
 
-/// CRIU's environment: it runs iptables and the like, and gets nothing else of ours.
+/// CRIU's environment: it runs iptables and the like, and gets nothing else from ours.
 const CRIU_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How much of CRIU's log goes into an error.
@@ -96,7 +95,7 @@ impl Options {
         self.work.as_deref().unwrap_or(&self.image)
     }
 
-    /// What both directions say to CRIU. It opens the directories by their numbers in this process.
+    /// The request of both directions. CRIU opens the directories by their numbers in this process.
     fn message(&self, image: &OwnedFd, work: &OwnedFd, log: &str) -> Result<Message> {
         let mut out = Message::default();
         out.id(1, image.as_raw_fd()).id(17, work.as_raw_fd());
@@ -160,7 +159,7 @@ fn external(spec: &Spec, masks_file: &dyn Fn(&str) -> bool) -> Result<Vec<Extern
     Ok(out)
 }
 
-/// Namespaces that are somebody else's: type in CRIU's words, name in the image, path.
+/// Namespaces that belong to others: CRIU's name of the type, name in the image, path.
 fn joined(spec: &Spec) -> Vec<(&'static str, &'static str, &str)> {
     let namespaces = spec.linux.as_ref().map_or(&[][..], |l| &l.namespaces);
     namespaces
@@ -176,7 +175,7 @@ fn joined(spec: &Spec) -> Vec<(&'static str, &'static str, &str)> {
 
 /// CRIU's failure with what its log says about it.
 fn failure(what: &str, work: (&OwnedFd, &str), log: &str, error: &Error) -> Error {
-    // By the descriptor: at the path may be what was made for CRIU to read.
+    // By descriptor: the path may now lead to the directory that was made for CRIU to read.
     let text = files::read_text_at(work.0, log, 64 << 20).unwrap_or_default();
     let errors: Vec<&str> = text.lines().filter(|l| l.contains("Error") || l.contains("Warn")).collect();
     let tail: Vec<&str> = errors.iter().skip(errors.len().saturating_sub(LOG_LINES)).copied().collect();

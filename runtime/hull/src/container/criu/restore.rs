@@ -13,7 +13,7 @@ use crate::error::{Code, Context, Result};
 use crate::files;
 use crate::spec::Spec;
 
-/// A CRIU that waits for its request: it can be put into a cgroup, where everything it restores will be.
+/// A CRIU process that waits for its request: it can be put into a cgroup, in which everything that it restores will be.
 #[derive(Debug)]
 pub(crate) struct Restorer {
     worker: Worker,
@@ -46,7 +46,7 @@ impl Restorer {
         self.worker.pid
     }
 
-    /// Restores; gives the id of the container's first process, which is a child of the caller.
+    /// Restores; returns the id of the container's first process, which is a child of the caller.
     pub(crate) fn restore(
         self,
         options: &Options,
@@ -109,7 +109,7 @@ fn saved_pipes(image: &OwnedFd) -> Vec<(i32, String)> {
     (0..).zip(names).take(3).filter(|(_, n)| is_pipe(n)).collect()
 }
 
-/// Where CRIU itself is: what was below the saved container's cgroups is restored below these.
+/// Tells CRIU the container's cgroups: groups below the saved container's are restored below these.
 fn own_cgroups(pid: i32) -> Result<Vec<(String, String)>> {
     let file = format!("/proc/{pid}/cgroup");
     let text = files::read_text_at(CWD, &file, 1 << 20).context(Code::CgroupRead, &file)?;

@@ -1,4 +1,4 @@
-//! CRIU's messages: the few protobuf forms of its `rpc.proto` that are used here.
+//! CRIU's messages: the few protobuf messages of its `rpc.proto` that are used here.
 
 /// A message in the making.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ pub(super) enum Field<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message with their numbers, until its end or the first thing that is none.
+/// The fields of a message with their numbers, up to its end or the first invalid byte.
 #[derive(Debug)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 

@@ -1,7 +1,7 @@
 //! `criu swrk`: one CRIU process, one request, and what it asks on the way.
 //!
-//! Its command line would do for saving; restoring needs the conversation: only there CRIU hands out the master of a
-//! terminal, and only there the process can be put into its cgroup before anything is restored.
+//! Its command line would be enough for saving, but restoring needs the conversation: only there does CRIU hand out the master of a terminal,
+//! and only there can the process be put into its cgroup before anything is restored.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

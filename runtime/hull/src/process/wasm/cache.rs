@@ -1,8 +1,8 @@
-//! Asking `hull-wasm cache`, outside the container, for the compiled form of a module.
+//! Asks `hull-wasm cache`, outside the container, for the compiled form of a module.
 //!
-//! It hands out code that was compiled by itself, from the bytes it hashed, in a directory that no container can write
-//! to; a container's own compilation is never kept, or one container could plant code for another. Without an answer
-//! in time the container compiles for itself.
+//! It returns code that it compiled itself, from the bytes that it hashed, kept in a directory that no container can write to; a container's
+//! own compilation is never kept, because one container could plant code for another. Without an answer in time the container compiles for
+//! itself.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -80,7 +80,7 @@ fn annotated(spec: &Spec) -> Result<Option<Choice>> {
     Ok(variant.or(handler))
 }
 
-/// What `hull explain` says of the first process: one line each, without an end of line.
+/// What `hull explain` says of the first process: lines without line ends.
 pub(crate) fn explain(spec: &Spec, process: &Process, config: &Config) -> Vec<String> {
     let choice = match annotated(spec) {
         Ok(choice) => choice,
@@ -151,7 +151,7 @@ impl Handler {
         let path = match locate(process) {
             Ok(path) => path,
             Err(error) if self.choice == Choice::Said => return Err(error),
-            // Whatever is wrong, the search for a native program tells.
+            // Whatever is wrong, the search for a native program reports it.
             Err(_) => return Ok(()),
         };
         let file = match open(&path) {
@@ -172,7 +172,7 @@ impl Handler {
             Message::Compiled(compiled) => compiled,
             _ => return Err(Error::new(Code::Internal, "the runtime ended during set-up")),
         };
-        // Away from the numbers that the caller passes on.
+        // Moved away from the numbers that the caller passes on.
         let compiled = compiled.map(|fd| files::move_high(&fd).context(Code::Wasm, "descriptor")).transpose()?;
         self.chosen = Some(Module { path, compiled });
         Ok(())
@@ -188,7 +188,7 @@ impl Handler {
         self.chosen.as_ref().and(self.program.as_ref().ok()).map(AsFd::as_fd)
     }
 
-    /// The module's path and the arguments of `hull-wasm`, once the process is who it will be.
+    /// The module's path and the arguments of `hull-wasm`, once the process has its final identity.
     pub(crate) fn arm(&self, process: &Process) -> Result<Option<(CString, Vec<String>)>> {
         let Some(module) = &self.chosen else { return Ok(None) };
         rustix::fs::accessat(CWD, module.path.as_str(), Access::READ_OK, AtFlags::EACCESS).map_err(|e| {
@@ -209,7 +209,7 @@ impl Handler {
         Ok(Some((path, args)))
     }
 
-    /// Lets the compiled form live through the execve.
+    /// Keeps the compiled form open across the execve.
     pub(crate) fn keep_compiled(&self) -> Result<()> {
         match self.chosen.as_ref().and_then(|m| m.compiled.as_ref()) {
             Some(fd) => hull_sys::fd::keep_over_exec(fd.as_raw_fd()).context(Code::Wasm, "descriptor"),
