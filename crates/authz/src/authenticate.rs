@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Principal;
 
-/// What a client showed; the body of api's `POST /internal/authenticate`.
+/// The credentials that a client presented; the body of api's `POST /internal/authenticate`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presented {
     /// The `Authorization` header, whole.
@@ -79,7 +79,7 @@ impl Presented {
         })
     }
 
-    /// The question to api's `POST /internal/authorize`: may who showed this do that to the workspace?
+    /// The body of api's `POST /internal/authorize`: may whoever presented these credentials do that to the workspace?
     #[must_use]
     pub fn may(&self, action: WorkspaceAction, workspace: &str) -> Authorize {
         Authorize {
@@ -117,7 +117,7 @@ fn cookies(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok((!joined.is_empty()).then_some(joined))
 }
 
-/// Turns what a client shows into a principal.
+/// Turns presented credentials into a principal.
 pub trait Authenticator: Send + Sync {
     /// Who this is.
     ///
@@ -126,11 +126,11 @@ pub trait Authenticator: Send + Sync {
     fn authenticate<'a>(&'a self, presented: &'a Presented) -> BoxFuture<'a, Result<Arc<Principal>, Problem>>;
 }
 
-/// A principal that a layer further out has already found for this request.
+/// A principal that an outer layer has already found for this request.
 #[derive(Clone, Debug)]
 pub struct PrincipalExtension(pub Arc<Principal>);
 
-/// The handler wants somebody who proved who they are. Needs an `Extension<Arc<dyn Authenticator>>` on the router.
+/// The handler requires authentication. Needs an `Extension<Arc<dyn Authenticator>>` on the router.
 #[derive(Clone, Debug)]
 pub struct Authenticated(pub Arc<Principal>);
 
@@ -153,7 +153,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     }
 }
 
-/// `None` when nothing was shown; what was shown and is not valid is still refused.
+/// `None` if no credentials were presented; invalid ones are still refused.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 

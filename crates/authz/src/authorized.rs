@@ -36,7 +36,7 @@ pub trait Policy<A: Action> {
 /// They may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// To be answered as if it did not exist.
+    /// To be answered as if the resource did not exist.
     #[error("there is no such {noun}")]
     Hidden {
         /// Kind of resource.

@@ -11,7 +11,7 @@ pub struct Membership {
     pub id: OrganizationId,
     /// What they may do there.
     pub role: OrganizationRole,
-    /// It is the one that they have for themself: it pays when nobody else is named.
+    /// It is their personal one, which pays when no other is named.
     #[serde(default)]
     pub personal: bool,
 }
@@ -63,7 +63,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Their role in an organization; none: not a member.
+    /// Their role in an organization; `None`: not a member.
     #[must_use]
     pub fn role_in(&self, organization: OrganizationId) -> Option<OrganizationRole> {
         self.organizations.iter().find(|membership| membership.id == organization).map(|membership| membership.role)

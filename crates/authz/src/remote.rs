@@ -1,4 +1,4 @@
-//! Authentication for the services that keep no accounts: they ask api.
+//! Authentication for services that keep no accounts: they ask api.
 
 use std::sync::Arc;
 

@@ -1,12 +1,13 @@
-//! Time and randomness as values that are passed in.
+//! Time and randomness as parameters.
 //!
-//! `clippy.toml` bans the global clock and random source; code takes a [`Clock`] or an [`Entropy`] instead, so a test decides what time it is.
+//! `clippy.toml` bans the global clock and random source; code takes a [`Clock`] or an [`Entropy`] instead, so that a test decides what time
+//! it is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
-/// Tells the time. One read of it serves one decision: read once, pass the value on.
+/// Tells the time. One reading serves one decision: read once, pass the value on.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The current time, UTC.
     fn now(&self) -> DateTime<Utc>;
@@ -15,7 +16,7 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 /// A clock that is shared by the parts of a process.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's clock, to the microsecond: what the database keeps of a time, so that nothing reads differently after it was stored.
+/// The machine's clock, to the microsecond, which is what the database stores: a time reads the same before and after it was stored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

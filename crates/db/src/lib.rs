@@ -41,13 +41,13 @@ pub enum DatabaseError {
     Migrate(#[source] sqlx::migrate::MigrateError),
 }
 
-/// A connection keeps the plan of a statement, and a plan made while a table was nearly empty reads the whole of it: right at ten
-/// rows, a hundred times too slow at ten thousand, and kept until Postgres looks at the table again, a minute later. All our
-/// statements have an index to go by, so that they are planned as if the tables were large. (Where there is none, a table is read
-/// as ever; its price must then not bring in the compiler for long queries.)
+/// Planner settings. A connection keeps the plan of a statement, and a plan made while a table was nearly empty scans all of it: right for
+/// ten rows, a hundred times too slow for ten thousand, and kept until Postgres analyses the table again, a minute later. All our statements
+/// have an index to use, so they are planned as if the tables were large. (Where there is none, a table is still scanned; its price must then
+/// not trigger the JIT compiler.)
 const PLANS_FOR_GROWTH: &str = "SET enable_seqscan = off; SET jit = off";
 
-/// Opens a pool; the first connection is made at once.
+/// Opens a pool; the first connection is made immediately.
 ///
 /// # Errors
 /// When the URL is wrong or the server does not answer.

@@ -76,7 +76,7 @@ pub enum ConsumeError {
 
 /// Handles an event. It may write through the connection: that commits with the offset.
 pub trait Handler: Send {
-    /// What can go wrong; the event is then handled again later.
+    /// Why handling failed; the event is then handled again later.
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Handles one event.
@@ -87,7 +87,7 @@ pub trait Handler: Send {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// Reads topics in the name of a consumer.
+/// Reads topics on behalf of a consumer.
 #[derive(Clone, Debug)]
 pub struct Consumer {
     pool: PgPool,
@@ -122,12 +122,13 @@ impl Consumer {
     }
 
     async fn follow<H: Handler>(&self, handler: &mut H, retry: &mut Retry) -> Result<(), ConsumeError> {
-        // Listening begins before the first read, so nothing falls between.
+        // Listening begins before the first read, so that no event is missed in between.
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(CHANNEL).await?;
         loop {
             while self.batch(handler, retry).await? {}
-            // A row becomes readable only when every older transaction has ended; those give no notice, so an idle consumer looks once in a while.
+            // A row becomes readable only when every older transaction has ended; their end sends no notification, so an idle consumer polls
+            // once in a while.
             match tokio::time::timeout(std::time::Duration::from_secs(5), listener.recv()).await {
                 Ok(notification) => drop(notification?),
                 Err(_) => tracing::trace!(consumer = self.consumer, "outbox: periodic look"),
@@ -135,7 +136,7 @@ impl Consumer {
         }
     }
 
-    /// Handles one batch; whether there may be more.
+    /// Handles one batch; returns whether there may be more.
     async fn batch<H: Handler>(&self, handler: &mut H, retry: &mut Retry) -> Result<bool, ConsumeError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
@@ -145,13 +146,13 @@ impl Consumer {
         .bind(self.topics)
         .execute(&mut *transaction)
         .await?;
-        // In one order, so that two processes cannot wait for each other.
+        // Locked in one order, so that two processes cannot wait for each other.
         sqlx::query("SELECT 1 FROM outbox.offsets WHERE consumer = $1 AND topic = ANY($2) ORDER BY topic FOR UPDATE")
             .bind(self.consumer)
             .bind(self.topics)
             .execute(&mut *transaction)
             .await?;
-        // Read after the lock was had: the offsets are those that the process before left.
+        // Read after the lock was taken: the offsets are those that the previous process left.
         let events: Vec<Event> = sqlx::query_as(
             "SELECT e.id, e.topic, e.key, e.payload, e.created_at, e.xid::text AS xid_text
              FROM outbox.offsets o CROSS JOIN LATERAL (
@@ -170,7 +171,7 @@ impl Consumer {
         let mut reached: BTreeMap<&str, &Event> = BTreeMap::new();
         let mut failed = false;
         for event in &events {
-            // A savepoint: what a failing handler wrote is undone, what its predecessors did stays.
+            // A savepoint: what a failing handler wrote is undone, what its predecessors wrote stays.
             let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
             match handler.handle(&mut savepoint, event).await {
                 Ok(()) => {

@@ -1,4 +1,4 @@
-//! Finding the binaries and making a cluster with them.
+//! Finds the binaries, and makes a cluster with them.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub(crate) struct Owner {
 pub struct Installation {
     binaries: PathBuf,
     version: String,
-    /// None when we are not root: it runs as we do.
+    /// `None` if we are not root: it runs as our own user.
     owner: Option<Owner>,
     user: String,
 }
@@ -76,7 +76,7 @@ impl Installation {
         command
     }
 
-    /// Whether the user can go to where `data` is, as far as the folders above it exist.
+    /// Whether the user can reach `data`, as far as the folders above it exist.
     pub(crate) fn check_way(&self, data: &Path) -> Result<(), PostgresError> {
         let Some(owner) = self.owner else { return Ok(()) };
         for folder in data.ancestors().skip(1) {
@@ -133,7 +133,7 @@ impl Installation {
         Err(PostgresError::Version { data: data.display().to_string(), found, installed: self.version.clone() })
     }
 
-    /// Writes our settings; the cluster's own files stay as initdb made them, so an administrator's edits there hold.
+    /// Writes our settings; the cluster's own files stay as initdb made them, so an administrator's edits there take effect.
     pub(crate) fn write_settings(&self, data: &Path, socket: &Path) -> Result<(), PostgresError> {
         let settings = format!(
             "# Written by Berth at each start; put your own settings into postgresql.conf.\n\

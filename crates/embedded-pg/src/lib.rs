@@ -23,7 +23,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Folder of the unix socket; only root and the server's user may enter.
     pub socket: PathBuf,
-    /// Folder with `postgres` and `initdb`; none: `PATH`, then Debian's versioned folders.
+    /// Folder with `postgres` and `initdb`; `None`: `PATH`, then Debian's versioned folders.
     pub binaries: Option<PathBuf>,
     /// Operating system user to run as when we are root; it is made when it is missing.
     pub user: String,
@@ -66,7 +66,7 @@ pub enum PostgresError {
         #[source]
         source: std::io::Error,
     },
-    /// A folder above the files is closed to the user that it runs as.
+    /// A folder above the files is closed to the user that the server runs as.
     #[error(
         "the user {user}, whom Postgres runs as, cannot go through {folder}: run `chmod o+x {folder}`, or choose a BERTH_HOME that all users can reach"
     )]
@@ -76,7 +76,7 @@ pub enum PostgresError {
         /// The folder.
         folder: String,
     },
-    /// The socket's path is longer than the kernel takes.
+    /// The socket's path is longer than the kernel accepts.
     #[error("the socket folder {0} is too long for a unix socket (90 bytes at most): choose a shorter BERTH_HOME")]
     SocketPath(String),
     /// It did not come up.
@@ -89,7 +89,7 @@ pub enum PostgresError {
     },
 }
 
-/// A running server that is watched over.
+/// A running server, under supervision.
 #[derive(Debug)]
 pub struct Postgres {
     config: Config,
@@ -138,13 +138,13 @@ impl Postgres {
         self.server.pid()
     }
 
-    /// Counts how often the server was started again after a crash.
+    /// How often the server was restarted after a crash.
     #[must_use]
     pub fn restarts(&self) -> tokio::sync::watch::Receiver<u64> {
         self.restarts.subscribe()
     }
 
-    /// Starts the server again whenever it dies, until `shutdown`; then stops it (fast: transactions are rolled back, files are clean).
+    /// Restarts the server whenever it dies, until `shutdown`; then stops it (fast: transactions are rolled back, files are clean).
     ///
     /// # Errors
     /// When it cannot be stopped or its log not be read.
@@ -184,7 +184,7 @@ impl Postgres {
     async fn wait_ready(&self) -> Result<(), PostgresError> {
         const SECONDS: u64 = 60;
         let ready = async {
-            // The postmaster tells its state only in the last line of postmaster.pid; there is no descriptor to wait on.
+            // The postmaster reports its state only in the last line of postmaster.pid; there is no descriptor to wait on.
             while !process::is_ready(&self.config.data, self.server.pid()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -1,4 +1,4 @@
-//! The server's process: started in a session of its own, or found running, and waited for by pidfd either way.
+//! The server's process: started in a session of its own, or found running; waited for by pidfd either way.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -26,7 +26,7 @@ impl Server {
     pub(crate) fn adopt(data: &Path) -> Option<Self> {
         let pid = postmaster_pid(data)?;
         let server = Self::open(pid)?;
-        // Read after the pidfd was opened: if the pid had been reused in between, this is another process's folder.
+        // Read after the pidfd was opened: if the pid had been reused in between, this would be another process's folder.
         let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
         let same = std::fs::canonicalize(data).is_ok_and(|data| data == cwd);
         same.then(|| {
@@ -63,7 +63,7 @@ impl Server {
 
     /// Waits for its end.
     pub(crate) async fn exited(&self) {
-        // A pidfd becomes readable when the process ends; an error here means the reactor is gone, and so are we.
+        // A pidfd becomes readable when the process ends; an error here means that the reactor is gone, and so are we.
         let _ = self.pidfd.readable().await;
     }
 
@@ -108,7 +108,7 @@ pub(crate) fn is_ready(data: &Path, pid: u32) -> bool {
     std::fs::read_to_string(data.join("postmaster.pid")).is_ok_and(|text| says_ready(&text, pid))
 }
 
-/// Line 1 of `postmaster.pid` is the postmaster's pid, line 8 its state. One that was killed leaves its file behind, and its last state in it.
+/// Line 1 of `postmaster.pid` is the postmaster's pid, line 8 its state. A killed postmaster leaves its file behind, with its last state.
 fn says_ready(text: &str, pid: u32) -> bool {
     let line = |number| text.lines().nth(number).map(str::trim);
     line(0) == Some(pid.to_string().as_str()) && line(7) == Some("ready")

@@ -33,7 +33,7 @@ enum ServeError {
 #[derive(Clone)]
 struct Backend {
     root: Arc<PathBuf>,
-    /// `git-http-backend` itself: `git http-backend` would run one program more a request.
+    /// `git-http-backend` itself: `git http-backend` would run one more program per request.
     program: Arc<Path>,
     /// The `Authorization` header that requests must carry.
     authorization: Option<Arc<str>>,
@@ -54,7 +54,7 @@ pub fn router(root: PathBuf, credentials: Option<(&str, &str)>, writable: bool) 
     })
 }
 
-/// Where git keeps its own programs; without git any name will do, and each request says that it is missing.
+/// Where git keeps its own programs; without git any name will do, and each request reports that it is missing.
 fn program() -> PathBuf {
     let output = std::process::Command::new("git").arg("--exec-path").output();
     let folder = output.map(|output| String::from_utf8_lossy(&output.stdout).trim_end().to_owned());

@@ -23,7 +23,7 @@ pub enum CallError {
     /// The other service said no.
     #[error("{}", .0.detail)]
     Problem(Box<ProblemBody>),
-    /// It could not be reached, or broke off.
+    /// It could not be reached, or broke the connection.
     #[error("cannot reach {service}: is it running and its address right?")]
     Transport {
         /// Who.
@@ -32,7 +32,7 @@ pub enum CallError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Its answer is not what was agreed on.
+    /// Its answer does not have the agreed form.
     #[error("{service} gave an answer to {path} that cannot be read: are both of the same version?")]
     Decode {
         /// Who.
@@ -152,7 +152,7 @@ impl InternalClient {
         self.call(Method::PUT, path, body).await.map(drop)
     }
 
-    /// DELETE; what is not there counts as deleted.
+    /// DELETE; what does not exist counts as deleted.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -328,7 +328,7 @@ impl InternalClient {
     }
 }
 
-/// The lines of a body, whole, however its chunks fall.
+/// The complete lines of a body, however it is split into chunks.
 fn lines(body: Body, service: &'static str) -> impl Stream<Item = Result<String, CallError>> + Send {
     let chunks = body.into_data_stream();
     futures::stream::unfold((chunks, Vec::<u8>::new(), false), move |(mut chunks, mut buffer, done)| async move {

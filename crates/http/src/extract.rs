@@ -74,7 +74,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The query parameters, where an empty one says something: an argument of a command, the folder that one starts in.
+/// The query parameters of operations for which an empty value means something: an argument of a command, the folder in which one starts.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryWithEmpty<T>(pub T);
 

@@ -1,4 +1,4 @@
-//! Calls to addresses that users give: resolved once, every answer checked, the checked address pinned, no redirects.
+//! Calls to addresses that users give: the name is resolved once, every address checked, the checked address pinned; no redirects.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -46,12 +46,12 @@ pub enum Refused {
     Client(#[source] reqwest::Error),
 }
 
-/// Finds the addresses of a host. What it says is a stranger's word, and may be another one the next time.
+/// Finds the addresses of a host. The answer is untrusted, and may be another one the next time.
 trait Lookup: Send + Sync + std::fmt::Debug {
     fn lookup<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 }
 
-/// Asks as every program of this machine does.
+/// Resolves names as every program on this machine does.
 #[derive(Debug)]
 struct SystemLookup;
 
@@ -61,7 +61,7 @@ impl Lookup for SystemLookup {
     }
 }
 
-/// Which private addresses may be called nevertheless.
+/// Which private addresses may be called even so.
 #[derive(Clone, Debug)]
 pub struct Guard {
     allowed: Arc<BTreeSet<(String, u16)>>,
@@ -128,8 +128,8 @@ impl Guard {
         Self::pinned(host, &self.check(host, port).await?, timeout)
     }
 
-    /// A client that reaches `host` at these addresses only; they are those that [`Guard::check`] gave. Making one costs milliseconds, so callers
-    /// who ask a host again keep it for as long as the check gives the same addresses.
+    /// A client that reaches `host` at these addresses only, which come from [`Guard::check`]. Making one costs milliseconds, so callers who
+    /// ask a host again keep it for as long as the check gives the same addresses.
     ///
     /// # Errors
     /// When the client cannot be made.
@@ -188,7 +188,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // An IPv4 address in any of its IPv6 clothes is judged as what it is.
+    // An IPv4 address embedded in an IPv6 one, in any of the forms, is judged as what it is.
     if let Some(v4) = address.to_ipv4_mapped() {
         return is_public_v4(v4);
     }

@@ -1,5 +1,5 @@
-//! Paging by cursor: opaque to clients, JSON inside. A cursor says which list it belongs to and how that was asked, since a position in
-//! one list would mean something else, silently, in another.
+//! Paging by cursor: opaque to clients, JSON inside. A cursor names its list and the filter, because a position in one list would silently
+//! mean something else in another.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub struct PageQuery {
 }
 
 impl PageQuery {
-    /// The page that is asked for, of the list `name`, which `filter` chooses from.
+    /// The requested page of the list `name`, filtered by `filter`.
     ///
     /// # Errors
     /// 400 when the limit is 0 or above 200, or the cursor is not one that we gave for this list and filter.
@@ -53,13 +53,13 @@ pub struct Paging<P> {
 }
 
 impl<P: Serialize> Paging<P> {
-    /// How many items to ask the store for: one more than is wanted tells whether there is another page.
+    /// How many items to ask the store for: one more than a page has, which tells whether there is another page.
     #[must_use]
     pub fn one_more(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
-    /// Cuts the extra item off and makes the cursor of the next page, if there is one; `position` is that of an item.
+    /// Drops the extra item and makes the cursor of the next page, if there is one; `position` is that of an item.
     #[must_use]
     pub fn cut<T>(&self, items: &mut Vec<T>, position: impl Fn(&T) -> P) -> Option<String> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
@@ -69,7 +69,7 @@ impl<P: Serialize> Paging<P> {
     }
 }
 
-/// A list and its filter, as one number: a digest, so that cursors stay short, and hold across processes and versions.
+/// A list and its filter as one number: a digest, so that cursors stay short and stay valid across processes and versions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct ListId(u32);
 

@@ -117,7 +117,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    /// 500: the caller learns nothing, the log everything.
+    /// 500: the caller learns nothing, the log has everything.
     #[must_use]
     pub fn internal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let mut problem = Self::new(
@@ -129,7 +129,7 @@ impl Problem {
         problem
     }
 
-    /// A problem that came from another service, passed on as it is.
+    /// A problem that came from another service, passed on unchanged.
     #[must_use]
     pub fn from_body(body: ProblemBody) -> Self {
         Self {

@@ -1,7 +1,7 @@
-//! A reverse proxy: requests as they come, to one other service of the installation. Upgrades (websockets) pass through.
+//! A reverse proxy: forwards requests unchanged to one other service of the installation. Upgrades (websockets) pass through.
 //!
-//! The proxy says where a request came from (`X-Forwarded-For`), and proves that it may say so with a service token of its own;
-//! [`behind`] is the other end, which believes nobody else.
+//! The proxy says where a request came from (`X-Forwarded-For`), and proves with a service token of its own that it may say so; [`behind`] is
+//! the other end, which trusts nobody else.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use crate::Problem;
 use crate::service_auth::{RequireService, ServiceTokens};
 
-/// Where the request came from. Replaced at the first hop: what a client says of itself does not count.
+/// Where the request came from. Replaced at the first hop: a client's own claim does not count.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The proxy's service token. `Authorization` is the user's.
 const FORWARDED_BY: HeaderName = HeaderName::from_static("berth-forwarded-by");
@@ -61,7 +61,7 @@ pub fn to(service: &'static str, base: &str, tokens: ServiceTokens) -> Result<Me
     Ok(any(pass).with_state(Target { service, authority, client, tokens }))
 }
 
-/// Believes what the installation's own proxies say of a request's origin: then that is its [`ConnectInfo`].
+/// Trusts what the installation's own proxies say about a request's origin: it becomes its [`ConnectInfo`].
 pub fn behind(proxies: RequireService, router: Router) -> Router {
     router.layer(axum::middleware::from_fn_with_state(proxies, believe))
 }

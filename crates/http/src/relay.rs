@@ -1,17 +1,17 @@
-//! Two connections joined to one: what one side says reaches the other, to its last byte.
+//! Joins two connections: what one side sends reaches the other, to the last byte.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, sink, split};
 
-/// How long a client may go on talking after the server has said its last word.
+/// How long a client may go on sending after the server has finished.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Relays until both sides have ended, or the server has and the client does not follow.
+/// Relays until both sides have ended, or until the server has and the client does not follow.
 ///
-/// A server that ends while its client still sends is no error: what the client sends is thrown away then, and what the server said
-/// before it ended is delivered all the same. `tokio::io::copy_bidirectional` gives up both directions when one fails, and loses it: a
-/// program that ends before it has read its input would never tell its exit status.
+/// It is no error if a server ends while its client still sends: what the client sends is then discarded, and what the server sent before its
+/// end is still delivered. `tokio::io::copy_bidirectional` gives up both directions when one fails, and loses that: a program that ends
+/// before it has read its input would never report its exit status.
 pub async fn relay<C, S>(client: C, server: S)
 where
     C: AsyncRead + AsyncWrite,
@@ -32,7 +32,7 @@ where
     tokio::pin!(inward, outward);
     tokio::select! {
         () = &mut inward => outward.await,
-        // Closed with words of the client unread, the connection would be reset, and the server's last ones with it.
+        // If the socket were closed with unread input, the connection would be reset, and the server's last bytes lost with it.
         () = &mut outward => { tokio::time::timeout(LINGER, inward).await.ok(); }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
     async fn a_server_that_ends_unasked_is_heard_to_its_last_word() {
         let (server, mut far) = UnixStream::pair().unwrap();
         let (mut near, client) = duplex(64 * 1024);
-        // Before the relay looks, the server has ended, and the client has sent what nobody will read.
+        // Before the relay starts, the server has ended, and the client has sent what nobody will read.
         far.write_all(b"the last word").await.unwrap();
         drop(far);
         near.write_all(b"input").await.unwrap();

@@ -1,4 +1,4 @@
-//! The accept loop: bounded header time, bounded connections, drained at the end. TCP, TLS and unix sockets alike.
+//! The accept loop: bounded time for request heads, bounded connections, drained at the end. TCP, TLS and unix sockets alike.
 
 use std::io;
 use std::sync::Arc;
@@ -173,7 +173,7 @@ async fn connection<S>(
     }
 }
 
-/// A path or method that no route has gets an empty answer from the router: here it becomes the problem that every error is.
+/// The router answers an unknown path or method with an empty body: here it becomes a problem, as every error is.
 fn with_problem(response: Response) -> Response {
     let bare = !response.headers().contains_key(header::CONTENT_TYPE) && response.body().size_hint().exact() == Some(0);
     let problem = match response.status() {
@@ -243,8 +243,8 @@ pub fn bind_unix(path: &std::path::Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The mode is set on the inode before anyone can connect: bind makes it with umask 0177 applied by us afterwards would leave a gap,
-    // so the socket is made under a name nobody knows and renamed.
+    // The mode has to be set before anyone can connect, but `bind` makes the socket with the umask's mode: so it is made under an unknown
+    // name, and renamed once its mode is set.
     let hidden = path.with_extension(format!("{}.new", std::process::id()));
     let listener = UnixListener::bind(&hidden)?;
     std::fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

@@ -1,4 +1,5 @@
-//! How services prove themselves to each other in the split shape: short-lived EdDSA tokens (RFC 7519, RFC 8037) of one installation key.
+//! How services authenticate to each other in the split shape: short-lived EdDSA tokens (RFC 7519, RFC 8037), signed with one key of the
+//! installation.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 
-/// The audience of tokens for the embedded Kubernetes API: a token for it opens no internal route, and the other way round.
+/// The audience of tokens for the embedded Kubernetes API: a token for it opens no internal route, and vice versa.
 pub const KUBERNETES_AUDIENCE: &str = "kubernetes";
 
 /// How long a token lives, seconds.
@@ -60,7 +61,7 @@ impl ServiceKeys {
     }
 }
 
-/// Gives tokens in the name of one service, and keeps each until a minute before its end.
+/// Issues tokens in the name of one service, and reuses each until a minute before it expires.
 #[derive(Clone)]
 pub struct ServiceTokens {
     keys: ServiceKeys,
@@ -82,7 +83,7 @@ impl ServiceTokens {
         Self { keys, clock, issuer, cache: Arc::default() }
     }
 
-    /// A token for `audience`; empty when it cannot be signed, which the other side refuses.
+    /// A token for `audience`; empty if it cannot be signed, which the other side refuses.
     #[must_use]
     pub fn token_for(&self, audience: &str) -> String {
         let now = self.clock.now().timestamp();
@@ -111,7 +112,7 @@ impl ServiceTokens {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallingService(pub String);
 
-/// Lets only the named services in. For the listener of internal routes; in one process the routers are called directly.
+/// Admits only the named services. For the listener of internal routes; in one process the routers are called directly.
 #[derive(Clone, Debug)]
 pub struct RequireService {
     keys: ServiceKeys,
@@ -121,7 +122,7 @@ pub struct RequireService {
 }
 
 impl RequireService {
-    /// For the service `audience`, which takes calls of `callers`.
+    /// For the service `audience`, which accepts calls from `callers`.
     #[must_use]
     pub const fn new(
         keys: ServiceKeys,
@@ -149,7 +150,7 @@ impl RequireService {
         Ok(next.run(request).await)
     }
 
-    /// The service that this token proves, when it is one of those that may call.
+    /// The service that this token proves, if it is one of those that may call.
     ///
     /// # Errors
     /// 401 for every other token.

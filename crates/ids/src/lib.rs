@@ -1,8 +1,8 @@
-//! Typed identifiers: one type per noun, each a `UUIDv7` (RFC 9562), so that they sort by the time of their making.
+//! Typed identifiers: one type per noun, each a `UUIDv7` (RFC 9562), so that they sort by their creation time.
 
 use berth_clock::{Clock, Entropy};
 
-/// An identifier that could not be read.
+/// Why a text is not an identifier.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not a valid {noun} id: expected a UUID such as 019ab0e2-7c1e-7d30-8f6b-3f9a1d0c5e77")]
 pub struct ParseIdError {

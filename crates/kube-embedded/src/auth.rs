@@ -137,7 +137,7 @@ impl Tokens {
 
 impl Authenticator for Tokens {
     fn authenticate(&self, token: &str) -> Option<User> {
-        // All are compared, each in constant time: how long it takes says nothing about a token.
+        // All are compared, each in constant time: the duration reveals nothing about a token.
         let mut found = None;
         for (known, user) in &self.tokens {
             if !known.is_empty() && bool::from(known.as_bytes().ct_eq(token.as_bytes())) {

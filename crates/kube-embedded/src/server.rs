@@ -113,7 +113,7 @@ impl Builder {
         self
     }
 
-    /// Who knows the bearer tokens of [`ApiServer::authenticated_router`].
+    /// Authenticates the bearer tokens of [`ApiServer::authenticated_router`].
     #[must_use]
     pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
         self.authenticator = Arc::new(authenticator);
@@ -233,7 +233,7 @@ impl ApiServer {
         Router::new().fallback(trusted).with_state(self.api.clone())
     }
 
-    /// The API for callers outside, who prove themselves with bearer tokens.
+    /// The API for callers outside the process, who authenticate with bearer tokens.
     pub fn authenticated_router(&self) -> Router {
         let shared = Guarded { api: self.api.clone(), authenticator: self.authenticator.clone() };
         Router::new().fallback(guarded).with_state(shared)

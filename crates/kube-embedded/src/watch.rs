@@ -23,9 +23,9 @@ use crate::store::state::{Change, Event, event_line};
 use crate::store::stopped;
 use crate::view;
 
-/// How often a watcher hears of the current revision.
+/// How often a watcher is told the current revision (bookmark).
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// How long before the end of a watch it hears of it once more.
+/// How long before the end of a watch it is told once more.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// As many events as are taken out of the history at once.
 const CHUNK: usize = 256;
@@ -78,7 +78,7 @@ impl Watcher {
         api.objects.open_collection(&options.resource.collection);
         let changed = match api.objects.read().collection(&options.resource.collection) {
             Some(collection) => collection.subscribe(),
-            // Just opened; if it were not there the watcher would hear of nothing but its end.
+            // It was just opened; if it did not exist, the watcher would see nothing but its end.
             None => watch::Sender::new(0).subscribe(),
         };
         let now = Instant::now();
@@ -251,7 +251,7 @@ impl Watcher {
         event_line("BOOKMARK", object.to_string().as_bytes())
     }
 
-    /// Waits for something to do, and does what the clock asks for.
+    /// Waits for something to do, and does what is due.
     async fn wait(&mut self) {
         let before_end = self.ends_at - LAST_BOOKMARK.min(self.options.timeout);
         let bookmark_at = if self.last_bookmark_sent { self.bookmark_at } else { self.bookmark_at.min(before_end) };

@@ -32,7 +32,7 @@ pub use together::Together;
 pub struct Settings<C> {
     /// Where users are served, `ADDRESS:PORT`; empty: nowhere.
     pub listen: String,
-    /// Certificate chain of `listen`, PEM; none: plain HTTP, for loopback and for networks of the installation's own.
+    /// Certificate chain of `listen`, PEM; `None`: plain HTTP, for loopback and for the installation's own networks.
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
     pub tls_key: Option<PathBuf>,
@@ -92,7 +92,7 @@ impl Context {
         Ok(InternalClient::remote(service, base, self.tokens.clone())?)
     }
 
-    /// A route that passes requests on to another service's public listener.
+    /// A route that forwards requests to another service's public listener.
     ///
     /// # Errors
     /// When `routes` does not say where that is.
@@ -103,13 +103,13 @@ impl Context {
         Ok(proxy::to(service, base, self.tokens.clone())?)
     }
 
-    /// Tokens that prove this service to others.
+    /// Tokens that prove this service's identity to others.
     #[must_use]
     pub fn tokens(&self) -> ServiceTokens {
         self.tokens.clone()
     }
 
-    /// Knows tokens that `callers` have for `audience`.
+    /// Verifies tokens that `callers` have for `audience`.
     #[must_use]
     pub fn verifier(&self, audience: &'static str, callers: &'static [&'static str]) -> RequireService {
         RequireService::new(self.keys.clone(), Arc::clone(&self.clock), audience, callers)
@@ -135,7 +135,7 @@ pub struct Parts {
     pub internal: Router,
     /// Services that may call the internal routes.
     pub callers: &'static [&'static str],
-    /// Services that pass users' requests on to the public routes: they say where those come from.
+    /// Services that forward users' requests to the public routes: they say where those come from.
     pub proxies: &'static [&'static str],
     /// Background jobs by name.
     pub jobs: Vec<(&'static str, Job)>,
@@ -147,7 +147,8 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// Runs a service: reads the file that the first argument names (none: defaults and environment), builds it, serves until SIGTERM or SIGINT.
+/// Runs a service: reads the file that the first argument names (without one: defaults and environment), builds it, serves until SIGTERM or
+/// SIGINT.
 pub fn main<C, F, Fut>(name: &'static str, build: F) -> ExitCode
 where
     C: Clone + Default + Serialize + DeserializeOwned + Send + 'static,
@@ -175,7 +176,7 @@ where
         Ok(settings) => (settings.log_format, settings.log_filter.clone()),
         Err(_) => Default::default(),
     };
-    // Logs come first: a configuration that is wrong is said through them.
+    // Logging comes first: errors in the configuration are reported through it.
     berth_telemetry::install_logs(format, filter.as_deref().unwrap_or("info"))?;
     let settings = settings?;
     berth_http::install_crypto();

@@ -1,8 +1,8 @@
-//! Equal questions of one moment are asked once.
+//! Identical requests at the same moment are made once.
 //!
-//! An answer is never older than its question: who asks joins an asking that has *not begun*, or prepares the next. So what was done before
-//! somebody asked is in their answer, which a cache of however short a time could not promise. The first question of a quiet moment waits for
-//! nothing; in a rush, askings of one question begin a spacing apart, and all who ask in between share the next.
+//! An answer is never older than the request for it: a caller joins a call that has *not begun*, or prepares the next. So whatever was done
+//! before the request is in the answer, which a cache could not promise, however short-lived. When it is quiet a request waits for nothing;
+//! under load, calls for the same question begin at least a spacing apart, and all who ask in between share the next one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::time::Instant;
 
-/// Questions that are remembered before those that are over are dropped.
+/// More questions than this, and those that are over are dropped.
 const SWEEP_AT: usize = 256;
 
 /// The askings of one question.
@@ -25,7 +25,7 @@ struct Turns<A> {
     next: Option<Shared<BoxFuture<'static, A>>>,
 }
 
-/// Asks questions `Q` for answers `A`, each together with all who ask the same at the same time.
+/// Asks questions `Q` for answers `A`, each together with everybody who asks the same at the same time.
 pub struct Together<Q, A> {
     spacing: Duration,
     questions: Arc<Mutex<HashMap<Q, Turns<A>>>>,
@@ -48,14 +48,15 @@ where
     Q: Clone + Eq + Hash + Send + 'static,
     A: Clone + Send + Sync + 'static,
 {
-    /// Askings of one question begin `spacing` apart: best about as long as one takes, so that nobody waits for more than twice as long as alone.
+    /// Calls for one question begin `spacing` apart: best about as long as a call takes, so that nobody waits for more than twice as long as
+    /// alone.
     #[must_use]
     pub fn new(spacing: Duration) -> Self {
         Self { spacing, questions: Arc::default() }
     }
 
-    /// The answer to the question, by `ask` if nobody has prepared to ask it. Whoever of those who wait is polled drives it; the rest may hang
-    /// up, and one whose askers have all hung up begins when it is asked for again.
+    /// The answer to the question, by `ask` unless somebody has already prepared to ask it. Whichever waiter is polled drives the call; the
+    /// others may hang up. If all of them have hung up, the call begins when the question is asked again.
     pub fn ask<F>(&self, question: Q, ask: impl FnOnce(Q) -> F) -> Shared<BoxFuture<'static, A>>
     where
         F: Future<Output = A> + Send + 'static,
@@ -81,7 +82,7 @@ where
             tokio::time::sleep_until(last_began + self.spacing).await;
         }
         if let Some(turns) = self.questions.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&question) {
-            // From here on it may miss a change: whoever asks now gets another.
+            // From here on the call may miss a change: whoever asks now gets another call.
             *turns = Turns { last_began: Some(Instant::now()), next: None };
         }
         asking.await
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(other.await, 2);
         assert_eq!((second.await, third.await), (3, 3));
         assert_eq!(first.await.unwrap(), 1);
-        // Nobody waits for one that was dropped before it began.
+        // Nobody waits for a call that was dropped before it began.
         drop(ask("a"));
         assert_eq!(ask("a").await, 4);
     }

@@ -39,8 +39,8 @@ pub struct Receiver<R> {
 }
 
 impl<R: AsyncRead + Unpin> Receiver<R> {
-    /// The next frame of a streaming request; nothing when the other side has hung up between two frames. Cancel safe: a frame that has
-    /// begun to arrive is kept for the next call.
+    /// The next frame of a streaming request; `None` if the other side has hung up between two frames. Cancel safe: a frame that has begun to
+    /// arrive is kept for the next call.
     pub async fn receive(&mut self) -> Result<Option<Incoming>, ClientError> {
         match self.frame().await? {
             Some(frame) => Ok(Some(Incoming::from_frame(frame)?)),
@@ -143,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
     /// Sends a request and waits for its reply; [`Reply::Error`] comes as [`ClientError::Refused`], and ends the
     /// connection. Not cancel safe.
     pub async fn request(&mut self, request: &Request) -> Result<Reply, ClientError> {
-        // A supervisor that refuses at once may hang up before it has read everything: its word counts more than our broken pipe.
+        // A supervisor that refuses at once may hang up before it has read everything: its answer counts more than our broken pipe.
         let sent = self.sender.json(request).await;
         let frame = match (self.receiver.frame().await, sent) {
             (Ok(Some(frame)), _) => frame,
@@ -172,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
         self.sender.bytes(kind, bytes).await
     }
 
-    /// Who is there: the workspace is ready when this answers.
+    /// Who is there: when this is answered, the workspace is ready.
     pub async fn hello(&mut self) -> Result<Hello, ClientError> {
         match self.request(&Request::Hello).await? {
             Reply::Hello(hello) => Ok(hello),
@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
         }
     }
 
-    /// When the user last did something. A stranger's word: for the inactivity timeout only.
+    /// When the user last did something. Untrusted: for the inactivity timeout only.
     pub async fn activity(&mut self) -> Result<Activity, ClientError> {
         match self.request(&Request::Activity).await? {
             Reply::Activity(activity) => Ok(activity),

@@ -11,7 +11,7 @@ pub enum ClientError {
     /// What was to be sent could not be read.
     #[error("what was to be sent into the workspace could not be read")]
     Source(#[source] std::io::Error),
-    /// The other side does not keep to the protocol.
+    /// The other side does not follow the protocol.
     #[error("the workspace's supervisor sent what is not understood")]
     Frame(#[from] FrameError),
     /// The other side hung up early.
@@ -36,7 +36,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The supervisor's code, when it was the supervisor who refused.
+    /// The supervisor's code, if it was the supervisor that refused.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {

@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
         };
         let mut feeding = std::pin::pin!(feeding);
         let mut reading = std::pin::pin!(reading);
-        // The command may end while input is still being sent: its end decides. The sender is kept until then: dropping it hangs up.
+        // The command may end while input is still being sent: its end decides. The sender is kept until then, because dropping it hangs up.
         tokio::select! {
             output = &mut reading => output,
             _sender = &mut feeding => reading.await,

@@ -29,7 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
             match self.receive().await?.ok_or(ClientError::Closed)? {
                 Incoming::Bytes(Kind::Stdout, bytes) if bytes.is_empty() => return Ok((info, content)),
                 Incoming::Bytes(Kind::Stdout, bytes) => {
-                    // A stranger's stream: it may send more than it was asked for.
+                    // An untrusted stream: it may send more than was asked for.
                     if content.len().saturating_add(bytes.len()) > bound {
                         let message = format!("the supervisor sent more than {max_bytes} bytes of {path}");
                         return Err(ClientError::Refused { code: ErrorCode::LimitReached, message });
@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
             other => return Err(unexpected("upload", &other)),
         }
         let (mut sender, mut receiver) = self.split();
-        // The supervisor may fail (disk full) while bytes are still being sent: listen all the time.
+        // The supervisor may fail (disk full) while bytes are still being sent: its answer is read at the same time.
         let mut answer = std::pin::pin!(last_word(&mut receiver));
         let mut sending = std::pin::pin!(send_all(&mut sender, content));
         tokio::select! {
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
             answer = &mut answer => answer,
             sent = &mut sending => match sent {
                 Ok(()) => answer.await,
-                // The pipe broke: if the supervisor said why, that is the better answer.
+                // The pipe broke: if the supervisor said why, that is the better error.
                 Err(error @ ClientError::Io(_)) => match answer.await {
                     Err(refused @ ClientError::Refused { .. }) => Err(refused),
                     _ => Err(error),

@@ -1,11 +1,11 @@
-//! The workspaces' base image, built once a machine and shared by the tests: it takes a minute or two.
+//! The workspaces' base image, built once per machine and shared by the tests: that takes a minute or two.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-/// Puts the base image into the image store of the BERTH_HOME `home`. `build` makes it in the home it is given, unless it is there already.
+/// Puts the base image into the image store of the BERTH_HOME `home`. `build` makes it in the given home, unless it exists.
 ///
 /// # Errors
 /// When it cannot be built or copied.
@@ -23,7 +23,7 @@ pub fn base_image(home: &Path, build: impl FnOnce(&Path) -> anyhow::Result<()>) 
         return Ok(());
     }
     std::fs::create_dir_all(home.join("node"))?;
-    // Hard links where it is one file system: nobody writes to a layer.
+    // Hard links, if it is one file system: nobody writes to a layer.
     let copied = ["--link", "--reflink=auto"].iter().any(|how| {
         let copy = Command::new("cp").args(["--archive", how]).arg(&from).arg(&to).output();
         copy.is_ok_and(|output| output.status.success()) || std::fs::remove_dir_all(&to).is_err()

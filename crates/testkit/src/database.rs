@@ -130,7 +130,7 @@ async fn server() -> anyhow::Result<String> {
     let mut admin = PgConnection::connect(&format!("{url}&dbname=postgres")).await?;
     let (fsync,): (String,) = sqlx::query_as("SHOW fsync").fetch_one(&mut admin).await?;
     if fsync == "on" {
-        // Nothing here outlives a test: durability is what we can do without. berth.conf is read before postgresql.auto.conf, which wins.
+        // Nothing here has to outlive a test, so durability is switched off. berth.conf is read before postgresql.auto.conf, which wins.
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             sqlx::query(AssertSqlSafe(format!("ALTER SYSTEM SET {setting} = off"))).execute(&mut admin).await?;
         }

@@ -35,7 +35,7 @@ impl GitServer {
         Self::start_with(LOOPBACK, None).await
     }
 
-    /// A server that serves anyone who reaches this address of the machine.
+    /// A server for anyone who can reach this address of the machine.
     ///
     /// # Errors
     /// When no port can be had.
@@ -43,7 +43,7 @@ impl GitServer {
         Self::start_with(address, None).await
     }
 
-    /// A server that wants this user and password for everything.
+    /// A server that requires this user and password for everything.
     ///
     /// # Errors
     /// When no port can be had.
@@ -97,7 +97,7 @@ impl Drop for GitServer {
 }
 
 impl Repository {
-    /// Adds a commit with these files to a branch (made from `main` when it is new); the commit's id.
+    /// Adds a commit with these files to a branch (made from `main` if it is new); returns the commit's id.
     ///
     /// # Errors
     /// When git fails.
@@ -122,7 +122,7 @@ impl Repository {
         git(folder, &["rev-parse", "HEAD"])
     }
 
-    /// Runs git in the bare repository; its output, trimmed.
+    /// Runs git in the bare repository; returns its output, trimmed.
     ///
     /// # Errors
     /// When git fails.

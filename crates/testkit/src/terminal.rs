@@ -63,7 +63,7 @@ impl OnTerminal {
         Ok(())
     }
 
-    /// Reads until `done` holds of what was shown; the time since the program was started. `what` is waited for, in words.
+    /// Reads until `done` holds of the output; returns the time since the program was started. `what` describes what is waited for.
     ///
     /// # Errors
     /// When it does not come within two minutes.
@@ -90,7 +90,7 @@ impl OnTerminal {
         Ok(self.terminal.write_all(text.as_bytes())?)
     }
 
-    /// Takes the terminal away, as a window that is closed does; how the program ended.
+    /// Closes the terminal, as a closed window does; returns how the program ended.
     ///
     /// # Errors
     /// When it cannot be waited for.
@@ -99,7 +99,7 @@ impl OnTerminal {
         Ok(self.child.wait()?)
     }
 
-    /// Waits for the program's end; how it ended, and what was shown at last.
+    /// Waits for the program's end; returns how it ended, and the last output.
     ///
     /// # Errors
     /// When it cannot be waited for.

@@ -110,7 +110,7 @@ fn store(object: &mut Value, mut entries: Vec<Entry>) {
     }
 }
 
-/// Nobody owns what identifies an object or what the server sets.
+/// What identifies an object and what the server sets has no owner.
 fn strip(set: &mut Set) {
     set.owned = false;
     set.children.remove("f:apiVersion");
@@ -219,7 +219,7 @@ pub(crate) fn apply(
     if let Some(live) = live
         && managers.is_empty()
     {
-        // What was there before anybody applied has an owner too, or the first apply would take it all without a word.
+        // What existed before the first apply gets an owner too; otherwise the first apply would silently take all of it.
         let mut everything = Set::default();
         typed::fields_of(live, schema, &mut everything);
         strip(&mut everything);

@@ -14,7 +14,7 @@ use crate::fields::manage;
 use crate::meta;
 use crate::store::{Expect, Write};
 
-/// As often as kube-apiserver tries a generated name.
+/// The same number of tries as in kube-apiserver for a generated name.
 const NAMES: usize = 8;
 
 pub(super) async fn create(mut call: Call, body: Body) -> ApiResult<Response> {
@@ -50,7 +50,7 @@ pub(super) async fn create(mut call: Call, body: Body) -> ApiResult<Response> {
     Err(ApiError::method_not_allowed())
 }
 
-/// Makes the object, whose metadata is normalised, and answers 201. `applied` has the owners' record of an apply.
+/// Makes the object, whose metadata is normalised, and answers 201. `applied` has the ownership record of an apply.
 pub(super) async fn store(
     call: &Call,
     mut object: Value,
@@ -76,7 +76,7 @@ pub(super) async fn store(
     if resource.generation {
         meta::set(&mut object, "generation", json!(1));
     }
-    // What has a status of its own is born without one. A node brings its status along.
+    // Kinds with a status of their own begin without one, except nodes, which bring their status along.
     if resource.status
         && resource.builtin != Some(crate::registry::Builtin::Node)
         && let Some(members) = object.as_object_mut()

@@ -124,7 +124,7 @@ pub(super) async fn delete(call: Call, body: Body) -> ApiResult<Response> {
     let (object, gone) = match remove(&call, current, &options).await? {
         Outcome::Gone(object) => {
             let mut object = view::value(&call.resource, &object);
-            // A pod says that its time to end was none.
+            // A pod records that its grace period was zero.
             if call.resource.builtin == Some(Builtin::Pod) && !meta::is_deleting(&object) {
                 let stamp = call.now.to_rfc3339_opts(SecondsFormat::Secs, true);
                 meta::set(&mut object, "deletionTimestamp", json!(stamp));
@@ -192,7 +192,7 @@ async fn commit_mark(call: &Call, current: &Arc<Object>, old: &Value, new: Value
     write::propose(call, &current.key.name, Expect::Revision(current.revision), Write::Put(draft)).await
 }
 
-/// Writes down that the object is to go. False if nothing holds it.
+/// Marks the object for deletion. False if nothing holds it.
 fn mark(call: &Call, object: &mut Value, options: &Options) -> bool {
     let resource = &call.resource;
     let grace = grace(call, object, options.grace);
@@ -214,7 +214,7 @@ fn mark(call: &Call, object: &mut Value, options: &Options) -> bool {
         return true;
     }
     meta::set(object, "deletionTimestamp", json!(stamp));
-    // Namespaces and CRDs have deletions of their own, which say less.
+    // Namespaces and CRDs have their own way of deletion, which records less.
     if !matches!(resource.builtin, Some(Builtin::Namespace | Builtin::CustomResourceDefinition)) {
         meta::set(object, "deletionGracePeriodSeconds", json!(grace));
     }
@@ -229,7 +229,7 @@ fn mark(call: &Call, object: &mut Value, options: &Options) -> bool {
     true
 }
 
-/// Seconds a pod has to end by itself; nothing else has any.
+/// Grace period of a pod in seconds; no other kind has one.
 fn grace(call: &Call, object: &Value, asked: Option<i64>) -> i64 {
     if call.resource.builtin != Some(Builtin::Pod) {
         return 0;

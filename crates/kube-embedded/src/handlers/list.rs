@@ -24,7 +24,7 @@ use crate::watch::{Options, Start, Watcher};
 /// How long a list waits for a revision that is ahead.
 const WAIT: Duration = Duration::from_secs(3);
 
-/// Where a page ends: the revision of the first page, and the last key.
+/// A continue token: the revision of the first page, and the last key.
 #[derive(Debug, Serialize, Deserialize)]
 struct Token {
     v: String,
@@ -169,7 +169,7 @@ pub(super) async fn page(call: &Call) -> ApiResult<Page> {
     if let Revision::NotOlderThan(revision) | Revision::Exact(revision) = wanted {
         wait_for(call, revision).await?;
     }
-    // "Any" is served from the cache, which in the real server knows no pages.
+    // "Any" is served from the cache, which in the real server does not page.
     let limit = if call.query.text("resourceVersion") == "0" { 0 } else { limit };
     let namespace = namespace(call);
     let state = call.api.objects.read();

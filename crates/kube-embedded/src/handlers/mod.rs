@@ -54,7 +54,7 @@ pub(crate) async fn handle(api: Arc<Api>, user: User, request: Request<Body>) ->
 
 async fn route(api: Arc<Api>, user: User, request: Request<Body>) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
-    // Also what is refused is read to its end: a connection that is closed on an unread body shows the client no answer.
+    // A refused request is read to its end too: if the connection is closed with unread input, the client does not see the answer.
     let body = match parts.method {
         Method::GET | Method::HEAD => body,
         _ => Body::from(body::read(body).await?),
@@ -74,7 +74,7 @@ async fn route(api: Arc<Api>, user: User, request: Request<Body>) -> ApiResult<R
         .cloned()
         .ok_or_else(ApiError::path_not_found)?;
     let scoped = !target.namespace.is_empty();
-    // A namespaced object has a namespace in its path; a cluster-scoped one has none.
+    // A namespaced object has a namespace in its path, a cluster-scoped one has none.
     if scoped && !resource.namespaced || !scoped && resource.namespaced && !target.name.is_empty() {
         return Err(ApiError::path_not_found());
     }
@@ -287,7 +287,7 @@ pub(crate) async fn read(call: &Call, body: Body) -> ApiResult<(String, bytes::B
 
 pub(crate) use delete::{FOREGROUND, ORPHAN, Propagation};
 
-/// Deletes an object as the server: what another got to first, or a lost database, is left to the next sweep.
+/// Deletes an object on behalf of the server: if another was faster, or the database is away, it is left to the next sweep.
 pub(crate) async fn remove_quietly(call: &Call, object: Arc<Object>, propagation: Option<Propagation>) {
     let options = delete::Options { propagation, ..delete::Options::default() };
     if let Err(error) = delete::remove(call, object, &options).await
@@ -297,14 +297,14 @@ pub(crate) async fn remove_quietly(call: &Call, object: Arc<Object>, propagation
     }
 }
 
-/// Creates an object as the server, or brings the spec of the present one in line.
+/// Creates an object on behalf of the server, or updates the spec of the existing one.
 pub(crate) async fn ensure(call: &Call, mut object: Value) -> ApiResult<()> {
     write::check_kind(&call.resource, &mut object)?;
     write::drop_unknown(&call.resource, &mut object)?;
     if call.current().is_ok() {
         let current = call.current()?.value();
         crate::meta::keep(&mut object, &current, "resourceVersion");
-        // The server's own marks stay: the object given is a manifest, not what was read.
+        // What the server has set stays: the given object is a manifest, not one that was read.
         for name in ["labels", "annotations", "finalizers"] {
             if let (Some(present), given) =
                 (current["metadata"][name].clone().as_object(), &mut object["metadata"][name])

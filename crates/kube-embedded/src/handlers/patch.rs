@@ -138,7 +138,7 @@ fn patched(
     Ok((old, new))
 }
 
-/// A patch may not make another object of it.
+/// A patch must not turn the object into another one.
 fn identity(call: &Call, old: &Value, new: &Value) -> ApiResult<()> {
     let subject = call.resource.subject();
     let name = &call.target.name;

@@ -56,7 +56,7 @@ pub(super) fn check_kind(resource: &Resource, value: &mut Value) -> ApiResult<()
     Ok(())
 }
 
-/// Drops what the kind does not know, and says so as the client asked for. The value is what the client sent.
+/// Drops fields that the kind does not know, and reports them as the client asked. The value is what the client sent.
 pub(super) fn clean(call: &mut Call, parsed: Parsed, validation: FieldValidation) -> ApiResult<Value> {
     let Parsed { mut value, duplicates } = parsed;
     let unknown = drop_unknown(&call.resource, &mut value)?;
@@ -91,7 +91,7 @@ pub(super) fn drop_unknown(resource: &Resource, value: &mut Value) -> ApiResult<
     Ok(unknown)
 }
 
-/// Refuses or warns of duplicate and unknown fields. `patch` is the name of the object if a patch brought them.
+/// Refuses or warns of duplicate and unknown fields. `patch` is the name of the object if a patch contained them.
 pub(super) fn complain(
     call: &mut Call,
     validation: FieldValidation,
@@ -140,8 +140,8 @@ fn same_desired(resource: &Resource, old: &Value, new: &Value) -> bool {
     desired(old).eq(desired(new)) && (resource.status || old.get("status") == new.get("status"))
 }
 
-/// Turns the new state of an object into what is stored: defaults, what the server keeps, generation, owners, checks.
-/// `old` is the state before in this version; none for a create.
+/// Turns the new state of an object into what is stored: defaults, server-set fields, generation, owners, validation. `old` is the previous
+/// state in this version; `None` for a create.
 pub(super) fn finish(
     call: &Call,
     new: &mut Value,
@@ -172,7 +172,7 @@ pub(super) fn finish(
     {
         builtin::fill_in(kind, new);
     }
-    // Owners are recorded of what the client and the defaults say, not of what the kind's own rules add after.
+    // Owners are recorded for what the client and the defaults set, not for what the kind's own rules add afterwards.
     if record {
         let manager = call.manager();
         let version = resource.api_version();
@@ -225,7 +225,7 @@ fn keep_what_is_not_written(resource: &Resource, new: &mut Value, old: &Value, s
         }
         _ => {}
     }
-    // A namespace's own finalizers change by /finalize alone.
+    // A namespace's own finalizers are changed only through /finalize.
     if subresource.is_empty() && resource.builtin == Some(Builtin::Namespace) {
         copy_member(new, old, "spec");
     }
@@ -292,7 +292,7 @@ pub(crate) async fn commit_update(call: &Call, old: &Arc<Object>, old_view: &Val
     if !gone {
         return propose(call, &old.key.name, Expect::Revision(old.revision), Write::Put(draft)).await;
     }
-    // Watchers see the last stored state go; the writer is answered with the state it asked for.
+    // Watchers see the last stored state go; the writer gets the state that it asked for.
     let key = old.key.clone();
     Ok(match propose(call, &key.name, Expect::Revision(old.revision), Write::Delete).await? {
         Attempt::Done(last) => Attempt::Done(Arc::new(draft.commit(key, last.revision))),

@@ -82,7 +82,7 @@ fn owner(api: &Api, reference: &Value, namespace: &str) -> Owner {
     }
 }
 
-/// Deletes a dependent whose owners are all gone, or takes the references away that lead nowhere.
+/// Deletes a dependent whose owners are all gone, or removes its references to missing owners.
 async fn dependent(api: &Arc<Api>, address: &Address, object: Arc<Object>) {
     let value = object.value();
     let references = value["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
@@ -143,7 +143,7 @@ fn drop_finalizer(object: &mut Value, name: &str) -> bool {
     changed
 }
 
-/// Takes the owner's references out of its dependents, then lets it go.
+/// Removes the references to the owner from its dependents, then lets it go.
 async fn orphan(api: &Arc<Api>, address: &Address, object: &Object) {
     let uid = json!(object.facts.uid);
     let dependents = api.objects.read().dependents(&object.facts.uid);

@@ -1,4 +1,4 @@
-//! CRDs: accepting their names, serving them, and taking them down.
+//! CRDs: accepting their names, serving them, and removing them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Definitions {
         }
     }
 
-    /// Serves the CRD as it is now. Does nothing if it is served so already: a new table ends watches.
+    /// Serves the CRD as it is now. Does nothing if it is served like that already, because a new table ends watches.
     pub(crate) fn serve(&mut self, api: &Arc<Api>, key: &Key, crd: &Value) {
         let state = (crd["spec"].clone(), meta::is_deleting(crd));
         if self.served.get(key) == Some(&state) {
@@ -211,7 +211,7 @@ fn name_conflicts(api: &Api, crd: &Value) -> Vec<(&'static str, String)> {
     conflicts
 }
 
-/// Makes the cached objects of a kind anew under its current schema: a new default shows in reads without a write.
+/// Rebuilds the cached objects of a kind under its current schema, so that a new default shows in reads without a write.
 pub(crate) fn refresh(api: &Api, collection: &CollectionName) {
     let Some(resource) = api.registry.table().storage(collection).cloned() else { return };
     let mut state = api.objects.write_state();

@@ -48,7 +48,7 @@ pub(crate) fn fill_in(kind: Builtin, object: &mut Value) {
     }
 }
 
-/// Adds what the kind has of itself, on create (`old` is none) and update.
+/// Adds what the kind sets by itself, on create (`old` is `None`) and update.
 pub(crate) fn prepare(kind: Builtin, object: &mut Value, old: Option<&Value>) {
     match kind {
         Builtin::Namespace if old.is_none() => {
@@ -138,7 +138,7 @@ pub(crate) fn bad_micro_time(kind: Builtin, object: &Value) -> Option<String> {
     None
 }
 
-/// The decoder reads a Secret's data as bytes, so what is no base64 does not get as far as validation.
+/// The decoder reads a Secret's data as bytes, so invalid base64 fails before validation.
 pub(crate) fn bad_base64(kind: Builtin, object: &Value) -> Option<String> {
     use base64::Engine as _;
     let encoded = match kind {

@@ -23,7 +23,7 @@ struct Definition {
 
 const CORE: &str = "io.k8s.api.core.v1.";
 
-/// What most of them are; kind, names and schema are each one's own.
+/// What most of them have in common; kind, names and schema differ.
 const NAMESPACED: Definition = Definition {
     kind: Builtin::ConfigMap,
     group: "",

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{Checks, Kind, ListKind, Schema, cel, format, join};
 use crate::error::Cause;
 
-/// Checks a whole object: its metadata is not looked at, rules in CEL are evaluated unless what `causes` already holds, or
-/// what is found here, makes the object's shape doubtful.
+/// Validates a whole object, except its metadata. CEL rules are evaluated unless the errors in `causes`, or those found here, make the
+/// object's shape uncertain.
 pub(crate) fn validate_object(value: &Value, schema: &Schema, old: Option<&Value>, causes: &mut Vec<Cause>) {
     node(value, schema, "", old, causes);
     let blocking = causes.iter().any(|cause| {
@@ -275,7 +275,7 @@ fn rules(
         return;
     }
     for rule in &schema.rules {
-        // An unchanged value passed this rule before, or is let through as it was.
+        // An unchanged value passed this rule before, or is accepted as it was.
         if old == Some(value) && !rule.is_transition() {
             continue;
         }

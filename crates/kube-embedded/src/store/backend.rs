@@ -18,7 +18,7 @@ pub enum Store {
     Postgres(Box<PgConnectOptions>),
 }
 
-/// Why the store cannot be opened or did not take a commit.
+/// Why the store cannot be opened, or a commit failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -45,10 +45,10 @@ pub enum StoreError {
         /// The object's name.
         name: String,
     },
-    /// The commit failed, and it is known that nothing of it was kept.
+    /// The commit failed, and it is certain that nothing of it was kept.
     #[error("cannot commit to the object store: {0}")]
     Commit(#[source] sqlx::Error),
-    /// Somebody else wrote: the stored revision is not ours.
+    /// Somebody else has written: the stored revision is not ours.
     #[error(
         "the object store is at revision {found}, this server at {expected}: another server has written to it; restart this one"
     )]

@@ -62,10 +62,10 @@ impl Postgres {
         Ok((Self { options, connection: Some(connection) }, last, rows))
     }
 
-    /// Commits, reconnecting for as long as the database is away: whether a lost commit was kept is only known by asking
-    /// again, and until it is known no other batch may be built. Gives up when the server stops.
+    /// Commits, reconnecting for as long as the database is away: whether a commit whose answer was lost has been kept can only be found out
+    /// by asking again, and until it is known no other batch may be built. Gives up when the server stops.
     ///
-    /// A commit whose answer was lost is settled by the stored revision: it was kept if and only if the revision is the batch's own.
+    /// It was kept if and only if the stored revision is the batch's own.
     pub(crate) async fn commit(&mut self, batch: Batch, stop: &mut watch::Receiver<bool>) -> Result<(), StoreError> {
         let base = signed(batch.base)?;
         let last = signed(batch.last)?;
@@ -113,7 +113,7 @@ impl Postgres {
 
     pub(crate) async fn close(self) {
         let Some(mut connection) = self.connection else { return };
-        // A closed connection's lock is released when its backend has noticed, a moment later; the next server may be faster.
+        // A closed connection's lock is released a moment later, when its backend has noticed; the next server may be faster.
         let unlocked = sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut connection).await;
         if let Err(error) = unlocked {
             tracing::debug!(%error, "the object store's lock was not released by hand; the end of its connection does it");
@@ -133,7 +133,7 @@ fn signed(revision: u64) -> Result<i64, StoreError> {
     i64::try_from(revision).map_err(|error| StoreError::Commit(sqlx::Error::Encode(error.into())))
 }
 
-/// Connects and takes the lock, waiting a moment for it: the backend of a server that was killed holds it until it has noticed.
+/// Connects and takes the lock, waiting a moment for it: the backend of a killed server holds it until it has noticed.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let mut connection = options.connect().await.map_err(StoreError::Connect)?;
     sqlx::query("SET lock_timeout = '2s'").execute(&mut connection).await.map_err(StoreError::Connect)?;
@@ -142,7 +142,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
         .execute(&mut connection)
         .await
         .map_err(|error| if is_lock_timeout(&error) { StoreError::Locked } else { StoreError::Connect(error) })?;
-    // Commits wait as long as it takes: what they may wait for is the last commit of a connection that broke.
+    // Commits may take as long as they need: what they wait for may be the last commit of a connection that broke.
     sqlx::query("SET lock_timeout = 0").execute(&mut connection).await.map_err(StoreError::Connect)?;
     Ok(connection)
 }

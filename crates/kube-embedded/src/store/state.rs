@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::object::{Address, CollectionName, Key, Object};
 
-/// How much history a collection keeps. Beyond either bound the oldest event goes, and who needs it gets 410.
+/// How much history a collection keeps. Beyond either bound the oldest event is dropped, and whoever needs it gets 410.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HistoryLimit {
     pub(crate) events: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// The event as every plain watcher of the stored version sends it, written once.
+    /// The event as every plain watcher of the stored version gets it, serialised once.
     pub(crate) fn line(&self) -> Bytes {
         self.line.get_or_init(|| event_line(self.change.name(), &self.object.bytes)).clone()
     }
@@ -264,7 +264,7 @@ impl State {
         self.reached.subscribe()
     }
 
-    /// Tells a collection's watchers to look, after all of a batch is applied.
+    /// Wakes a collection's watchers, after the whole batch is applied.
     pub(crate) fn wake(&self, collection: &str) {
         self.reached.send_replace(self.revision);
         if let Some(collection) = self.collections.get(collection) {
