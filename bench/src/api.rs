@@ -110,7 +110,7 @@ impl Ask {
     }
 }
 
-/// What the n-th request asks, and what a right answer to it says.
+/// What the n-th request is, and what a right answer to it says.
 fn nth(number: usize, run: &str, repository: &str, id: &str) -> (Ask, fn(&serde_json::Value, &Ask) -> bool) {
     fn is_named(answer: &serde_json::Value, ask: &Ask) -> bool {
         serde_json::from_slice::<serde_json::Value>(&ask.body).is_ok_and(|asked| asked["name"] == answer["name"])
@@ -127,7 +127,7 @@ fn nth(number: usize, run: &str, repository: &str, id: &str) -> (Ask, fn(&serde_
     }
 }
 
-/// Fills the database, then asks at the rate, and at a third more, to see what is in reserve.
+/// Fills the database, then sends requests at the rate, and at a third more, to show what is in reserve.
 pub(crate) async fn measure(
     server: &Server,
     workspaces: usize,
@@ -167,14 +167,14 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// What was asked, and how long after it was due it was answered.
+/// What was asked, and how long after its due time the answer came.
 type Answer = (&'static str, Duration);
 
 fn all(answers: &[Answer]) -> Vec<Duration> {
     answers.iter().map(|(_, time)| *time).collect()
 }
 
-/// Open loop: each request is due at its time whatever became of those before, and its answer's time counts from then.
+/// Open loop: each request is due at its time whatever became of those before, and its latency counts from then.
 async fn load(
     server: &Server,
     token: &Arc<str>,
@@ -200,8 +200,8 @@ async fn load(
                     return anyhow::Ok(times);
                 }
                 let (ask, is_right) = nth(number, run, &repository, &ids[number.wrapping_mul(7919) % ids.len()]);
-                // The status of every answer is checked, the content of one in so many: reading all of it would burden the cores that
-                // are measured. Coprime to the 20 kinds, so that each kind has its turn.
+                // The status of every answer is checked, but the content only of one in so many: reading all of it would burden the cores
+                // that are measured. Coprime to the 20 kinds of requests, so that each kind has its turn.
                 let wanted = number % 17 == 0;
                 let due = begin + Duration::from_secs(1) * u32::try_from(number)? / rate;
                 tokio::time::sleep_until(due.into()).await;

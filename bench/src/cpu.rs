@@ -1,4 +1,4 @@
-//! Processor time of those who share the cores.
+//! Processor time of the processes that share the cores.
 
 use anyhow::Context as _;
 

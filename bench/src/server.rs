@@ -21,7 +21,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Builds the base image if it is missing and wanted, serves a repository of 50 files, starts the server.
+    /// Builds the base image if it is missing and needed, serves a repository of 50 files, starts the server.
     pub(crate) async fn start(bin: &Path, home: &Path, with_image: bool) -> anyhow::Result<Self> {
         let bin = std::fs::canonicalize(bin).with_context(|| format!("{}: run `make build`", bin.display()))?;
         let git = tempfile::tempdir()?;
@@ -42,7 +42,7 @@ impl Server {
             if with_image {
                 this.check(&["image", "build-base"])?;
             }
-            // A server of an earlier run may know another repository's port.
+            // A server of an earlier run may allow another repository's port.
             this.check(&["server", "stop"])?;
             let status =
                 this.berth(&["server", "--detach"]).env("BERTH_ALLOW_PRIVATE_HOSTS", address.to_string()).status()?;
@@ -62,7 +62,7 @@ impl Server {
             .env("BERTH_HOME", &self.home)
             .env("BERTH_SERVER__LISTEN", "127.0.0.1:7270")
             .env("BERTH_KUBERNETES__LISTEN", "127.0.0.1:7643")
-            // One token asks for everything here; the limit is not what is measured.
+            // One token sends all requests here; the rate limit is not what is measured.
             .env("BERTH_API__REQUESTS_PER_SECOND", "1000000")
             .env("BERTH_API__REQUEST_BURST", "1000000")
             .env_remove("BERTH_TOKEN");
@@ -103,7 +103,7 @@ impl Server {
         self.check(&["server", "stop"]).map(drop)
     }
 
-    /// Removes its database, of which deleting ten thousand workspaces one by one would leave the same; it must be stopped.
+    /// Removes its database, with the same result as deleting ten thousand workspaces one by one; the server must be stopped.
     pub(crate) fn empty(&self) -> anyhow::Result<()> {
         let data = self.home.join("postgres");
         std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())

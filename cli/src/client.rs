@@ -1,4 +1,4 @@
-//! The API as the commands use it: over the local server's unix socket, or over TLS with a token.
+//! A client of the API for the commands: through the local server's unix socket, or over TLS with a token.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Client {
         self.json(Method::GET, path, None::<&()>, &[]).await
     }
 
-    /// GET of a list, with all its pages; `path` has a query.
+    /// GET of a list, all of its pages; `path` has a query.
     pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
         let mut items = Vec::new();
         let mut cursor = String::new();
@@ -108,7 +108,7 @@ impl Client {
         })
     }
 
-    /// The answer, when it is a success; its problem as an error otherwise.
+    /// The answer if it is a success, otherwise its problem as an error.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -169,7 +169,7 @@ impl Client {
                     let item = serde_json::from_slice(data).context("an event of the server cannot be read");
                     return Some((item, (body, buffer)));
                 }
-                // A stream that breaks off has ended: the server went away, which the caller tells in its own words.
+                // A stream that breaks has ended: the server went away, which the caller reports in its own words.
                 let frame = body.frame().await?.ok()?;
                 buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
             }
@@ -257,7 +257,7 @@ fn tls(ca: Option<&std::path::Path>) -> anyhow::Result<Arc<rustls::ClientConfig>
         format!("cannot read the CA certificates in {}: give a PEM file with --ca-cert", file.display())
     })?;
     for certificate in certificates {
-        // A certificate of the system's store that rustls does not take is one that no server should use.
+        // A certificate of the system's store that rustls rejects is one that no server should use.
         let _ = roots.add(certificate?);
     }
     Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
@@ -274,7 +274,7 @@ fn problem(status: StatusCode, body: &[u8]) -> Exit {
     match serde_json::from_slice::<ProblemBody>(body) {
         Ok(problem) => {
             let mut text = problem.detail.clone();
-            // A problem of one field often says all there is to say.
+            // A problem about one field often says everything already.
             for error in problem.errors.into_iter().filter(|error| error.detail != problem.detail) {
                 text.push_str(&format!("\n  {}: {}", error.pointer, error.detail));
             }

@@ -28,7 +28,7 @@ pub(crate) const HELP: &str = "Exit statuses:\n  0  done\n  1  it could not be d
 pub(crate) struct Exit {
     /// The status.
     pub status: u8,
-    /// The server's stable word for it, if it came from there.
+    /// The server's stable code for it, if the error came from there.
     code: Option<String>,
     message: String,
 }
@@ -39,7 +39,7 @@ impl Exit {
         Self { status, code: None, message: message.into() }
     }
 
-    /// The same with the server's stable word for it.
+    /// The same with the server's stable code.
     pub(crate) fn with_code(self, code: String) -> Self {
         Self { code: Some(code), ..self }
     }
@@ -49,7 +49,7 @@ impl Exit {
         Self { status, ..self }
     }
 
-    /// Ends the process with this status and without a word: what ran inside said it all.
+    /// Ends the process with this status and without a message: the program that ran inside has said everything.
     pub(crate) fn silent(status: u8) -> Self {
         Self { status, code: None, message: String::new() }
     }
@@ -63,7 +63,7 @@ impl fmt::Display for Exit {
 
 impl std::error::Error for Exit {}
 
-/// Says once what went wrong, with its causes; the exit status.
+/// Reports an error once, with its causes; returns the exit status.
 pub(crate) fn report(format: Output, error: &anyhow::Error) -> u8 {
     let exit = error.downcast_ref::<Exit>();
     let status = exit.map_or(FAILURE, |exit| exit.status);
@@ -74,12 +74,12 @@ pub(crate) fn report(format: Output, error: &anyhow::Error) -> u8 {
     status
 }
 
-/// The same for a command line that clap does not take; help and version are no errors.
+/// The same for a command line that clap rejects; help and version are no errors.
 pub(crate) fn report_usage(error: &clap::Error) -> u8 {
     let status = u8::try_from(error.exit_code()).unwrap_or(FAILURE);
     let arguments: Vec<String> = std::env::args().collect();
     if status == 0 || !wants_json(&arguments) {
-        // Nowhere to say that nothing can be said.
+        // There is nowhere to report that standard error cannot be written.
         let _ = error.print();
     } else {
         let text = error.to_string();

@@ -29,7 +29,7 @@ impl Home {
         &self.0
     }
 
-    /// Sockets, pid file, what does not survive a reboot.
+    /// Sockets, pid file, and whatever else does not survive a reboot.
     pub(crate) fn run(&self) -> PathBuf {
         self.0.join("run")
     }
@@ -39,7 +39,7 @@ impl Home {
         self.run().join("api.sock")
     }
 
-    /// Held locked by the server that runs; holds its pid.
+    /// Locked by the running server, whose pid it holds.
     pub(crate) fn lock(&self) -> PathBuf {
         self.run().join("server.lock")
     }
@@ -64,7 +64,7 @@ impl Home {
         [self.0.join("berth.toml"), PathBuf::from("/etc/berth/berth.toml")].into_iter().find(|path| path.is_file())
     }
 
-    /// Makes the folders; only their owner may enter the secret ones.
+    /// Makes the folders; only the owner may enter the secret ones.
     pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         for (folder, mode) in [(self.0.clone(), 0o755), (self.run(), 0o755), (self.keys(), 0o700)] {
@@ -75,7 +75,7 @@ impl Home {
         self.open_the_way()
     }
 
-    /// Postgres and workspaces run as users of their own and go through a home of root's, which may be a private folder made beforehand
+    /// Postgres and workspaces run as users of their own and need to pass through root's home, which may be a private folder made beforehand
     /// (`mktemp -d`). What is secret in it has its own mode.
     fn open_the_way(&self) -> anyhow::Result<()> {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -33,20 +33,20 @@ pub(crate) fn note(line: impl AsRef<str>) {
     styled(printable(line.as_ref()));
 }
 
-/// The same with colours of ours; what else is in it must be [`printable`].
+/// The same with our colours; everything else in it must be [`printable`].
 pub(crate) fn styled(line: impl AsRef<str>) {
     let mut stderr = std::io::stderr().lock();
-    // Nowhere to say that nothing can be said.
+    // There is nowhere to report that standard error cannot be written.
     let _ = writeln!(stderr, "{}", line.as_ref());
 }
 
-/// The text without control characters but line feeds and tabs: a git host, a repository or a process of a workspace may have written them,
-/// and a terminal obeys.
+/// The text without control characters except line feeds and tabs: it may come from a git host, a repository or a process in a workspace, and
+/// a terminal would obey it.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
 }
 
-/// Whether standard error is a terminal that takes colours.
+/// Whether standard error is a terminal that supports colours.
 pub(crate) fn fancy() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }

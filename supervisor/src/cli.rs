@@ -89,7 +89,7 @@ impl Options {
     }
 }
 
-/// Writes a line to the standard error, which is the workspace's log. Nothing can be done when that fails.
+/// Writes a line to standard error, which is the workspace's log. If that fails, nothing can be done.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "berth-init: {text}");
 }

@@ -56,7 +56,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> i32 {
     }
     let question = match question(std::io::stdin().lock()) {
         Some(question) => question,
-        // ssh, ftp and whatever else git may ask for are not ours.
+        // ssh, ftp and whatever else git may ask for are not served.
         None => return 0,
     };
     match ask(&Path::new(&run_dir).join(SOCKET_NAME), &question) {
@@ -75,7 +75,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> i32 {
     }
 }
 
-/// Reads git's `key=value` lines. Nothing when it is not a question about http(s).
+/// Parses git's `key=value` lines; `None` if it is not a question about http(s).
 fn question(input: impl BufRead) -> Option<CredentialRequest> {
     let mut question =
         CredentialRequest { id: 0, protocol: String::new(), host: String::new(), path: None, username: None };
@@ -100,7 +100,7 @@ fn ask(socket: &Path, question: &CredentialRequest) -> std::io::Result<Answer> {
     stream.set_read_timeout(Some(Duration::from_secs(40)))?;
     let mut out = Vec::new();
     encode_json(question, &mut out).map_err(std::io::Error::other)?;
-    // A refusal may come, and the connection end, before the question is out: it is still there to be read.
+    // A refusal may come, and the connection end, before the question is sent: the answer can still be read.
     let _ = stream.write_all(&out);
     let mut reader = FrameReader::new();
     let mut buffer = [0u8; 4096];

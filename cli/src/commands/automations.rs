@@ -28,7 +28,7 @@ pub(crate) fn validate(format: Output, file: &Path) -> anyhow::Result<()> {
     if validation.valid { Ok(()) } else { Err(Exit::silent(exit::FAILURE).into()) }
 }
 
-/// The text of a file, or of standard input (`-`); of one that is too large only as much as shows that.
+/// The text of a file, or of standard input (`-`); of a file that is too large, only enough to show that.
 fn read(file: &Path) -> std::io::Result<String> {
     let limit = berth_automations::domain::file::MAX_FILE_BYTES as u64 + 1;
     let mut bytes = Vec::new();
@@ -37,7 +37,7 @@ fn read(file: &Path) -> std::io::Result<String> {
     } else {
         std::fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
     }
-    // The limit may have cut a character in two.
+    // The limit may have split a character.
     if bytes.len() as u64 == limit {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }

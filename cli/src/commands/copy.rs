@@ -54,7 +54,7 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str) -> anyhow::Resu
         }
         Output::Text => {
             for SpecialFile { path, kind } in &passed_over {
-                // Quoted: a name in a workspace may hold what a terminal obeys.
+                // Quoted: a name in a workspace may contain control characters, which a terminal obeys.
                 output::note(format!("passed over {path:?}: it is {kind}"));
             }
             output::note(format!("copied {from} to {to}"));
@@ -63,7 +63,7 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str) -> anyhow::Resu
     }
 }
 
-/// Sends a file or folder; what of it is passed over.
+/// Sends a file or folder; returns what was skipped.
 async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> anyhow::Result<Vec<SpecialFile>> {
     let from = from.canonicalize().with_context(|| format!("cannot read {}", from.display()))?;
     let passed_over = special_files::find(&from);
@@ -77,7 +77,7 @@ async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> 
         _ => bail!("{} cannot be copied whole", from.display()),
     };
     let mut tar = tokio::process::Command::new("tar")
-        // We name what is passed over.
+        // Skipped files are named by us, not by tar.
         .args(["--create", "--file=-", "--owner=0", "--group=0", "--numeric-owner", "--warning=no-file-ignored"])
         .arg("--directory")
         .arg(folder)
@@ -97,7 +97,7 @@ async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> 
     Ok(passed_over)
 }
 
-/// Fetches a file or folder; what of it is passed over.
+/// Fetches a file or folder; returns what was skipped.
 async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> anyhow::Result<Vec<SpecialFile>> {
     let request = format!("/api/v1/workspaces/{}/files?path={}", encode(workspace), encode(path));
     let mut body = context.client.send(Method::GET, &request, Vec::new(), &[]).await?.into_body();
@@ -108,7 +108,7 @@ async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> 
         anyhow::ensure!(parent.is_dir(), "{} is not a folder", parent.display());
         (parent.to_owned(), Some(to))
     };
-    // Unpacked beside its place first: a broken copy leaves nothing half done, and a name inside cannot climb out of the folder.
+    // Unpacked into a folder beside its place first: an interrupted copy leaves nothing half done, and a name in the stream cannot climb out.
     let scratch = folder.join(format!(".berth-cp-{}", std::process::id()));
     tokio::fs::create_dir(&scratch).await.with_context(|| format!("cannot write to {}", folder.display()))?;
     let result = unpack(&mut body, &scratch).await.and_then(|passed_over| {
@@ -119,7 +119,7 @@ async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> 
     result
 }
 
-/// Unpacks the stream, which is a stranger's: even for root no file is anybody else's, runs as somebody else, or is a device.
+/// Unpacks the stream, which is untrusted: even for root, no file belongs to somebody else, is setuid, or is a device.
 async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Result<Vec<SpecialFile>> {
     let mut tar = tokio::process::Command::new("tar")
         .args(["--extract", "--file=-", "--no-same-owner", "--no-same-permissions", "--directory"])

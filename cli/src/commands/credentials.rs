@@ -40,7 +40,7 @@ pub(crate) fn load() -> anyhow::Result<Option<Stored>> {
     }
 }
 
-/// Keeps a sign-in; where it lies.
+/// Stores a sign-in; returns the file.
 pub(crate) fn store(stored: &Stored) -> anyhow::Result<PathBuf> {
     use std::io::Write as _;
     let file = file().context("HOME is not set: there is no place to keep the sign-in; use BERTH_TOKEN")?;
@@ -55,7 +55,7 @@ pub(crate) fn store(stored: &Stored) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// Forgets it; whether there was one.
+/// Forgets it; returns whether there was one.
 pub(crate) fn forget() -> anyhow::Result<bool> {
     let Some(file) = file() else { return Ok(false) };
     match std::fs::remove_file(file) {
@@ -73,7 +73,7 @@ pub(crate) fn chosen(global: &Global) -> anyhow::Result<Option<Target>> {
         let ca = global.ca_cert.clone().or_else(|| stored.and_then(|stored| stored.ca_cert));
         return Ok(Some(Target::Remote { url: parse(url)?, token, ca }));
     }
-    // --home names a server of this machine: a sign-in elsewhere does not matter then.
+    // --home names a server on this machine: then a sign-in elsewhere does not matter.
     if global.home.is_some() {
         return Ok(None);
     }

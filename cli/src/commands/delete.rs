@@ -6,12 +6,12 @@ use super::{Context, encode};
 use crate::args::Wait;
 use crate::output;
 
-/// Deletes it; the server answers when it is done.
+/// Deletes a workspace; the server answers when that is done.
 pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}?wait={}", encode(&wait.workspace), !wait.no_wait);
     let answer: serde_json::Value = context.client.json(Method::DELETE, &path, None::<&()>, &[]).await?;
     let name = &wait.workspace;
-    // Told at once, the workspace is still there; when it is done there is nothing to show.
+    // With `--no-wait` the workspace still exists; afterwards there is nothing to show.
     let (done, text) = if answer.is_null() {
         (serde_json::json!({ "deleted": name }), format!("{name}: deleted\n"))
     } else {

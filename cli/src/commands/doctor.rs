@@ -10,16 +10,16 @@ use crate::exit::{self, Exit};
 use crate::home::Home;
 use crate::output;
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
     ok: bool,
-    /// What was found; when it is not ok, what to do.
+    /// The finding; if it is not ok, what to do.
     detail: String,
 }
 
-/// Looks at everything a server needs; exit status 1 when something is missing.
+/// Checks everything that a server needs; exit status 1 if something is missing.
 pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let checks = checks(&home);
@@ -87,7 +87,7 @@ fn kernel() -> Check {
     let release = name.release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    // Overlay over id-mapped layers in a user namespace came with 5.19; unprivileged overlay with userxattr with 5.11.
+    // Overlayfs over id-mapped layers in a user namespace came with Linux 5.19; unprivileged overlayfs with userxattr with 5.11.
     let ok = version >= (5, 19);
     Check {
         name: "kernel",

@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
     }
 }
 
-/// A program that could not be run has the statuses that shells give it.
+/// A program that could not be run gets the exit status that shells use.
 fn as_shells_tell(error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<Exit>() {
         Ok(exit) => match exit.status {
@@ -41,7 +41,7 @@ fn as_shells_tell(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// The kind of our terminal.
+/// `TERM` of our terminal.
 pub(crate) fn term() -> String {
     std::env::var("TERM").unwrap_or_else(|_| "xterm-256color".to_owned())
 }

@@ -120,7 +120,7 @@ fn mirror(root: &Path, repository: &str) -> anyhow::Result<()> {
             "refs/tags/*:refs/tags/*",
         ],
     )?;
-    // A detached checkout (as CI makes) has its commit on no branch.
+    // The commit of a detached checkout (as CI makes it) is on no branch.
     git(
         &bare,
         &["fetch", "--quiet", "--force", &source.display().to_string(), &format!("{head}:refs/heads/{branch}")],

@@ -1,4 +1,4 @@
-//! `berth image`: the node's image store, reached as files by root; needs no server, and is no hindrance to one that runs.
+//! `berth image`: root's access to the node's image store as files. It needs no server, and does not disturb a running one.
 
 use berth_node::home::Home as NodeHome;
 use berth_node::image::layout::{Layout, Limits};

@@ -37,7 +37,7 @@ use crate::args::{self, Cli, Command, Global, Output};
 use crate::client::{Client, Target};
 use crate::home::Home;
 
-/// What every command has at hand.
+/// What every command needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The server.
@@ -62,7 +62,7 @@ impl Context {
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        // These need no server, and some of them no runtime.
+        // These need no server, and some of them no async runtime.
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "berth", &mut script);
@@ -83,7 +83,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             // A command waits for one server: one thread is enough, and starts faster.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let result = runtime.block_on(dispatch(&context, &cli.global, command));
-            // A read of the terminal that still waits must not keep us.
+            // A pending read of the terminal must not keep the process alive.
             runtime.shutdown_background();
             result
         }
@@ -126,7 +126,7 @@ async fn dispatch(context: &Context, global: &Global, command: Command) -> anyho
     }
 }
 
-/// A value for a path segment or query.
+/// Encodes a value for a path segment or query.
 pub(crate) fn encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

@@ -23,17 +23,17 @@ pub(crate) async fn list(context: &Context, workspace: &str) -> anyhow::Result<(
     })
 }
 
-/// A local address and the port inside that it leads to.
+/// A local address, and the port inside that it leads to.
 #[derive(Serialize)]
 struct Forwarded {
     local: String,
     remote: u16,
 }
 
-/// Forwards ports until it is interrupted. What is forwarded is told once it is.
+/// Forwards ports until interrupted. Says so once the ports are open.
 pub(crate) async fn forward(context: &Context, workspace: &str, ports: &[String]) -> anyhow::Result<()> {
     let ports = ports.iter().map(|port| parse(port)).collect::<anyhow::Result<Vec<_>>>()?;
-    // Who may not, or forwards into a workspace that does not run, learns it now and not from the first connection.
+    // Whoever may not, or forwards into a workspace that does not run, learns it now and not from the first connection.
     let _: serde_json::Value = context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
     let (mut listeners, mut forwarded) = (Vec::new(), Vec::new());
     for (local, remote) in ports {
@@ -82,7 +82,7 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
         let mut buffer = vec![0_u8; 64 * 1024];
         loop {
             let count = reader.read(&mut buffer).await?;
-            // As standard input of a command; empty is the end.
+            // As with a command's standard input, an empty message is the end.
             let mut message = Vec::with_capacity(count + 1);
             message.push(STDIN);
             message.extend_from_slice(&buffer[..count]);
@@ -96,11 +96,11 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
         while let Some(message) = source.next().await {
             match message? {
                 Message::Binary(bytes) => match bytes.split_first() {
-                    // That side has said all, and may still listen.
+                    // The workspace's side has finished sending, and may still receive.
                     Some((&STDOUT, [])) => writer.shutdown().await?,
                     Some((&STDOUT, payload)) => writer.write_all(payload).await?,
                     Some((&CONTROL, payload)) => {
-                        // Others are of no use here, known or not.
+                        // Other control messages do not matter here.
                         if let Ok(Control::Error { message, .. }) = serde_json::from_slice(payload) {
                             bail!(message);
                         }
@@ -113,7 +113,7 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
         }
         anyhow::Ok(())
     };
-    // With the workspace's side gone, whatever the client still has to say has nobody to reach, and the client learns it by the connection's end.
+    // The workspace's side is gone, so nothing that the client still sends can be delivered; closing the connection tells it so.
     tokio::pin!(upload, download);
     tokio::select! {
         biased;

@@ -1,4 +1,4 @@
-//! The receipt of a start: live while it goes on, whole at the end.
+//! The receipt of a start: step by step while it is in progress, complete at the end.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;

@@ -15,7 +15,7 @@ pub(crate) async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
         let value: serde_json::Value = context.client.get(&path).await?;
         return output::result(context.output, &output::items(&value), |items| {
             let row = |item: &serde_json::Value| {
-                // `"running"`, or `{"exited": …}`: then only what it showed last is there to see.
+                // `"running"`, or `{"exited": …}`: then only its last output can be seen.
                 let state = if item["state"].is_object() { "exited".to_owned() } else { cell(&item["state"]) };
                 vec![cell(&item["id"]), state, cell(&item["name"]), cell(&item["attached"]), cell(&item["pid"])]
             };
@@ -29,8 +29,8 @@ pub(crate) async fn run(context: &Context, shell: Shell) -> anyhow::Result<()> {
     }
 }
 
-/// Opens a new shell in the checkout and hands our terminal over. Without one the shell reads what we read, and ends where that ends, as
-/// every shell does.
+/// Opens a new shell in the checkout and connects our terminal with it. Without a terminal, the shell reads our standard input and ends at
+/// its end, as every shell does.
 pub(crate) async fn open(context: &Context, workspace: &str) -> anyhow::Result<()> {
     if !std::io::stdin().is_terminal() {
         let command = ["sh", "-c", r#"exec "${SHELL:-sh}""#].map(str::to_owned).to_vec();

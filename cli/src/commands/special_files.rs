@@ -1,10 +1,10 @@
-//! Named pipes, sockets and devices: they have no content to copy, so `berth cp` passes them over, and names them.
+//! Named pipes, sockets and devices: they have no content to copy, so `berth cp` skips them and names them.
 
 use std::fs::FileType;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-/// One of them.
+/// A file that is skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SpecialFile {
     pub(super) path: PathBuf,
@@ -21,7 +21,7 @@ fn kind(file_type: FileType) -> Option<&'static str> {
     }
 }
 
-/// All of them at or below `path`, in the order of their names. A folder that cannot be read is left to who copies it. Blocks.
+/// All of them at or below `path`, sorted by name. An unreadable folder is left to the copying code to report. Blocks.
 pub(super) fn find(path: &Path) -> Vec<SpecialFile> {
     let mut found = Vec::new();
     if let Ok(metadata) = path.symlink_metadata() {

@@ -21,7 +21,7 @@ pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
     })
 }
 
-/// Follows a start, printing its steps; the workspace when it runs.
+/// Follows a start, printing its steps; returns the workspace once it runs.
 pub(crate) async fn until_running(context: &Context, workspace: &Workspace) -> anyhow::Result<Workspace> {
     let path = format!("/api/v1/workspaces/{}/watch", workspace.id);
     let started = workspace.instance_id;
@@ -36,7 +36,7 @@ pub(crate) async fn until_running(context: &Context, workspace: &Workspace) -> a
                         live.finish();
                         return Ok(*workspace);
                     }
-                    // A status of the run before may still be on its way when a start was just accepted.
+                    // Just after a start was accepted, a status of the previous run may still arrive.
                     Phase::Stopping | Phase::Stopped if workspace.instance_id == started => {
                         live.finish();
                         let reason = if workspace.reason.is_empty() { "it was stopped" } else { &workspace.reason };

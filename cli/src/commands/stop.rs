@@ -6,7 +6,7 @@ use super::{Context, encode};
 use crate::args::Wait;
 use crate::output;
 
-/// Stops it; the server answers when it is done.
+/// Stops a workspace; the server answers when that is done.
 pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
     let path = format!("/api/v1/workspaces/{}/stop?wait={}", encode(&wait.workspace), !wait.no_wait);
     let workspace: Workspace = context.client.post(&path, &serde_json::json!({})).await?;

@@ -1,4 +1,4 @@
-//! `berth support-bundle`: what helps to find a fault, without secrets.
+//! `berth support-bundle`: what helps to diagnose a fault, without secrets.
 
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::output;
 /// Collects versions, configuration without secrets, logs, the doctor's findings and the state of workspaces into a tar.
 pub(crate) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
     let scratch = std::env::temp_dir().join(format!("berth-support-{}", std::process::id()));
-    // Logs and configuration are for who asked, not for everybody on the machine.
+    // Logs and configuration are for the caller, not for everybody on the machine.
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&scratch)
@@ -66,7 +66,7 @@ async fn collect(context: &Context, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hides the values of keys that may be secret, and passwords in URLs.
+/// Removes the values of keys that may be secret, and passwords in URLs.
 fn redact(text: &str) -> String {
     text.lines()
         .map(|line| match line.split_once('=') {

@@ -1,4 +1,4 @@
-//! The terminal of whoever runs us: raw while a remote program has it, and put back whatever happens.
+//! The local terminal: in raw mode while a remote program uses it, and restored whatever happens.
 
 use std::convert::Infallible;
 use std::io::{IsTerminal as _, Read as _};
@@ -23,7 +23,7 @@ pub(crate) struct Ended {
     pub status: u8,
 }
 
-/// Puts the terminal back when it is dropped.
+/// Restores the terminal when dropped.
 struct Raw(Termios);
 
 impl Raw {
@@ -38,7 +38,7 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // Nobody is left to tell when this fails.
+        // If this fails, there is nobody left to tell.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0);
     }
 }
@@ -50,7 +50,8 @@ pub(crate) fn size() -> (u16, u16) {
         .map_or((24, 80), |size| if size.ws_row == 0 { (24, 80) } else { (size.ws_row, size.ws_col) })
 }
 
-/// Connects our standard streams with a remote program until it ends. `tty`: ours becomes raw, its size follows.
+/// Connects our standard streams with a remote program until it ends. With `tty` our terminal is put into raw mode, and its size is passed
+/// on.
 pub(crate) async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     let raw = if tty && std::io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
     let ended = pump(socket, tty).await;
@@ -58,7 +59,7 @@ pub(crate) async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended>
     ended
 }
 
-/// Both directions at once: a program that waits for us to read must not wait for us to have written.
+/// Both directions at once: a program that waits for us to read must not have to wait until we have written.
 async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     let (sink, source) = socket.split();
     let window = Semaphore::new(0);
@@ -68,7 +69,7 @@ async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     }
 }
 
-/// What the program says, until its end. `window` grows as the program takes its input.
+/// The program's output, until its end. `window` grows as the program reads its input.
 async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyhow::Result<Ended> {
     loop {
         let Some(received) = source.next().await else {
@@ -92,9 +93,9 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyh
                 Ok(Control::Ready { input_window: Some(bytes) } | Control::Window { bytes }) => {
                     widen(window, usize::try_from(bytes)?);
                 }
-                // Nothing will be told of what it takes.
+                // The server does not report how much input was read.
                 Ok(Control::Ready { input_window: None }) => widen(window, Semaphore::MAX_PERMITS),
-                // Of a newer server.
+                // From a newer server.
                 Ok(Control::Resize { .. } | Control::Signal { .. }) | Err(_) => {}
             },
             _ => {}
@@ -102,7 +103,7 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyh
     }
 }
 
-/// What we have for the program: standard input as far as `window` has a permit for each byte, signals, the size of our terminal.
+/// Our input for the program: standard input as far as `window` has a permit for each byte, signals, the size of our terminal.
 async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Semaphore) -> anyhow::Result<Infallible> {
     let mut input = read_stdin();
     let mut input_open = true;
@@ -134,10 +135,10 @@ async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Semap
         let status = tokio::select! {
             sent = sink.send(outgoing) => match sent {
                 Ok(()) => continue,
-                // Whoever reads no more may have said why: that is read before anything is said of the connection.
+                // The other side may have said why it stopped reading: that is read before the connection's error is reported.
                 Err(_) => return std::future::pending().await,
             },
-            // The connection takes nothing, and a signal cannot overtake what it holds: its end is what tells the program.
+            // The connection accepts nothing, and a signal cannot overtake what is queued: closing it is what tells the program.
             _ = interrupt.recv() => 130,
             _ = terminate.recv() => 143,
         };
@@ -146,13 +147,13 @@ async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Semap
 }
 
 fn widen(window: &Semaphore, bytes: usize) {
-    // A semaphore panics beyond its maximum, and the number is a server's.
+    // A semaphore panics beyond its maximum, and the number comes from a server.
     window.add_permits(bytes.min(Semaphore::MAX_PERMITS - window.available_permits()));
 }
 
-/// Takes permits for up to `wanted` bytes, as many as there are; waits for the first. Cancel safe: none are taken before it returns.
+/// Takes permits for up to `wanted` bytes, as many as are available; waits for the first. Cancel safe: none are taken before it returns.
 async fn room(window: &Semaphore, wanted: usize) -> usize {
-    // Never closed.
+    // The semaphore is never closed.
     let Ok(first) = window.acquire().await else { return std::future::pending().await };
     first.forget();
     1 + window.forget_permits(wanted - 1)
@@ -178,7 +179,7 @@ fn write_stderr(bytes: &[u8]) {
     let _ = stderr.write_all(bytes).and_then(|()| stderr.flush());
 }
 
-/// Standard input, read by a thread of its own: a terminal's read cannot be cancelled.
+/// Reads standard input on a thread of its own, because reading a terminal cannot be cancelled.
 fn read_stdin() -> tokio::sync::mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(8);
     std::thread::spawn(move || {

@@ -11,14 +11,14 @@ use crate::client::Target;
 use crate::exit::{self, Exit};
 use crate::output;
 
-/// Opens a repository; with `--name`, a workspace of that name and repository that is there already is started and opened instead, with
-/// `--resume` the newest of that repository.
+/// Opens a repository. With `--name`, an existing workspace of that name and repository is started and opened instead; with `--resume`, the
+/// newest one of that repository.
 pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::Result<()> {
     if let Target::Socket(_) = context.client.target()
         && !context.client.reachable().await
     {
         output::note("no server runs on this machine: starting one");
-        // It blocks, and has a runtime of its own.
+        // It blocks, and has an async runtime of its own.
         let global = global.clone();
         tokio::task::spawn_blocking(move || crate::server::detach::start(&global, &[])).await??;
     }

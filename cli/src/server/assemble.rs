@@ -1,4 +1,4 @@
-//! All services of one process, wired in memory: the same routers and the same JSON as when they run apart.
+//! All services in one process, wired in memory: the same routers and the same JSON as when they run apart.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) struct Parts {
     pub(crate) public: Router,
     /// Routes for kubectl.
     pub(crate) kubernetes: Router,
-    /// Link that makes the first administrator, until there is one.
+    /// Link that makes the first administrator, as long as there is none.
     pub(crate) setup_link: Option<String>,
     /// Starts workspaces on this machine.
     pub(crate) node: NodeAgent,
@@ -41,7 +41,7 @@ pub(crate) struct Parts {
     cluster: ApiServer,
 }
 
-/// Builds everything; nothing runs yet but the embedded Kubernetes API.
+/// Builds everything; nothing runs yet except the embedded Kubernetes API.
 pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyhow::Result<Parts> {
     let clock: SharedClock = SystemClock::shared();
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -68,7 +68,7 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
 
     let deps = Deps { clock: Arc::clone(&clock), credentials: Arc::new(ScmCredentials::new(to_scm)) };
     let (node_config, node_client) = (config.node.clone(), kube(berth_workspace_crd::NAMESPACE));
-    // It adopts what runs and sweeps what does not: milliseconds of work on files and mounts.
+    // It takes over what runs and removes what does not: milliseconds of work on files and mounts.
     let node =
         tokio::task::block_in_place(|| NodeAgent::new(node_config, node_client, deps)).context("the node agent")?;
     let to_node = InternalClient::in_process("node", node.internal_router());
@@ -119,7 +119,7 @@ pub(crate) async fn assemble(config: &Config, keys: &Keys, pool: PgPool) -> anyh
     })
 }
 
-/// What the services behind `/api` say of their operations, for one document.
+/// The OpenAPI documents of the services behind `/api`, for one document.
 pub(crate) fn documents() -> Vec<OpenApi> {
     vec![Scm::openapi(), Billing::openapi(), Automations::openapi(), Gateway::openapi()]
 }

@@ -57,7 +57,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// The certificate and its key, loaded; none: plain http.
+    /// The certificate and its key, loaded; `None`: plain http.
     ///
     /// # Errors
     /// When only one of them is given, or they cannot be used.
@@ -94,7 +94,7 @@ pub(crate) struct Database {
     pub url: String,
     /// Folder with `postgres` and `initdb` of the private one; none: looked for.
     pub binaries: Option<PathBuf>,
-    /// User the private one runs as when we are root.
+    /// User that the private one runs as when we are root.
     pub user: String,
     /// Connections at most.
     pub max_connections: u32,
@@ -128,7 +128,7 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`Self::load_default`], with the command line's options over it.
+    /// As [`Self::load_default`], with the command line's options on top.
     pub(crate) fn load(home: &Home, args: &ServerArgs) -> anyhow::Result<Self> {
         let file = args.config.clone().or_else(|| home.config());
         let mut config = Self::read(home, file.as_deref())?;
@@ -144,7 +144,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Fills in what follows from other settings.
+    /// Settings that default to values derived from other settings.
     fn derive(&mut self) {
         if self.api.public_url == berth_api::Config::default().public_url {
             let scheme = if self.server.tls_cert.is_some() { "https" } else { "http" };

@@ -1,4 +1,4 @@
-//! A server in the background: started, asked, stopped.
+//! A server in the background: starting it, asking for its status, stopping it.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -16,15 +16,15 @@ use crate::exit::{self, Exit};
 use crate::home::Home;
 use crate::output;
 
-/// The environment variable by which a detached server knows that its standard output is the one who started it.
+/// The environment variable that tells a detached server that whoever started it reads its standard output.
 pub(crate) const READY_VARIABLE: &str = "BERTH_READY_STDOUT";
-/// The line that says that the server serves.
+/// The line by which it says that it serves.
 pub(crate) const READY_LINE: &str = "ready";
 
-/// A log that is longer is put aside at the server's next start.
+/// A log longer than this is put aside at the server's next start.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The options of this command line for the server in the background.
+/// The options of this command line, for the server in the background.
 pub(crate) fn pass_on(server: &Server) -> anyhow::Result<Vec<String>> {
     let mut args = Vec::new();
     let files = [("--tls-cert", &server.tls_cert), ("--tls-key", &server.tls_key), ("--config", &server.config)];
@@ -49,7 +49,7 @@ pub(crate) fn run(global: &Global, args: &[String]) -> anyhow::Result<()> {
     }
 }
 
-/// Starts a server in the background, unless one runs; returns when it serves.
+/// Starts a server in the background, unless one runs; returns once it serves.
 pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     home.prepare()?;
@@ -70,7 +70,7 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
         output::note(format!("the server runs already (pid {})", status.pid));
         return Ok(());
     }
-    // A log that has grown becomes the old one; nobody writes to it now.
+    // A log that has grown too long is renamed; nobody writes to it now.
     if std::fs::metadata(home.log()).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
         std::fs::rename(home.log(), home.log().with_extension("log.1")).context("the server's log")?;
     }
@@ -86,7 +86,7 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
-        // A group of its own: the terminal's Ctrl-C is not meant for it.
+        // A process group of its own: the terminal's Ctrl-C must not reach it.
         .process_group(0);
     let mut child = command.spawn().context("the server could not be started")?;
     let stdout = child.stdout.take().context("the server's output")?;
@@ -110,7 +110,7 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
     .into())
 }
 
-/// The status of the server of this machine; none when none runs.
+/// The status of this machine's server; `None` if none runs.
 pub(super) fn ask(home: &Home) -> anyhow::Result<Option<ServerStatus>> {
     let client = Client::new(Target::Socket(home.socket()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -143,7 +143,7 @@ pub(crate) fn stop(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let pid = match ask(&home)? {
         Some(status) => Some(status.pid),
-        // It may be starting, or stopping already: then its lock is held and names it.
+        // It may be starting, or stopping already: then its lock is held, and names it.
         None => super::lifecycle::lock_holder(&home),
     };
     let Some(pid) = pid else { return stopped(global, None, "no server runs") };

@@ -53,7 +53,7 @@ fn make_certificates(folder: &Path) -> anyhow::Result<()> {
     let leaf_certificate = leaf.signed_by(&key, &issuer)?;
     write_secret(&folder.join("kube-ca.crt"), &ca_certificate.pem())?;
     write_secret(&folder.join("kube.key"), &key.serialize_pem())?;
-    // The file whose presence says that all are there comes last.
+    // Written last, because its presence means that all of them are there.
     write_secret(&folder.join("kube.crt"), &leaf_certificate.pem())
 }
 

@@ -1,4 +1,5 @@
-//! The knot between api, which needs scm, and scm, which needs api's accounts: scm gets a place, and api is put there once it is built.
+//! Breaks the cycle between api, which needs scm, and scm, which needs api's accounts: scm gets an empty place, and api is put there once it
+//! is built.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,14 +7,14 @@ use berth_authz::{Authenticator, Presented, Principal};
 use berth_http::Problem;
 use futures::future::BoxFuture;
 
-/// An authenticator that is known later; until then nobody is anybody.
+/// An authenticator that is supplied later; until then everybody is refused.
 #[derive(Clone, Default)]
 pub(crate) struct LateAuthenticator(Arc<OnceLock<Arc<dyn Authenticator>>>);
 
 impl LateAuthenticator {
-    /// Puts the real one there. The first call counts.
+    /// Supplies the real one. Only the first call counts.
     pub(crate) fn set(&self, authenticator: Arc<dyn Authenticator>) {
-        // A second call would be a mistake of `assemble`, and harmless.
+        // A second call would be a mistake in `assemble`, and harmless.
         let _ = self.0.set(authenticator);
     }
 }

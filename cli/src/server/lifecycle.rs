@@ -1,4 +1,4 @@
-//! One server's life: lock, database, parts, ready, stop.
+//! The life of one server: lock, database, parts, ready, stop.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let parts = assemble::assemble(&config, &keys, pool.clone()).await?;
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    // Before anything is served: what runs downloads nothing but what its users name.
+    // Before anything is served: a running server downloads nothing but what its users name.
     if let Err(error) = parts.node.prepare_base_image(Arc::new(move |text: String| progress.line(&text))).await {
         let error = berth_http::problem::chain(&error);
         progress.line(&format!("no base image, so that only workspaces with an image of their own start: {error}"));
@@ -140,7 +140,7 @@ async fn database(home: &Home, config: &Config) -> anyhow::Result<(PgPool, Optio
     Ok((pool, postgres))
 }
 
-/// Holds the home for this process; the kernel lets go of it when we die, however we die.
+/// Locks the home for this process; the kernel releases the lock when we die, however we die.
 fn lock(home: &Home) -> anyhow::Result<std::fs::File> {
     let path = home.lock();
     let mut file = std::fs::OpenOptions::new()
@@ -167,7 +167,7 @@ fn lock(home: &Home) -> anyhow::Result<std::fs::File> {
     Ok(file)
 }
 
-/// The process that holds the lock; none when nobody does.
+/// The process that holds the lock; `None` if nobody does.
 pub(crate) fn lock_holder(home: &Home) -> Option<u32> {
     let path = home.lock();
     let file = std::fs::File::open(&path).ok()?;
@@ -177,7 +177,7 @@ pub(crate) fn lock_holder(home: &Home) -> Option<u32> {
     std::fs::read_to_string(&path).ok()?.trim().parse().ok()
 }
 
-/// Tells whoever started us in the background how far we are.
+/// Reports progress to whoever started us in the background.
 #[derive(Clone, Copy)]
 struct Progress {
     told: bool,
@@ -214,7 +214,7 @@ impl Progress {
 pub(crate) fn setup_link(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let mut config = Config::load_default(&home)?;
-    // A running server may have been told its address by options that the configuration does not have.
+    // A running server may know its address from options that are not in the configuration.
     if let Some(running) = detach::ask(&home)?.filter(|running| !running.public_url.is_empty()) {
         config.api.public_url = running.public_url;
     }

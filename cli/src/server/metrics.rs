@@ -21,7 +21,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-/// What tells requests apart; the route is the pattern, never the path with its ids.
+/// The labels of requests; the route is the pattern, never the path with its ids.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     method: String,
@@ -52,7 +52,7 @@ pub(crate) struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// Those of the server, and of ws-manager.
+    /// The server's own and ws-manager's.
     pub(crate) fn new(ws_manager: InternalClient, manager: &WsManager) -> Self {
         let this = Self {
             metrics: Metrics::default(),

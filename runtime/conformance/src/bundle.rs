@@ -330,7 +330,7 @@ impl<'a> Bundle<'a> {
         Ok(u32::try_from(pid)?)
     }
 
-    /// Asks for the state until it is `status`. Each question costs a process, which is pause enough.
+    /// Polls the state until it is `status`. Each query costs a process, which is pause enough.
     pub(crate) fn wait_for(&self, status: &str) -> Result<()> {
         let deadline = Instant::now() + command::patience();
         loop {
@@ -383,7 +383,7 @@ impl<'a> Bundle<'a> {
 
 impl Drop for Bundle<'_> {
     fn drop(&mut self) {
-        // Whatever the test did, nothing of it may stay; what cannot be removed shows in the next run.
+        // Whatever the test did, nothing of it may stay; what cannot be removed shows up in the next run.
         let ids: Vec<String> = self.more_ids.drain(..).chain([self.id.clone()]).collect();
         for id in ids {
             let delete = &mut self.context.command();
@@ -395,8 +395,8 @@ impl Drop for Bundle<'_> {
     }
 }
 
-/// Copies a program by another process. A descriptor of ours that writes would be inherited by whatever another test starts
-/// at that moment, and what is open for writing cannot be executed.
+/// Copies a program by another process. A writable descriptor of ours would be inherited by whatever another test starts at that moment, and
+/// a file that is open for writing cannot be executed.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     run(Command::new("cp").arg(from).arg(to), None)?.ok().map(drop)
 }

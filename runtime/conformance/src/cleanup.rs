@@ -30,7 +30,7 @@ pub(crate) fn mounts(folder: &Path) {
 
 /// Ends the processes and removes the folders of a container's cgroups in all hierarchies.
 pub(crate) fn cgroups(id: &str) {
-    // Only the folder of this very container: others work below the same parent.
+    // Only the folder of this container: others work below the same parent.
     if !id.starts_with(&format!("hc-{}-", std::process::id())) {
         return;
     }
@@ -56,7 +56,7 @@ pub(crate) fn is_cgroup(folder: &Path) -> bool {
 /// Kills what runs in a cgroup and removes it with its children.
 fn remove_tree(folder: &Path) {
     if !is_cgroup(folder) {
-        // A runtime took a plain folder for a hierarchy.
+        // A runtime mistook a plain folder for a hierarchy.
         let _ = fs::remove_dir_all(folder);
         return;
     }
@@ -68,7 +68,7 @@ fn remove_tree(folder: &Path) {
     for pid in text.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
     }
-    // Members leave a moment after the signal.
+    // The members leave a moment after the signal.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
     while fs::remove_dir(folder).is_err() && folder.is_dir() && std::time::Instant::now() < deadline {
         std::thread::yield_now();

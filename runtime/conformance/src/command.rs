@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 static PATIENCE: OnceLock<Duration> = OnceLock::new();
 
-/// Longer than any honest runtime needs; a hang is a failure with a name.
+/// Longer than any correct runtime needs; a hang is reported as a failure with a name.
 pub(crate) fn patience() -> Duration {
     *PATIENCE.get_or_init(|| Duration::from_secs(20))
 }

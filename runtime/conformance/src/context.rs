@@ -1,4 +1,4 @@
-//! What every test gets: the runtime under test and a place to work in.
+//! What every test gets: the runtime under test, and a place to work in.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! Holds an OCI runtime to the specification: `hull-conformance --runtime /usr/bin/crun`.
+//! Tests an OCI runtime against the specification: `hull-conformance --runtime /usr/bin/crun`.
 //!
-//! Each test names the sentence or the advisory it proves, builds a bundle around a static busybox and looks at what the
-//! runtime made of it, from inside and from outside. Nothing but root and busybox is needed.
+//! Each test names the sentence or the advisory that it proves, builds a bundle around a static busybox and looks at what the runtime made of
+//! it, from inside and from outside. Nothing but root and busybox is needed.
 
 mod bundle;
 mod cleanup;
@@ -141,7 +141,7 @@ fn real_main(args: &Args) -> Result<bool> {
     }
 }
 
-/// Compares the failures with a file of names, one a line.
+/// Compares the failures with a file of expected ones, one name a line.
 fn as_known(path: &Path, reports: &[Report]) -> Result<bool> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let known: Vec<&str> =
@@ -172,8 +172,8 @@ fn find(runtime: &Path) -> Result<PathBuf> {
         .with_context(|| format!("no {} on the PATH; name it with --runtime", runtime.display()))
 }
 
-/// crun refuses machines that have v1 controllers and a v2 hierarchy beside them. For it, this program starts itself
-/// again in a mount namespace without the latter.
+/// crun refuses machines that have v1 controllers and a v2 hierarchy beside them. For crun, this program re-executes itself in a mount
+/// namespace without the latter.
 fn leave_hybrid_cgroups(runtime: &Path) -> Result<()> {
     let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
     let crun = command::run(Command::new(runtime).arg("--version"), None)?.stdout.starts_with("crun");

@@ -46,7 +46,7 @@ pub(crate) struct Topic {
     pub(crate) tests: &'static [Test],
 }
 
-/// Says that a test proves nothing on this machine.
+/// Reports that a test proves nothing on this machine.
 #[derive(Debug)]
 struct Skip(String);
 
@@ -103,7 +103,7 @@ fn run_one(context: &Context, topic: &str, test: &Test) -> Report {
     }
 }
 
-/// Takes out of a text what differs from run to run.
+/// Removes from a text what differs from run to run.
 fn tidy(context: &Context, text: &str) -> String {
     let work = context.work.to_string_lossy().into_owned();
     let mut text = text.replace(&work, "WORK");
@@ -123,7 +123,7 @@ fn tidy(context: &Context, text: &str) -> String {
     kept.chars().take(400).collect()
 }
 
-/// Runs the tests whose full name contains `filter`, a few at a time, and tells `done` about each.
+/// Runs the tests whose full name contains `filter`, a few at a time, and calls `done` for each.
 pub(crate) fn run(
     context: &Context,
     topics: &[Topic],

@@ -1,10 +1,9 @@
-//! What is asked of a configuration before it is parsed.
+//! What is read from a configuration before it is parsed.
 
-/// Whether "user" is the value of something in the text, as in the type of a namespace. A text that hides the word
-/// (`"us\u0065r"`) only gets more protection than it needs.
+/// Whether "user" is the value of something in the text, such as the type of a namespace. A text that hides the word (`"us\u0065r"`) merely
+/// gets more protection than it needs.
 ///
-/// It is also asked before the C library has started, so that it must not call it: of a plain comparison the compiler
-/// makes such a call.
+/// This also runs before the C library has started and so must not call it: the compiler would turn a plain comparison into such a call.
 #[must_use]
 pub fn names_user_namespace(text: &[u8]) -> bool {
     const WORD: &[u8] = b"\"user\"";

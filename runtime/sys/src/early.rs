@@ -1,20 +1,19 @@
-//! What the program does before its C library starts: executing itself again from a read-only clone of its mount.
+//! What a program does before its C library starts: re-executing itself from a read-only clone of its mount.
 //!
-//! A C library's start is dear, in a virtual machine above all: it asks the processor for its caches, and each answer
-//! costs an exit. A program that is going to execute itself again does not need the first of its two starts. So this
-//! code is the entry of the ELF file, and goes on to the C library where it has nothing to do, or cannot do it: then
-//! the program's own check ([`protect`](../../hull/process/own_binary) in hull) decides as if nothing had been tried.
+//! A C library's start is expensive, in a virtual machine above all: it asks the processor for its caches, and each answer costs a VM exit. A
+//! program that is going to re-execute itself does not need the first of its two starts. So this code is the entry of the ELF file, and
+//! continues to the C library if it has nothing to do or cannot do it: then the program's own check
+//! ([`protect`](../../hull/process/own_binary) in hull) decides as if nothing had been tried.
 //!
-//! Nothing works here but registers and the stack: no allocation, no thread-local storage, and no call of the C
-//! library. The compiler makes such calls of loops that compare, copy or measure; memory is read by volatile loads,
-//! which it leaves alone.
+//! Nothing works here but registers and the stack: no allocation, no thread-local storage, no calls into the C library. The compiler turns
+//! loops that compare, copy or measure memory into such calls; so memory is read by volatile loads, which it leaves alone.
 
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
 use crate::config::names_user_namespace;
 
-/// Longest configuration that is looked through; a longer one is left to the program.
+/// Longest configuration that is searched; a longer one is left to the program.
 const LONGEST: usize = 256 * 1024;
 
 /// Defines the entry of a program, `$name`; the linker has to be told (`-e`).
@@ -116,7 +115,7 @@ unsafe fn bundle_of(arguments: *const *const u8, count: usize) -> Option<*const 
     starts.then_some(bundle)
 }
 
-/// Reads in a way that the compiler makes no call of the C library of.
+/// Reads in a way that the compiler does not turn into a call of the C library.
 ///
 /// # Safety
 /// There is something at the index.
@@ -142,7 +141,7 @@ unsafe fn begins_with(text: *const u8, expected: &[u8]) -> bool {
     true
 }
 
-/// Whether "user" is the value of something in the bundle's configuration; none when that cannot be read.
+/// Whether "user" is the value of something in the bundle's configuration; `None` if that cannot be read.
 fn configuration_names_user_namespace(bundle: *const u8) -> Option<bool> {
     let directory = call(libc::SYS_openat, [AT_FDCWD, bundle.expose_provenance(), O_PATH_CLOEXEC, 0, 0, 0])?;
     let file = call(libc::SYS_openat, [directory, c"config.json".as_ptr().expose_provenance(), O_CLOEXEC, 0, 0, 0]);
@@ -169,13 +168,13 @@ fn mapped_names_user_namespace(file: usize) -> Option<bool> {
     Some(found)
 }
 
-/// A handle of the running program; none where its mount is read-only already, or it is a file in memory.
+/// A handle of the running program; `None` if its mount is read-only already, or it is a memory file.
 fn unprotected() -> Option<usize> {
     const ST_RDONLY: u64 = 1;
     const TMPFS_MAGIC: u64 = 0x0102_1994;
     let exe =
         call(libc::SYS_openat, [AT_FDCWD, c"/proc/self/exe".as_ptr().expose_provenance(), O_PATH_CLOEXEC, 0, 0, 0])?;
-    // `struct statfs`, whose flags libc's type does not have: all words, the first is the type, the eleventh the flags.
+    // `struct statfs`, whose flags are missing in libc's type: an array of words, of which the first is the type and the eleventh the flags.
     let mut stat = MaybeUninit::<[u64; 15]>::uninit();
     let known = call(libc::SYS_fstatfs, [exe, stat.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]).is_some();
     if !known {
@@ -191,7 +190,7 @@ fn unprotected() -> Option<usize> {
     Some(exe)
 }
 
-/// A handle of the same file below a read-only clone of its mount; none where that is not possible.
+/// A handle of the same file below a read-only clone of its mount; `None` if that is not possible.
 fn read_only_clone(exe: usize) -> Option<usize> {
     /// `struct mount_attr`: to set, to clear, propagation, user namespace.
     static READ_ONLY: [u64; 4] = [1, 0, 0, 0];
@@ -219,7 +218,7 @@ fn close(descriptor: usize) {
     call(libc::SYS_close, [descriptor, 0, 0, 0, 0, 0]);
 }
 
-/// A system call without the C library, which keeps the error number in a thread's storage; none on error.
+/// A system call without the C library, which stores the error number in thread-local storage; `None` on error.
 fn call(number: libc::c_long, arguments: [usize; 6]) -> Option<usize> {
     let [a, b, c, d, e, f] = arguments;
     let answer: isize;

@@ -1,6 +1,6 @@
-//! Following other processes from system call to system call: what the tests kill programs with.
+//! Tracing other processes from system call to system call: how the tests kill programs at each of them.
 //!
-//! All calls are for the thread that traces: the kernel ties a tracee to the thread that attached it.
+//! All calls must come from the tracing thread: the kernel ties a tracee to the thread that attached it.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -81,7 +81,7 @@ pub fn interrupt(pid: i32) -> Result<(), Errno> {
     request(libc::PTRACE_INTERRUPT, pid, 0)
 }
 
-/// Says what is reported of a stopped tracee.
+/// Sets which events of a stopped tracee are reported.
 ///
 /// # Errors
 /// `ESRCH` when it is gone or not stopped.

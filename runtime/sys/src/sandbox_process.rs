@@ -52,7 +52,7 @@ fn set_of(signals: &[Signal]) -> Result<libc::sigset_t, Errno> {
     Ok(set)
 }
 
-/// Blocks `signals` for this thread and returns a non-blocking, close-on-exec descriptor that they can be read from.
+/// Blocks `signals` for this thread and returns a non-blocking, close-on-exec descriptor from which they can be read.
 ///
 /// # Errors
 /// What sigprocmask(2) and signalfd(2) report.

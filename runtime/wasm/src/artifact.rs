@@ -1,7 +1,7 @@
 //! A compiled module as a file: wasmtime's image, then what says where it comes from.
 //!
-//! The image is native code, which wasmtime executes as it is. So it is believed only from a descriptor that hull
-//! passed, of a file that nobody can write to; the digests find torn files and mixed-up ones, not forgers.
+//! The image is native code that wasmtime executes as it is. So it is trusted only from a descriptor that hull passed, of a file that nobody
+//! can write to; the digests detect incomplete and mixed-up files, not forgeries.
 
 use std::os::unix::fs::FileExt as _;
 
@@ -38,8 +38,7 @@ pub(crate) fn is_whole(content: &[u8], module: &Digest) -> bool {
     trailer.starts_with(module) && trailer.ends_with(MAGIC) && trailer.get(32..64) == Some(digest(image).as_slice())
 }
 
-/// Takes the program from a file that hull vouches for; `None` if it was made from another module, or for another
-/// engine.
+/// Loads the program from a file that hull vouches for; `None` if it was made from another module, or for another engine.
 pub(crate) fn load(engine: &Engine, file: &FixedFile, kind: Kind, module: &Digest) -> Option<Program> {
     let size = file.file().metadata().ok()?.len();
     let mut trailer = [0; TRAILER];

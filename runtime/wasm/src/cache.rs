@@ -1,7 +1,7 @@
 //! Compiled modules on the host, one file each, named by the module's digest and what it was compiled for.
 //!
-//! Runs outside the container, with hull's rights, and touches nothing of the container's but the module's bytes: they
-//! are read once, hashed, and given to a [`crate::worker`] that has no rights at all. The answer is a descriptor.
+//! Runs outside the container, with hull's rights, and touches nothing of the container but the module's bytes: they are read once, hashed,
+//! and given to a [`crate::worker`] that has no rights at all. The answer is a descriptor.
 
 use std::fs::File;
 use std::io::{IoSlice, Read as _, Write as _};
@@ -104,7 +104,7 @@ fn name(digest: &Digest, compatibility: u64) -> String {
 struct Directory(OwnedFd);
 
 impl Directory {
-    /// Opens it; it is made if its parent is there.
+    /// Opens it; makes it if its parent exists.
     fn open(path: &Path) -> Result<Self, CacheError> {
         let failed = |errno| CacheError::Open { path: path.to_owned(), errno };
         match rustix::fs::mkdirat(CWD, path, Mode::RWXU) {
@@ -121,7 +121,7 @@ impl Directory {
         Ok(Self(directory))
     }
 
-    /// A file that is ours and whole; whatever is odd about one means that it is made anew.
+    /// A file that is ours and complete; anything else means that it is made anew.
     fn find(&self, name: &str, module: &Digest) -> Option<File> {
         let file = self.open_file(name).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
@@ -158,7 +158,7 @@ impl Directory {
         Ok(self.open_file(name)?)
     }
 
-    /// Removes what was unused for longest until the rest fits. Removed files stay with the containers that have them.
+    /// Removes the least recently used files until the rest fits. Removed files stay with the containers that have them open.
     fn trim(&self, budget: u64) {
         let Ok(entries) = rustix::fs::Dir::read_from(&self.0) else { return };
         let mut files: Vec<_> = entries

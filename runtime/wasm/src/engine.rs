@@ -1,11 +1,11 @@
-//! The settings of wasmtime, which compiled modules depend on.
+//! The settings of wasmtime, on which compiled modules depend.
 
 use std::hash::{Hash, Hasher};
 
 use rustix::process::{Resource, getrlimit};
 use wasmtime::{Config, Engine};
 
-/// Version of wasmtime, for people; compiled modules are told apart by [`compatibility`].
+/// Version of wasmtime, for people; compiled modules are distinguished by [`compatibility`].
 pub(crate) const VERSION: &str = env!("WASMTIME_VERSION");
 
 /// wasmtime reserves 4 GiB of addresses for each memory, with guards beside them.

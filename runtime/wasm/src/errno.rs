@@ -1,8 +1,8 @@
-//! Errors of the system that wasmtime's WASI has no name for.
+//! System errors for which wasmtime's WASI has no name.
 //!
-//! WASI can tell a program that a file system is read-only, that a rename would leave its mount, or that a quota is
-//! used up. wasmtime-wasi calls all of these an I/O error, as if the disk were broken, and drops the number, but not
-//! before it has written a debug event about it. So that event is listened to.
+//! WASI can tell a program that a file system is read-only, that a rename would leave its mount, or that a quota is used up. wasmtime-wasi
+//! reports all of these as an I/O error, as if the disk were broken, and drops the number, but not before it has written a debug event about
+//! it. So that event is intercepted.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -16,7 +16,7 @@ use tracing::{Event, Level, Metadata};
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
 thread_local! {
-    /// Of the last event. Programs have one thread, and calls of the file system are made on it.
+    /// Of the last event. Programs have one thread, on which file system calls are made.
     static LAST: Cell<Option<Errno>> = const { Cell::new(None) };
 }
 

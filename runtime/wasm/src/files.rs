@@ -1,6 +1,6 @@
-//! Calls that change directories and what they say of files, with the error that the system gave.
+//! Calls that change directories and report about files, with the error that the system gave.
 //!
-//! They are wasmtime's, but for what [`errno`] has to say. Both linkers let a later definition shadow an earlier one.
+//! They are wasmtime's, except for what [`errno`] adds. Both linkers let a later definition shadow an earlier one.
 
 use wasmtime::component::{Linker as ComponentLinker, Resource};
 use wasmtime::{AsContextMut as _, Caller, Extern, Linker};

@@ -1,4 +1,4 @@
-//! The command line, which hull writes and not a person.
+//! The command line, which is written by hull and not by a person.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub(crate) enum Command {
     /// Be the process of a container.
     Run(Run),
-    /// Answer with the compiled form of the module on standard input.
+    /// Return the compiled form of the module on standard input.
     Cache {
         /// Where compiled modules are kept.
         directory: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct Run {
     pub(crate) args: Vec<String>,
 }
 
-/// Why the command line cannot be followed.
+/// Why the command line is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UsageError {
     #[error("{0:?} is not UTF-8, and WebAssembly programs take nothing else")]
@@ -41,7 +41,7 @@ pub(crate) enum UsageError {
     Usage,
 }
 
-/// Reads the words after the program's name.
+/// Parses the words after the program's name.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut words = words.map(|word| word.into_string().map_err(UsageError::NotUtf8));
     let mut next = || words.next().transpose();

@@ -15,7 +15,7 @@ use crate::{engine, errno, files};
 
 /// Exit status of a program that trapped: that of a native one that aborted.
 const TRAPPED: i32 = 134;
-/// The program is there and cannot be run, as in shells.
+/// The program exists and cannot be run, as in shells.
 const NOT_RUNNABLE: i32 = 126;
 /// The program is not there.
 const NOT_FOUND: i32 = 127;
@@ -48,7 +48,7 @@ impl RunError {
     }
 }
 
-/// Runs the program and gives its exit status.
+/// Runs the program and returns its exit status.
 pub(crate) fn run(options: &Run) -> Result<i32, RunError> {
     // By a descriptor of its own, `ps` and the like would show a number.
     let _ = rustix::thread::set_name(c"hull-wasm");
@@ -70,13 +70,13 @@ pub(crate) fn run(options: &Run) -> Result<i32, RunError> {
             Host { context: context.build(), table: ResourceTable::new() },
         )),
     };
-    // A thread may still wait for standard input.
+    // A thread may still be waiting for standard input.
     runtime.shutdown_background();
     status(ended, &options.module)
 }
 
-/// The kernel keeps signals without a handler from the first process of a PID namespace, and WebAssembly has no
-/// handlers: without these, stopping such a container would always take the engine's whole grace period.
+/// The kernel keeps signals without a handler from the first process of a PID namespace, and WebAssembly has no handlers: without these,
+/// stopping such a container would always take the engine's whole grace period.
 fn leave_on_signals() {
     if rustix::process::getpid().is_init() {
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
@@ -92,7 +92,7 @@ fn context(options: &Run) -> Result<WasiCtxBuilder, RunError> {
     context.inherit_stdio().inherit_network().allow_ip_name_lookup(true).allow_blocking_current_thread(true);
     context.args(&options.args);
     for (key, value) in std::env::vars_os() {
-        // What is no text cannot be handed over.
+        // What is not text cannot be passed on.
         if let (Ok(key), Ok(value)) = (key.into_string(), value.into_string()) {
             context.env(key, value);
         }
@@ -111,7 +111,7 @@ fn context(options: &Run) -> Result<WasiCtxBuilder, RunError> {
     };
     open("/")?;
     for path in &options.directories {
-        // Files that are mounted are reached through their folder.
+        // Mounted files are reached through their folder.
         if std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
             open(path)?;
         }

@@ -1,4 +1,4 @@
-//! What hull promises, and whether this run kept it.
+//! What hull promises, and whether this run kept the promises.
 
 use crate::Bench;
 use crate::bundles::Kind;
@@ -54,7 +54,7 @@ fn largest(samples: &Samples, column: usize) -> Option<u64> {
     columns.flatten().map(|taken| taken.rss_kib).max()
 }
 
-/// All that can be judged by these samples; what is compared with crun only if it was among the peers.
+/// Everything that these samples allow to judge; comparisons with crun only if it was among the peers.
 pub(crate) fn judge(bench: &Bench, samples: &Samples) -> anyhow::Result<Vec<Bar>> {
     let mut bars = Vec::new();
     let mut compare = |name: String, work: Work, theirs: Option<u64>, of: fn(&Taken) -> u64, most: u64| {
@@ -64,7 +64,7 @@ pub(crate) fn judge(bench: &Bench, samples: &Samples) -> anyhow::Result<Vec<Bar>
     };
     let works: Vec<Work> = samples.taken.iter().map(|(work, _)| *work).collect();
     for work in &works {
-        // A filter is no part of the floor: its own costs have to fit in.
+        // The floor has no filter: its costs have to fit in.
         let like = match work {
             Work::RunCold | Work::Run(Kind::Seccomp) => Work::Run(Kind::Default),
             Work::Run(_) => *work,

@@ -1,4 +1,4 @@
-//! How many calls of the kernel a command makes, by strace.
+//! How many system calls a command makes, counted by strace.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::bundles::Kind;
 use crate::table::{Cell, Row};
 use crate::workload::{command, create_and_start, floor_run, id, remove};
 
-/// The rows of this file; none where there is no strace.
+/// The rows of this file; `None` if there is no strace.
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return Ok(Vec::new());

@@ -1,7 +1,7 @@
 //! Measures OCI runtimes beside each other: `hull-bench --hull target/release/hull --peers crun,runc`.
 //!
-//! All runtimes take turns within one run, so that whatever else the machine does falls on all of them. A C program that
-//! makes the same containers without configuration, state or checks shows what the kernel itself costs.
+//! All runtimes take turns within one run, so that whatever else the machine does affects all of them. A C program that makes the same
+//! containers without configuration, state or checks shows the kernel's own cost.
 
 mod bars;
 mod bundles;
@@ -43,7 +43,7 @@ struct Args {
     /// File whose part between `<!-- bench-runtime -->` and `<!-- /bench-runtime -->` is replaced.
     #[arg(long)]
     write: Option<PathBuf>,
-    /// The compiled floor; made there if it is missing. For machines without a C compiler.
+    /// The compiled floor; compiled and stored there if it is missing. For machines without a C compiler.
     #[arg(long)]
     floor: Option<PathBuf>,
     /// A static busybox, if it is not in its usual place.
@@ -68,10 +68,10 @@ fn real_main(args: &Args) -> Result<()> {
     leave_hybrid_cgroups()?;
     let runtimes = Runtime::find_all(&args.hull, &args.peers)?;
     let work = tempfile::Builder::new().prefix("hull-bench-").tempdir()?;
-    // Mapped users must be able to pass.
+    // Users that are mapped must be able to pass.
     std::fs::set_permissions(work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let state = tempfile::Builder::new().prefix("hull-bench-").tempdir_in(in_memory()?)?;
-    // Less of what else the machine does gets between; not allowed everywhere.
+    // Fewer interruptions by other work of the machine; not permitted everywhere.
     let _ = rustix::process::setpriority_process(None, -10);
     let meter = Meter::build(work.path(), args.floor.as_deref())?;
     let bundles = Bundles::new(work.path(), &args.busybox)?;

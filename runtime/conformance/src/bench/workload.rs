@@ -82,7 +82,7 @@ struct Idle {
     pid: String,
 }
 
-/// All rounds. A peer that fails at something has no figure for it; hull has to do everything.
+/// All rounds. A peer that fails at something has no figure for it; hull must not fail.
 pub(crate) fn measure(bench: &Bench) -> Result<Samples> {
     let work = Work::all();
     let mut kinds: Vec<Kind> = Vec::new();
@@ -125,7 +125,7 @@ fn rounds(bench: &Bench, work: &[Work], idle: &[Vec<Idle>]) -> Result<Samples> {
     for round in 0..bench.rounds.saturating_add(2) {
         for (at, (work, samples)) in taken.iter_mut().enumerate() {
             for turn in 0..columns {
-                // Who comes first changes, so that nobody always finds the caches of the same other.
+                // The first place rotates, so that nobody always finds the caches as the same other runtime left them.
                 let column = turn.wrapping_add(round) % columns;
                 if failed[at][column] {
                     continue;
@@ -153,7 +153,7 @@ fn rounds(bench: &Bench, work: &[Work], idle: &[Vec<Idle>]) -> Result<Samples> {
     Ok(Samples { taken })
 }
 
-/// The kernel's share. It has no filter to compile and no commands to divide the work into.
+/// The kernel's share. The floor has no filter to compile and no commands to divide the work into.
 fn floor(bench: &Bench, work: Work, idle: &[Idle]) -> Result<Option<Taken>> {
     let program = bench.meter.program.as_str();
     match work {

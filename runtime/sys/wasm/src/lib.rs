@@ -1,8 +1,8 @@
 //! Compiled WebAssembly from files that nobody can change.
 //!
-//! A compiled module is native code, and wasmtime executes it as it is: taking one is unsafe, whatever is checked about
-//! its bytes. What can be checked is the file. hull hands a container a descriptor of a read-only mount, or a sealed
-//! memory file, and nothing a container makes for itself is taken for one of these here.
+//! A compiled module is native code that wasmtime executes as it is: loading one is unsafe, whatever is checked about its bytes. What can be
+//! checked is the file. hull gives a container a descriptor of a read-only mount, or a sealed memory file, and nothing that a container makes
+//! for itself passes for one of these here.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -31,8 +31,8 @@ impl FixedFile {
         &self.0
     }
 
-    /// A module that this engine's settings and version made; anything else may follow the image. It is mapped, so that
-    /// processes share its pages, or read where its mount is noexec.
+    /// A module made by this engine's version with its settings; anything may follow the image. It is mapped, so that processes share its
+    /// pages, or read if its mount is noexec.
     pub fn module(&self, engine: &Engine) -> Option<Module> {
         self.mapped(engine).or_else(|| {
             let image = self.content()?;
@@ -90,7 +90,7 @@ mod tests {
         for seal in all() {
             assert!(FixedFile::new(memory(b"", all() - seal)).is_none(), "without {seal:?}");
         }
-        // The program of this test: it can be read and nothing else about it is certain.
+        // The test's own program: it can be read, and nothing else about it is certain.
         assert!(FixedFile::new(File::open(std::env::current_exe().unwrap()).unwrap()).is_none());
         assert!(FixedFile::new(File::open("/").unwrap()).is_none());
     }
