@@ -33,7 +33,7 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
 
 fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = vec![
-        ("docs/berth.toml".to_owned(), crate::server::config::defaults_toml()?),
+        ("docs/berth.toml".to_owned(), crate::server::settings::documented()?),
         ("openapi/berth.json".to_owned(), crate::server::openapi()?),
     ];
     for manifest in berth_ws_manager::manifests::manifests()? {

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod detach;
 pub(crate) mod kubeconfig;
+pub(crate) mod settings;
 
 mod assemble;
 mod keys;

@@ -149,7 +149,9 @@ fn configurations_are_checked() {
     std::fs::write(&file, "[server]\nlisten = \"127.0.0.1:7000\"\n").unwrap();
     let ran = run(&["check-config", path]);
     assert!(ran.status == 0 && ran.stdout.contains("valid"), "{ran}");
-    assert_eq!(run(&["check-config", path, "-o", "json"]).json()["server"]["listen"], "127.0.0.1:7000");
+    let holds = run(&["check-config", path, "-o", "json"]).json();
+    assert_eq!(holds["server"]["listen"], "127.0.0.1:7000");
+    assert_eq!(holds["api"]["public_url"], "http://127.0.0.1:7000", "what follows from other settings is what holds");
     for (text, part) in [
         ("[server]\nlisten = \"0.0.0.0:443\"\n", "--tls-cert"),
         ("[server]\nlisten = \"x\"\n", "server.listen"),

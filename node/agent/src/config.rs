@@ -2,52 +2,54 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::network::Subnets;
 
 /// Settings of a node. Every field has a default but the folder, which the server names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `BERTH_HOME`.
+    /// Folder of images, disks and running workspaces. `berth server`: its own home, unless set.
     pub home: PathBuf,
-    /// Name of the node; the host name when absent.
+    /// Name of the node; without it the host's name.
     pub name: Option<String>,
-    /// hull; beside the running program when absent.
+    /// Path of hull; without it, beside the running program.
     pub hull: Option<PathBuf>,
-    /// berth-init; beside the running program when absent.
+    /// Path of berth-init; without it, beside the running program.
     pub berth_init: Option<PathBuf>,
     /// Global options for hull.
     pub hull_options: Vec<String>,
-    /// Addresses for workspaces, an IPv4 network of 16 bits.
+    /// Addresses for workspaces, an IPv4 network with a prefix of 16 bits that nothing else here uses.
+    #[schemars(with = "String")]
     pub subnets: Subnets,
-    /// Networks kept ready.
+    /// Network namespaces kept ready, which saves starts the time to make one.
     pub ready_networks: usize,
-    /// Blank disks kept ready, of each size in use.
+    /// Blank disks kept ready, of each size in use, which saves starts the time to make one.
     pub blank_disks: usize,
-    /// Nothing new starts while the host's file system has less free.
+    /// Nothing new starts while the host's file system has fewer free bytes than this.
     pub min_free_disk_bytes: u64,
-    /// Memory that is never given to workspaces: for the host and for Berth.
+    /// Bytes of memory that are never given to workspaces: for the host and for Berth.
     pub reserved_memory_bytes: u64,
-    /// Limits of running workspaces together may be this many percent of the memory that is not reserved: limits are upper bounds, and most
-    /// workspaces use little. What is really free is looked at besides.
+    /// The memory limits of running workspaces may add up to this many percent of the memory that is not reserved: limits are upper
+    /// bounds, and most workspaces use little. Besides, a start needs memory that is really free.
     pub memory_overcommit_percent: u32,
-    /// Instances at most.
+    /// Most instances at the same time.
     pub max_instances: usize,
-    /// Starts under way at once; more wait their turn. None: four a processor.
+    /// Starts in progress at the same time; more wait their turn. Without it: four per processor.
     pub parallel_starts: Option<usize>,
-    /// A tag that was looked up this recently is not asked for again, seconds.
+    /// Seconds for which the digest of an image's tag is believed before the registry is asked again.
     pub image_refresh_seconds: u64,
-    /// An image that nothing used for so long is removed, seconds.
+    /// Seconds after which an unused image is removed.
     pub image_max_age_seconds: u64,
-    /// Bytes of one uncompressed layer at most.
+    /// Most bytes of one uncompressed image layer.
     pub max_layer_bytes: u64,
-    /// Longest checkout, seconds.
+    /// Seconds that a checkout may take.
     pub checkout_timeout_seconds: u64,
-    /// Processes get so long to end by themselves when a pod does not say, seconds.
+    /// Seconds that processes have to end by themselves when a pod does not say.
     pub stop_grace_seconds: u64,
-    /// An instance's log is cut in two at so many bytes, and the older half dropped.
+    /// Bytes at which an instance's log is cut in two and the older half dropped.
     pub max_log_bytes: u64,
     /// `host:port` of registries with private addresses, or that speak plain http.
     pub allow_private_registries: Vec<String>,

@@ -1,24 +1,26 @@
 //! Settings of the service.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the api service; every field has a default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where browsers reach the API: scheme, host and port, nothing after them. A cookie counts only in requests of pages from here.
+    /// `berth server`: made from `server.listen`, unless set.
     pub public_url: String,
-    /// Class of a workspace when the request names none.
+    /// Class of a workspace when the request names none. `berth server`: always `ws_manager.default_class`.
     pub default_class: String,
     /// User ids that are administrators at the unix socket. Root; a server that runs as another user adds its own.
     pub local_admin_uids: Vec<u32>,
-    /// A browser session ends after this time without a request, seconds.
+    /// Seconds without a request after which a browser session ends.
     pub session_idle_seconds: u32,
-    /// A browser session ends after this time, whatever happens, seconds.
+    /// Seconds after which a browser session ends in any case.
     pub session_absolute_seconds: u32,
     /// Days until a personal access token expires when the request says nothing.
     pub token_default_days: u32,
-    /// Longest life of a personal access token, days.
+    /// Days of the longest life of a personal access token.
     pub token_max_days: u32,
     /// Sustained requests per second of one principal. The unix socket's administrator has no limit.
     pub requests_per_second: u32,
@@ -28,7 +30,7 @@ pub struct Config {
     pub logins_per_minute: u32,
     /// Passwords hashed at the same time; each takes 19 MiB while it is hashed.
     pub password_hashers: u32,
-    /// How long `start`, `stop` and `delete` wait for the work to be done before they answer 202, seconds.
+    /// Seconds that `start`, `stop` and `delete` wait for the work to be done before they answer 202.
     pub wait_seconds: u32,
     /// Seconds between two reconciliations of the instances with ws-manager.
     pub reconcile_seconds: u32,

@@ -17,6 +17,7 @@ use axum::Router;
 use berth_clock::{Entropy, SharedClock};
 use berth_db::outbox::Consumer;
 use berth_http::InternalClient;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -28,10 +29,10 @@ use jobs::Jobs;
 use supervisors::Supervisors;
 
 /// `[automations]` of the configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Bytes of the end of a run's output that are kept when it is over, at most 1 MiB.
+    /// Bytes of the end of a run's output that are stored when it is over, at most 1 MiB.
     pub kept_log_bytes: u64,
 }
 

@@ -15,15 +15,16 @@ use berth_authz::Authenticator;
 use berth_clock::{Entropy, SharedClock};
 use berth_db::outbox::Consumer;
 use berth_http::InternalClient;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 /// `[billing]` of the configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Seconds between two looks at the classes' prices, 1 to 3600.
+    /// Seconds between two readings of the classes' prices, 1 to 3600.
     pub price_refresh_seconds: u64,
 }
 

@@ -1,10 +1,11 @@
 //! Settings of the gateway.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// Settings of the gateway, section `gateway`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Origins of pages that may open websockets here, for example `https://berth.example.org`. A request without `Origin` does not come from

@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use berth_api_types::context::Provider;
 use berth_http::outbound::{BadAllowEntry, Guard};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::context::{Hosts, HostsError};
 use crate::secrets::MasterKeyError;
 
 /// `[scm]` of the configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Self-hosted git hosts by `NAME[:PORT][/BASE]`, with their kind: `"git.example.com" = "gitlab"`.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub hosts: BTreeMap<String, Provider>,
     /// `host:port` pairs that may be private or loopback addresses, and that may be asked over plain http.
     pub allow_private_hosts: Vec<String>,
-    /// File with the master key of stored secrets; made with a new key when it does not exist.
+    /// File with the master key of stored secrets; made with a new key when it does not exist. `berth server`: `keys/master.key` in its home, unless set.
     pub master_key_file: PathBuf,
     /// Seconds that one lookup of refs may take, 1 to 300.
     pub timeout_seconds: u64,
-    /// Where Bitbucket Cloud's API is.
+    /// Address of Bitbucket Cloud's API, which knows the branches of pull requests.
     pub bitbucket_api: String,
 }
 

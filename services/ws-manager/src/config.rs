@@ -1,10 +1,11 @@
 //! Settings of ws-manager.
 
 use berth_workspace_crd::WorkspaceClassSpec;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Settings of ws-manager, section `ws_manager`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Namespace of workspaces, disks, pods and the lease.
@@ -104,12 +105,12 @@ impl Config {
 }
 
 /// One workspace class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassConfig {
-    /// For `--class`.
+    /// Its name, as in `--class`.
     pub name: String,
-    /// For people; the name when absent.
+    /// Its name for people; without it `name`.
     #[serde(default)]
     pub display_name: String,
     /// Thousandths of a core.
@@ -120,10 +121,10 @@ pub struct ClassConfig {
     pub disk_bytes: i64,
     /// Processes and threads.
     pub pids: u32,
-    /// Bytes per second of disk traffic, each direction; absent: no bound.
+    /// Bytes per second of disk traffic in each direction; without it unlimited.
     #[serde(default)]
     pub io_bytes_per_second: Option<i64>,
-    /// `sudo` does not work.
+    /// No program gains rights by being executed, so `sudo` does not work.
     #[serde(default)]
     pub no_new_privileges: bool,
     /// Credits per hour, for example `"1.5"`.
@@ -200,28 +201,28 @@ fn default_classes() -> Vec<ClassConfig> {
 }
 
 /// Limits and timeouts of the installation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// A running workspace stops after so many seconds without activity; 0: never.
+    /// Seconds without activity after which a running workspace stops; 0: never.
     pub inactivity_seconds: u32,
-    /// A running workspace stops after so many seconds in all; 0: never.
+    /// Seconds after which a running workspace stops in any case; 0: never.
     pub max_lifetime_seconds: u32,
-    /// The user is warned so many seconds before (at most half of the timeout).
+    /// Seconds before a timeout at which the user is warned (at most half of the timeout).
     pub warning_seconds: u32,
-    /// A start that is not done after so many seconds has failed.
+    /// Seconds after which a start that is not done has failed.
     pub startup_seconds: u32,
-    /// A stop that the node has not confirmed after so many seconds counts as done, and as failed.
+    /// Seconds after which a stop that the node has not confirmed counts as done, and as failed.
     pub stopping_seconds: u32,
-    /// How long the main process has between SIGTERM and SIGKILL.
+    /// Seconds that a workspace's processes have between SIGTERM and SIGKILL.
     pub termination_grace_seconds: u32,
     /// How many attempts a start has when pods are rejected or lost.
     pub max_attempts: u32,
-    /// Pause after the first rejected attempt; doubles with each.
+    /// Milliseconds of pause after the first rejected attempt; doubles with each.
     pub retry_back_off_ms: u32,
-    /// Longest pause.
+    /// Milliseconds of the longest such pause.
     pub retry_back_off_max_ms: u32,
-    /// A stopped instance's object is removed after so many seconds if api has not done it.
+    /// Seconds after which a stopped instance's object is removed, if api has not done it.
     pub keep_stopped_seconds: u32,
 }
 
