@@ -1,7 +1,7 @@
 //! Control groups of version 2: what only this version has, and what version 1 does otherwise.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -446,27 +446,33 @@ fn exec_into_moved(context: &Context) -> Result<()> {
     let mount = if hybrid.is_dir() { hybrid } else { Path::new("/sys/fs/cgroup") };
     let group = mount.join(own.trim_start_matches('/'));
     let moved = group.with_file_name(format!("{}-moved", group.file_name().unwrap_or_default().to_string_lossy()));
-    let move_all = |from: &Path, to: &Path| -> Result<()> {
-        for process in fs::read_to_string(from.join("cgroup.procs"))?.lines() {
-            fs::write(to.join("cgroup.procs"), process)?;
-        }
-        Ok(())
-    };
     fs::create_dir(&moved)?;
-    move_all(&group, &moved)?;
-    fs::remove_dir(&group)?;
+    empty_into(&group, &moved)?;
     let said = bundle.exec(&[], "cat /proc/self/cgroup");
     // As it was, for whoever deletes the container.
     fs::create_dir(&group)?;
-    move_all(&moved, &group)?;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while fs::remove_dir(&moved).is_err() && std::time::Instant::now() < deadline {
-        std::thread::yield_now();
-    }
+    empty_into(&moved, &group)?;
     let said = said?.ok()?;
     let there = said.text().lines().any(|line| line.starts_with("0::") && line.ends_with("-moved"));
     ensure!(there, "{:?}", said.text());
     Ok(())
+}
+
+/// Moves all processes of a cgroup to another and removes it; one that was just made, or is about to end, keeps it busy.
+fn empty_into(from: &Path, to: &Path) -> Result<()> {
+    let deadline = Instant::now() + patience();
+    loop {
+        for process in fs::read_to_string(from.join("cgroup.procs"))?.lines() {
+            // One that has ended meanwhile cannot be moved; another one keeps the cgroup busy.
+            let _ = fs::write(to.join("cgroup.procs"), process);
+        }
+        match fs::remove_dir(from) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            removed => return Ok(removed?),
+        }
+    }
 }
 
 fn exec_cgroup(context: &Context) -> Result<()> {

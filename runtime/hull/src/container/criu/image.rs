@@ -20,8 +20,12 @@ use crate::error::{Code, Context, Result};
 use crate::files;
 use crate::spec::{Linux, NamespaceType, Spec};
 
-/// What CRIU reads before the ids are mapped.
-const OFFSETS: &str = "timens-0.img";
+/// Whether CRIU may read this file before the ids are mapped: the offsets of a time namespace, with the namespace's number
+/// in the image. 0 is the host's; a container has its own if its configuration says so, or once it was restored.
+fn holds_offsets(name: &[u8]) -> bool {
+    let number = name.strip_prefix(b"timens-").and_then(|rest| rest.strip_suffix(b".img"));
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
 
 /// Where the image itself is below the directory that is shown instead.
 const MAPPED: &str = ".image";
@@ -63,10 +67,11 @@ fn show(image: &OwnedFd, mapped: &OwnedFd, path: &str) -> Result<OwnedFd, Errno>
         let entry = entry?;
         match entry.file_name().to_bytes() {
             b"." | b".." => {}
-            name if name == OFFSETS.as_bytes() => {
-                files::replace_at(&shown, OFFSETS, &files::read_at(image, OFFSETS, 1 << 20)?, Mode::RUSR)?;
+            name if holds_offsets(name) => {
+                let name = entry.file_name().to_string_lossy();
+                files::replace_at(&shown, &name, &files::read_at(image, &name, 1 << 20)?, Mode::RUSR)?;
                 // Whatever the umask is.
-                rustix::fs::chmodat(&shown, OFFSETS, Mode::from_raw_mode(0o444), AtFlags::empty())?;
+                rustix::fs::chmodat(&shown, &*name, Mode::from_raw_mode(0o444), AtFlags::empty())?;
             }
             // The way to the image before this one begins here.
             name if entry.file_type() == FileType::Symlink => {
@@ -76,4 +81,19 @@ fn show(image: &OwnedFd, mapped: &OwnedFd, path: &str) -> Result<OwnedFd, Errno>
         }
     }
     rustix::fs::open(path, DIRECTORY, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds_offsets;
+
+    #[test]
+    fn offsets_of_every_time_namespace_are_found() {
+        for name in ["timens-0.img", "timens-13.img"] {
+            assert!(holds_offsets(name.as_bytes()), "{name}");
+        }
+        for name in ["timens-.img", "timens-1.img.tmp", "pstree.img", "utsns-11.img", "timens-1/2.img"] {
+            assert!(!holds_offsets(name.as_bytes()), "{name}");
+        }
+    }
 }
