@@ -462,7 +462,7 @@ fn exec_into_moved(context: &Context) -> Result<()> {
 fn empty_into(from: &Path, to: &Path) -> Result<()> {
     let deadline = Instant::now() + patience();
     loop {
-        for process in fs::read_to_string(from.join("cgroup.procs"))?.lines() {
+        for process in fs::read_to_string(from.join("cgroup.procs")).unwrap_or_default().lines() {
             // One that has ended meanwhile cannot be moved; another one keeps the cgroup busy.
             let _ = fs::write(to.join("cgroup.procs"), process);
         }
@@ -470,6 +470,8 @@ fn empty_into(from: &Path, to: &Path) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
                 std::thread::yield_now();
             }
+            // systemd removes a scope's when it is empty.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             removed => return Ok(removed?),
         }
     }
