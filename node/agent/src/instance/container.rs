@@ -15,12 +15,12 @@ use super::leftovers;
 use super::node::{Instance, Node};
 use super::record::{Record, StartRequest};
 use super::start::StartError;
-use super::steps::Steps;
+use super::steps::{StepGuard, Steps};
 use crate::container::config::{self, Inputs};
 use crate::container::files;
 use crate::disk::Disk;
 use crate::image::{self, Image, ImageError};
-use crate::network::{self, ID_COUNT, Network, Opening, Resolved};
+use crate::network::{self, ID_COUNT, LinkError, Network, Resolved};
 
 /// Longest time for hull to create and start a container.
 const CONTAINER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -56,7 +56,7 @@ impl Node {
         let prepared = match (image, disk, network) {
             (Ok(image), Ok(disk), Ok(network)) => Ok((image, disk, network)),
             (image, disk, network) => {
-                if let Ok((network, _)) = &network {
+                if let Ok((network, ..)) = &network {
                     self.release_network(network).await;
                 }
                 Err(match (image, disk, network) {
@@ -65,7 +65,7 @@ impl Node {
                 })
             }
         };
-        let (image, mut disk, (network, resolved)) = prepared?;
+        let (image, mut disk, (network, resolved, opening)) = prepared?;
         let step = steps.begin("container");
         if disk.record.image.is_none() {
             let digest = image.digest.to_string();
@@ -90,7 +90,22 @@ impl Node {
         let node = self.clone();
         let (at, place) = (self.inner.home.instance(&request.instance_id), network.clone());
         let launched = tokio::task::spawn_blocking(move || {
-            let launched = node.launch(&record, &image, &disk, &network, &resolved);
+            let launched = std::thread::scope(|scope| {
+                // Whoever is inside must not reach a service before it is opened, but need not wait for that to come into being.
+                let opening = scope.spawn(|| {
+                    let _step = opening;
+                    node.inner.networks.open_services(network.slot, resolved.openings.clone())
+                });
+                let launched = node.launch(&record, &image, &disk, &network, &resolved);
+                let opened = opening.join().unwrap_or(Err(LinkError::Broken));
+                match (launched, opened) {
+                    (Ok(handle), Err(error)) => {
+                        end_monitor(handle, &record.request.instance_id);
+                        Err(error.into())
+                    }
+                    (launched, _) => launched,
+                }
+            });
             (launched, record, disk)
         })
         .await;
@@ -186,24 +201,24 @@ impl Node {
             .map_err(|_| StartError::Broken("disk"))??)
     }
 
-    async fn start_network(&self, request: &StartRequest, steps: &Steps) -> Result<(Network, Resolved), StartError> {
-        let _step = steps.begin("network");
+    /// A network of its own, still closed, with what is to be opened in it; the step lasts until that is done.
+    async fn start_network(
+        &self,
+        request: &StartRequest,
+        steps: &Steps,
+    ) -> Result<(Network, Resolved, StepGuard), StartError> {
+        let step = steps.begin("network");
         let networks = self.inner.networks.clone();
-        let resolved = network::resolve(&request.allow_private_hosts).await;
-        let openings: Vec<Opening> = resolved.openings.clone();
-        let network = tokio::task::spawn_blocking(move || {
-            let network = networks.take()?;
-            match networks.open_services(network.slot, openings) {
-                Ok(()) => Ok(network),
-                Err(error) => {
-                    if let Err(error) = networks.release(network.slot) {
-                        tracing::warn!(error = chain(&error), "a network stays until the next start of the node agent");
-                    }
-                    Err(error)
-                }
-            }
-        });
-        Ok((network.await.map_err(|_| StartError::Broken("network"))??, resolved))
+        let network = tokio::task::spawn_blocking(move || networks.take());
+        let (resolved, network) = tokio::join!(network::resolve(&request.allow_private_hosts), network);
+        Ok((network.map_err(|_| StartError::Broken("network"))??, resolved, step))
+    }
+
+    /// Opens the services of an instance that an earlier agent began, who may have ended before it had.
+    pub(super) async fn open_services(&self, instance: &Instance) -> Result<(), StartError> {
+        let (networks, record) = (self.inner.networks.clone(), instance.record());
+        let opened = tokio::task::spawn_blocking(move || networks.open_services(record.slot, record.openings));
+        Ok(opened.await.map_err(|_| StartError::Broken("network"))??)
     }
 
     /// Writes the bundle, mounts the root file system, starts monitor and container. Blocks.
@@ -283,17 +298,17 @@ impl Node {
         };
         // The root file system's user namespace must be held open until the container's first process is in it.
         if let Err(error) = handle.wait_started(CONTAINER_TIMEOUT, |_| {}) {
-            // The monitor first, so that nothing new is made while the rest is cleared away.
-            if let Err(error) = handle.end() {
-                tracing::warn!(
-                    instance = request.instance_id,
-                    error = chain(&error),
-                    "the monitor of a container that did not start stays"
-                );
-            }
+            end_monitor(handle, &request.instance_id);
             return Err(error.into());
         }
         drop(rootfs);
         Ok(handle)
+    }
+}
+
+/// Ends the monitor of a start that failed: first of all, so that nothing new is made while the rest is cleared away.
+fn end_monitor(handle: MonitorHandle, instance: &str) {
+    if let Err(error) = handle.end() {
+        tracing::warn!(instance, error = chain(&error), "the monitor of a container that did not start stays");
     }
 }

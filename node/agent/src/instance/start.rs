@@ -125,6 +125,7 @@ impl Node {
             }
             // An earlier agent got this far. What it began inside begins again.
             Some(instance) => {
+                self.open_services(&instance).await?;
                 checkout::clean(&instance.folder, &request.checkout.path).await?;
                 instance
             }

@@ -161,7 +161,7 @@ impl NetworkPool {
         })
     }
 
-    /// Opens services for the workspace of `slot`. Blocks some milliseconds.
+    /// Opens services for the workspace of `slot`; what is open already stays so. Blocks some milliseconds.
     ///
     /// # Errors
     /// See [`LinkError`].
@@ -169,6 +169,8 @@ impl NetworkPool {
         if openings.is_empty() {
             return Ok(());
         }
+        // Known first: what is half opened is closed, too, before another workspace gets the slot.
+        self.state().taken.insert(slot, openings.clone());
         // Side by side: each is a process of its own.
         let inside = openings.iter().any(|opening| opening.kind == OpeningKind::Loopback).then(|| {
             let ruleset = rules::inner_table(self.inner.subnets.gateway(slot), &openings);
@@ -179,9 +181,7 @@ impl NetworkPool {
         if let Some(inside) = inside {
             inside.join().map_err(|_| LinkError::Broken)??;
         }
-        outside?;
-        self.state().taken.insert(slot, openings);
-        Ok(())
+        outside
     }
 
     /// Takes a network back: closed, removed, its slot free. A namespace is never given to a second workspace.

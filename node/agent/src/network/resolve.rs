@@ -21,12 +21,8 @@ pub struct Resolved {
 /// resolved are left out and named: the start goes on, what needs them will say so.
 pub async fn resolve(allow: &[String]) -> Resolved {
     let mut resolved = Resolved::default();
-    if allow.is_empty() {
-        // Most starts: the host's addresses need not be asked for.
-        return resolved;
-    }
-    // It asks a program.
-    let own = tokio::task::spawn_blocking(host::own_addresses).await.unwrap_or_default();
+    // Asked of a program, so only when there is something to compare with.
+    let mut own: Option<BTreeSet<Ipv4Addr>> = None;
     for entry in allow {
         let Some((host, port)) = split_host_port(entry) else {
             resolved.unresolved.push(entry.clone());
@@ -47,10 +43,12 @@ pub async fn resolve(allow: &[String]) -> Resolved {
         for address in addresses {
             let kind = if address.is_loopback() {
                 OpeningKind::Loopback
-            } else if own.contains(&address) {
-                OpeningKind::Host
             } else {
-                OpeningKind::Forwarded
+                if own.is_none() {
+                    own = tokio::task::spawn_blocking(host::own_addresses).await.ok();
+                }
+                let ours = own.as_ref().is_some_and(|own| own.contains(&address));
+                if ours { OpeningKind::Host } else { OpeningKind::Forwarded }
             };
             resolved.openings.push(Opening { address, port, kind });
             if host.parse::<IpAddr>().is_err() && host != "localhost" {
