@@ -45,9 +45,7 @@ pub fn spec(bytes: &[u8]) {
         caps::resolve(process.capabilities.as_ref());
         let _ = process.scheduler.as_ref().map(limits::scheduler);
         let _ = process.io_priority.as_ref().map(limits::io_priority);
-        let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
-        let _ = affinity.initial.as_deref().map(limits::cpu_mask);
-        let _ = affinity.r#final.as_deref().map(limits::cpu_mask);
+        let _ = limits::exec_affinity(process.exec_cpu_affinity.as_ref());
     }
     if let Some(text) = spec.annotations.get(landlock::ANNOTATION) {
         let _ = landlock::Rules::parse(text);

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Code, Error, Result};
+use crate::log;
 use crate::spec::Hook;
 use crate::time::Deadline;
 
@@ -25,13 +26,13 @@ pub(crate) fn run(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>, d
     numbered.try_for_each(|(index, hook)| run_one(&name(kind, index, hook), hook, state, cwd, default_env))
 }
 
-/// Runs all hooks in their order, even after failures, and returns the first failure.
-pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>) -> Result<()> {
-    let mut outcome = Ok(());
+/// Runs all hooks in their order, even after failures, and logs each failure as a warning.
+pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&str>) {
     for (index, hook) in hooks.iter().enumerate() {
-        outcome = outcome.and(run_one(&name(kind, index, hook), hook, state, cwd, &[]));
+        if let Err(error) = run_one(&name(kind, index, hook), hook, state, cwd, &[]) {
+            log::warn(&error.to_string());
+        }
     }
-    outcome
 }
 
 fn name(kind: &str, index: usize, hook: &Hook) -> String {
@@ -47,6 +48,9 @@ pub(crate) fn check(kind: &str, hooks: &[Hook]) -> Result<()> {
         }
         if hook.timeout.is_some_and(|t| t <= 0) {
             return invalid("the timeout must be above zero");
+        }
+        if hook.env.iter().any(|v| v.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
+            return invalid("a variable of its environment is not NAME=value");
         }
     }
     Ok(())

@@ -22,17 +22,19 @@ fn address(path: &str) -> Result<(SocketAddrUnix, Option<OwnedFd>), Errno> {
     Ok((SocketAddrUnix::new(short.as_str())?, Some(dir)))
 }
 
-/// Connects to a stream socket.
+/// Connects to a stream socket of the caller's.
 pub(crate) fn connect(path: &str) -> Result<OwnedFd, Errno> {
-    let (address, _dir) = address(path)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::net::connect(&socket, &address)?;
-    Ok(socket)
+    connect_to(path, SocketType::STREAM)
 }
 
-/// Connects to a datagram socket (systemd's notify socket).
+/// Connects to a datagram socket of the caller's (systemd's notify socket).
 pub(crate) fn connect_datagram(path: &str) -> Result<OwnedFd, Errno> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    connect_to(path, SocketType::DGRAM)
+}
+
+/// As systemd and programs in Go write it, `@` begins the name of an abstract socket.
+fn connect_to(path: &str, kind: SocketType) -> Result<OwnedFd, Errno> {
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     let result = match path.strip_prefix('@') {
         Some(name) => rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?),
         None => {

@@ -11,6 +11,14 @@ use super::{Cgroup, Directory};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 
+/// A group below a container's, that `exec --cgroup` names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SubGroup {
+    /// In whose hierarchies of version 1; none means all of them, and version 2.
+    pub(crate) controllers: Vec<String>,
+    pub(crate) path: String,
+}
+
 impl Cgroup {
     /// The directory clone3 can start a process in.
     pub(crate) fn clone_target(&self) -> Option<BorrowedFd<'_>> {
@@ -29,22 +37,24 @@ impl Cgroup {
             .collect()
     }
 
-    /// Enters the sub-group that `exec --cgroup` names; without a controller, in all hierarchies.
-    pub(crate) fn descend(&mut self, controller: &str, path: &str) -> Result<()> {
-        let wanted = |name: &str| controller.is_empty() || name.split(',').any(|c| c == controller);
-        let mut any = false;
-        for directory in self.v1.iter_mut().filter(|d| wanted(&d.name)) {
-            directory.descend(path)?;
-            any = true;
+    /// Enters a sub-group in the hierarchies of its controllers.
+    pub(crate) fn descend(&mut self, group: &SubGroup) -> Result<()> {
+        let all = group.controllers.is_empty();
+        let has = |directory: &Directory, controller: &str| directory.name.split(',').any(|c| c == controller);
+        if let Some(missing) = group.controllers.iter().find(|c| !self.v1.iter().any(|d| has(d, c))) {
+            return Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {missing:?}")));
         }
-        if let Some(directory) = self.v2.as_mut().filter(|_| controller.is_empty()) {
-            directory.descend(path)?;
-            any = true;
+        for directory in &mut self.v1 {
+            if all || group.controllers.iter().any(|c| has(directory, c)) {
+                directory.descend(&group.path)?;
+            }
         }
-        if any {
-            Ok(())
-        } else {
-            Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {controller:?}")))
+        match self.v2.as_mut().filter(|_| all) {
+            Some(directory) => directory.descend(&group.path),
+            None if all && self.v1.is_empty() => {
+                Err(Error::new(Code::Usage, "--cgroup: the container was created without cgroups"))
+            }
+            None => Ok(()),
         }
     }
 }

@@ -7,7 +7,7 @@ mod changes;
 mod dbus;
 pub(crate) mod devices;
 pub(crate) mod freeze;
-pub(crate) mod join;
+mod join;
 pub(crate) mod layout;
 pub(crate) mod oom;
 pub(crate) mod ownership;
@@ -31,6 +31,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::rootfs::cgroupfs;
 use crate::spec::resources::{Rdma, Resources};
+pub(crate) use join::SubGroup;
 use layout::{Layout, MOUNT_POINT};
 use tree::{collect_processes, enable_down_to, remove_tree};
 

@@ -119,7 +119,11 @@ fn parse_command(command: &table::Command, rest: &[String]) -> Result<Parsed> {
     }
     let (fewest, most) = command.args;
     if parsed.args.len() < fewest || parsed.args.len() > most {
-        let wants = if fewest == most { format!("exactly {fewest}") } else { format!("at least {fewest}") };
+        let wants = match most {
+            usize::MAX => format!("at least {fewest}"),
+            most if most == fewest => format!("exactly {fewest}"),
+            most => format!("{fewest} to {most}"),
+        };
         return Err(Error::new(
             Code::Usage,
             format!(

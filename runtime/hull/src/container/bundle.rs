@@ -109,6 +109,9 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
         hooks::check("poststart", &hooks.poststart)?;
         hooks::check("poststop", &hooks.poststop)?;
     }
+    if spec.annotations.contains_key("") {
+        return Err(invalid("annotations: a key is empty"));
+    }
     if let Some(process) = &spec.process {
         check_process(process)?;
     }
@@ -148,8 +151,14 @@ pub(crate) fn check_process(process: &Process) -> Result<()> {
     if process.args.is_empty() {
         return Err(invalid("process.args is empty"));
     }
-    if let Some(variable) = process.env.iter().find(|v| v.contains('\0') || v.starts_with('=') || v.is_empty()) {
+    let named = |v: &str| v.split_once('=').is_some_and(|(name, _)| !name.is_empty()) && !v.contains('\0');
+    if let Some(variable) = process.env.iter().find(|v| !named(v)) {
         return Err(invalid(format!("process.env: {variable:?} is not NAME=value")));
+    }
+    let user = &process.user;
+    // The system calls take this number for "as it is", which here is root.
+    if [user.uid, user.gid].iter().chain(&user.additional_gids).any(|id| *id == u32::MAX) {
+        return Err(invalid("process.user: 4294967295 is the number of no user and no group"));
     }
     if let Some(umask) = process.user.umask.filter(|u| *u > 0o777) {
         return Err(invalid(format!("process.user.umask {umask:#o} is above 0777")));
@@ -157,6 +166,7 @@ pub(crate) fn check_process(process: &Process) -> Result<()> {
     if process.oom_score_adj.is_some_and(|s| !(-1000..=1000).contains(&s)) {
         return Err(invalid("process.oomScoreAdj must be from -1000 to 1000"));
     }
+    limits::exec_affinity(process.exec_cpu_affinity.as_ref())?;
     limits::check_rlimits(&process.rlimits)
 }
 
@@ -166,7 +176,8 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
         |kind| linux.namespaces.iter().any(|n| n.r#type == kind && n.path.as_ref().is_none_or(String::is_empty));
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         if linux.namespaces.iter().take(index).any(|other| other.r#type == namespace.r#type) {
-            return Err(invalid(format!("linux.namespaces: {:?} is given twice", namespace.r#type)));
+            let kind = format!("{:?}", namespace.r#type).to_lowercase();
+            return Err(invalid(format!("linux.namespaces: {kind} is given twice")));
         }
         if let Some(path) = namespace.path.as_ref().filter(|p| !p.is_empty() && !p.starts_with('/')) {
             return Err(invalid(format!("linux.namespaces: path {path:?} must be absolute")));

@@ -94,17 +94,17 @@ pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
         }
     }
     undone.interrupted = state.stage == Stage::Creating;
-    clean_up(&entry, &state, force, &mut undone)?;
+    clean_up(&entry, &state, &mut undone)?;
     undone.tell(id);
     Ok(())
 }
 
 /// Undoes what the journal says was made.
-pub(crate) fn clean(entry: &Entry, state: &State, force: bool) -> Result<()> {
-    clean_up(entry, state, force, &mut Undone::default())
+pub(crate) fn clean(entry: &Entry, state: &State) -> Result<()> {
+    clean_up(entry, state, &mut Undone::default())
 }
 
-fn clean_up(entry: &Entry, state: &State, force: bool, undone: &mut Undone) -> Result<()> {
+fn clean_up(entry: &Entry, state: &State, undone: &mut Undone) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
     // Without a PID namespace of its own, the first process' end leaves others behind.
     let left = cgroup.processes().unwrap_or_default();
@@ -125,7 +125,7 @@ fn clean_up(entry: &Entry, state: &State, force: bool, undone: &mut Undone) -> R
     let spec = entry.config();
     entry.remove()?;
     if let Ok(spec) = spec {
-        poststop(&spec, entry, state, force);
+        poststop(&spec, entry, state);
     }
     Ok(())
 }
@@ -133,24 +133,21 @@ fn clean_up(entry: &Entry, state: &State, force: bool, undone: &mut Undone) -> R
 /// The same for a container whose process was just waited for: usually nothing is left to look for.
 pub(crate) fn clean_ended(entry: &Entry, state: &State, spec: &Spec) -> Result<()> {
     if !cgroup::remove_empty(&state.cgroup) {
-        return clean(entry, state, true);
+        return clean(entry, state);
     }
     if let Some(path) = &state.intel_rdt {
         super::intel_rdt::remove(path);
     }
     entry.remove()?;
-    poststop(spec, entry, state, true);
+    poststop(spec, entry, state);
     Ok(())
 }
 
 /// The container is gone: hooks that fail are logged, and do not keep the others from running.
-fn poststop(spec: &Spec, entry: &Entry, state: &State, force: bool) {
+fn poststop(spec: &Spec, entry: &Entry, state: &State) {
     let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststop.is_empty()) else { return };
     let json = super::state::json_for_hooks(spec, &entry.id, &state.bundle, "stopped", 0);
-    let result = hooks::run_all("poststop", &h.poststop, &json, Some(&state.bundle));
-    if let Some(error) = result.err().filter(|_| !force) {
-        log::warn(&error.to_string());
-    }
+    hooks::run_all("poststop", &h.poststop, &json, Some(&state.bundle));
 }
 
 fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {

@@ -17,7 +17,7 @@ use super::plan::{TerminalTo, terminal_target};
 use super::store::{Entry, State};
 use super::sync::{self, Message};
 use super::{bundle, console, prepare_launch};
-use crate::cgroup::{Cgroup, Directory};
+use crate::cgroup::{Cgroup, Directory, SubGroup};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::labels::Labels;
 use crate::process::launch::Launch;
@@ -40,8 +40,8 @@ pub(crate) struct ExecOptions {
     pub(crate) preserve_fds: u32,
     /// Start although the container is paused.
     pub(crate) ignore_paused: bool,
-    /// Sub-cgroups below the container's: one for all (empty controller), or by controller.
-    pub(crate) cgroups: Vec<(String, String)>,
+    /// Sub-cgroups below the container's.
+    pub(crate) cgroups: Vec<SubGroup>,
     /// The caller stays in the foreground and may copy a terminal.
     pub(crate) foreground: bool,
     /// File that says how WebAssembly programs are run, if not the default one.
@@ -144,9 +144,7 @@ impl Entrance {
         launch.set_groups = self.set_groups;
         let terminal = terminal_target(&options.process, options.console_socket.as_deref(), options.foreground)?;
         let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
-        let affinity = options.process.exec_cpu_affinity.clone().unwrap_or_default();
-        let before = affinity.initial.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
-        let after = affinity.r#final.as_deref().filter(|c| !c.is_empty()).map(limits::cpu_mask).transpose()?;
+        let [before, after] = limits::exec_affinity(options.process.exec_cpu_affinity.as_ref())?;
         let (cloned, moved) = self.place.clone_into(self.state.pid)?;
         timeline::mark("clone");
         match cloned {
@@ -243,9 +241,9 @@ struct Place {
 }
 
 impl Place {
-    fn find(mut cgroup: Cgroup, wanted: &[(String, String)]) -> Result<Self> {
-        for (controller, path) in wanted {
-            cgroup.descend(controller, path)?;
+    fn find(mut cgroup: Cgroup, wanted: &[SubGroup]) -> Result<Self> {
+        for group in wanted {
+            cgroup.descend(group)?;
         }
         let entrances = cgroup.entrances()?;
         Ok(Self { v2: cgroup.v2.take(), entrances })

@@ -15,7 +15,7 @@ use super::maps;
 use crate::error::{Code, Context, Error, Result};
 use crate::rootfs::mounts::{Prepared, Source};
 use crate::rootfs::options::IdMap;
-use crate::spec::{IdMapping, Linux};
+use crate::spec::{IdMapping, Linux, NamespaceType};
 
 /// Maps the ids of all mounts that ask for it; `pid` is in the container's user namespace.
 pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> {
@@ -27,10 +27,13 @@ pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> 
                 format!("mount {at}: ids can be mapped on bind mounts made by root only"),
             ));
         };
-        let userns = if mount.uid_mappings.is_empty() {
+        let userns = if !mount.uid_mappings.is_empty() {
+            user_namespace(&mount.uid_mappings, &mount.gid_mappings)?
+        } else if linux.namespaces.iter().any(|n| n.r#type == NamespaceType::User) {
             open_userns(pid)?
         } else {
-            user_namespace(&mount.uid_mappings, &mount.gid_mappings)?
+            return Err(Error::new(Code::ConfigInvalid, format!("mount {at}: there is no map for its ids"))
+                .hint("give uidMappings and gidMappings, or a user namespace, whose maps it then has"));
         };
         let recursive = mount.options.idmap == Some(IdMap::Recursive);
         let attr = MountAttr { set: ATTR_IDMAP, userns: Some(userns.as_fd()), recursive, ..MountAttr::default() };
@@ -39,7 +42,6 @@ pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> 
                 .hint("the file system must support id-mapped mounts, and may not be mapped already")
         })?;
     }
-    let _ = linux;
     Ok(())
 }
 

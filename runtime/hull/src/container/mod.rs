@@ -35,13 +35,17 @@ use crate::process::launch::{self, Launch};
 use crate::process::limits::{self, Scheduling};
 use crate::process::{caps, landlock, notify};
 use crate::spec::seccomp::Action;
-use crate::spec::{Process, Spec};
+use crate::spec::{NamespaceType, Process, Spec};
 use filters::Filters;
 
 /// Checks and computes everything about a process of this container.
 pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mut Filters) -> Result<Launch<'a>> {
     let linux = spec.linux.as_ref();
     let capabilities = caps::resolve(process.capabilities.as_ref());
+    // A user namespace of the container's has all of them.
+    if linux.is_none_or(|l| l.namespaces.iter().all(|n| n.r#type != NamespaceType::User)) {
+        caps::tell_missing(&capabilities);
+    }
     let scheduling = Scheduling {
         scheduler: process.scheduler.as_ref().map(limits::scheduler).transpose()?,
         io_priority: process.io_priority.as_ref().map(limits::io_priority).transpose()?,

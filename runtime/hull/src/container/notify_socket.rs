@@ -10,7 +10,8 @@ use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketType};
 
-use crate::error::{Code, Context, Result};
+use crate::error::{Code, Context, Result, errno_text};
+use crate::log;
 use crate::socket;
 use crate::spec::Mount;
 
@@ -36,9 +37,15 @@ pub(crate) fn prepare(entry_path: &str) -> Result<(Mount, String)> {
     Ok((mount, format!("NOTIFY_SOCKET={INSIDE}/notify.sock")))
 }
 
-/// The socket in that directory; only if creation made the directory.
+/// The socket in that directory; only if creation made the directory, and somebody outside can be told.
 pub(crate) fn listen(entry_path: &str) -> Result<Option<OwnedFd>> {
-    if outer().is_none() || rustix::fs::access(format!("{entry_path}/notify"), rustix::fs::Access::EXISTS).is_err() {
+    let Some(outer) = outer() else { return Ok(None) };
+    if rustix::fs::access(format!("{entry_path}/notify"), rustix::fs::Access::EXISTS).is_err() {
+        return Ok(None);
+    }
+    // A variable left over from something that has ended: nobody waits for the container to be ready.
+    if let Err(e) = socket::connect_datagram(&outer) {
+        log::warn(&format!("NOTIFY_SOCKET {outer}: {}: readiness is not waited for", errno_text(e)));
         return Ok(None);
     }
     let path = format!("{entry_path}/notify/notify.sock");

@@ -85,8 +85,7 @@ pub(crate) fn known_by_kernel() -> u64 {
     bits
 }
 
-/// Turns the names into bits. An unknown name is logged and left out, as the specification asks; so is one that this kernel does not have,
-/// because a set can only hold capabilities that exist.
+/// Turns the names into bits. An unknown name is logged and left out, as the specification asks.
 pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
     let Some(c) = capabilities else { return CapabilityBits::default() };
     let mut unknown = std::collections::BTreeSet::new();
@@ -116,6 +115,17 @@ pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
         tell(&format!("can't raise ambient capability {name}: it must be permitted and inheritable"));
     }
     bits
+}
+
+/// Logs which capabilities cannot be granted, as the specification demands: those that the runtime itself does not have,
+/// among them all that this kernel does not know.
+pub(crate) fn tell_missing(bits: &CapabilityBits) {
+    let Ok(own) = prctl::capabilities() else { return };
+    let missing = (bits.bounding | bits.effective | bits.permitted) & !own.permitted;
+    if missing != 0 {
+        let names: Vec<&str> = names(missing).collect();
+        crate::log::warn(&format!("process.capabilities: the runtime has no {} to give on", names.join(", ")));
+    }
 }
 
 /// Drops everything outside the bounding set; needs CAP_SETPCAP, so it comes before the change of ids.

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::error::{Code, Context, Error, Result};
-use crate::spec::process::{IoPriority, Rlimit as RlimitSpec, Scheduler};
+use crate::spec::process::{ExecCpuAffinity, IoPriority, Rlimit as RlimitSpec, Scheduler};
 use crate::spec::{MemoryPolicy, Personality};
 
 /// Limits by name.
@@ -124,6 +124,14 @@ pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
     if priority != 0 && !matches!(policy, 1 | 2) {
         return Err(invalid(format!("priority is for SCHED_FIFO and SCHED_RR, not {}", spec.policy)));
     }
+    let nice = spec.nice.unwrap_or(0);
+    // The kernel would take the nearest that it has.
+    if !(-20..=19).contains(&nice) {
+        return Err(invalid(format!("nice {nice} must be from -20 to 19")));
+    }
+    if matches!(policy, 1 | 2) && !(1..=99).contains(&priority) {
+        return Err(invalid(format!("priority {priority} must be from 1 to 99 for {}", spec.policy)));
+    }
     let deadline = [spec.runtime, spec.deadline, spec.period];
     if deadline.iter().any(|v| v.is_some_and(|v| v != 0)) && policy != 6 {
         return Err(invalid(format!("runtime, deadline and period are for SCHED_DEADLINE, not {}", spec.policy)));
@@ -131,7 +139,7 @@ pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
     Ok(sched::SchedAttr {
         policy,
         flags,
-        nice: spec.nice.unwrap_or(0),
+        nice,
         priority: u32::try_from(priority).map_err(|_| invalid(format!("priority {priority} is negative")))?,
         runtime: spec.runtime.unwrap_or(0),
         deadline: spec.deadline.unwrap_or(0),
@@ -169,8 +177,15 @@ pub(crate) fn parse_list(text: &str) -> Option<Vec<u32>> {
     Some(out)
 }
 
+/// The masks of `process.execCPUAffinity` before and after the process is in its cgroup.
+pub(crate) fn exec_affinity(affinity: Option<&ExecCpuAffinity>) -> Result<[Option<Vec<u8>>; 2]> {
+    let Some(affinity) = affinity else { return Ok([None, None]) };
+    let mask = |list: &Option<String>| list.as_deref().filter(|l| !l.is_empty()).map(cpu_mask).transpose();
+    Ok([mask(&affinity.initial)?, mask(&affinity.r#final)?])
+}
+
 /// A byte mask of a CPU list.
-pub(crate) fn cpu_mask(text: &str) -> Result<Vec<u8>> {
+fn cpu_mask(text: &str) -> Result<Vec<u8>> {
     let cpus = parse_list(text).filter(|list| !list.is_empty()).ok_or_else(|| {
         Error::new(Code::ConfigInvalid, format!("process.execCPUAffinity: {text:?} is not a CPU list"))
     })?;
@@ -284,5 +299,7 @@ mod tests {
         assert!(scheduler(&spec).is_err());
         let spec = Scheduler { policy: "SCHED_FIFO".into(), priority: Some(3), ..Scheduler::default() };
         assert_eq!(scheduler(&spec).unwrap().policy, 1);
+        assert!(scheduler(&Scheduler { priority: Some(100), ..spec.clone() }).is_err());
+        assert!(scheduler(&Scheduler { nice: Some(20), ..spec }).is_err());
     }
 }

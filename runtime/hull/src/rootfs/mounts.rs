@@ -67,6 +67,10 @@ fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
         ));
     }
     let destination = clean(&mount.destination);
+    if destination == "/" && !options.remount {
+        return Err(Error::new(Code::ConfigInvalid, "mounts: destination / would hide under the root file system")
+            .hint("name the directory in root.path"));
+    }
     let source = if options.remount {
         // Nothing new is mounted.
         Source::Path(String::new())

@@ -67,12 +67,12 @@ pub struct Linux {
 
 /// One namespace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct Namespace {
     /// Which kind.
     pub r#type: NamespaceType,
     /// Existing namespace to join; absent means a new one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 

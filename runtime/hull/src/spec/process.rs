@@ -106,7 +106,7 @@ pub struct Capabilities {
 
 /// One resource limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct Rlimit {
     /// `RLIMIT_…` name.
     pub r#type: String,

@@ -1,59 +1,61 @@
-//! `linux.seccomp`: the system call filter as the specification writes it.
+//! `linux.seccomp`: the system call filter as the specification writes it. What it requires has to be there: an action or
+//! a comparison that somebody forgot is not guessed.
 
 use serde::{Deserialize, Serialize};
 
 /// The `seccomp` object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct Seccomp {
     /// What happens to calls no rule names.
     pub default_action: Action,
     /// Error number of a default `SCMP_ACT_ERRNO` or `SCMP_ACT_TRACE`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_errno_ret: Option<u32>,
     /// Architectures the filter is for; empty means the native one.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<Arch>,
     /// Flags of the seccomp system call.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<Flag>,
     /// Unix socket that gets the notify descriptor.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<String>,
     /// Opaque text for that listener.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_metadata: Option<String>,
     /// Rules.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub syscalls: Vec<Rule>,
 }
 
 /// One rule over some system calls.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Names.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// What happens.
     pub action: Action,
     /// Error number of `SCMP_ACT_ERRNO` or `SCMP_ACT_TRACE`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u32>,
     /// Conditions, all of which must hold.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<Arg>,
 }
 
 /// A condition on one argument.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct Arg {
     /// Index of the argument, 0 to 5.
     pub index: u32,
     /// Value, or mask of `SCMP_CMP_MASKED_EQ`.
     pub value: u64,
     /// Compared value of `SCMP_CMP_MASKED_EQ`.
+    #[serde(default)]
     pub value_two: u64,
     /// Comparison.
     pub op: Op,

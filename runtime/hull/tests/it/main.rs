@@ -8,6 +8,7 @@ mod api;
 mod bundle;
 mod filters;
 mod library;
+mod peers;
 mod program;
 mod shells;
 mod suites;

@@ -62,7 +62,7 @@ pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i
     criu::dump(&options, &entry.config()?, state.pid, &Cgroup::open(&state.cgroup))?;
     if !options.leave_running {
         // As if it had ended by itself: the image is all that is left.
-        delete::clean(&entry, &state, true)?;
+        delete::clean(&entry, &state)?;
     }
     Ok(0)
 }
@@ -82,6 +82,6 @@ pub(in super::super) fn restore(global: &Global, parsed: &Parsed) -> Result<i32>
     let Some(signals) = signals else { return Ok(0) };
     let status = foreground::attend(&restored.pidfd, &signals, restored.terminal.as_ref(), None)?;
     restored.entry.lock()?;
-    delete::clean(&restored.entry, &restored.state, true)?;
+    delete::clean(&restored.entry, &restored.state)?;
     Ok(status)
 }

@@ -2,6 +2,7 @@
 
 use super::super::Global;
 use super::super::parse::Parsed;
+use crate::cgroup::SubGroup;
 use crate::container::exec::{self, ExecOptions, Target};
 use crate::container::foreground::{self, Signals};
 use crate::container::session;
@@ -26,7 +27,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         pidfd_socket: parsed.owned("pidfd-socket"),
         preserve_fds,
         ignore_paused: parsed.is("ignore-paused"),
-        cgroups: parsed.all("cgroup").map(cgroup).collect(),
+        cgroups: cgroups(parsed)?,
         foreground: !detach,
         wasm_config: global.wasm_config.clone(),
     };
@@ -42,12 +43,23 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     }
 }
 
-/// `controller:path`, or a path for all of them.
-fn cgroup(text: &str) -> (String, String) {
-    match text.split_once(':') {
-        Some((controller, path)) => (controller.to_owned(), path.to_owned()),
-        None => (String::new(), text.to_owned()),
+/// Each `controller[,controller…]:path`, or one path for all controllers.
+fn cgroups(parsed: &Parsed) -> Result<Vec<SubGroup>> {
+    let mut out: Vec<SubGroup> = Vec::new();
+    for text in parsed.all("cgroup") {
+        let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+        let controllers: Vec<String> = controllers.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect();
+        let several = controllers.is_empty() || out.iter().any(|before| before.controllers.is_empty());
+        if several && !out.is_empty() {
+            return Err(Error::new(Code::Usage, format!("--cgroup {text}: a path for all controllers stands alone")));
+        }
+        let earlier: Vec<&String> = out.iter().flat_map(|before| &before.controllers).collect();
+        if let Some(twice) = controllers.iter().find(|c| earlier.contains(c)) {
+            return Err(Error::new(Code::Usage, format!("--cgroup: controller {twice} is given twice")));
+        }
+        out.push(SubGroup { controllers, path: path.to_owned() });
     }
+    Ok(out)
 }
 
 /// The process from a file, or the container's own with what the flags change.
@@ -70,7 +82,7 @@ fn process(target: &Target, parsed: &Parsed) -> Result<Process> {
     }
     let added: Vec<String> = parsed.all("cap").map(str::to_owned).collect();
     if !added.is_empty() {
-        add_capabilities(process.capabilities.get_or_insert_default(), &added)?;
+        add_capabilities(process.capabilities.get_or_insert_default(), &added);
     }
     process.env.extend(parsed.all("env").map(str::to_owned));
     process.terminal = parsed.is("tty");
@@ -92,12 +104,10 @@ fn process(target: &Target, parsed: &Parsed) -> Result<Process> {
     Ok(process)
 }
 
-/// Adds to the effective, permitted and bounding sets, never to the inheritable one (CVE-2022-29162).
-fn add_capabilities(capabilities: &mut Capabilities, added: &[String]) -> Result<()> {
+/// Adds to the effective, permitted and bounding sets, never to the inheritable one (CVE-2022-29162). An unknown name is
+/// logged later, with those of the configuration.
+fn add_capabilities(capabilities: &mut Capabilities, added: &[String]) {
     for name in added {
-        if caps::bit(name).is_none() {
-            return Err(Error::new(Code::Usage, format!("--cap {name:?} is not a capability")));
-        }
         let sets = [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted];
         for set in sets {
             set.push(name.clone());
@@ -107,7 +117,6 @@ fn add_capabilities(capabilities: &mut Capabilities, added: &[String]) -> Result
             capabilities.ambient.push(name.clone());
         }
     }
-    Ok(())
 }
 
 fn id_error(flag: &str, text: &str) -> Error {
@@ -141,11 +150,11 @@ mod tests {
     #[test]
     fn added_capabilities_are_not_inheritable() {
         let mut c = Capabilities::default();
-        add_capabilities(&mut c, &["CAP_NET_RAW".into()]).unwrap();
+        add_capabilities(&mut c, &["CAP_NET_RAW".into()]);
         assert_eq!(c.permitted, ["CAP_NET_RAW"]);
         assert!(c.inheritable.is_empty() && c.ambient.is_empty());
         c.inheritable.push("CAP_KILL".into());
-        add_capabilities(&mut c, &["CAP_KILL".into(), "CAP_CHOWN".into()]).unwrap();
+        add_capabilities(&mut c, &["CAP_KILL".into(), "CAP_CHOWN".into()]);
         assert_eq!((c.inheritable, c.ambient), (vec!["CAP_KILL".to_owned()], vec!["CAP_KILL".to_owned()]));
     }
 }

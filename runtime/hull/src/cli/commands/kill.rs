@@ -6,7 +6,7 @@ use crate::container::delete;
 use crate::error::{Code, Error, Result};
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
-    let name = parsed.args.get(1).map_or("SIGTERM", String::as_str);
+    let name = parsed.args.get(1).map(String::as_str).filter(|name| !name.is_empty()).unwrap_or("SIGTERM");
     let signal = signals::parse(name).ok_or_else(|| Error::new(Code::Usage, format!("unknown signal {name:?}")))?;
     delete::kill(&global.root, parsed.arg(0), signal, parsed.is("all"))?;
     Ok(0)

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use hull_sys::mount::{ATTR_IDMAP, MountAttr, mount_setattr};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
@@ -16,7 +16,7 @@ use rustix::mount::{
 };
 
 use crate::container::idmap;
-use crate::error::{Code, Context, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::spec::{Linux, NamespaceType, Spec};
 
@@ -27,6 +27,9 @@ fn holds_offsets(name: &[u8]) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
 }
 
+/// What every image of CRIU has.
+const INVENTORY: &str = "inventory.img";
+
 /// Where the image itself is below the directory that is shown instead.
 const MAPPED: &str = ".image";
 
@@ -35,6 +38,15 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// Opens the directory at `path`.
 pub(super) fn open(path: &str) -> Result<OwnedFd> {
     rustix::fs::open(path, DIRECTORY, Mode::empty()).context(Code::Checkpoint, path)
+}
+
+/// Whether there is an image at `path`.
+pub(crate) fn check(path: &str) -> Result<()> {
+    let image = open(path)?;
+    match rustix::fs::accessat(&image, INVENTORY, Access::EXISTS, AtFlags::empty()) {
+        Ok(()) => Ok(()),
+        Err(e) => Err(Error::os(Code::Checkpoint, format!("{path}/{INVENTORY}"), e).hint("it holds no checkpoint")),
+    }
 }
 
 /// What CRIU is given instead of the image at `path`, if anything; the caller has a mount namespace of its own.

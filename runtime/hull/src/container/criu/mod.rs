@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 
 pub(crate) use dump::dump;
+pub(crate) use image::check as check_image;
 pub(crate) use restore::{Restorer, Source};
 
 use crate::error::{Code, Context, Error, Result};

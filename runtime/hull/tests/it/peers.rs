@@ -1,0 +1,199 @@
+//! What using hull beside runc and crun found: configurations and command lines that one of them has a mind about.
+
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::bundle::{Bundle, bundle, text};
+use crate::program::{status, until};
+
+/// Runs the bundle with a value at a JSON pointer, whose parents are there.
+fn with(b: &Bundle, pointer: &str, value: Value) -> (bool, String) {
+    let mut config = serde_json::to_value(&b.spec).unwrap();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    config.pointer_mut(parent).unwrap()[key] = value;
+    std::fs::write(b.path().join("config.json"), config.to_string()).unwrap();
+    let output = b.hull(&["run", &b.id]);
+    (output.status.success(), text(&output.stderr))
+}
+
+/// Ends when the command does.
+fn detached(b: &Bundle, args: &[&str], variable: (&str, &str)) -> String {
+    let log = b.path().join("log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hull"))
+        .args(["--log".as_ref(), log.as_os_str(), "--root".as_ref(), b.records().as_os_str()])
+        .args(args)
+        .env(variable.0, variable.1)
+        .current_dir(b.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ended = None;
+    until("the end of the command", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(ended.unwrap().success(), "{log}");
+    log
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused_by_name() {
+    let Some(b) = bundle("meaningless", "true") else { return };
+    for (pointer, value, word) in [
+        ("/process/env", json!(["PATH=/bin", "ALONE"]), "ALONE"),
+        ("/process/execCPUAffinity", json!({"final": "3-1"}), "3-1"),
+        ("/process/scheduler", json!({"policy": "SCHED_OTHER", "nice": 100}), "nice 100"),
+        ("/process/scheduler", json!({"policy": "SCHED_FIFO", "priority": 0}), "priority 0"),
+        ("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 10}]), "hard"),
+        ("/annotations", json!({"": "nameless"}), "annotations"),
+        ("/hooks", json!({"poststop": [{"path": "/bin/true", "env": ["ALONE"]}]}), "NAME=value"),
+        ("/mounts", json!([{"destination": "/", "type": "tmpfs", "source": "x"}]), "root.path"),
+        ("/mounts", json!([{"destination": "/m", "source": "/", "options": ["bind", "idmap"]}]), "uidMappings"),
+        ("/linux/namespaces", json!([{"type": "mount"}, {"type": "pid"}, {"type": "pid"}]), "pid is given twice"),
+        ("/linux/namespaces", json!([{"path": "/proc/self/ns/mnt"}]), "type"),
+        ("/linux/seccomp", json!({"syscalls": []}), "defaultAction"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["acct"]}]}), "action"),
+    ] {
+        let (made, said) = with(&b, pointer, value.clone());
+        assert!(!made && said.contains(word), "{pointer} {value}: {said}");
+    }
+}
+
+/// The system calls that set ids take this number for "as it is", so that the process would be root.
+#[test]
+fn the_number_of_no_user_is_refused() {
+    let Some(b) = bundle("nobody", "id -u") else { return };
+    for ids in [json!({"uid": u32::MAX}), json!({"gid": u32::MAX}), json!({"additionalGids": [u32::MAX]})] {
+        let (made, said) = with(&b, "/process/user", ids.clone());
+        assert!(!made && said.contains("4294967295"), "{ids}: {said}");
+    }
+    let process = json!({"args": ["/bin/id", "-u"], "cwd": "/", "user": {"uid": u32::MAX}}).to_string();
+    std::fs::write(b.path().join("process.json"), process).unwrap();
+    b.write();
+    assert!(b.hull_detached(&["create", &b.id]));
+    let output = b.hull(&["exec", "--process", "process.json", &b.id]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(255), ""));
+}
+
+#[test]
+fn capabilities_that_the_runtime_has_not_are_told() {
+    let Some(mut b) = bundle("ungranted", "true") else { return };
+    let held = ["CAP_KILL", "CAP_WAKE_ALARM"];
+    let sets = json!({"bounding": held, "permitted": held, "effective": held});
+    b.spec.process.as_mut().unwrap().capabilities = serde_json::from_value(sets).unwrap();
+    b.write();
+    let without = Command::new("setpriv")
+        .args(["--bounding-set", "-wake_alarm", env!("CARGO_BIN_EXE_hull"), "--root"])
+        .arg(b.records())
+        .args(["run", &b.id])
+        .current_dir(b.path())
+        .stdin(Stdio::null())
+        .output();
+    let Ok(output) = without else {
+        println!("skipped: there is no setpriv (package util-linux)");
+        return;
+    };
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("level=warning"), "{said}");
+    assert!(said.contains("CAP_WAKE_ALARM") && !said.contains("CAP_KILL"), "{said}");
+    b.spec.process.as_mut().unwrap().capabilities = None;
+    b.write();
+    assert!(b.hull_detached(&["create", &b.id]));
+    let output = b.hull(&["exec", "--cap", "CAP_NONE", &b.id, "true"]);
+    assert!(output.status.success() && text(&output.stderr).contains("CAP_NONE"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn each_poststop_hook_that_fails_is_told() {
+    let Some(mut b) = bundle("poststop", "true") else { return };
+    let hook = |said: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {said} >&2; exit 3")]});
+    b.spec.hooks = serde_json::from_value(json!({"poststop": [hook("first"), hook("second")]})).unwrap();
+    b.write();
+    let run = b.hull(&["run", &b.id]);
+    assert!(b.hull_detached(&["create", &b.id]));
+    let delete = b.hull(&["delete", "--force", &b.id]);
+    for output in [run, delete] {
+        let said = text(&output.stderr);
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains("level=warning")).collect();
+        assert!(output.status.success() && lines.len() == 2, "{said}");
+        assert!(lines[0].contains("first") && lines[1].contains("second"), "{said}");
+    }
+}
+
+/// `controller[,controller…]:path`, each controller once; a path without controllers is for all and stands alone.
+#[test]
+fn exec_goes_to_a_group_of_several_controllers() {
+    let Some(b) = bundle("controllers", "exec sleep 1000") else { return };
+    b.write();
+    assert!(b.hull_detached(&["create", &b.id]));
+    let exec = |options: &[&str]| {
+        let args: Vec<&str> = options.iter().flat_map(|o| ["--cgroup", o]).collect();
+        b.hull(&[&["exec"], args.as_slice(), &[&b.id, "cat", "/proc/self/cgroup"]].concat())
+    };
+    for wrong in [&["pids:/", "pids:/"][..], &["/", "pids:/"], &["pids:/", "/"]] {
+        assert_eq!(exec(wrong).status.code(), Some(255), "{wrong:?}");
+    }
+    let groups = ["pids", "memory"].map(|name| format!("/sys/fs/cgroup/{name}/berth-test/{}/inner", b.id));
+    if !groups.iter().all(|path| std::fs::create_dir(path).is_ok()) {
+        println!("skipped: no cgroups of version 1");
+        return;
+    }
+    let output = exec(&["pids,memory:/inner"]);
+    let inside = text(&output.stdout).lines().filter(|line| line.ends_with("/inner")).count();
+    for path in groups {
+        std::fs::remove_dir(path).unwrap();
+    }
+    assert!(output.status.success() && inside == 2, "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[test]
+fn nobody_waits_for_readiness_that_nobody_is_told_of() {
+    let Some(b) = bundle("unnotified", "exec sleep 1000") else { return };
+    b.write();
+    let socket = b.path().join("gone").display().to_string();
+    let log = detached(&b, &["run", "--detach", &b.id], ("NOTIFY_SOCKET", &socket));
+    assert!(log.contains(&socket) && log.contains("no such file"), "{log}");
+    assert_eq!(status(&b), "running");
+}
+
+/// As programs in Go write one, which engines are.
+#[test]
+fn a_console_socket_may_be_abstract() {
+    let Some(mut b) = bundle("abstract", "exec sleep 1000") else { return };
+    b.spec.process.as_mut().unwrap().terminal = true;
+    b.write();
+    let name = format!("hull-test-{}", b.id);
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    detached(&b, &["create", "--console-socket", &format!("@{name}"), &b.id], ("TERM", "dumb"));
+    listener.set_nonblocking(true).unwrap();
+    listener.accept().unwrap();
+}
+
+#[test]
+fn an_empty_signal_is_the_default_one() {
+    let Some(b) = bundle("signal", "trap 'exit 9' TERM; sleep 1000 & wait") else { return };
+    b.write();
+    assert!(b.hull_detached(&["run", "--detach", &b.id]));
+    let output = b.hull(&["kill", &b.id, ""]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    until("the end", || status(&b) == "stopped");
+    let output = b.hull(&["kill", &b.id, "KILL", "TERM"]);
+    assert!(text(&output.stderr).contains("1 to 2 argument(s)"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_restore_without_an_image_says_so() {
+    let Some(b) = bundle("unsaved", "true") else { return };
+    b.write();
+    std::fs::create_dir(b.path().join("empty")).unwrap();
+    for (image, word) in [("none", "none: no such file"), ("empty", "it holds no checkpoint")] {
+        let output = b.hull(&["restore", "--image-path", image, &b.id]);
+        assert!(!output.status.success() && text(&output.stderr).contains(word), "{}", text(&output.stderr));
+    }
+}
