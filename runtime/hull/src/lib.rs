@@ -48,3 +48,5 @@ pub use embed::{
     SessionProcess,
 };
 pub use error::{Code, Error, Phase, Result};
+/// What [`Error::errno`] gives.
+pub use rustix::io::Errno;

@@ -1,11 +1,13 @@
 //! A further process in a container, by a runtime of its own.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Container, logged};
+use super::{Container, logged, logged_error};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::spec::Process;
@@ -16,14 +18,31 @@ pub struct Exec {
     container: Container,
     process: Process,
     streams: [Option<OwnedFd>; 3],
+    console_socket: Option<PathBuf>,
 }
 
 impl Exec {
     pub(super) fn new(container: Container, process: Process) -> Self {
-        Self { container, process, streams: [None, None, None] }
+        Self { container, process, streams: [None, None, None], console_socket: None }
     }
 
     standard_streams!(r#"hull::Runtime::new("/usr/bin/hull").container("web").exec(Default::default())"#, "spawn");
+
+    /// Unix socket that gets the terminal's master, for a process with a terminal.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// let shell = hull::spec::Process {
+    ///     args: vec!["/bin/sh".into()], cwd: "/".into(), terminal: true, ..Default::default()
+    /// };
+    /// runtime.container("web").exec(shell).console_socket("/run/my-program/console.sock").spawn()?.wait()?;
+    /// # Ok::<(), hull::Error>(())
+    /// ```
+    #[must_use]
+    pub fn console_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.console_socket = Some(path.into());
+        self
+    }
 
     /// Starts it.
     ///
@@ -41,9 +60,17 @@ impl Exec {
         let (mut command, log) = runtime.command()?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let [stdin, stdout, stderr] = self.streams.map(|fd| fd.map_or_else(Stdio::null, Stdio::from));
-        command.args(["exec", "--process", &path, &self.container.id]).stdin(stdin).stdout(stdout).stderr(stderr);
+        command.args(["exec", "--process", &path]);
+        if let Some(path) = &self.console_socket {
+            command.arg("--console-socket").arg(path);
+        }
+        command.arg(&self.container.id).stdin(stdin).stdout(stdout).stderr(stderr);
         let child = command.spawn().map_err(|e| runtime.not_started(&e))?;
-        Ok(Executing { child, log, _process: file })
+        // Ours, and not waited for yet: the number is nobody else's.
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pidfd = pidfd_open(pid.ok_or_else(|| Error::new(Code::Internal, "no process id"))?, PidfdFlags::empty())
+            .context(Code::Internal, "pidfd")?;
+        Ok(Executing { child, pidfd, log, _process: file })
     }
 }
 
@@ -51,6 +78,7 @@ impl Exec {
 #[derive(Debug)]
 pub struct Executing {
     child: Child,
+    pidfd: OwnedFd,
     log: OwnedFd,
     /// The runtime reads it in its own time.
     _process: OwnedFd,
@@ -68,6 +96,19 @@ impl Executing {
         self.child.id()
     }
 
+    /// Becomes readable at the end: what async code waits for, before [`Executing::wait`].
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let executing = runtime.container("web").exec(Default::default()).spawn()?;
+    /// let ended = poll(&mut [PollFd::new(&executing.pidfd(), PollFlags::IN)], None).is_ok();
+    /// # Ok::<(), hull::Error>(())
+    /// ```
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// Waits for the end; gives the exit code, or 128 plus the signal.
     ///
     /// ```no_run
@@ -77,10 +118,9 @@ impl Executing {
     /// ```
     pub fn wait(mut self) -> Result<i32> {
         let status = self.child.wait().map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-        // The runtime's own failure is told by its log, so that a program's 255 stays a program's.
-        let failed = rustix::fs::fstat(&self.log).is_ok_and(|s| s.st_size > 0);
         match status.code() {
-            Some(255) if failed => Err(logged(&self.log, status)),
+            // The runtime's own failure is told by its log, so that a program's 255 stays a program's.
+            Some(255) => logged_error(&self.log).map_or(Ok(255), Err),
             Some(code) => Ok(code),
             None => Err(logged(&self.log, status)),
         }

@@ -211,17 +211,21 @@ struct LogLine {
 
 /// The error that a failed command logged, as a value.
 fn logged(log: &OwnedFd, status: ExitStatus) -> Error {
+    logged_error(log)
+        .unwrap_or_else(|| Error::new(Code::Internal, format!("the runtime ended with {status} and said nothing")))
+}
+
+/// The last error of a log, which may hold warnings too.
+fn logged_error(log: &OwnedFd) -> Option<Error> {
     let _ = rustix::fs::seek(log, rustix::fs::SeekFrom::Start(0));
     let bytes = files::read_all(log, 1 << 20).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().filter_map(|l| serde_json::from_str::<LogLine>(l).ok()).find(|l| l.level == "error");
-    match line {
-        Some(line) => match Code::parse(&line.code) {
-            Some(code) => Error::new(code, line.object).hint(line.hint).with_errno(line.errno.and_then(errno_of)),
-            None => Error::new(Code::Internal, line.msg),
-        },
-        None => Error::new(Code::Internal, format!("the runtime ended with {status} and said nothing")),
-    }
+    let mut lines = text.lines().rev().filter_map(|l| serde_json::from_str::<LogLine>(l).ok());
+    let line = lines.find(|l| l.level == "error")?;
+    Some(match Code::parse(&line.code) {
+        Some(code) => Error::new(code, line.object).hint(line.hint).with_errno(line.errno.and_then(errno_of)),
+        None => Error::new(Code::Internal, line.msg),
+    })
 }
 
 /// A container in the making.
@@ -469,6 +473,18 @@ impl Container {
     /// ```
     pub fn stats(&self) -> Result<serde_json::Value> {
         let output = self.runtime.call(&["events", "--stats", &self.id])?;
+        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+    }
+
+    /// Ids of all its processes, as the host has them.
+    ///
+    /// ```no_run
+    /// let runtime = hull::Runtime::new("/usr/bin/hull");
+    /// println!("{} processes", runtime.container("web").processes()?.len());
+    /// # Ok::<(), hull::Error>(())
+    /// ```
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let output = self.runtime.call(&["ps", "--format", "json", &self.id])?;
         serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
     }
 

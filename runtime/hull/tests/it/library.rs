@@ -72,6 +72,78 @@ fn exec_sets_each_of_the_five_capability_sets() {
     assert_eq!(of(&[], &[], &[], &[], &[]), [0; 5]);
 }
 
+/// What the runtime warns of is no failure of the program's, and async code waits for a descriptor.
+#[test]
+fn a_status_of_255_is_the_programs_own() {
+    let Some((_b, container)) = running("library-255") else { return };
+    let mut process = shell("exit 255");
+    let unknown = Capabilities { bounding: vec!["CAP_NONE".into()], ..Capabilities::default() };
+    process.capabilities = Some(unknown);
+    let executing = container.exec(process.clone()).spawn().unwrap();
+    let pidfd = executing.pidfd();
+    rustix::event::poll(&mut [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)], None).unwrap();
+    assert_eq!(executing.wait().unwrap(), 255);
+    process.args = vec!["/no/such/program".into()];
+    assert_eq!(container.exec(process).spawn().unwrap().wait().unwrap_err().code(), Code::Exec);
+}
+
+#[test]
+fn a_terminal_is_given_to_who_execs() {
+    let Some((b, container)) = running("library-terminal") else { return };
+    let socket = b.path().join("console");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let process = Process { terminal: true, ..shell("test -t 0 && exit 3") };
+    let executing = container.exec(process).console_socket(&socket).spawn().unwrap();
+    let (_connection, _) = listener.accept().unwrap();
+    assert_eq!(executing.wait().unwrap(), 3);
+    assert_eq!(container.processes().unwrap().first().copied(), Some(container.running().unwrap().pid()));
+}
+
+/// One that changes the program, by an annotation.
+struct Wrapper;
+
+impl hull::Executor for Wrapper {
+    fn takes(&self, spec: &hull::spec::Spec) -> bool {
+        spec.annotations.contains_key("test.wrapper")
+    }
+
+    fn prepare(&self, spec: &mut hull::spec::Spec) -> hull::Result<()> {
+        let process = spec.process.as_mut().ok_or_else(|| hull::Error::new(Code::ConfigInvalid, "process"))?;
+        process.args.splice(0..0, ["/bin/echo".to_owned(), "wrapped".to_owned()]);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_container_runs_what_its_executor_makes_of_it() {
+    let Some(mut b) = bundle("library-executor", "true") else { return };
+    for (annotated, expected) in [(true, "wrapped /bin/sh -c true"), (false, "")] {
+        b.spec.annotations.retain(|_, _| false);
+        if annotated {
+            b.spec.annotations.insert("test.wrapper".into(), String::new());
+        }
+        let (mut output, end) = std::io::pipe().unwrap();
+        let builder = runtime(&b).create(&b.id, b.path()).spec(b.spec.clone()).stdout(end.into());
+        let container = builder.executors(&[&Wrapper]).unwrap().create().unwrap();
+        assert_eq!(runtime(&b).list().unwrap().iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), [b.id.as_str()]);
+        container.start().unwrap().wait().unwrap();
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        assert_eq!(said.trim(), expected);
+        container.delete(true).unwrap();
+    }
+}
+
+#[test]
+fn signals_end_it() {
+    let Some((_b, container)) = running("library-signal") else { return };
+    let process = container.running().unwrap();
+    container.signal(9).unwrap();
+    // The caller is not its parent: its status is known where the kernel tells it.
+    assert!(matches!(process.wait().unwrap(), None | Some(137)));
+    assert_eq!(container.signal(9).unwrap_err().code(), Code::WrongState);
+}
+
 #[test]
 fn errors_come_as_values() {
     let Some(mut b) = bundle("library-error", "true") else { return };
