@@ -34,7 +34,6 @@ pub const FLAG_TSYNC_ESRCH: u32 = 16;
 pub const FLAG_WAIT_KILLABLE_RECV: u32 = 32;
 
 const SET_MODE_FILTER: libc::c_ulong = 1;
-const GET_ACTION_AVAIL: libc::c_ulong = 2;
 
 #[repr(C)]
 struct SockFprog {
@@ -58,13 +57,6 @@ pub fn install(program: &[SockFilter], flags: u32) -> Result<Option<OwnedFd>, Er
     }
     // With TSYNC a positive value is the id of a thread that could not be synchronised.
     if value > 0 { Err(Errno::SRCH) } else { Ok(None) }
-}
-
-/// Whether the kernel knows an action, given as its `SECCOMP_RET_…` value.
-pub fn action_available(action: u32) -> bool {
-    // SAFETY: the third argument points to a u32 that outlives the call.
-    let ret = unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const action) };
-    ret == 0
 }
 
 /// Whether the kernel knows a filter flag: a null program with a known flag fails by `EFAULT`, an unknown flag by `EINVAL`.

@@ -200,6 +200,13 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
 }
 
 fn apply_io(dir: &Directory, io: &BlockIo) -> Result<()> {
+    let mut leaves = io.weight_device.iter().map(|d| d.leaf_weight).chain([io.leaf_weight]);
+    if leaves.any(|weight| weight.is_some_and(|w| w != 0)) {
+        return Err(Error::new(
+            Code::Unsupported,
+            "linux.resources.blockIO.leafWeight: cgroup version 2 does not have it",
+        ));
+    }
     let bfq = dir.has("io.bfq.weight");
     if let Some(weight) = io.weight.filter(|w| *w != 0) {
         if bfq {
@@ -216,12 +223,6 @@ fn apply_io(dir: &Directory, io: &BlockIo) -> Result<()> {
                 dir.write("io.weight", format!("{}:{} {}", device.major, device.minor, io_weight(weight)))?;
             }
         }
-    }
-    if io.leaf_weight.is_some_and(|w| w != 0) {
-        return Err(Error::new(
-            Code::Unsupported,
-            "linux.resources.blockIO.leafWeight: cgroup version 2 does not have it",
-        ));
     }
     let lists = [
         ("rbps", &io.throttle_read_bps_device),
@@ -277,6 +278,21 @@ mod tests {
     #[test]
     fn block_weights_span_the_range() {
         assert_eq!((io_weight(10), io_weight(1000), io_weight(500)), (1, 10_000, 4950));
+    }
+
+    #[test]
+    fn weights_of_leaves_are_refused() {
+        use crate::spec::resources::WeightDevice;
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        let fd = rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).unwrap();
+        let dir = Directory { name: String::new(), controllers: Vec::new(), path: "/proc".to_owned(), fd };
+        let device = WeightDevice { major: 8, minor: 0, weight: None, leaf_weight: Some(100) };
+        for io in [
+            BlockIo { leaf_weight: Some(100), ..BlockIo::default() },
+            BlockIo { weight_device: vec![device], ..BlockIo::default() },
+        ] {
+            assert_eq!(apply_io(&dir, &io).unwrap_err().code(), Code::Unsupported);
+        }
     }
 
     #[test]

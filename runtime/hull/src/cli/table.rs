@@ -69,7 +69,7 @@ const RUN: &[Flag] = &[
     PRESERVE,
     DETACH,
     SUBREAPER,
-    switch("keep", &[], "do not delete the container when its process ends"),
+    switch("keep", &[], "do not delete the container when its process ends; with --detach, keep its exit status"),
 ];
 const EXEC: &[Flag] = &[
     CONSOLE,

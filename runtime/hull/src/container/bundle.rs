@@ -7,7 +7,7 @@ use crate::files;
 use crate::hooks;
 use crate::process::{limits, own_binary};
 use crate::rootfs::options;
-use crate::spec::{Linux, NamespaceType, Process, Spec};
+use crate::spec::{Linux, NamespaceType, Process, Seccomp, Spec};
 
 /// Largest configuration that is read.
 const CONFIG_LIMIT: usize = 64 << 20;
@@ -72,16 +72,20 @@ fn read_config(path: &str) -> Result<Vec<u8>> {
 
 /// A path as seen from the root directory.
 pub(crate) fn absolute(path: &str) -> Result<String> {
-    if path.starts_with('/') {
-        return Ok(path.trim_end_matches('/').to_owned());
+    let mut full = path.to_owned();
+    if !path.starts_with('/') {
+        let cwd = rustix::process::getcwd(Vec::new()).context(Code::ConfigRead, "working directory")?;
+        let below = if path == "." { "" } else { path };
+        full = format!("{}/{below}", cwd.to_string_lossy());
     }
-    let cwd = rustix::process::getcwd(Vec::new()).context(Code::ConfigRead, "working directory")?;
-    let cwd = cwd.to_string_lossy();
-    Ok(if path.is_empty() || path == "." {
-        cwd.into_owned()
-    } else {
-        format!("{cwd}/{path}").trim_end_matches('/').to_owned()
-    })
+    full.truncate(full.trim_end_matches('/').len());
+    let plain = full.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
+    // What `..` means beside links only the system knows.
+    if plain {
+        return Ok(full);
+    }
+    let real = std::fs::canonicalize(&full).ok().and_then(|real| real.into_os_string().into_string().ok());
+    Ok(real.unwrap_or(full))
 }
 
 fn invalid(what: impl Into<String>) -> Error {
@@ -225,7 +229,19 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
     for key in linux.sysctl.keys() {
         super::sysctl::check(key, &has)?;
     }
-    Ok(())
+    linux.seccomp.as_ref().map_or(Ok(()), check_seccomp)
+}
+
+/// What the compiler of profiles does not look at.
+fn check_seccomp(seccomp: &Seccomp) -> Result<()> {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+    if given(&seccomp.listener_metadata) && !given(&seccomp.listener_path) {
+        return Err(invalid("linux.seccomp.listenerMetadata needs a listenerPath"));
+    }
+    match seccomp.syscalls.iter().position(|rule| rule.names.is_empty()) {
+        Some(index) => Err(invalid(format!("linux.seccomp.syscalls[{index}].names is empty"))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::processes;
 use super::store::{Entry, Stage, State, Status};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Result};
 use crate::hooks;
 use crate::log::{self, Level};
-use crate::spec::{NamespaceType, Spec};
+use crate::spec::Spec;
 use crate::time::Deadline;
 
 /// SIGKILL.
@@ -194,17 +195,17 @@ fn signal_fd(pidfd: &OwnedFd, signal: i32) -> Result<()> {
     }
 }
 
+/// Kills the container's first process.
+pub(super) fn kill_first(state: &State) -> Result<()> {
+    signal_fd(&open(state)?, KILL)
+}
+
 /// Sends a signal to the container's process, or to all of them.
 pub(crate) fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
     let entry = Entry::open(root, id)?;
     let state = entry.state()?;
     if all {
-        let cgroup = Cgroup::open(&state.cgroup);
-        if signal == KILL {
-            cgroup.kill_all()?;
-            return cgroup.thaw().or(Ok(()));
-        }
-        return cgroup.signal_all(signal);
+        return processes::signal(&entry, &state, signal);
     }
     let not_running = || Error::new(Code::WrongState, "container not running");
     let status = state.status(&entry);
@@ -213,7 +214,7 @@ pub(crate) fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
     }
     let cgroup = Cgroup::open(&state.cgroup);
     // Without a PID namespace that ends with its first process, the others would live on: SIGKILL goes to all of them.
-    let others = signal == KILL && !own_pids(&entry.config()?) && !cgroup.processes()?.is_empty();
+    let others = signal == KILL && !processes::own_pids(&entry.config()?) && !cgroup.processes()?.is_empty();
     if others {
         cgroup.kill_all()?;
     }
@@ -227,11 +228,4 @@ pub(crate) fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
         cgroup.thaw()?;
     }
     Ok(())
-}
-
-/// Whether the container has a PID namespace of its own.
-fn own_pids(spec: &Spec) -> bool {
-    spec.linux.as_ref().is_some_and(|l| {
-        l.namespaces.iter().any(|n| n.r#type == NamespaceType::Pid && n.path.as_ref().is_none_or(String::is_empty))
-    })
 }

@@ -18,6 +18,7 @@ mod netlink;
 pub(crate) mod notify_socket;
 pub(crate) mod parent;
 pub(crate) mod plan;
+pub(crate) mod processes;
 pub(crate) mod restore;
 pub(crate) mod session;
 pub(crate) mod start;

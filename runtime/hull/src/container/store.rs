@@ -3,7 +3,7 @@
 //! `state.json` is written before anything is made and again after each step, with where the cgroups are: it is the
 //! journal from which `delete --force` cleans up after a runtime that was killed at any point.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -286,7 +286,11 @@ impl Entry {
     }
 
     pub(crate) fn state(&self) -> Result<State> {
-        let bytes = self.read(STATE)?;
+        let bytes = self.read(STATE).map_err(|error| match error.errno() {
+            Some(Errno::NOENT) => Error::os(Code::NotFound, self.id.as_str(), Errno::NOENT)
+                .hint("its creation was interrupted: delete --force removes what is left of it"),
+            _ => error,
+        })?;
         let state: State = serde_json::from_slice(&bytes)
             .map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(STATE))))?;
         if state.id != self.id {
@@ -305,6 +309,11 @@ impl Entry {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(Error::os(Code::StateFile, self.file(START_SOCKET), e)),
         }
+    }
+
+    /// For a process that keeps nothing else open.
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.dir.as_raw_fd()
     }
 
     pub(crate) fn save_exit(&self, status: i32) -> Result<()> {

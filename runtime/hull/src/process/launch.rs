@@ -330,25 +330,33 @@ pub(crate) fn find_program(process: &Process, environment: &[String]) -> Result<
     if name.contains('/') {
         return match runnable(name) {
             Ok(()) => c_string(name),
-            Err(Errno::ACCESS) => Err(Error::new(Code::Exec, format!("{name:?}: permission denied"))),
+            Err(Errno::ACCESS) => Err(denied(name, name)),
             Err(e) => Err(Error::new(Code::Exec, format!("{name:?}: stat {name}: {}", crate::error::errno_text(e)))),
         };
     }
     let path = environment.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    let mut denied = false;
+    let mut refused = None;
     for dir in path.split(':') {
         let dir = if dir.is_empty() { "." } else { dir };
         let candidate = format!("{dir}/{name}");
         match runnable(&candidate) {
             Ok(()) => return c_string(&candidate),
-            Err(Errno::ACCESS) => denied = true,
+            Err(Errno::ACCESS) => refused = Some(candidate),
             Err(_) => {}
         }
     }
-    if denied && !name.is_empty() {
-        return Err(Error::new(Code::Exec, format!("{name:?}: permission denied")));
+    if let Some(path) = refused.filter(|_| !name.is_empty()) {
+        return Err(denied(name, &path));
     }
     Err(Error::new(Code::Exec, format!("{name:?}: executable file not found in $PATH")))
+}
+
+const NOT_EXECUTABLE: &str = "the file is not executable for this user, or its mount is noexec";
+
+fn denied(name: &str, path: &str) -> Error {
+    let file = rustix::fs::stat(path).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_file());
+    let hint = if file { NOT_EXECUTABLE } else { "it is not a regular file" };
+    Error::new(Code::Exec, format!("{name:?}: permission denied")).hint(hint)
 }
 
 fn runnable(path: &str) -> Result<(), Errno> {
@@ -368,7 +376,7 @@ fn exec_error(program: &str, errno: Errno) -> Error {
     match errno {
         Errno::NOENT => error.hint("the file is there, its interpreter or loader is not"),
         Errno::NOEXEC => Error::new(Code::Exec, format!("{program:?}: exec format error")),
-        Errno::ACCESS => error.hint("the file is not executable for this user, or its mount is noexec"),
+        Errno::ACCESS => error.hint(NOT_EXECUTABLE),
         _ => error,
     }
 }

@@ -224,6 +224,11 @@ fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
             out.without_effect.push(format!("iversion of {at} has no effect: a tmpfs does not have it"));
         }
     }
+    for (name, given) in [("src-nofollow", out.source_nofollow), ("copy-symlink", out.copy_symlink)] {
+        if given && !out.bind {
+            return Err(Error::new(Code::MountOption, format!("{name} of {at} needs a bind mount")));
+        }
+    }
     if out.tmpcopyup && mount.r#type.as_deref() != Some("tmpfs") {
         return Err(Error::new(Code::MountOption, format!("tmpcopyup of {at} needs a tmpfs")));
     }

@@ -7,6 +7,7 @@
 mod api;
 mod bundle;
 mod filters;
+mod flags;
 mod library;
 mod peers;
 mod program;

@@ -1,4 +1,4 @@
-//! What using hull beside runc and crun found: configurations and command lines that one of them has a mind about.
+//! Configurations and command lines on which hull differed from runc or crun, and was wrong.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -55,13 +55,40 @@ fn values_that_mean_nothing_are_refused_by_name() {
         ("/hooks", json!({"poststop": [{"path": "/bin/true", "env": ["ALONE"]}]}), "NAME=value"),
         ("/mounts", json!([{"destination": "/", "type": "tmpfs", "source": "x"}]), "root.path"),
         ("/mounts", json!([{"destination": "/m", "source": "/", "options": ["bind", "idmap"]}]), "uidMappings"),
+        ("/mounts", json!([{"destination": "/m", "type": "tmpfs", "options": ["src-nofollow"]}]), "src-nofollow"),
         ("/linux/namespaces", json!([{"type": "mount"}, {"type": "pid"}, {"type": "pid"}]), "pid is given twice"),
         ("/linux/namespaces", json!([{"path": "/proc/self/ns/mnt"}]), "type"),
         ("/linux/seccomp", json!({"syscalls": []}), "defaultAction"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}), "listenerPath"),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_TRAP"}]}),
+            "syscalls[0].names",
+        ),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["acct"]}]}), "action"),
     ] {
         let (made, said) = with(&b, pointer, value.clone());
         assert!(!made && said.contains(word), "{pointer} {value}: {said}");
+    }
+}
+
+#[test]
+fn what_keeps_a_program_from_running_is_told() {
+    let Some(b) = bundle("unrunnable", "true") else { return };
+    for (path, content) in [("plain", "text"), ("script", "#!/no/such/interpreter\n")] {
+        std::fs::write(b.path().join("rootfs").join(path), content).unwrap();
+    }
+    let script = b.path().join("rootfs/script");
+    std::fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (program, words) in [
+        ("/plain", ["permission denied", "not executable"]),
+        ("/etc", ["permission denied", "not a regular file"]),
+        ("/script", ["no such file", "interpreter"]),
+        ("/nothing", ["no such file", "/nothing"]),
+        ("nothing", ["executable file not found in $PATH", "nothing"]),
+    ] {
+        let (made, said) = with(&b, "/process/args", json!([program]));
+        assert!(!made && words.iter().all(|word| said.contains(word)), "{program}: {said}");
     }
 }
 
@@ -175,11 +202,34 @@ fn a_console_socket_may_be_abstract() {
     listener.accept().unwrap();
 }
 
+/// Else `ps` shows nothing, and `kill --all` says that it signalled what it did not.
+#[test]
+fn without_a_cgroup_the_processes_are_those_of_the_pid_namespace() {
+    let Some(b) = bundle("no-cgroup", "trap 'echo told > /told' TERM; sleep 1000 & wait; exec sleep 1000") else {
+        return;
+    };
+    b.write();
+    let hull = |args: &[&str]| b.hull(&[&["--cgroup-manager", "disabled"], args].concat());
+    assert!(b.hull_detached(&["--cgroup-manager", "disabled", "run", "--detach", &b.id]));
+    let listed = || -> Vec<i32> {
+        let output = hull(&["ps", "--format", "json", &b.id]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
+    };
+    until("the second process", || listed().len() == 2);
+    assert!(hull(&["kill", "--all", &b.id, "TERM"]).status.success());
+    until("the signal", || b.path().join("rootfs/told").exists());
+    until("the second process' end", || listed().len() == 1);
+    assert!(hull(&["kill", "--all", &b.id, "KILL"]).status.success());
+    until("the end", || status(&b) == "stopped");
+    assert_eq!(listed(), Vec::<i32>::new());
+}
+
 #[test]
 fn an_empty_signal_is_the_default_one() {
-    let Some(b) = bundle("signal", "trap 'exit 9' TERM; sleep 1000 & wait") else { return };
+    let Some(b) = bundle("signal", "trap 'exit 9' TERM; echo > /ready; sleep 1000 & wait") else { return };
     b.write();
     assert!(b.hull_detached(&["run", "--detach", &b.id]));
+    until("the trap", || b.path().join("rootfs/ready").exists());
     let output = b.hull(&["kill", &b.id, ""]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     until("the end", || status(&b) == "stopped");

@@ -187,6 +187,31 @@ fn the_exit_status_is_kept_until_the_container_is_deleted() {
     assert!(!b.hull(&["wait", &b.id]).status.success());
 }
 
+/// And the caller, who waits for the ends of the pipes that it gave, is not kept.
+#[test]
+fn a_detached_run_that_keeps_has_the_exit_status_although_nobody_waited() {
+    let Some(b) = bundle("keep", "exit 9") else { return };
+    b.write();
+    let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_hull"));
+    run.arg("--root").arg(b.records()).args(["run", "--detach", "--keep", &b.id]).current_dir(b.path());
+    let output = run.stdin(std::process::Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    until("the end", || status(&b) == "stopped");
+    if !kernel_tells_everybody() {
+        println!("skipped: this kernel keeps the status for the parent alone");
+        return;
+    }
+    until("the status", || text(&b.hull(&["wait", &b.id]).stdout) == "9");
+    assert!(b.hull_detached(&["delete", &b.id]));
+}
+
+/// Linux 6.15 tells a process' exit status to everybody who holds a pidfd.
+fn kernel_tells_everybody() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.trim().parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
 #[test]
 fn a_process_of_another_boot_is_never_taken_for_the_containers() {
     let Some(b) = bundle("boot", "sleep 1000 & wait") else { return };

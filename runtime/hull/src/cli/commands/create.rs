@@ -58,6 +58,9 @@ fn listen_fds() -> Option<u32> {
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let bundle = parsed.get("bundle").filter(|b| !b.is_empty()).unwrap_or(".");
     let several = parsed.args.len() > 1;
+    if several && parsed.owned("pid-file").is_some() {
+        return Err(Error::new(Code::Usage, "--pid-file has room for one container: create them one by one"));
+    }
     let mut made: Vec<&str> = Vec::new();
     for id in &parsed.args {
         let mut options = options(global, parsed, id)?;

@@ -1,4 +1,5 @@
-//! `hull features`: every line is true of this binary and of the kernel that it runs on.
+//! `hull features`: what this program supports, whether or not the machine has it, as the specification demands. The
+//! exception, also the specification's, are `supportedFlags` of seccomp. `hull info` tells what the machine has.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +7,10 @@ use serde::Serialize;
 
 use super::super::parse::Parsed;
 use super::super::{Global, SPEC_VERSION, print_json};
-use crate::cgroup::layout::Layout;
 use crate::error::Result;
 use crate::process::launch::KEEP_GROUPS;
 use crate::process::wasm::config::Config;
-use crate::process::{caps, labels, landlock, wasm};
+use crate::process::{caps, landlock, wasm};
 use crate::rootfs::options;
 use crate::seccomp;
 
@@ -34,8 +34,8 @@ struct Enabled {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
-    namespaces: Vec<&'static str>,
-    capabilities: Vec<&'static str>,
+    namespaces: &'static [&'static str],
+    capabilities: &'static [&'static str],
     cgroup: Cgroup,
     seccomp: Seccomp,
     apparmor: Enabled,
@@ -60,7 +60,7 @@ struct Cgroup {
 #[serde(rename_all = "camelCase")]
 struct Seccomp {
     enabled: bool,
-    actions: Vec<&'static str>,
+    actions: &'static [&'static str],
     operators: &'static [&'static str],
     archs: Vec<&'static str>,
     known_flags: Vec<&'static str>,
@@ -86,17 +86,16 @@ struct MountExtensions {
     idmap: Enabled,
 }
 
-/// Actions with the kernel's value.
-const ACTIONS: &[(&str, u32)] = &[
-    ("SCMP_ACT_ALLOW", 0x7fff_0000),
-    ("SCMP_ACT_ERRNO", 0x0005_0000),
-    ("SCMP_ACT_KILL", 0),
-    ("SCMP_ACT_KILL_PROCESS", 0x8000_0000),
-    ("SCMP_ACT_KILL_THREAD", 0),
-    ("SCMP_ACT_LOG", 0x7ffc_0000),
-    ("SCMP_ACT_NOTIFY", 0x7fc0_0000),
-    ("SCMP_ACT_TRACE", 0x7ff0_0000),
-    ("SCMP_ACT_TRAP", 0x0003_0000),
+const ACTIONS: &[&str] = &[
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
 ];
 
 const FLAGS: &[(&str, u32)] = &[
@@ -109,20 +108,7 @@ const FLAGS: &[(&str, u32)] = &[
     ),
 ];
 
-const NAMESPACES: &[(&str, &str)] = &[
-    ("cgroup", "cgroup"),
-    ("ipc", "ipc"),
-    ("mount", "mnt"),
-    ("network", "net"),
-    ("pid", "pid"),
-    ("time", "time"),
-    ("user", "user"),
-    ("uts", "uts"),
-];
-
 pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
-    let layout = Layout::detect().unwrap_or_default();
-    let there = |path: &str| rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok();
     let supported: Vec<&str> =
         FLAGS.iter().filter(|(_, f)| hull_sys::seccomp::flag_available(*f)).map(|(n, _)| *n).collect();
     let features = Features {
@@ -131,27 +117,12 @@ pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options: options::known_names().collect(),
         linux: Linux {
-            namespaces: NAMESPACES
-                .iter()
-                .filter(|(_, file)| there(&format!("/proc/self/ns/{file}")))
-                .map(|(n, _)| *n)
-                .collect(),
-            capabilities: caps::names(caps::known_by_kernel()).collect(),
-            cgroup: Cgroup {
-                v1: !layout.v1.is_empty(),
-                v2: layout.v2.is_some(),
-                systemd: there("/run/systemd/system"),
-                systemd_user: there("/run/systemd/system") && layout.unified(),
-                rdma: layout.v1.iter().any(|h| h.controllers.iter().any(|c| c == "rdma"))
-                    || has_controller(&layout, "rdma"),
-            },
+            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            capabilities: caps::NAMES,
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp {
                 enabled: seccomp::Arch::native().is_some(),
-                actions: ACTIONS
-                    .iter()
-                    .filter(|(_, value)| hull_sys::seccomp::action_available(*value))
-                    .map(|(n, _)| *n)
-                    .collect(),
+                actions: ACTIONS,
                 operators: &[
                     "SCMP_CMP_EQ",
                     "SCMP_CMP_GE",
@@ -169,13 +140,9 @@ pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
                 known_flags: FLAGS.iter().map(|(n, _)| *n).collect(),
                 supported_flags: supported,
             },
-            apparmor: Enabled { enabled: labels::apparmor_enabled() },
-            selinux: Enabled { enabled: labels::selinux_enabled() },
-            intel_rdt: IntelRdt {
-                enabled: there("/sys/fs/resctrl/schemata"),
-                schemata: there("/sys/fs/resctrl/schemata"),
-                monitoring: there("/sys/fs/resctrl/mon_groups"),
-            },
+            apparmor: Enabled { enabled: true },
+            selinux: Enabled { enabled: true },
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: &[
                     "MPOL_BIND",
@@ -195,13 +162,6 @@ pub(in super::super) fn run(global: &Global, _: &Parsed) -> Result<i32> {
         potentially_unsafe_config_annotations: &["org.systemd.property.", wasm::HANDLER, wasm::VARIANT, KEEP_GROUPS],
     };
     print_json(&features)
-}
-
-fn has_controller(layout: &Layout, name: &str) -> bool {
-    layout.v2.as_ref().is_some_and(|mount| {
-        crate::files::read_text(&format!("{mount}/cgroup.controllers"), 4096)
-            .is_ok_and(|t| t.split_whitespace().any(|c| c == name))
-    })
 }
 
 fn annotations(config: &Config) -> BTreeMap<&'static str, String> {

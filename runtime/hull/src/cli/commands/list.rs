@@ -13,11 +13,11 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
         rustix::fs::stat(global.root.as_str()).context(Code::StateFile, &global.root)?;
     }
     let ids = Entry::list(&global.root)?;
-    if parsed.is("quiet") {
-        return print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>());
-    }
-    // A container that is being made or deleted right now is left out.
+    // A container that is being made or deleted right now is left out, and so is what is no container.
     let reports: Vec<Report> = ids.iter().filter_map(|id| container::report(&global.root, id).ok()).collect();
+    if parsed.is("quiet") {
+        return print(&reports.iter().map(|r| format!("{}\n", r.id)).collect::<String>());
+    }
     match parsed.get("format").unwrap_or("table") {
         "json" => print_line(&reports),
         "table" | "" => print(&table(&reports)),

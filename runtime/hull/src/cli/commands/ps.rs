@@ -4,13 +4,13 @@ use std::process::Command;
 
 use super::super::parse::Parsed;
 use super::super::{Global, print};
-use crate::cgroup::Cgroup;
+use crate::container::processes;
 use crate::container::store::Entry;
 use crate::error::{Code, Error, Result};
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
-    let state = Entry::open(&global.root, parsed.arg(0))?.state()?;
-    let pids = Cgroup::open(&state.cgroup).processes()?;
+    let entry = Entry::open(&global.root, parsed.arg(0))?;
+    let pids = processes::list(&entry, &entry.state()?)?;
     let (format, options) = trailing_format(parsed)?;
     if format == "json" {
         let text = serde_json::to_string(&pids).map_err(|e| Error::new(Code::Internal, e.to_string()))?;

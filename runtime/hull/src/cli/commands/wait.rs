@@ -1,33 +1,57 @@
 //! `hull wait`.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
+use hull_sys::fd;
+use hull_sys::process::{CloneOptions, Cloned, clone_process, exit};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::super::parse::Parsed;
 use super::super::{Global, print};
 use crate::container::{delete, store::Entry};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let entry = Entry::open(&global.root, parsed.arg(0))?;
     let state = entry.state()?;
     let status = match entry.exit() {
         Some(status) => status,
-        None => wait(&entry, &state)?,
+        None => until_end(&entry, &delete::open(&state).map_err(|_| unknown(&entry))?)?,
     };
     print(&format!("{status}\n"))
 }
 
-fn wait(entry: &Entry, state: &crate::container::store::State) -> Result<i32> {
-    let unknown = || {
-        Error::new(Code::WrongState, format!("the exit status of {} is not known", entry.id))
-            .hint("it ended before anybody waited; the kernel keeps the status for open pidfds only, since Linux 6.15")
-    };
-    let pidfd = delete::open(state).map_err(|_| unknown())?;
+fn unknown(entry: &Entry) -> Error {
+    Error::new(Code::WrongState, format!("the exit status of {} is not known", entry.id))
+        .hint("it ended before anybody waited; the kernel keeps the status for open pidfds only, since Linux 6.15")
+}
+
+/// Leaves a process behind that waits for the end, so that the status is kept although nobody else waits.
+pub(super) fn leave_behind(entry: &Entry, pidfd: &OwnedFd) -> Result<()> {
+    match clone_process(&CloneOptions::default()).context(Code::Clone, "to wait for the end")? {
+        Cloned::Parent { .. } => Ok(()),
+        Cloned::Child => {
+            let _ = rustix::process::setsid();
+            // The caller may wait for the ends of the pipes that it gave.
+            if drop_streams().is_ok() && fd::close_except(&mut [entry.raw_fd(), pidfd.as_raw_fd()]).is_ok() {
+                let _ = until_end(entry, pidfd);
+            }
+            exit(0)
+        }
+    }
+}
+
+fn drop_streams() -> Result<(), Errno> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    (0..3).try_for_each(|number| fd::place(null.as_fd(), number))
+}
+
+/// Waits for the end, and keeps the status.
+fn until_end(entry: &Entry, pidfd: &OwnedFd) -> Result<i32> {
     loop {
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None) {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None) {
             Ok(_) => break,
             Err(Errno::INTR) => {}
             Err(e) => return Err(Error::os(Code::Internal, "poll", e)),
@@ -43,9 +67,9 @@ fn wait(entry: &Entry, state: &crate::container::store::State) -> Result<i32> {
                     return Ok(status);
                 }
             }
-            Err(_) => return Err(unknown()),
+            Err(_) => return Err(unknown(entry)),
         }
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::HUP)], None) {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::HUP)], None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(Error::os(Code::Internal, "poll", e)),
         }

@@ -155,18 +155,13 @@ fn errors_name_what_is_wrong() {
         refused(r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}"#),
         CompileError::ErrnoRange { action: Action::Errno, value: 4096, max: 4095 }
     );
-    assert_eq!(
-        refused(&format!(
-            r#"{{{default}, "syscalls": [{{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{{"index": 6}}]}}]}}"#
-        )),
-        CompileError::Argument { index: 6 }
-    );
-    let args: Vec<String> = (0..2000).map(|value| format!(r#"{{"index": 0, "value": {}}}"#, value * 3)).collect();
-    let long = format!(
-        r#"{{{default}, "syscalls": [{{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{}]}}]}}"#,
-        args.join(",")
-    );
-    assert!(matches!(refused(&long), CompileError::TooLong { length } if length > 4096));
+    let equal = |index: u64, value: u64| format!(r#"{{"index": {index}, "value": {value}, "op": "SCMP_CMP_EQ"}}"#);
+    let read = |args: &str| {
+        format!(r#"{{{default}, "syscalls": [{{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{args}]}}]}}"#)
+    };
+    assert_eq!(refused(&read(&equal(6, 0))), CompileError::Argument { index: 6 });
+    let many: Vec<String> = (0..2000).map(|value| equal(0, value * 3)).collect();
+    assert!(matches!(refused(&read(&many.join(","))), CompileError::TooLong { length } if length > 4096));
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! The processes of a container: those of its cgroup or, where it was made without one, of its PID namespace.
+
+use rustix::fs::{CWD, Dir, Mode, OFlags};
+
+use super::delete;
+use super::store::{Entry, State, process_stat};
+use crate::cgroup::{Cgroup, Driver};
+use crate::error::{Code, Context, Error, Result};
+use crate::files;
+use crate::spec::{NamespaceType, Spec};
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+/// Ids of all of them, in order.
+pub(crate) fn list(entry: &Entry, state: &State) -> Result<Vec<i32>> {
+    let cgroup = Cgroup::open(&state.cgroup);
+    if cgroup.driver != Driver::Disabled {
+        return cgroup.processes();
+    }
+    if !state.running() {
+        return Ok(Vec::new());
+    }
+    if !own_pids(&entry.config()?) {
+        return Err(Error::new(Code::Unsupported, "the container's processes are not known")
+            .hint("it was made without a cgroup, and shares its PID namespace"));
+    }
+    in_namespace_of(state.pid)
+}
+
+/// Sends a signal to all of them.
+pub(crate) fn signal(entry: &Entry, state: &State, signal: i32) -> Result<()> {
+    let cgroup = Cgroup::open(&state.cgroup);
+    if cgroup.driver == Driver::Disabled {
+        let all = list(entry, state)?;
+        if signal == KILL && !all.is_empty() {
+            // The end of a namespace's first process ends all others, also those that are being made.
+            return delete::kill_first(state);
+        }
+        for pid in all {
+            // One that ended meanwhile needs no signal.
+            let _ = hull_sys::signal::send(pid, signal);
+        }
+        return Ok(());
+    }
+    if signal == KILL {
+        cgroup.kill_all()?;
+        return cgroup.thaw().or(Ok(()));
+    }
+    cgroup.signal_all(signal)
+}
+
+/// Whether the container has a PID namespace of its own.
+pub(super) fn own_pids(spec: &Spec) -> bool {
+    spec.linux.as_ref().is_some_and(|l| {
+        l.namespaces.iter().any(|n| n.r#type == NamespaceType::Pid && n.path.as_ref().is_none_or(String::is_empty))
+    })
+}
+
+/// Those that are in the PID namespace of a process; one made inside of that has a first process there, which is.
+fn in_namespace_of(first: i32) -> Result<Vec<i32>> {
+    let namespace = |pid: i32| rustix::fs::stat(format!("/proc/{pid}/ns/pid")).map(|s| (s.st_dev, s.st_ino));
+    let wanted = namespace(first).with(Code::Unsupported, || format!("the PID namespace of {first}"))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::openat(CWD, "/proc", flags, Mode::empty()).context(Code::CgroupRead, "/proc")?;
+    let mut out = Vec::new();
+    for found in Dir::read_from(&proc).context(Code::CgroupRead, "/proc")?.flatten() {
+        let pid = found.file_name().to_str().ok().and_then(files::parse_unsigned::<i32>);
+        // A zombie is in the namespace still; a cgroup does not show it either.
+        out.extend(pid.filter(|pid| namespace(*pid) == Ok(wanted) && matches!(process_stat(*pid), Some((_, false)))));
+    }
+    out.sort_unstable();
+    Ok(out)
+}
