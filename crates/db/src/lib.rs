@@ -72,9 +72,3 @@ pub async fn connect(config: &DatabaseConfig) -> Result<PgPool, DatabaseError> {
 pub async fn migrate(pool: &PgPool) -> Result<(), DatabaseError> {
     MIGRATIONS.run(pool).await.map_err(DatabaseError::Migrate)
 }
-
-/// The constraint that an insert or update ran into.
-#[must_use]
-pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::constraint)
-}

@@ -12,7 +12,7 @@ pub enum ClientError {
     #[error("what was to be sent into the workspace could not be read")]
     Source(#[source] std::io::Error),
     /// The other side does not follow the protocol.
-    #[error("the workspace's supervisor sent what is not understood")]
+    #[error("the workspace's supervisor sent something that is not understood")]
     Frame(#[from] FrameError),
     /// The other side hung up early.
     #[error("the workspace's supervisor hung up: the workspace has stopped or is stopping")]

@@ -14,7 +14,7 @@ pub enum ClientError {
     #[error("the connection to the workspace's supervisor failed")]
     Io(#[from] io::Error),
     /// The other side does not keep to the protocol.
-    #[error("the workspace's supervisor sent what is not understood")]
+    #[error("the workspace's supervisor sent something that is not understood")]
     Frame(#[from] FrameError),
     /// The other side hung up early.
     #[error("the workspace's supervisor hung up: the workspace has stopped or is stopping")]

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids() {
+    fn ids_have_few_characters_and_a_bounded_length() {
         for good in ["a", "web-1", "db_2", "task:build.1", &"x".repeat(128)] {
             assert!(is_unit_id(good), "{good}");
         }

@@ -1,6 +1,5 @@
 //! Network interfaces: bringing one up, moving one to another network namespace.
 
-use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -79,10 +78,4 @@ pub fn netlink_receive(socket: BorrowedFd<'_>, answer: &mut [u8]) -> Result<usiz
 fn check_size(ret: isize) -> Result<usize, Errno> {
     let value = check(libc::c_long::try_from(ret).map_err(|_| Errno::OVERFLOW)?)?;
     usize::try_from(value).map_err(|_| Errno::OVERFLOW)
-}
-
-/// Sets the host name of the caller's UTS namespace.
-pub fn set_host_name(name: &CStr) -> Result<(), Errno> {
-    // SAFETY: pointer and length describe the string.
-    check_int(unsafe { libc::sethostname(name.as_ptr(), name.count_bytes()) }).map(drop)
 }

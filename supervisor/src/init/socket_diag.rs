@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_family() {
+    fn listeners_of_ipv6_are_read() {
         let line = "   0: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1";
         let socket = parse_line(line).unwrap();
         assert_eq!(

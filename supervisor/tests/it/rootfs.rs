@@ -212,7 +212,7 @@ fn failures_name_the_step_and_leave_nothing() {
 }
 
 #[test]
-fn many_layers() {
+fn a_hundred_layers_can_be_mounted() {
     if skip_unless_root() {
         return;
     }

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule() {
+    fn what_fits_starts_what_may_fit_later_waits_what_never_fits_is_refused() {
         let judged = |free: Free, used, running, wanted: Demand| judge(&capacity(), &free, used, running, &wanted);
         assert_eq!(judged(FREE, 0, 0, demand(6)), Verdict::Fits);
         assert!(matches!(judged(FREE, 0, 0, demand(7)), Verdict::Never(why) if why.contains("smaller class")));

@@ -169,7 +169,7 @@ impl NodeAgent {
                 Ok(Err(error)) => {
                     tracing::warn!(error = chain(&error), "networks and disks of this node stay in the kernel")
                 }
-                Err(_) => tracing::error!("taking the node out of service was broken off"),
+                Err(_) => tracing::error!("taking the node out of service was interrupted"),
             }
         }
         self.inner.node.detach();
@@ -331,7 +331,7 @@ async fn delete_disk(agent: Arc<Inner>, disk: Disk) {
             Ok(Err(error)) => {
                 tracing::warn!(workspace, error = chain(&error), "a disk cannot be deleted, trying again")
             }
-            Err(_) => tracing::error!(workspace, "deleting a disk was broken off"),
+            Err(_) => tracing::error!(workspace, "deleting a disk was interrupted"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

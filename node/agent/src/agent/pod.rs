@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities() {
+    fn quantities_of_kubernetes_are_understood() {
         for (text, millis) in [
             ("1500m", 1500),
             ("2", 2000),

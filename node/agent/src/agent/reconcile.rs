@@ -324,7 +324,7 @@ impl Driver<'_> {
             let (node, id) = (self.agent.node.clone(), self.id().to_owned());
             let forgotten = tokio::task::spawn_blocking(move || node.forget(&id));
             if forgotten.await.is_err() {
-                tracing::error!(instance = self.id(), "removing an instance's folder was broken off");
+                tracing::error!(instance = self.id(), "removing an instance's folder was interrupted");
             }
         }
         Round::Gone

@@ -27,7 +27,7 @@ pub enum CheckoutError {
     #[error("{0}")]
     Git(String),
     /// git takes too long.
-    #[error("the checkout of {url} took longer than {} seconds and was broken off, at: {at}", limit.as_secs())]
+    #[error("the checkout of {url} took longer than {} seconds and was interrupted, at: {at}", limit.as_secs())]
     Timeout {
         /// The repository.
         url: String,

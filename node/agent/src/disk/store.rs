@@ -66,7 +66,7 @@ pub enum DiskError {
         source: serde_json::Error,
     },
     /// A thread died.
-    #[error("work on the disk was broken off")]
+    #[error("work on the disk was interrupted")]
     Broken,
 }
 

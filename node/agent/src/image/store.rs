@@ -50,7 +50,9 @@ pub enum ImageError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// It exists on this node only, and does not.
-    #[error("the image {0} is not on this node, and names under berth/ are in no registry: import it first")]
+    #[error(
+        "the image {0} is not on this node, and names under berth/ are in no registry: import it with `berth image import`"
+    )]
     NotHere(String),
     /// The disk's image is gone.
     #[error(
@@ -58,7 +60,7 @@ pub enum ImageError {
     )]
     Lost(Digest),
     /// A thread died.
-    #[error("unpacking the image {0} was broken off")]
+    #[error("unpacking the image {0} was interrupted")]
     Broken(String),
 }
 
@@ -179,7 +181,7 @@ impl ImageStore {
             .await
             .map_err(|_| super::import::ImportError::NotAnImage {
                 path,
-                why: "reading it was broken off".to_owned(),
+                why: "reading it was interrupted".to_owned(),
             })??;
         self.lock_ready().remove(&name);
         Ok(digest)

@@ -116,12 +116,12 @@ impl Node {
         });
         let (cleared, resting) = tokio::join!(cleared, resting);
         if cleared.is_err() {
-            tracing::error!(instance = id, "clearing away an ended workspace was broken off");
+            tracing::error!(instance = id, "clearing away an ended workspace was interrupted");
         }
         let disk_error = match resting {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(chain(&error)),
-            Err(_) => Some("writing the disk down was broken off".to_owned()),
+            Err(_) => Some("syncing the disk was interrupted".to_owned()),
         };
         let ended = Ended { exit, node_restarted, disk_error };
         if let Err(error) = instance.update(|record| record.ended = Some(ended.clone())) {

@@ -52,10 +52,10 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// A thread died.
-    #[error("the start was broken off in the step {0}")]
+    #[error("the start was interrupted in the step {0}")]
     Broken(&'static str),
     /// A stop was asked for.
-    #[error("the start was broken off, because a stop was asked for")]
+    #[error("the start was interrupted, because a stop was asked for")]
     Cancelled,
     /// It ended already.
     #[error("the instance {0} has ended and is not started a second time")]

@@ -63,7 +63,7 @@ pub enum LinkError {
     #[error("this node has no free network for another workspace ({0} are in use)")]
     Full(usize),
     /// A thread died.
-    #[error("making a workspace's network was broken off")]
+    #[error("making a workspace's network was interrupted")]
     Broken,
 }
 

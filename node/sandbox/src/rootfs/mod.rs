@@ -13,7 +13,6 @@
 
 mod helper;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -188,16 +187,5 @@ impl Rootfs {
     pub fn attach(&self, path: &Path) -> Result<(), RootfsError> {
         move_mount(self.mount.as_fd(), "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(|errno| RootfsError::Attach { path: path.to_owned(), source: errno.into() })
-    }
-
-    /// Keeps the user namespace alive at `path` (made as an empty file): for a caller that cannot hold the descriptor while hull runs.
-    pub fn pin_userns(&self, path: &Path) -> Result<(), RootfsError> {
-        let attach = |source: io::Error| RootfsError::Attach { path: path.to_owned(), source };
-        File::create(path).map_err(attach)?;
-        let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE
-            | rustix::mount::OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | rustix::mount::OpenTreeFlags::AT_EMPTY_PATH;
-        let tree = rustix::mount::open_tree(&self.userns, "", flags).map_err(|errno| attach(errno.into()))?;
-        move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(|errno| attach(errno.into()))
     }
 }

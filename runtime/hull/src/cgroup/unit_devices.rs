@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_devices() {
+    fn the_usual_devices_are_always_allowed() {
         let list = of(&[DeviceRule::default()]).unwrap();
         for entry in [("/dev/char/1:3", "rwm"), ("char-pts", "rwm"), ("block-*", "m")] {
             assert!(list.contains(&(entry.0.to_owned(), entry.1.to_owned())), "{entry:?} in {list:?}");

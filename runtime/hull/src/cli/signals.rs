@@ -60,7 +60,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn all_forms() {
+    fn signals_are_read_by_number_and_name() {
         for (text, number) in [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("0", 0)] {
             assert_eq!(parse(text), Some(number), "{text}");
         }

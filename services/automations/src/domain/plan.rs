@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn circles() {
+    fn a_circle_of_dependencies_is_found_and_named() {
         let names = |file: &AutomationsFile| cycle(file).unwrap();
         assert_eq!(names(&file(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"])])), ["a", "b", "c"]);
         assert_eq!(names(&file(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])), ["b", "c"]);

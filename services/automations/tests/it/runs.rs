@@ -160,7 +160,7 @@ async fn output_while_it_runs_and_after() {
 }
 
 #[tokio::test]
-async fn who_may() {
+async fn every_operation_asks_api_whether_the_caller_may() {
     let (_folder, text) = file();
     let service = service(&text).await;
     service.instance(1, Phase::Running, false).await;

@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn cells() {
+    fn cells_are_quoted_and_formulas_defused() {
         assert_eq!(of(&["a", "b c", ""]), "a,b c,\r\n");
         assert_eq!(of(&["a,b", "say \"hi\"", "x\ny"]), "\"a,b\",\"say \"\"hi\"\"\",\"x\ny\"\r\n");
         assert_eq!(of(&["=1+1", "+x", "-x", "@x", "\tx"]), "\"'=1+1\",\"'+x\",\"'-x\",\"'@x\",\"'\tx\"\r\n");

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals() {
+    fn an_interval_runs_from_running_to_the_containers_end() {
         let now = at("12:00:00");
         assert_eq!(interval(&event(Phase::Creating, None, None), now), None);
         assert_eq!(interval(&event(Phase::Stopped, None, Some("11:00:00")), now), None, "it never ran");

@@ -15,7 +15,7 @@ use crate::store::prices;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PricesError {
     /// ws-manager did not answer.
-    #[error("the classes cannot be had from ws-manager")]
+    #[error("the classes could not be read from ws-manager")]
     Call(#[from] CallError),
     /// The database.
     #[error("the price list cannot be written")]

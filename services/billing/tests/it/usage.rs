@@ -33,7 +33,7 @@ async fn filled() -> Service {
 }
 
 #[tokio::test]
-async fn who_sees_what() {
+async fn members_see_their_own_usage_and_owners_that_of_the_organization() {
     let service = filled().await;
     for (token, records) in [("ben", 10), ("anna", 11), ("root", 11), ("eve", 0)] {
         assert_eq!(service.usage("", token).await.totals.records, records, "{token}");
@@ -50,7 +50,7 @@ async fn who_sees_what() {
 }
 
 #[tokio::test]
-async fn filters() {
+async fn filters_choose_records_and_nonsense_is_refused() {
     let service = filled().await;
     for (query, records) in [
         ("?class=large", 5),

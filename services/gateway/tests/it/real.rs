@@ -71,7 +71,7 @@ async fn collect(socket: &mut Socket) -> (String, String, Control) {
 }
 
 #[tokio::test]
-async fn commands() {
+async fn a_command_runs_with_its_streams_its_status_and_signals() {
     let Some((world, init)) = world().await else { return };
     let mut socket = world.socket("/exec?arg=sh&arg=-c&arg=cat;pwd%20%3E%262;exit%207", &[]).await.unwrap();
     let input = "line\n".repeat(50_000);
@@ -124,7 +124,7 @@ async fn wait_for(socket: &mut Socket, text: &str) {
 }
 
 #[tokio::test]
-async fn ports() {
+async fn a_port_is_reached_with_half_close() {
     let Some((world, _init)) = world().await else { return };
     // The namespace is the host's here: what listens on our loopback listens on its.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -100,7 +100,7 @@ pub enum RemoteError {
         limit_mib: usize,
     },
     /// An answer that is not git's protocol.
-    #[error("looking up refs: {host} sent what is not understood")]
+    #[error("looking up refs: {host} sent something that is not git's protocol")]
     Protocol {
         /// The host.
         host: String,

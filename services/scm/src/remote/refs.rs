@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2() {
+    fn refs_are_read_in_protocol_version_2() {
         let bytes = pkts(&[
             "# service=git-upload-pack\n",
             "",
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn version_0() {
+    fn refs_are_read_in_the_old_advertisement() {
         let bytes = pkts(&[
             "# service=git-upload-pack\n",
             "",

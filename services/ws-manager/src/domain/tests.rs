@@ -177,7 +177,7 @@ fn a_start_that_nobody_can_make_is_stopped_at_once() {
 }
 
 #[test]
-fn places() {
+fn an_instance_is_placed_on_its_disks_node_or_the_only_ready_one() {
     let disk = |node: &str| Some(Disk::new("d", DiskSpec { node: node.into(), size_bytes: 1, image: None }));
     let create = |node: Option<&str>| vec![Action::CreatePod { attempt: 1, node: node.map(str::to_owned) }];
     let table = [

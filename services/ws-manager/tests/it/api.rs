@@ -65,7 +65,7 @@ async fn a_stop_is_idempotent_and_keeps_the_first_reason() {
 }
 
 #[tokio::test]
-async fn looking_and_listing() {
+async fn show_list_and_watch_agree() {
     let world = World::new().await;
     let manager = Manager::start(world.kube.clone(), config());
     let mut watch = manager.watch().await;

@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_are_read_in_every_form() {
         let ms = |text| duration(text).map(|duration| duration.as_millis());
         assert_eq!(ms("90s"), Some(90_000));
         assert_eq!(ms("1h30m"), Some(5_400_000));

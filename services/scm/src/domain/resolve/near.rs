@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
+    fn distances_are_exact_up_to_the_limit() {
         assert_eq!(distance("kitten", "sitting", 5), Some(3));
         assert_eq!(distance("", "ab", 2), Some(2));
         assert_eq!(distance("abc", "xyz", 2), None);

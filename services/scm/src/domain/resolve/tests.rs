@@ -44,7 +44,7 @@ fn shape(resolved: &ResolvedContext) -> (ContextType, Option<&str>, Option<&str>
 }
 
 #[test]
-fn the_default_branch() {
+fn a_repository_or_issue_means_the_default_branch() {
     let resolved = resolve("https://github.com/o/n", &refs(&[])).unwrap();
     assert_eq!(shape(&resolved), (ContextType::Repository, None, None, Some("refs/heads/main"), Some("main")));
     assert_eq!((resolved.commit, resolved.default_branch.as_deref()), (Some(oid('a')), Some("main")));
@@ -149,7 +149,7 @@ fn missing_names_come_with_near_ones() {
 }
 
 #[test]
-fn commits() {
+fn a_shortened_commit_must_be_one_tip() {
     let list = refs(&[("refs/heads/main", 'a'), ("refs/heads/x", 'b')]);
     let full = "C".repeat(40);
     let resolved = resolve(&format!("https://github.com/o/n/commit/{full}"), &list).unwrap();
@@ -168,7 +168,7 @@ fn commits() {
 }
 
 #[test]
-fn pull_requests() {
+fn pull_requests_are_found_under_each_hosts_ref() {
     let list = refs(&[
         ("refs/pull/3/head", 'b'),
         ("refs/merge-requests/3/head", 'c'),
