@@ -17,7 +17,7 @@ pub enum AutomationKind {
     Service,
 }
 
-/// Where a task or service is.
+/// Phase of a task or service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum AutomationPhase {
     /// It never ran in this workspace.
@@ -98,7 +98,7 @@ pub struct AutomationExecution {
     pub outputs: BTreeMap<String, String>,
 }
 
-/// The automations file of a workspace, as it was last read.
+/// The automations file of a workspace, as last read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AutomationsFileStatus {
     /// `unread`, `absent`, `applied`, `refused` or `unreadable`.
@@ -107,11 +107,11 @@ pub struct AutomationsFileStatus {
     pub path: String,
     /// What is wrong with it.
     pub errors: Vec<FileFinding>,
-    /// What is accepted and does nothing yet.
+    /// What is accepted and has no effect yet.
     pub warnings: Vec<FileFinding>,
 }
 
-/// Something to say about a place in the file.
+/// A message about a place in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileFinding {
     /// Line, from 1.

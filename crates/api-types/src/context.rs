@@ -51,7 +51,7 @@ pub enum ContextType {
 pub struct Context {
     /// The kind of host.
     pub provider: Provider,
-    /// Lower case, with a port that is not the default.
+    /// Host in lower case, with the port if it is not the default.
     pub host: String,
     /// Everything before the repository: `group/subgroup`, `organization/project`, a Data Center project key or `~user`.
     pub owner: String,

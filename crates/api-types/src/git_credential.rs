@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 pub struct GitCredential {
     /// Its id.
     pub id: CredentialId,
-    /// Lower case, with a port that is not the default.
+    /// Host in lower case, with the port if it is not the default.
     pub host: String,
     /// User name for basic authentication.
     pub username: String,
@@ -18,7 +18,7 @@ pub struct GitCredential {
     pub created_at: DateTime<Utc>,
     /// When its secret was last replaced.
     pub updated_at: DateTime<Utc>,
-    /// When a workspace or a lookup of refs last used it; told to the hour.
+    /// When a workspace or a lookup of refs last used it, to the hour.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -29,7 +29,7 @@ pub struct CreateGitCredential {
     /// `host` or `host:port`.
     #[schema(min_length = 1)]
     pub host: String,
-    /// User name; `git` when left out, which hosts take together with a token.
+    /// User name; `git` when absent, which hosts accept together with a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1)]
     pub username: Option<String>,

@@ -128,7 +128,7 @@ pub struct SetTimeout {
 pub struct InstanceStatus {
     /// Which run.
     pub instance_id: InstanceId,
-    /// Of which workspace.
+    /// The workspace's id.
     pub workspace_id: WorkspaceId,
     /// Who owns it.
     pub owner_id: UserId,
@@ -266,7 +266,7 @@ pub struct WorkspaceInfo {
 pub struct InstanceLifecycle {
     /// Which run.
     pub instance_id: InstanceId,
-    /// Of which workspace.
+    /// The workspace's id.
     pub workspace_id: WorkspaceId,
     /// Its name at the time.
     pub workspace_name: String,
@@ -337,7 +337,7 @@ pub struct Class {
     pub disk_bytes: i64,
     /// Processes and threads.
     pub pids: u32,
-    /// Bytes per second of disk traffic, each direction; none: no bound.
+    /// Bytes per second of disk traffic in each direction; null: unlimited.
     pub io_bytes_per_second: Option<i64>,
     /// `sudo` does not work.
     pub no_new_privileges: bool,

@@ -12,7 +12,7 @@ pub struct UsageRecord {
     pub id: UsageRecordId,
     /// The run.
     pub instance_id: InstanceId,
-    /// Of which workspace.
+    /// The workspace's id.
     pub workspace_id: WorkspaceId,
     /// Its name when the run started.
     pub workspace_name: String,
@@ -24,13 +24,13 @@ pub struct UsageRecord {
     pub repository: String,
     /// Workspace class.
     pub class: String,
-    /// Credits per hour when the run started, a decimal number; none until the class's price is known.
+    /// Credits per hour when the run started, a decimal number; null until the class's price is known.
     pub credits_per_hour: Option<String>,
     /// When the run became usable.
     pub started_at: DateTime<Utc>,
-    /// When it stopped; none while it runs.
+    /// When it stopped; null while it runs.
     pub stopped_at: Option<DateTime<Utc>>,
-    /// Where the counted part begins: the start, or the begin of the window.
+    /// Where the counted part begins: the start, or the beginning of the window.
     pub counted_from: DateTime<Utc>,
     /// Where the counted part ends: the stop, the end of the window, or now.
     pub counted_to: DateTime<Utc>,
@@ -47,7 +47,7 @@ pub struct UsageTotals {
     pub records: i64,
     /// Milliseconds.
     pub duration_ms: i64,
-    /// Credits, a decimal number: the sum of the records' credits, to the last digit.
+    /// Credits, a decimal number: the exact sum of the records' credits.
     pub credits: String,
     /// Intervals without a price yet; they are not in the credits.
     pub unpriced_records: i64,
@@ -62,6 +62,6 @@ pub struct UsagePage {
     pub items: Vec<UsageRecord>,
     /// Sums over all pages.
     pub totals: UsageTotals,
-    /// Cursor of the next page; none: this was the last.
+    /// Cursor of the next page; null: this was the last.
     pub next_cursor: Option<String>,
 }

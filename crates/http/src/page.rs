@@ -15,10 +15,10 @@ use crate::Problem;
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// `next_cursor` of the page before, with the same filter; none for the first page.
+    /// `next_cursor` of the previous page, with the same filter; absent for the first page.
     #[serde(default)]
     pub cursor: Option<String>,
-    /// Items a page, 1 to 200; 50 when left out.
+    /// Items per page, 1 to 200; 50 when absent.
     #[serde(default)]
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,

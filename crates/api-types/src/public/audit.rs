@@ -24,7 +24,7 @@ pub struct AuditEntry {
     pub id: AuditId,
     /// When.
     pub at: DateTime<Utc>,
-    /// Who; none: nobody was signed in.
+    /// Who; null: nobody was signed in.
     pub actor_id: Option<UserId>,
     /// Their address at the time, or what acted.
     pub actor: String,
@@ -42,7 +42,7 @@ pub struct AuditEntry {
     pub address: String,
     /// The program, as it calls itself.
     pub user_agent: String,
-    /// How it ended.
+    /// The result.
     pub result: AuditResult,
     /// What changed, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,7 @@ pub use workspaces::{CreateWorkspace, Phase, Receipt, Resources, Step, UpdateWor
 pub struct Page<T> {
     /// The items of this page.
     pub items: Vec<T>,
-    /// Cursor of the next page, for `?cursor=`; none: this was the last.
+    /// Cursor of the next page, for `?cursor=`; null: this was the last.
     pub next_cursor: Option<String>,
 }
 

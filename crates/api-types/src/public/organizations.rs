@@ -22,9 +22,9 @@ pub struct Organization {
     pub id: OrganizationId,
     /// For people.
     pub name: String,
-    /// The one that every user has for themself.
+    /// The personal one that every user has.
     pub personal: bool,
-    /// The asker's role; none: an administrator who is no member.
+    /// The caller's role; null: an administrator who is not a member.
     pub role: Option<OrganizationRole>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
@@ -56,7 +56,7 @@ pub struct Member {
     pub user_id: UserId,
     /// For people.
     pub name: String,
-    /// Address of the account.
+    /// E-mail address of the account.
     pub email: String,
     /// What they may do.
     pub role: OrganizationRole,
@@ -68,7 +68,7 @@ pub struct Member {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddMember {
-    /// Address of their account.
+    /// E-mail address of their account.
     #[schema(min_length = 1)]
     pub email: String,
     /// What they may do.

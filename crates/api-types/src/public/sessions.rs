@@ -14,7 +14,7 @@ pub struct Setup {
     /// For people.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// Address of the account.
+    /// E-mail address of the account.
     #[schema(format = Email)]
     pub email: String,
     /// 12 to 256 characters.
@@ -22,7 +22,7 @@ pub struct Setup {
     pub password: String,
 }
 
-/// `GET /api/v1/setup`: the one thing that anybody may ask.
+/// `GET /api/v1/setup`: needs no credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SetupStatus {
     /// A first administrator was made.
@@ -33,7 +33,7 @@ pub struct SetupStatus {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
-    /// Address of the account.
+    /// E-mail address of the account.
     pub email: String,
     /// Its password.
     pub password: String,
@@ -52,7 +52,7 @@ pub struct Session {
     pub created_at: DateTime<Utc>,
     /// When it was last used, to the minute.
     pub last_seen_at: DateTime<Utc>,
-    /// When it ends, whatever happens.
+    /// When it expires in any case.
     pub expires_at: DateTime<Utc>,
     /// Where they signed in from.
     pub address: Option<String>,

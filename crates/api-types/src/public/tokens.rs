@@ -29,7 +29,7 @@ pub struct CreateToken {
     /// What to call it.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// Days until it ends; none: 90; at most 366.
+    /// Days until it expires, at most 366; 90 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 366)]
     pub expires_in_days: Option<u32>,

@@ -11,7 +11,7 @@ pub struct User {
     pub id: UserId,
     /// For people.
     pub name: String,
-    /// Address of the account; unique.
+    /// E-mail address of the account; unique.
     pub email: String,
     /// Git's `user.email` in their workspaces; `name` is git's `user.name`.
     #[serde(default)]
@@ -40,7 +40,7 @@ pub struct CreateUser {
     /// For people.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// Address of the account; unique.
+    /// E-mail address of the account; unique.
     #[schema(format = Email)]
     pub email: String,
     /// 12 to 256 characters; they change it after the first login.
@@ -55,7 +55,7 @@ pub struct CreateUser {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
-    /// The one that holds now; not asked of an account that has none.
+    /// The present one; not needed by an account that has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
     /// The new one, 12 to 256 characters.

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where a workspace is in its life; a workspace that never started is `Stopped`.
+/// Phase of a workspace; one that never started is `Stopped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub enum Phase {
     /// Accepted, not placed yet.
@@ -32,10 +32,10 @@ pub struct Step {
     pub name: String,
     /// When it began.
     pub started_at: DateTime<Utc>,
-    /// Microseconds it took; none while under way.
+    /// Microseconds it took; null while it is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
-    /// What is going on, for example `pulling 12 of 80 MB`; once it is over, what is worth knowing of it.
+    /// What is happening, for example `pulling 12 of 80 MB`; afterwards, what is worth knowing about it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
@@ -49,11 +49,11 @@ pub struct Workspace {
     pub name: String,
     /// Where it is.
     pub phase: Phase,
-    /// Why it is there, for people; empty while all is well.
+    /// Why it is in this phase, for people; empty while all is well.
     pub reason: String,
     /// Web URL of the repository.
     pub repository: String,
-    /// Branch or tag it was made for; none: a commit, or an empty repository.
+    /// Branch or tag it was made for; null: a commit, or an empty repository.
     #[serde(rename = "ref")]
     pub reference: Option<String>,
     /// Commit it was made at.
@@ -64,11 +64,11 @@ pub struct Workspace {
     pub checkout_path: String,
     /// Workspace class.
     pub class: String,
-    /// Image asked for; none: by devcontainer.json or the base image.
+    /// Image asked for; null: the one of devcontainer.json, or the base image.
     pub image: Option<String>,
-    /// Digest of the image that its newest run is made of; none until that is known.
+    /// Digest of the image of its newest run; null until that is known.
     pub image_digest: Option<String>,
-    /// What its newest run was given; none until it is ready.
+    /// What its newest run was given; null until it is ready.
     pub resources: Option<Resources>,
     /// Its owner.
     pub owner_id: UserId,
@@ -107,7 +107,7 @@ pub struct Resources {
 pub struct Receipt {
     /// In order of their beginning.
     pub steps: Vec<Step>,
-    /// Microseconds from the request to Running; none until then.
+    /// Microseconds from the request to Running; null until then.
     pub total_us: Option<u64>,
 }
 
@@ -118,10 +118,10 @@ pub struct CreateWorkspace {
     /// Repository, branch, tag, commit, pull request, issue, file or folder on a git host.
     #[schema(min_length = 1, max_length = 4096)]
     pub context_url: String,
-    /// Workspace class; none: the installation's default.
+    /// Workspace class; when absent, the installation's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Lower-case letters, digits and dashes, at most 63; none: made from the repository's name.
+    /// Lower-case letters, digits and dashes, at most 63; when absent, made from the repository's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
     pub name: Option<String>,
@@ -131,10 +131,10 @@ pub struct CreateWorkspace {
     /// Start it at once (default), or leave it stopped.
     #[serde(default = "yes")]
     pub start: bool,
-    /// Organization that pays; none: the user's own.
+    /// Organization that pays; when absent, the user's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<OrganizationId>,
-    /// Seconds without activity until it stops; none: default; 0: never.
+    /// Seconds without activity until it stops; null: the default; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactivity_seconds: Option<u32>,
 }
@@ -165,7 +165,7 @@ pub enum WorkspaceEvent {
         /// It.
         workspace: Box<Workspace>,
     },
-    /// Everything there is was sent; what follows is news.
+    /// Everything that exists was sent; changes follow.
     Synced,
     /// It was deleted, or is no longer the caller's to see.
     Deleted {

@@ -14,7 +14,7 @@ pub(crate) const LOST: &str =
 pub(crate) struct Instance {
     /// Which run.
     pub id: InstanceId,
-    /// Of which workspace.
+    /// The workspace's id.
     pub workspace_id: WorkspaceId,
     /// No run of this workspace was ever ready before.
     pub first_start: bool,

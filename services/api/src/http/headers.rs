@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "read by the derive macro only")]
 pub(crate) struct IdempotencyKey {
-    /// The same key gets the same answer, once done. Secrets are not kept: who repeats a request that made one is told that it was done.
+    /// The same key gets the same answer, once done. Secrets are not stored: whoever repeats a request that made one is told that it was done.
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     idempotency_key: Option<String>,
 }

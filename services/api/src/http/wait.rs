@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wait {
-    /// `true`: answer when it is done (202 when that takes too long); `false`: answer at once. Left out: what the operation says.
+    /// `true`: answer when it is done (202 if that takes too long); `false`: answer at once. When absent, as the operation says.
     #[serde(default)]
     pub wait: Option<bool>,
 }

@@ -16,7 +16,7 @@ pub(crate) struct UserRow {
     pub id: UserId,
     /// For people, and git's `user.name`.
     pub name: String,
-    /// Address of the account.
+    /// E-mail address of the account.
     pub email: String,
     /// Git's `user.email`.
     pub git_email: String,

@@ -19,7 +19,7 @@ use crate::access::{Caller, problem};
 pub(super) struct Download {
     /// Absolute, or below the checkout.
     path: String,
-    /// As whom; the image's user when absent.
+    /// User inside; the image's own when absent.
     user: Option<String>,
     /// Pack what a symbolic link points to.
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(super) struct Download {
     wait: bool,
 }
 
-/// A file or folder as a tar stream. A stream that breaks off was not whole.
+/// A file or folder as a tar stream. A stream that breaks is incomplete.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/files", operation_id = "download_files", tag = "inside",
     params(("workspace" = String, Path, description = "Id or name."), Download),
@@ -53,9 +53,9 @@ pub(super) async fn download(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Upload {
-    /// An existing folder to unpack in, or a new name for what comes.
+    /// An existing folder to unpack into, or a new name.
     path: String,
-    /// As whom; the image's user when absent.
+    /// User inside; the image's own when absent.
     user: Option<String>,
     /// Keep the numeric owners of the stream.
     #[serde(default)]
@@ -65,7 +65,7 @@ pub(super) struct Upload {
     wait: bool,
 }
 
-/// Unpack a tar stream, as `cp` would: into `path` when it is a folder, else by that name.
+/// Unpack a tar stream, as `cp` would: into `path` if it is a folder, else under that name.
 #[utoipa::path(
     put, path = "/api/v1/workspaces/{workspace}/files", operation_id = "upload_files", tag = "inside",
     request_body(content = Vec<u8>, content_type = "application/x-tar", description = "A tar stream."),

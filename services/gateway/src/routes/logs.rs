@@ -21,14 +21,14 @@ const MOST_LINES: u32 = 100_000;
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Go on with what comes.
+    /// Continue with new output.
     #[serde(default)]
     follow: bool,
-    /// The last so many lines only.
+    /// Only this many lines, the last ones.
     tail: Option<u32>,
 }
 
-/// How the newest run started, and what its main process wrote; also when it has stopped.
+/// How the newest run started, and the output of its main process; also after it has stopped.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/logs", operation_id = "workspace_logs", tag = "inside",
     params(("workspace" = String, Path, description = "Id or name."), Parameters),

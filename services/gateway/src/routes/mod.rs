@@ -36,7 +36,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
     api().split_for_parts().1
 }
 
-/// A list as every list of the API.
+/// A list, like every list of the API.
 #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 struct Items<T> {
     /// All of them.

@@ -60,7 +60,7 @@ pub(super) async fn list(State(gateway): State<Gateway>, caller: Caller) -> Resu
     Ok(Json(items(ports)))
 }
 
-/// The list, and again whenever it changes, as server-sent events. Ends when the workspace stops.
+/// The list, then again whenever it changes, as server-sent events. Ends when the workspace stops.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/ports/watch", operation_id = "watch_ports", tag = "inside",
     params(("workspace" = String, Path, description = "Id or name.")),

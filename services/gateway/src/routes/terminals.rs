@@ -37,7 +37,7 @@ pub(super) struct Terminal {
     created_at_ms: u64,
     /// How many are attached now.
     attached: u32,
-    /// Bytes of scrollback that a late joiner can get.
+    /// Bytes of scrollback that a late joiner gets.
     scrollback_bytes: u64,
     /// `running`, or how its command ended.
     #[schema(value_type = serde_json::Value)]
@@ -156,11 +156,11 @@ pub(super) struct Attach {
     rows: Option<u16>,
     /// Its columns.
     cols: Option<u16>,
-    /// How much of its past to replay.
+    /// How much of its recent output to replay.
     scrollback_bytes: Option<u64>,
 }
 
-/// Join a terminal, by websocket: what it showed, then what it shows.
+/// Join a terminal, by websocket: its recent output, then new output.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/terminals/{terminal}", operation_id = "attach_terminal", tag = "inside",
     params(("workspace" = String, Path, description = "Id or name."), ("terminal" = String, Path, description = "Its id."), Attach),
@@ -181,7 +181,7 @@ pub(super) async fn attach(
     Ok(relay::upgrade(upgrade, access, Session { request, resize, marks_activity: true }))
 }
 
-/// Hang a terminal up.
+/// Hang up a terminal.
 #[utoipa::path(
     delete, path = "/api/v1/workspaces/{workspace}/terminals/{terminal}", operation_id = "close_terminal", tag = "inside",
     params(("workspace" = String, Path, description = "Id or name."), ("terminal" = String, Path, description = "Its id.")),

@@ -36,7 +36,7 @@ pub(in crate::routes) struct AuditQuery {
     until: Option<DateTime<Utc>>,
 }
 
-/// Who did what to what, from where, and how it ended; the newest first. For administrators.
+/// Who did what to what, from where, and with what result; the newest first. For administrators.
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit", params(AuditQuery, PageQuery),
     responses((status = 200, body = Page<AuditEntry>), (status = "default", response = berth_http::ProblemResponse))

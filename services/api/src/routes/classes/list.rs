@@ -8,7 +8,7 @@ use berth_http::{Json, Problem};
 
 use crate::state::Api;
 
-/// The sizes that workspaces come in, with their prices.
+/// The classes of workspaces, with their resources and prices.
 #[utoipa::path(
     get, path = "/api/v1/classes", tag = "classes", operation_id = "list_classes",
     responses((status = 200, body = Page<Class>), (status = "default", response = berth_http::ProblemResponse))

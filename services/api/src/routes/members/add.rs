@@ -16,7 +16,7 @@ use crate::state::{Api, commit};
 use crate::store;
 use crate::store::audit::Record;
 
-/// Adds somebody who has an account, by its address; for owners.
+/// Adds somebody who has an account, by its e-mail address; for owners.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{organization}/members", tag = "organizations", operation_id = "add_member",
     request_body = AddMember,

@@ -15,14 +15,14 @@ use crate::store;
 use crate::store::audit::Record;
 use crate::store::organizations::Removal;
 
-/// Takes a member out: an owner anybody, a member themself. Their workspaces stay theirs, and start again only under another organization.
+/// Removes a member: an owner removes anybody, a member themself. Their workspaces stay theirs, and start again only under another organization.
 #[utoipa::path(
     delete, path = "/api/v1/organizations/{organization}/members/{user}", tag = "organizations", operation_id = "remove_member",
     params(
         ("organization" = String, Path, description = "Its id"),
         ("user" = String, Path, description = "The member's id, or `me`")
     ),
-    responses((status = 204, description = "They are no member"), (status = "default", response = berth_http::ProblemResponse))
+    responses((status = 204, description = "They are not a member"), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn remove(
     State(api): State<Api>,

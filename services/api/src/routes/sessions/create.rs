@@ -14,7 +14,7 @@ use crate::state::{Api, commit};
 use crate::store;
 use crate::store::audit::Record;
 
-/// Signs in with address and password. A wrong address and a wrong password give the same answer after the same time.
+/// Signs in with e-mail address and password. A wrong address and a wrong password get the same answer after the same time.
 #[utoipa::path(
     post, path = "/api/v1/sessions", tag = "sessions", operation_id = "create_session", security(()), request_body = Login,
     responses((status = 201, body = Session), (status = "default", response = berth_http::ProblemResponse))

@@ -20,7 +20,7 @@ use crate::state::{Api, commit};
 use crate::store;
 use crate::store::audit::Record;
 
-/// Makes a token of the caller. Its secret is in this answer and nowhere else.
+/// Makes a token for the caller. Its secret is in this answer and nowhere else.
 #[utoipa::path(
     post, path = "/api/v1/tokens", tag = "tokens", operation_id = "create_token", request_body = CreateToken,
     params(IdempotencyKey),

@@ -15,7 +15,7 @@ use crate::store::audit::Record;
 #[utoipa::path(
     delete, path = "/api/v1/tokens/{token}", tag = "tokens", operation_id = "revoke_token",
     params(("token" = String, Path, description = "Its id")),
-    responses((status = 204, description = "It is void"), (status = "default", response = berth_http::ProblemResponse))
+    responses((status = 204, description = "It is revoked"), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn revoke(
     State(api): State<Api>,

@@ -17,7 +17,7 @@ use crate::store::audit::Record;
 /// Changes the caller's password and ends their other sessions.
 #[utoipa::path(
     put, path = "/api/v1/users/me/password", tag = "users", operation_id = "change_password", request_body = ChangePassword,
-    responses((status = 204, description = "It holds from now on"), (status = "default", response = berth_http::ProblemResponse))
+    responses((status = 204, description = "It is in force from now on"), (status = "default", response = berth_http::ProblemResponse))
 )]
 pub(in crate::routes) async fn change_password(
     State(api): State<Api>,

@@ -30,7 +30,7 @@ use crate::store::audit::Record;
 /// Names tried before giving up: a random suffix of four characters collides once in a million.
 const NAME_TRIES: usize = 8;
 
-/// Makes a workspace from a repository, and starts it. The answer comes once it is on its way; `?wait=true` waits until it is ready.
+/// Makes a workspace from a repository, and starts it. Answers once the start is under way; `?wait=true` waits until the workspace is ready.
 #[utoipa::path(
     post, path = "/api/v1/workspaces", tag = "workspaces", operation_id = "create_workspace", request_body = CreateWorkspace,
     params(Wait, IdempotencyKey),

@@ -46,7 +46,7 @@ pub(in crate::routes) struct FilterQuery {
     /// Of this repository: its web URL, or `host/owner/name`.
     #[serde(default)]
     repository: Option<String>,
-    /// With a name that begins so.
+    /// With a name that begins like this.
     #[serde(default)]
     name: Option<String>,
 }

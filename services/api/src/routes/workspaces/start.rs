@@ -25,7 +25,7 @@ pub(super) fn settled(workspace: &Workspace) -> bool {
 
 /// Starts a workspace where it was stopped. Answers when it runs (202 when that takes too long); `?wait=false` answers at once.
 ///
-/// A start that fails is answered with the workspace too: its phase is Stopped, and `reason` says why.
+/// A failed start is answered with the workspace too: its phase is Stopped, and `reason` says why.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/start", tag = "workspaces", operation_id = "start_workspace",
     params(

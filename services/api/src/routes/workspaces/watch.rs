@@ -76,7 +76,7 @@ pub(in crate::routes) async fn watch_all(
 
 /// Follows one workspace by server-sent events: as it is, then `synced`, then each change; the stream ends when it is deleted.
 ///
-/// Every connection begins so, also one that is made again: events have no ids, and `Last-Event-ID` is not read.
+/// Every connection begins like this, also after a reconnect: events have no ids, and `Last-Event-ID` is not read.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/watch", tag = "workspaces", operation_id = "watch_workspace",
     params(("workspace" = String, Path, description = "Its id or name")),

@@ -31,7 +31,7 @@ pub(crate) struct ListFilter {
     pub class: Option<String>,
     /// Of this repository: `host/owner/name`, or its web URL.
     pub repository: Option<String>,
-    /// With a name that begins so.
+    /// With a name that begins like this.
     pub name: Option<String>,
 }
 

@@ -26,10 +26,10 @@ const LOOK: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogsQuery {
-    /// Go on with what comes, until the run ends.
+    /// Continue with new output, until the run ends.
     #[serde(default)]
     follow: bool,
-    /// At most the last so many bytes.
+    /// At most this many bytes, the last ones.
     tail_bytes: Option<u64>,
 }
 

@@ -9,12 +9,12 @@ use crate::State as Service;
 use crate::routes::access::{self, Caller};
 use crate::store::workspaces;
 
-/// Read the automations file of a running workspace again. No trigger fires, and what runs goes on as it was.
+/// Read the automations file of a running workspace again. No trigger fires, and what runs continues unchanged.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/automations/reload", operation_id = "reload_automations", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
-        (status = 202, description = "It will be read; the list of tasks says what came of it."),
+        (status = 202, description = "It will be read; the list of tasks has the outcome."),
         (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
         (status = 404, description = "No such workspace.", content_type = "application/problem+json", body = ProblemBody),
         (status = 409, description = "The workspace does not run.", content_type = "application/problem+json", body = ProblemBody),

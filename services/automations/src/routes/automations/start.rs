@@ -15,7 +15,7 @@ use crate::domain::progress::to_run;
 use crate::routes::access::Caller;
 use crate::store::{executions, workspaces};
 
-/// Run a task, and before it what it depends on and is not done yet. Nothing happens when it is under way; when it is ending, it starts again once it has ended.
+/// Run a task, after everything that it depends on and that is not done yet. Does nothing if it is under way; if it is ending, it starts again once it has ended.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/start", operation_id = "start_task", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
@@ -35,7 +35,7 @@ pub(crate) async fn task(
     start(&state, caller, &workspace, AutomationKind::Task, &reference).await
 }
 
-/// Start a service, and before it what it depends on and is not done yet. Nothing happens when it is under way; when it is ending, it starts again once it has ended.
+/// Start a service, after everything that it depends on and that is not done yet. Does nothing if it is under way; if it is ending, it starts again once it has ended.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/services/{reference}/start", operation_id = "start_service", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),

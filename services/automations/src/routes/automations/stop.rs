@@ -10,7 +10,7 @@ use crate::State as Service;
 use crate::routes::access::Caller;
 use crate::store::{executions, workspaces};
 
-/// Stop a task. Nothing happens when it does not run.
+/// Stop a task; does nothing if it is not running.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/stop", operation_id = "stop_task", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
@@ -29,7 +29,7 @@ pub(crate) async fn task(
     stop(&state, caller, &workspace, AutomationKind::Task, &reference).await
 }
 
-/// Stop a service. Nothing happens when it does not run.
+/// Stop a service; does nothing if it is not running.
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{workspace}/services/{reference}/stop", operation_id = "stop_service", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),

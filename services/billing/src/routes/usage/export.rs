@@ -43,7 +43,7 @@ const COLUMNS: [&str; 13] = [
     params(UsageQuery),
     responses(
         (status = 200, description = "Usage.", content_type = "text/csv", body = String),
-        (status = 400, description = "A filter that cannot be one.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 400, description = "A filter that is not valid.", content_type = "application/problem+json", body = ProblemBody),
         (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
         (status = "default", response = ProblemResponse),
     ),

@@ -30,7 +30,7 @@ struct Position {
     params(UsageQuery, PageQuery),
     responses(
         (status = 200, description = "Usage.", body = UsagePage),
-        (status = 400, description = "A filter that cannot be one.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 400, description = "A filter that is not valid.", content_type = "application/problem+json", body = ProblemBody),
         (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
         (status = "default", response = ProblemResponse),
     ),

@@ -16,11 +16,11 @@ use crate::store::usage::{Filter, Row};
 #[derive(Clone, Debug, Default, Deserialize, Serialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UsageQuery {
-    /// Begin of the window (RFC 3339), included.
+    /// Beginning of the window (RFC 3339), inclusive.
     from: Option<DateTime<Utc>>,
-    /// End of the window (RFC 3339), not included.
+    /// End of the window (RFC 3339), exclusive.
     to: Option<DateTime<Utc>>,
-    /// `host/owner/name` of the repository; its web URL is taken too.
+    /// `host/owner/name` of the repository, or its web URL.
     project: Option<String>,
     /// The same as `project`.
     repository: Option<String>,

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use crate::State as Service;
 
-/// Keep a git credential for a host, in place of the one there was.
+/// Store a git credential for a host, replacing one for the same host.
 #[utoipa::path(
     post,
     path = "/api/v1/git-credentials",
@@ -18,10 +18,10 @@ use crate::State as Service;
     tag = "git credentials",
     request_body = CreateGitCredential,
     responses(
-        (status = 201, description = "Kept.", body = GitCredential),
-        (status = 200, description = "The one for the same host was replaced.", body = GitCredential),
+        (status = 201, description = "Stored.", body = GitCredential),
+        (status = 200, description = "A credential for the same host was replaced.", body = GitCredential),
         (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
-        (status = 422, description = "Host, user name or password cannot be ones.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 422, description = "Host, user name or password are not valid.", content_type = "application/problem+json", body = ProblemBody),
         (status = "default", response = ProblemResponse),
     ),
 )]
