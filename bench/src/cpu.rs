@@ -52,7 +52,7 @@ struct Stat {
     ended: f64,
 }
 
-/// `/proc/<pid>/stat`, see proc_pid_stat(5); none: there is no such process.
+/// `/proc/<pid>/stat`, see proc_pid_stat(5); `None`: there is no such process.
 fn stat(pid: &str) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold anything but ends at the last parenthesis; the state is the third field.

@@ -43,7 +43,7 @@ pub enum Control {
     },
     /// Server, last: the program ended.
     Exit {
-        /// Exit status; none when a signal ended it.
+        /// Exit status; `None` if a signal ended it.
         code: Option<i32>,
         /// The signal that ended it.
         signal: Option<i32>,

@@ -108,7 +108,7 @@ pub struct ResolvedContext {
     /// Full ref name to fetch; none for a bare commit and an empty repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch_ref: Option<String>,
-    /// Branch to be on; none: detached.
+    /// Branch to check out; `None`: a detached head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// Full hexadecimal commit; none only for an empty repository.

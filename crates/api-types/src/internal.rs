@@ -55,7 +55,7 @@ pub struct LookupGitCredential {
     pub repository_host: String,
 }
 
-/// scm's answer; none when the user has no credential for the host.
+/// scm's answer; `None` if the user has no credential for the host.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct GitCredentialReply {
     /// User name for basic authentication.
@@ -94,7 +94,7 @@ pub struct StartInstance {
     pub git_name: String,
     /// Git's `user.email`.
     pub git_email: String,
-    /// Without activity, seconds; none: default; 0: never.
+    /// Seconds without activity; `None`: the default; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactivity_seconds: Option<u32>,
     /// Environment of every process inside.

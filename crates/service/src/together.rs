@@ -1,4 +1,4 @@
-//! Identical requests at the same moment are made once.
+//! Request coalescing ("single flight"): identical requests at the same moment are made once.
 //!
 //! An answer is never older than the request for it: a caller joins a call that has *not begun*, or prepares the next. So whatever was done
 //! before the request is in the answer, which a cache could not promise, however short-lived. When it is quiet a request waits for nothing;

@@ -81,7 +81,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// The next frame of a streaming request; nothing when the other side has hung up.
+    /// The next frame of a streaming request; `None` if the other side has hung up.
     pub fn receive(&mut self) -> Result<Option<Incoming>, ClientError> {
         match self.next_frame()? {
             Some(frame) => Ok(Some(Incoming::from_frame(frame)?)),

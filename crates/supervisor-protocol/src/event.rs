@@ -292,7 +292,7 @@ pub struct Activity {
 /// State of a checkout.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitStatus {
-    /// Branch; nothing when the head is detached.
+    /// Branch; `None` if the head is detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// Commit; nothing before the first.

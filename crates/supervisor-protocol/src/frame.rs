@@ -133,7 +133,7 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole frame, or nothing when more bytes are needed.
+    /// The next whole frame; `None` if more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let pending = self.buffer.get(self.start..).unwrap_or_default();
         let Some((header, rest)) = pending.split_first_chunk::<HEADER_LEN>() else {

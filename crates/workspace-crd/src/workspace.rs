@@ -52,7 +52,7 @@ pub struct WorkspaceSpec {
     /// Name of a `WorkspaceClass`.
     #[x_kube(validation = immutable())]
     pub class: String,
-    /// Image reference; none: `image` of the repository's devcontainer.json, else the base image.
+    /// Image reference; absent: `image` of the repository's devcontainer.json, else the base image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = immutable())]
     pub image: Option<String>,
@@ -101,10 +101,10 @@ pub enum InstanceType {
 pub struct Checkout {
     /// The repository.
     pub repository: Repository,
-    /// Full ref name to fetch, for example `refs/heads/main` or `refs/pull/7/head`; none: the commit alone, or an empty repository.
+    /// Full ref name to fetch, for example `refs/heads/main` or `refs/pull/7/head`; absent: the commit alone, or an empty repository.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Branch to be on; none: detached.
+    /// Branch to check out; absent: a detached head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// Commit to be at, hexadecimal; none only for an empty repository.
@@ -143,10 +143,10 @@ pub struct GitIdentity {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// Without activity; none: the installation's default; 0: never.
+    /// Without activity; absent: the installation's default; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactivity_seconds: Option<u32>,
-    /// In all; none: the installation's default; 0: never.
+    /// In any case; absent: the installation's default; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lifetime_seconds: Option<u32>,
 }

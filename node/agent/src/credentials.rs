@@ -37,7 +37,7 @@ pub struct Credential {
 /// Where credentials come from: scm, see [`ScmCredentials`](crate::ScmCredentials).
 #[async_trait]
 pub trait CredentialSource: Send + Sync + std::fmt::Debug {
-    /// The owner's credential for that host; none when there is none. An error's text is shown to the user by git.
+    /// The owner's credential for that host, if there is one. An error's text is shown to the user by git.
     async fn lookup(&self, query: CredentialQuery) -> Result<Option<Credential>, String>;
 }
 

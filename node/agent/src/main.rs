@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 struct Config {
     /// The agent's settings.
     agent: berth_node::Config,
-    /// The Kubernetes API of ws-manager; none: the one that KUBECONFIG or the cluster names.
+    /// The Kubernetes API of ws-manager; `None`: the one that KUBECONFIG or the cluster names.
     kubernetes: Option<Kubernetes>,
 }
 

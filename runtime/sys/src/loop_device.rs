@@ -91,7 +91,7 @@ pub fn configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<(), Err
     check_int(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) }).map(drop)
 }
 
-/// The file behind a loop device; nothing when it is free.
+/// The file behind a loop device; `None` if it is free.
 ///
 /// # Errors
 /// What `LOOP_GET_STATUS64` reports, but for `ENXIO`.

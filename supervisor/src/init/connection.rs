@@ -93,7 +93,7 @@ impl Connection {
         }
     }
 
-    /// Sends up to [`PIECE`] bytes per frame; nothing when `bytes` is empty.
+    /// Sends up to [`PIECE`] bytes per frame; does nothing if `bytes` is empty.
     pub(super) fn bytes(&mut self, kind: Kind, bytes: &[u8]) {
         for piece in bytes.chunks(PIECE) {
             self.overflown |= encode_frame(kind, piece, &mut self.out).is_err();

@@ -151,7 +151,7 @@ fn stamp(now: DateTime<Utc>) -> String {
     now.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Records an update of `old` (none: a create) to `new`, whose `managedFields` are replaced.
+/// Records an update of `old` (`None`: a create) to `new`, whose `managedFields` are replaced.
 pub(crate) fn record_update(old: Option<&Value>, new: &mut Value, schema: &Schema, writer: &Writer<'_>) {
     // A client may edit the record itself; on a subresource it may not.
     let given = new["metadata"].get("managedFields").cloned();
@@ -201,7 +201,7 @@ pub(crate) fn record_update(old: Option<&Value>, new: &mut Value, schema: &Schem
     store(new, managers);
 }
 
-/// Applies `config` to `live` (none: a create) and records who owns what.
+/// Applies `config` to `live` (`None`: a create) and records who owns what.
 pub(crate) fn apply(
     live: Option<&Value>,
     config: &Value,

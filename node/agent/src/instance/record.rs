@@ -24,7 +24,7 @@ pub struct StartRequest {
     pub attempt: u32,
     /// Host name inside.
     pub hostname: String,
-    /// Image asked for; none: devcontainer.json, else the base image.
+    /// Image asked for; `None`: that of devcontainer.json, else the base image.
     #[serde(default)]
     pub image: Option<String>,
     /// The content of a new disk.

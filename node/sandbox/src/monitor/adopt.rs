@@ -173,7 +173,7 @@ pub fn adopt(dir: &Path) -> Result<Option<MonitorHandle>, MonitorError> {
 }
 
 impl MonitorHandle {
-    /// Reads `monitor.json` in `dir`; nothing when there is none.
+    /// Reads `monitor.json` in `dir`; `None` if there is none.
     pub fn info_in(dir: &Path) -> Result<Option<MonitorInfo>, MonitorError> {
         persist::read(dir, MONITOR_FILE).map_err(|source| MonitorError::State { dir: dir.to_owned(), source })
     }

@@ -46,7 +46,7 @@ pub(super) enum Value {
     Map(Rc<Vec<(Node, String, Node)>>),
 }
 
-/// Reads one document; none when there is none.
+/// Parses one document; `None` if there is none.
 pub(super) fn read(text: &str) -> Result<Option<Node>, Finding> {
     let mut builder = Builder { parser: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0 };
     let mut document = None;

@@ -68,7 +68,7 @@ fn repository_key(text: &str) -> String {
     text.strip_suffix(".git").unwrap_or(text).to_owned()
 }
 
-/// A stored record as the API shows it; none when nothing of it lies in the window.
+/// A stored record as the API shows it; `None` if nothing of it lies in the window.
 fn shown(row: Row, filter: &Filter) -> Option<UsageRecord> {
     let counted = clip(row.started_at, row.stopped_at, filter.from, filter.to, filter.as_of)?;
     let credits = row.credits_per_hour.and_then(|price| counted.credits(price));
