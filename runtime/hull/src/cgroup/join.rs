@@ -11,10 +11,10 @@ use super::{Cgroup, Directory};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 
-/// A group below a container's, that `exec --cgroup` names.
+/// A sub-group of a container's cgroup, as `exec --cgroup` names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SubGroup {
-    /// In whose hierarchies of version 1; none means all of them, and version 2.
+    /// The controllers whose version 1 hierarchies are meant; if empty, all of them and version 2.
     pub(crate) controllers: Vec<String>,
     pub(crate) path: String,
 }

@@ -140,6 +140,7 @@ pub(crate) fn parse(words: &[String], flags: &'static [Flag], until_argument: bo
                 value.clone()
             }
         };
+        check_number(flag, &text)?;
         out.values.push((flag.name, text));
     }
     if !until_argument {
@@ -147,6 +148,16 @@ pub(crate) fn parse(words: &[String], flags: &'static [Flag], until_argument: bo
         index = words.len();
     }
     Ok((out, index))
+}
+
+/// Flags that take a number are checked here, so that `exec` exits with 1 for them, as for any other wrong command line, and
+/// not with 255, as for a process that could not be started.
+fn check_number(flag: &Flag, text: &str) -> Result<()> {
+    let number = matches!(flag.value, "N" | "GID");
+    if number && !text.is_empty() && text.parse::<i64>().is_err() {
+        return Err(usage(format!("invalid value {text:?} for flag -{}: not a number", flag.name)));
+    }
+    Ok(())
 }
 
 /// What Go takes for a boolean.

@@ -80,7 +80,7 @@ pub(crate) fn absolute(path: &str) -> Result<String> {
     }
     full.truncate(full.trim_end_matches('/').len());
     let plain = full.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
-    // What `..` means beside links only the system knows.
+    // Only the system knows what `..` means in a path with symlinks.
     if plain {
         return Ok(full);
     }
@@ -160,7 +160,7 @@ pub(crate) fn check_process(process: &Process) -> Result<()> {
         return Err(invalid(format!("process.env: {variable:?} is not NAME=value")));
     }
     let user = &process.user;
-    // The system calls take this number for "as it is", which here is root.
+    // The system calls that set ids take this number as "leave it as it is": the process would stay root.
     if [user.uid, user.gid].iter().chain(&user.additional_gids).any(|id| *id == u32::MAX) {
         return Err(invalid("process.user: 4294967295 is the number of no user and no group"));
     }
@@ -232,7 +232,7 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
     linux.seccomp.as_ref().map_or(Ok(()), check_seccomp)
 }
 
-/// What the compiler of profiles does not look at.
+/// Checks that the compiler of profiles does not make.
 fn check_seccomp(seccomp: &Seccomp) -> Result<()> {
     let given = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
     if given(&seccomp.listener_metadata) && !given(&seccomp.listener_path) {

@@ -67,10 +67,12 @@ pub(super) struct Undo {
     pub(super) cgroup: Option<Cgroup>,
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) intel_rdt: Option<String>,
+    /// Whether creation hooks have begun: then the poststop hooks have to run.
+    pub(super) hooks_began: bool,
 }
 
 impl Undo {
-    fn run(self) {
+    fn run(self, bundle: &Bundle) {
         if let Some(pidfd) = &self.pidfd {
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -84,6 +86,9 @@ impl Undo {
             super::intel_rdt::remove(path);
         }
         let _ = self.entry.remove();
+        if self.hooks_began {
+            super::delete::poststop(&bundle.spec, &self.entry.id, &bundle.path);
+        }
     }
 }
 
@@ -93,7 +98,7 @@ pub(crate) fn create(options: &CreateOptions) -> Result<Created> {
     let process = bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
     timeline::mark("config");
     let entry = Entry::create(&options.root, &options.id)?;
-    let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None };
+    let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None, hooks_began: false };
     match create_in(options, &bundle, process, &mut undo) {
         Ok((state, sync, terminal)) => {
             let (entry, pidfd) = (undo.entry, undo.pidfd);
@@ -101,7 +106,7 @@ pub(crate) fn create(options: &CreateOptions) -> Result<Created> {
             Ok(Created { entry, state, bundle, pidfd, sync, terminal })
         }
         Err(error) => {
-            undo.run();
+            undo.run(&bundle);
             Err(error)
         }
     }

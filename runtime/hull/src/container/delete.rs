@@ -126,7 +126,7 @@ fn clean_up(entry: &Entry, state: &State, undone: &mut Undone) -> Result<()> {
     let spec = entry.config();
     entry.remove()?;
     if let Ok(spec) = spec {
-        poststop(&spec, entry, state);
+        poststop(&spec, &entry.id, &state.bundle);
     }
     Ok(())
 }
@@ -140,15 +140,15 @@ pub(crate) fn clean_ended(entry: &Entry, state: &State, spec: &Spec) -> Result<(
         super::intel_rdt::remove(path);
     }
     entry.remove()?;
-    poststop(spec, entry, state);
+    poststop(spec, &entry.id, &state.bundle);
     Ok(())
 }
 
 /// The container is gone: hooks that fail are logged, and do not keep the others from running.
-fn poststop(spec: &Spec, entry: &Entry, state: &State) {
+pub(super) fn poststop(spec: &Spec, id: &str, bundle: &str) {
     let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststop.is_empty()) else { return };
-    let json = super::state::json_for_hooks(spec, &entry.id, &state.bundle, "stopped", 0);
-    hooks::run_all("poststop", &h.poststop, &json, Some(&state.bundle));
+    let json = super::state::json_for_hooks(spec, id, bundle, "stopped", 0);
+    hooks::run_all("poststop", &h.poststop, &json, Some(bundle));
 }
 
 fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {

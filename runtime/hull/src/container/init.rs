@@ -303,7 +303,7 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     // good, because a mount that has been private has no master any more.
     let slave = propagation.is_some_and(|(bit, _)| bit == hull_sys::mount::SLAVE);
     let until_mounted = if slave { hull_sys::mount::SLAVE } else { hull_sys::mount::PRIVATE };
-    let hooked = spec.hooks.as_ref().is_some_and(|h| works_outside(h) || !h.create_container.is_empty());
+    let hooked = spec.hooks.as_ref().is_some_and(work_on_creation);
     let visible_at = if hooked { Some(plan.bundle.rootfs()?) } else { None };
     let root = Root::new(rootfs::attach_root(&plan.root, visible_at.as_deref(), until_mounted, true)?);
     let mut cx = MountContext {
@@ -358,13 +358,14 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     Ok(())
 }
 
-/// Whether there are hooks that the runtime runs before the root is changed.
-fn works_outside(hooks: &Hooks) -> bool {
-    !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty())
+/// Whether there are hooks that run before the root is changed.
+fn work_on_creation(hooks: &Hooks) -> bool {
+    !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && hooks.create_container.is_empty())
 }
 
+/// Tells the runtime that the hooks begin, and waits for those that it runs.
 fn let_hooks_work(spec: &Spec, sync: &OwnedFd) -> Result<()> {
-    if !spec.hooks.as_ref().is_some_and(works_outside) {
+    if !spec.hooks.as_ref().is_some_and(work_on_creation) {
         return Ok(());
     }
     sync::send(sync, &Message::MountsReady).context(Code::Internal, "sync")?;

@@ -43,7 +43,7 @@ use filters::Filters;
 pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mut Filters) -> Result<Launch<'a>> {
     let linux = spec.linux.as_ref();
     let capabilities = caps::resolve(process.capabilities.as_ref());
-    // A user namespace of the container's has all of them.
+    // In a user namespace of its own, the process has all capabilities.
     if linux.is_none_or(|l| l.namespaces.iter().all(|n| n.r#type != NamespaceType::User)) {
         caps::tell_missing(&capabilities);
     }

@@ -43,7 +43,7 @@ pub(crate) fn listen(entry_path: &str) -> Result<Option<OwnedFd>> {
     if rustix::fs::access(format!("{entry_path}/notify"), rustix::fs::Access::EXISTS).is_err() {
         return Ok(None);
     }
-    // A variable left over from something that has ended: nobody waits for the container to be ready.
+    // The variable is left over from something that has ended: nobody wants to know when the container is ready.
     if let Err(e) = socket::connect_datagram(&outer) {
         log::warn(&format!("NOTIFY_SOCKET {outer}: {}: readiness is not waited for", errno_text(e)));
         return Ok(None);

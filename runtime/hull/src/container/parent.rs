@@ -102,6 +102,7 @@ impl Parent {
                     self.go()?;
                 }
                 Message::MountsReady => {
+                    undo.hooks_began = true;
                     run_creation_hooks(bundle, &state.id, self.pid)?;
                     self.go()?;
                 }
@@ -267,7 +268,7 @@ mod tests {
     fn a_process_may_not_speak_before_it_was_told_of() {
         let dir = tempfile::tempdir().unwrap();
         let entry = Entry::create(dir.path().to_str().unwrap(), "early").unwrap();
-        let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None };
+        let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None, hooks_began: false };
         let bundle = Bundle { path: String::new(), spec: crate::spec::Spec::default(), json: Vec::new() };
         let (ours, theirs) = socket::pair().unwrap();
         let own = rustix::process::getpid();

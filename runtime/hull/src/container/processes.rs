@@ -12,7 +12,7 @@ use crate::spec::{NamespaceType, Spec};
 /// SIGKILL.
 const KILL: i32 = 9;
 
-/// Ids of all of them, in order.
+/// The ids of all of them, sorted.
 pub(crate) fn list(entry: &Entry, state: &State) -> Result<Vec<i32>> {
     let cgroup = Cgroup::open(&state.cgroup);
     if cgroup.driver != Driver::Disabled {
@@ -34,11 +34,11 @@ pub(crate) fn signal(entry: &Entry, state: &State, signal: i32) -> Result<()> {
     if cgroup.driver == Driver::Disabled {
         let all = list(entry, state)?;
         if signal == KILL && !all.is_empty() {
-            // The end of a namespace's first process ends all others, also those that are being made.
+            // When the first process of a PID namespace ends, the kernel kills all others, also in nested ones.
             return delete::kill_first(state);
         }
         for pid in all {
-            // One that ended meanwhile needs no signal.
+            // A process that ended meanwhile needs no signal.
             let _ = hull_sys::signal::send(pid, signal);
         }
         return Ok(());
@@ -57,7 +57,7 @@ pub(super) fn own_pids(spec: &Spec) -> bool {
     })
 }
 
-/// Those that are in the PID namespace of a process; one made inside of that has a first process there, which is.
+/// The processes in the PID namespace of `first`; not those of PID namespaces nested in it.
 fn in_namespace_of(first: i32) -> Result<Vec<i32>> {
     let namespace = |pid: i32| rustix::fs::stat(format!("/proc/{pid}/ns/pid")).map(|s| (s.st_dev, s.st_ino));
     let wanted = namespace(first).with(Code::Unsupported, || format!("the PID namespace of {first}"))?;
@@ -66,7 +66,7 @@ fn in_namespace_of(first: i32) -> Result<Vec<i32>> {
     let mut out = Vec::new();
     for found in Dir::read_from(&proc).context(Code::CgroupRead, "/proc")?.flatten() {
         let pid = found.file_name().to_str().ok().and_then(files::parse_unsigned::<i32>);
-        // A zombie is in the namespace still; a cgroup does not show it either.
+        // Zombies are left out, as in the list of a cgroup.
         out.extend(pid.filter(|pid| namespace(*pid) == Ok(wanted) && matches!(process_stat(*pid), Some((_, false)))));
     }
     out.sort_unstable();

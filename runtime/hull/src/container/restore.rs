@@ -32,7 +32,7 @@ pub(crate) struct Restored {
 /// Restores a container; on failure nothing is left behind.
 pub(crate) fn restore(options: &CreateOptions, image: &criu::Options) -> Result<Restored> {
     let bundle = Bundle::load(&options.bundle)?;
-    // Else CRIU would tell it, after the root and the cgroup are made.
+    // Otherwise CRIU would report it, after the root and the cgroup have been made.
     criu::check_image(&image.image)?;
     let entry = Entry::create(&options.root, &options.id)?;
     let mut restoring = Restoring { options, image, bundle: &bundle, entry: &entry, cgroup: None, terminal: None };

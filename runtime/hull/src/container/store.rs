@@ -311,7 +311,7 @@ impl Entry {
         }
     }
 
-    /// For a process that keeps nothing else open.
+    /// The number of the directory's descriptor, for a process that closes all others.
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.dir.as_raw_fd()
     }

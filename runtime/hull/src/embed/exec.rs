@@ -66,7 +66,7 @@ impl Exec {
         }
         command.arg(&self.container.id).stdin(stdin).stdout(stdout).stderr(stderr);
         let child = command.spawn().map_err(|e| runtime.not_started(&e))?;
-        // Ours, and not waited for yet: the number is nobody else's.
+        // The child has not been waited for, so its number cannot have been given to another process.
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pidfd = pidfd_open(pid.ok_or_else(|| Error::new(Code::Internal, "no process id"))?, PidfdFlags::empty())
             .context(Code::Internal, "pidfd")?;

@@ -125,7 +125,7 @@ pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
         return Err(invalid(format!("priority is for SCHED_FIFO and SCHED_RR, not {}", spec.policy)));
     }
     let nice = spec.nice.unwrap_or(0);
-    // The kernel would take the nearest that it has.
+    // The kernel would silently use the nearest value that it has.
     if !(-20..=19).contains(&nice) {
         return Err(invalid(format!("nice {nice} must be from -20 to 19")));
     }

@@ -1,5 +1,5 @@
-//! `linux.seccomp`: the system call filter as the specification writes it. What it requires has to be there: an action or
-//! a comparison that somebody forgot is not guessed.
+//! `linux.seccomp`: the system call filter as the specification writes it. Required properties
+//! must be present: a forgotten action or comparison is not guessed.
 
 use serde::{Deserialize, Serialize};
 

@@ -153,6 +153,35 @@ fn each_poststop_hook_that_fails_is_told() {
     }
 }
 
+/// runtime.md, lifecycle: when a creation hook fails, the container is destroyed and the poststop hooks run. They run as well when the
+/// creation fails later, because what the hooks did has to be undone.
+#[test]
+fn a_creation_that_fails_after_its_hooks_began_ends_with_poststop() {
+    let Some(mut b) = bundle("undone", "true") else { return };
+    let log = b.path().join("log");
+    let hook = |name: &str, then: &str| {
+        let script = format!("echo {name} >> {}; {then}", log.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+    };
+    let mut ran = |hooks: Value, program: &str| {
+        let _ = std::fs::remove_file(&log);
+        b.spec.hooks = serde_json::from_value(hooks).unwrap();
+        b.spec.process.as_mut().unwrap().args = vec![program.to_owned()];
+        b.write();
+        assert!(!b.hull(&["create", &b.id]).status.success());
+        assert!(!b.hull(&["state", &b.id]).status.success());
+        std::fs::read_to_string(&log).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let ends = hook("poststop", "true");
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let failing = json!({kind: hook(kind, "exit 3"), "poststop": ends});
+        assert_eq!(ran(failing, "true"), format!("{kind} poststop"));
+        let passing = json!({kind: hook(kind, "true"), "poststop": ends});
+        assert_eq!(ran(passing, "/no/such/program"), format!("{kind} poststop"));
+    }
+    assert_eq!(ran(json!({"poststop": ends}), "/no/such/program"), "");
+}
+
 /// `controller[,controller…]:path`, each controller once; a path without controllers is for all and stands alone.
 #[test]
 fn exec_goes_to_a_group_of_several_controllers() {
@@ -200,6 +229,38 @@ fn a_console_socket_may_be_abstract() {
     detached(&b, &["create", "--console-socket", &format!("@{name}"), &b.id], ("TERM", "dumb"));
     listener.set_nonblocking(true).unwrap();
     listener.accept().unwrap();
+}
+
+/// As runc's: 1 for a command line that cannot be read, 255 for a process that could not be started.
+#[test]
+fn exit_statuses_of_exec_tell_a_wrong_command_line_from_a_failed_start() {
+    let Some(b) = bundle("statuses", "exec sleep 1000") else { return };
+    b.write();
+    assert!(b.hull_detached(&["run", "--detach", &b.id]));
+    for (flags, expected) in [
+        (&["--preserve-fds", "x"][..], 1),
+        (&["--additional-gids", "wheel"], 1),
+        (&["--nothing"], 1),
+        (&["--tty=perhaps"], 1),
+        (&["--user", "root"], 255),
+        (&["--cwd", "relative"], 255),
+        (&["--cgroup", "../above"], 255),
+        (&["--preserve-fds", "40"], 255),
+        (&[], 0),
+    ] {
+        let output = b.hull(&[&["exec"], flags, &[&b.id, "true"]].concat());
+        assert_eq!(output.status.code(), Some(expected), "{flags:?} {}", text(&output.stderr));
+    }
+    for (args, expected) in [
+        (&["exec", "no-such", "true"][..], 255),
+        (&["exec", &b.id, "no-such"], 255),
+        (&["exec", &b.id, "sh", "-c", "kill -9 $$"], 137),
+        (&["exec"], 1),
+        (&["no-such-command"], 3),
+        (&["state", "no-such"], 1),
+    ] {
+        assert_eq!(b.hull(args).status.code(), Some(expected), "{args:?}");
+    }
 }
 
 /// Else `ps` shows nothing, and `kill --all` says that it signalled what it did not.

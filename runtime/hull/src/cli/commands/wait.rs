@@ -28,13 +28,13 @@ fn unknown(entry: &Entry) -> Error {
         .hint("it ended before anybody waited; the kernel keeps the status for open pidfds only, since Linux 6.15")
 }
 
-/// Leaves a process behind that waits for the end, so that the status is kept although nobody else waits.
+/// Leaves a process behind that waits for the container's end and saves the exit status, in case nobody else waits.
 pub(super) fn leave_behind(entry: &Entry, pidfd: &OwnedFd) -> Result<()> {
     match clone_process(&CloneOptions::default()).context(Code::Clone, "to wait for the end")? {
         Cloned::Parent { .. } => Ok(()),
         Cloned::Child => {
             let _ = rustix::process::setsid();
-            // The caller may wait for the ends of the pipes that it gave.
+            // The caller may be waiting until nobody holds its pipes any more.
             if drop_streams().is_ok() && fd::close_except(&mut [entry.raw_fd(), pidfd.as_raw_fd()]).is_ok() {
                 let _ = until_end(entry, pidfd);
             }
@@ -48,7 +48,7 @@ fn drop_streams() -> Result<(), Errno> {
     (0..3).try_for_each(|number| fd::place(null.as_fd(), number))
 }
 
-/// Waits for the end, and keeps the status.
+/// Waits for the end of the process, and saves its exit status.
 fn until_end(entry: &Entry, pidfd: &OwnedFd) -> Result<i32> {
     loop {
         match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None) {

@@ -27,7 +27,7 @@ fn holds_offsets(name: &[u8]) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
 }
 
-/// What every image of CRIU has.
+/// A file that every image of CRIU has.
 const INVENTORY: &str = "inventory.img";
 
 /// Where the image itself is below the directory that is shown instead.
