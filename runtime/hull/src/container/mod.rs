@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod criu;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod exit;
 pub(crate) mod filters;
 pub(crate) mod foreground;
 mod idmap;

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use serde::Deserialize;
 
+use crate::container::exit;
 use crate::error::{Code, Context, Error, Result, errno_of};
 use crate::files;
 use crate::spec::{Process, Resources, Spec};
@@ -409,7 +410,8 @@ impl Container {
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
         // Still the same process after opening; otherwise the number was reused.
         let same = crate::container::store::process_stat(state.pid).map(|s| s.0) == state.pid_start_time;
-        if same { Ok(Running { pid: state.pid, pidfd }) } else { Err(gone()) }
+        let start_time = state.pid_start_time.filter(|_| same).ok_or_else(gone)?;
+        Ok(Running { pid: state.pid, start_time, pidfd })
     }
 
     /// Sends a signal to its first process.
@@ -530,6 +532,7 @@ impl Container {
 #[derive(Debug)]
 pub struct Running {
     pid: i32,
+    start_time: u64,
     pidfd: OwnedFd,
 }
 
@@ -583,10 +586,13 @@ impl Running {
         }
         // It stays a zombie until its parent takes the status; from then on the kernel also gives the status to others (POLLHUP). Some inits
         // look for orphans only now and then.
+        if let Some(status) = exit::of_zombie(self.pid, self.start_time) {
+            return Ok(Some(status));
+        }
         let deadline = Deadline::after_ms(10_000);
         while let Ok(info) = hull_sys::pidfd::info(self.pidfd.as_fd()) {
             if let Some(code) = info.exit_code {
-                return Ok(Some(if code & 0x7f == 0 { code >> 8 & 0xff } else { 128 + (code & 0x7f) }));
+                return Ok(Some(exit::shell_status(code)));
             }
             let Some(left) = deadline.left() else { break };
             match poll(&mut [PollFd::new(&self.pidfd, PollFlags::HUP)], Some(&left)) {

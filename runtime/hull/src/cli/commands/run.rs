@@ -28,7 +28,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     start::poststart(&created.bundle.spec, &options.id, &created.bundle.path, created.state.pid).map_err(undo)?;
     let Some(signals) = signals else {
         if parsed.is("keep") {
-            super::wait::leave_behind(&created.entry, &created.pidfd)?;
+            super::wait::leave_behind(&created.entry, &created.state, &created.pidfd)?;
         }
         if let Some(socket) = notify {
             notify_socket::wait(&socket, &created.pidfd, created.state.pid)?;
