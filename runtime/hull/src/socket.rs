@@ -100,7 +100,8 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<(Vec<u8>, Option<OwnedFd>), E
 }
 
 /// How many descriptors one message carries at most.
-const MOST_FDS: usize = 4;
+/// More hierarchies of cgroups than any kernel has.
+const MOST_FDS: usize = 32;
 
 /// Receives one message of at most `limit` bytes with its descriptors. An empty message is the end.
 pub(crate) fn receive_with_fds(socket: impl AsFd, limit: usize) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {

@@ -12,6 +12,7 @@ use core::arch::asm;
 use core::mem::MaybeUninit;
 
 use crate::config::names_user_namespace;
+use crate::own_clone;
 
 /// Longest configuration that is searched; a longer one is left to the program.
 const LONGEST: usize = 256 * 1024;
@@ -58,7 +59,13 @@ pub unsafe extern "C" fn run(stack: *const usize) {
     let environment = arguments.wrapping_add(count.wrapping_add(1));
     // SAFETY: the strings are the kernel's, each ends with a zero byte.
     let Some(bundle) = (unsafe { bundle_of(arguments, count) }) else { return };
-    let Some(exe) = unprotected() else { return };
+    let Some(exe) = unprotected() else {
+        // SAFETY: what follows the environment is the auxiliary vector.
+        if let Some(handle) = unsafe { executed_handle(environment) } {
+            own_clone::keep(handle);
+        }
+        return;
+    };
     let needless = configuration_names_user_namespace(bundle) != Some(false);
     let program = if needless { None } else { read_only_clone(exe) };
     close(exe);
@@ -73,6 +80,51 @@ pub unsafe extern "C" fn run(stack: *const usize) {
     ];
     call(libc::SYS_execveat, at);
     close(program);
+}
+
+/// The descriptor that this program was executed from: then its name is `/dev/fd/` and the number. From now on it is
+/// close-on-exec.
+///
+/// # Safety
+/// After the strings of `environment` and a null pointer there are pairs of words, the last of which begins with 0.
+unsafe fn executed_handle(environment: *const *const u8) -> Option<i32> {
+    const AT_EXECFN: usize = 31;
+    const F_SETFD: usize = 2;
+    const FD_CLOEXEC: usize = 1;
+    let mut end = 0;
+    // SAFETY: the null pointer comes.
+    while !unsafe { word_at(environment, end) }.is_null() {
+        end = end.wrapping_add(1);
+    }
+    let mut pair = environment.wrapping_add(end.wrapping_add(1)).cast::<usize>();
+    let name = loop {
+        // SAFETY: the last pair was not reached yet.
+        match unsafe { (word_at(pair, 0), word_at(pair, 1)) } {
+            (0, _) => return None,
+            (AT_EXECFN, name) => break core::ptr::with_exposed_provenance::<u8>(name),
+            _ => pair = pair.wrapping_add(2),
+        }
+    };
+    const FOLDER: &[u8] = b"/dev/fd/";
+    // SAFETY: the kernel's string, with its zero byte.
+    if !unsafe { begins_with(name, FOLDER) } {
+        return None;
+    }
+    let mut handle: usize = 0;
+    let mut at = FOLDER.len();
+    loop {
+        // SAFETY: the zero byte was not reached yet.
+        match unsafe { word_at(name, at) } {
+            0 => break,
+            digit @ b'0'..=b'9' => {
+                handle = handle.wrapping_mul(10).wrapping_add(usize::from(digit.wrapping_sub(b'0')));
+            }
+            _ => return None,
+        }
+        at = at.wrapping_add(1);
+    }
+    call(libc::SYS_fcntl, [handle, F_SETFD, FD_CLOEXEC, 0, 0, 0])?;
+    i32::try_from(handle).ok()
 }
 
 const EMPTY: &[u8; 1] = b"\0";
@@ -190,15 +242,14 @@ fn unprotected() -> Option<usize> {
     Some(exe)
 }
 
-/// A handle of the same file below a read-only clone of its mount; `None` if that is not possible.
+/// A handle of the same file below a read-only clone of its mount, which the next start takes over ([`own_clone`]); `None` if that is not
+/// possible.
 fn read_only_clone(exe: usize) -> Option<usize> {
     /// `struct mount_attr`: to set, to clear, propagation, user namespace.
     static READ_ONLY: [u64; 4] = [1, 0, 0, 0];
     const OPEN_TREE_CLONE: usize = 1;
-    let tree = call(
-        libc::SYS_open_tree,
-        [exe, EMPTY.as_ptr().expose_provenance(), OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH, 0, 0, 0],
-    )?;
+    let tree =
+        call(libc::SYS_open_tree, [exe, EMPTY.as_ptr().expose_provenance(), OPEN_TREE_CLONE | AT_EMPTY_PATH, 0, 0, 0])?;
     let attributes = [
         tree,
         EMPTY.as_ptr().expose_provenance(),
@@ -247,6 +298,23 @@ mod tests {
         // SAFETY: one of the strings, or a literal.
         let found = unsafe { std::ffi::CStr::from_ptr(found.cast()) };
         Some(found.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_descriptor_that_was_executed_is_known_by_the_name() {
+        let executed = |name: &std::ffi::CStr| {
+            let variable = c"A=b".as_ptr().expose_provenance();
+            let words = [variable, 0, 6, 4096, 31, name.as_ptr().expose_provenance(), 0, 0];
+            // SAFETY: one string, a null pointer, pairs that end with 0.
+            unsafe { executed_handle(words.as_ptr().cast()) }
+        };
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let open = std::os::fd::AsRawFd::as_raw_fd(&file);
+        let name = std::ffi::CString::new(format!("/dev/fd/{open}")).unwrap();
+        assert_eq!(executed(&name), Some(open));
+        assert_eq!(executed(c"/dev/fd/1000000"), None);
+        assert_eq!(executed(c"/dev/fd/1/x"), None);
+        assert_eq!(executed(c"/usr/bin/hull"), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod loop_device;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod own_clone;
 pub mod pidfd;
 pub mod prctl;
 pub mod process;

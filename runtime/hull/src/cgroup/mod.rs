@@ -140,6 +140,18 @@ pub(crate) struct Record {
     pub(crate) hybrid: bool,
 }
 
+impl Record {
+    /// What the container sees.
+    pub(crate) fn view(&self, namespace: bool) -> cgroupfs::View {
+        let v1 = self.v1.iter().map(|(name, path)| cgroupfs::Hierarchy {
+            name: name.clone(),
+            controllers: controllers_of(name),
+            path: path.clone(),
+        });
+        cgroupfs::View { v1: v1.collect(), v2: self.v2.clone(), namespace }
+    }
+}
+
 /// The container's cgroups.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -236,6 +248,18 @@ fn make<'a>(name: String, controllers: Vec<String>, path: &'a str, made: &mut Ve
     Ok(directory)
 }
 
+/// Makes directories, and takes those away again that it made before it failed.
+fn or_undone<'a, T>(make: impl FnOnce(&mut Vec<&'a str>) -> Result<T>) -> Result<T> {
+    let mut made = Vec::new();
+    let result = make(&mut made);
+    if result.is_err() {
+        for path in made {
+            let _ = unlinkat(CWD, path, AtFlags::REMOVEDIR);
+        }
+    }
+    result
+}
+
 impl Cgroup {
     /// For a container that stays in the cgroup of its creator.
     pub(crate) fn disabled() -> Self {
@@ -245,28 +269,38 @@ impl Cgroup {
     /// Makes the directories of a plan. Existing ones must be empty of processes; what was made is removed again if one of the others cannot
     /// be made.
     pub(crate) fn create(record: &Record) -> Result<Self> {
+        or_undone(|made| {
+            let mut out = Self::make_v2(record, made)?;
+            out.make_v1(record, made)?;
+            Ok(out)
+        })
+    }
+
+    /// Makes only what a process is born into, the directory of version 2: the rest can be made while the process, which
+    /// enters version 1 by itself, is at other work ([`Cgroup::make_rest`]).
+    pub(crate) fn begin(record: &Record) -> Result<Self> {
+        or_undone(|made| Self::make_v2(record, made))
+    }
+
+    /// Makes the directories of the plan that are not there yet.
+    pub(crate) fn make_rest(&mut self, record: &Record) -> Result<()> {
+        if self.v1.is_empty() { or_undone(|made| self.make_v1(record, made)) } else { Ok(()) }
+    }
+
+    fn make_v2<'a>(record: &'a Record, made: &mut Vec<&'a str>) -> Result<Self> {
         // Checked before anything is made: a process that enters a frozen group stops at once, and would never answer.
         record.refuse_frozen()?;
         let mut out = Self { driver: record.driver, v1: Vec::new(), v2: None, unit: record.unit.clone() };
-        let mut made = Vec::new();
-        match out.make_all(record, &mut made) {
-            Ok(()) => Ok(out),
-            Err(error) => {
-                for path in made {
-                    let _ = unlinkat(CWD, path, AtFlags::REMOVEDIR);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn make_all<'a>(&mut self, record: &'a Record, made: &mut Vec<&'a str>) -> Result<()> {
         if let Some(path) = &record.v2 {
-            self.v2 = Some(make(String::new(), Vec::new(), path, made)?);
+            out.v2 = Some(make(String::new(), Vec::new(), path, made)?);
             if !record.hybrid {
                 enable_down_to(path)?;
             }
         }
+        Ok(out)
+    }
+
+    fn make_v1<'a>(&mut self, record: &'a Record, made: &mut Vec<&'a str>) -> Result<()> {
         for (name, path) in &record.v1 {
             self.v1.push(make(name.clone(), controllers_of(name), path, made)?);
         }
@@ -411,23 +445,6 @@ impl Cgroup {
             v2: self.v2.as_ref().map(|d| d.path.clone()),
             unit: self.unit.clone(),
             hybrid: self.hybrid(),
-        }
-    }
-
-    /// What the container sees.
-    pub(crate) fn view(&self, namespace: bool) -> cgroupfs::View {
-        cgroupfs::View {
-            v1: self
-                .v1
-                .iter()
-                .map(|d| cgroupfs::Hierarchy {
-                    name: d.name.clone(),
-                    controllers: d.controllers.clone(),
-                    path: d.path.clone(),
-                })
-                .collect(),
-            v2: self.v2.as_ref().map(|d| d.path.clone()),
-            namespace,
         }
     }
 

@@ -147,16 +147,18 @@ fn create_in(
     undo.entry.save(&state)?;
     timeline::mark("state");
     if options.driver != Driver::Systemd {
-        equip(undo.cgroup.insert(make_cgroup(&mut state, linux)?), bundle)?;
+        undo.cgroup = Some(begin_cgroup(&mut state, linux)?);
     }
-    timeline::mark("cgroup");
     let wasm = wasm::config::Config::load(options.wasm_config.as_deref())?;
     let mut filters = Filters::delivered_below(&options.root);
-    let mut plan = plan::make(options, bundle, process, &undo.entry, undo.cgroup.as_ref(), &mut filters)?;
+    let record = undo.cgroup.as_ref().map(|_| &state.cgroup);
+    let mut plan = plan::make(options, bundle, process, &undo.entry, record, &mut filters)?;
     plan.launch.wasm = wasm::Handler::of_container(&bundle.spec, process, &wasm)?;
     timeline::mark("sources");
     let (mut parent, pidfd) = Parent::spawn(plan, wasm, undo.cgroup.as_ref())?;
     undo.pidfd = Some(pidfd);
+    parent.equip(bundle, &state.cgroup, undo)?;
+    timeline::mark("cgroup");
     parent.converse(bundle, &mut state, undo, &mut filters)?;
     timeline::mark("init");
     if options.driver == Driver::Systemd {
@@ -167,10 +169,14 @@ fn create_in(
     Ok((state, parent.sync, parent.terminal))
 }
 
-/// Makes the cgroup that the state plans. A user who may make none, and whose configuration asks for none, goes without.
-fn make_cgroup(state: &mut State, linux: &Linux) -> Result<Cgroup> {
+/// Makes the cgroup that the state plans, as far as it has to be there before the process. A user who may make none, and
+/// whose configuration asks for none, goes without: what a user may has to be known before.
+fn begin_cgroup(state: &mut State, linux: &Linux) -> Result<Cgroup> {
     if state.cgroup.driver == Driver::Disabled {
         return Ok(Cgroup::disabled());
+    }
+    if crate::rights::rule_the_host() {
+        return Cgroup::begin(&state.cgroup);
     }
     let asked = linux.cgroups_path.as_deref().is_some_and(|p| !p.is_empty())
         || linux
@@ -178,11 +184,7 @@ fn make_cgroup(state: &mut State, linux: &Linux) -> Result<Cgroup> {
             .as_ref()
             .is_some_and(|r| *r != Resources { devices: r.devices.clone(), ..Resources::default() });
     match Cgroup::create(&state.cgroup) {
-        Err(e)
-            if !asked
-                && !crate::rights::rule_the_host()
-                && matches!(e.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) =>
-        {
+        Err(e) if !asked && matches!(e.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
             crate::log::debug(&format!("no cgroup for this container: {e}"));
             // On a machine with several hierarchies, only some of them may allow it.
             let _ = Cgroup::open(&state.cgroup).remove_all();

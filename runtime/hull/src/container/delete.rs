@@ -107,19 +107,16 @@ pub(crate) fn clean(entry: &Entry, state: &State) -> Result<()> {
 
 fn clean_up(entry: &Entry, state: &State, undone: &mut Undone) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
-    // Without a PID namespace of its own, the first process' end leaves others behind.
-    let left = cgroup.processes().unwrap_or_default();
-    if !left.is_empty() {
-        cgroup.kill_all()?;
-        cgroup.thaw().ok();
-        if !cgroup.wait_empty(KILL_MS)? {
-            let pids: Vec<String> = cgroup.processes()?.iter().map(ToString::to_string).collect();
-            return Err(Error::new(Code::Timeout, format!("processes {} of {} do not end", pids.join(", "), entry.id)));
-        }
-        undone.killed.extend(left);
-    }
     undone.cgroups = cgroup.v1.iter().chain(&cgroup.v2).map(|d| d.path.clone()).collect();
-    cgroup.remove_all()?;
+    let mut tries = 0..3;
+    loop {
+        kill_left(&cgroup, &entry.id, undone)?;
+        match cgroup.remove_all() {
+            // The process that a killed runtime has just made may enter cgroups until it sees that it is alone.
+            Err(error) if error.errno() == Some(Errno::BUSY) && tries.next().is_some() => {}
+            other => break other?,
+        }
+    }
     if let Some(path) = &state.intel_rdt {
         super::intel_rdt::remove(path);
     }
@@ -128,6 +125,22 @@ fn clean_up(entry: &Entry, state: &State, undone: &mut Undone) -> Result<()> {
     if let Ok(spec) = spec {
         poststop(&spec, &entry.id, &state.bundle);
     }
+    Ok(())
+}
+
+/// Ends what is still inside: without a PID namespace of its own, the first process' end leaves others behind.
+fn kill_left(cgroup: &Cgroup, id: &str, undone: &mut Undone) -> Result<()> {
+    let left = cgroup.processes().unwrap_or_default();
+    if left.is_empty() {
+        return Ok(());
+    }
+    cgroup.kill_all()?;
+    cgroup.thaw().ok();
+    if !cgroup.wait_empty(KILL_MS)? {
+        let pids: Vec<String> = cgroup.processes()?.iter().map(ToString::to_string).collect();
+        return Err(Error::new(Code::Timeout, format!("processes {} of {id} do not end", pids.join(", "))));
+    }
+    undone.killed.extend(left);
     Ok(())
 }
 

@@ -37,6 +37,7 @@ struct Learned {
 
 /// Closes every descriptor of the runtime that the process has no use for: its lock, its directories, whatever the caller left open.
 fn keep_only_own(plan: &Plan<'_>, sync: &OwnedFd) -> Result<()> {
+    hull_sys::own_clone::let_go();
     let mut keep = vec![sync.as_raw_fd()];
     keep.extend(plan.namespaces.join.iter().map(super::namespaces::Join::raw_fd));
     if let RootSource::Tree(tree) = &plan.root {
@@ -47,7 +48,6 @@ fn keep_only_own(plan: &Plan<'_>, sync: &OwnedFd) -> Result<()> {
         _ => None,
     }));
     keep.extend(plan.nodes.iter().filter_map(Node::raw_fd));
-    keep.extend(plan.entrances.iter().map(AsRawFd::as_raw_fd));
     if let Some(TerminalTo::Socket(socket)) = &plan.terminal {
         keep.push(socket.as_raw_fd());
     }
@@ -83,6 +83,7 @@ pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
 
 fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     begin(plan)?;
+    enter_cgroups(plan, sync)?;
     // Opened with the runtime's rights: afterwards the file belongs to a user that the process cannot be.
     let offsets = &plan.bundle.linux().time_offsets;
     let offsets_file = if offsets.is_empty() { None } else { Some(open_time_offsets()?) };
@@ -101,11 +102,11 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
             set_time_offsets(file, offsets)?;
         }
     }
-    let flags = plan.namespaces.new & !(ns::USER | ns::TIME | ns::CGROUP);
     // Done here; what follows in the container's process must not do it again.
     plan.namespaces.join.clear();
     plan.namespaces.new &= !(ns::USER | ns::TIME);
-    let cloned = clone_process(&CloneOptions { flags: flags | CLONE_PARENT, cgroup: None }).context(Code::Clone, "")?;
+    let flags = plan.namespaces.at_birth() | CLONE_PARENT;
+    let cloned = clone_process(&CloneOptions { flags, cgroup: None }).context(Code::Clone, "")?;
     Ok(Some(cloned))
 }
 
@@ -128,10 +129,30 @@ fn begin(plan: &mut Plan<'_>) -> Result<()> {
     if plan.undumpable {
         prctl::set_dumpable(false).context(Code::Internal, "dumpable")?;
     }
-    for entrance in plan.entrances.drain(..) {
+    Ok(())
+}
+
+/// Waits until the runtime has made the cgroups of version 1, and enters them, once.
+fn enter_cgroups(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<()> {
+    if !std::mem::take(&mut plan.enters_cgroups) {
+        return Ok(());
+    }
+    for entrance in sync::await_cgroups(sync)? {
         // "0" is the writer itself: needs none of the locks that moving another process takes.
         files::write_once(&entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
     }
+    Ok(())
+}
+
+/// Enters the cgroups, if that is still to be done, and does what follows from being inside.
+fn settle_in_cgroups(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<()> {
+    enter_cgroups(plan, sync)?;
+    if plan.namespaces.makes(NamespaceType::Cgroup) {
+        // The namespace's root is the cgroup in which the process is now.
+        ns::unshare(ns::CGROUP).context(Code::NamespaceCreate, "cgroup")?;
+    }
+    // The caller's CPU affinity has nothing to do with the container's CPUs.
+    let _ = hull_sys::sched::set_affinity(&crate::process::limits::all_cpus());
     Ok(())
 }
 
@@ -184,7 +205,6 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     timeline::mark("rootfs");
     // Nothing that leads outside the root is open from here on.
     plan.root = RootSource::Path(String::new());
-    plan.mounts.clear();
     plan.nodes.clear();
     plan.namespaces.join.clear();
     plan.launch.choose_handler(sync)?;
@@ -230,26 +250,22 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
 fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
     let mut learned = Learned::default();
     begin(plan)?;
-    let user = plan.namespaces.makes(NamespaceType::User);
-    if user {
-        sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
+    if plan.namespaces.makes(NamespaceType::User) {
+        // The runtime writes the maps without being asked.
         (learned.pid, plan.launch.set_groups) = sync::await_go(sync)?;
         become_root(plan.launch.set_groups && !plan.launch.keep_groups)?;
     }
+    plan.namespaces.make_own()?;
     plan.namespaces.enter()?;
     if plan.wait_for_runtime {
+        // What the runtime then does may depend on where this process is.
+        enter_cgroups(plan, sync)?;
         sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
         (learned.pid, _) = sync::await_go(sync)?;
     }
     if plan.moved_by_systemd {
         plan.view = own_view(plan.view.namespace)?;
     }
-    if plan.namespaces.makes(NamespaceType::Cgroup) {
-        // The namespace's root is the cgroup in which the process is now.
-        ns::unshare(ns::CGROUP).context(Code::NamespaceCreate, "cgroup")?;
-    }
-    // The caller's CPU affinity has nothing to do with the container's CPUs.
-    let _ = hull_sys::sched::set_affinity(&crate::process::limits::all_cpus());
     match rustix::process::setsid() {
         // It leads a session already: the intermediate process made it.
         Ok(_) | Err(Errno::PERM) => {}
@@ -290,11 +306,12 @@ fn labels(plan: &Plan<'_>) -> Result<Option<Labels>> {
 }
 
 fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<()> {
-    let linux = plan.bundle.linux();
-    let spec = &plan.bundle.spec;
+    let bundle = plan.bundle;
+    let (linux, spec) = (bundle.linux(), &bundle.spec);
     let has_mount = plan.namespaces.makes(NamespaceType::Mount)
         || linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Mount);
     if !has_mount {
+        settle_in_cgroups(plan, sync)?;
         let_hooks_work(spec, sync)?;
         return plain_root(plan);
     }
@@ -306,18 +323,21 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     let hooked = spec.hooks.as_ref().is_some_and(work_on_creation);
     let visible_at = if hooked { Some(plan.bundle.rootfs()?) } else { None };
     let root = Root::new(rootfs::attach_root(&plan.root, visible_at.as_deref(), until_mounted, true)?);
+    let (view, mounts) = (std::mem::take(&mut plan.view), std::mem::take(&mut plan.mounts));
     let mut cx = MountContext {
         root: &root,
         label: linux.mount_label.as_deref(),
-        cgroup: &plan.view,
+        cgroup: &view,
         own_cgroup_roots: plan.namespaces.makes(NamespaceType::Cgroup),
         read_only_later: Vec::new(),
         devpts: None,
     };
     rustix::process::umask(Mode::empty());
-    for mount in &plan.mounts {
-        mounts::attach(&mut cx, mount)?;
-    }
+    let before = mounts.iter().take_while(|mount| mount.is_no_matter_of_cgroups()).count();
+    let (before, after) = mounts.split_at(before);
+    before.iter().try_for_each(|mount| mounts::attach(&mut cx, mount))?;
+    settle_in_cgroups(plan, sync)?;
+    after.iter().try_for_each(|mount| mounts::attach(&mut cx, mount))?;
     if plan.make_devices {
         rootfs::devices::make_all(&root, &plan.nodes)?;
     } else {
@@ -500,7 +520,7 @@ fn end_by_signal(signals: &OwnedFd) {
 /// Waits for the word to start.
 fn wait_for_start(plan: &Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
     match &plan.gate {
-        Gate::Message => match sync::receive(channel(report)?)? {
+        Gate::Message => match sync::receive_short(channel(report)?)? {
             Message::Start => Ok(()),
             _ => process::exit(1),
         },

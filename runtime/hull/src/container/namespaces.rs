@@ -96,6 +96,21 @@ impl Namespaces {
         self.makes(NamespaceType::User) || self.joins(NamespaceType::User)
     }
 
+    /// Bits of the new ones that a process can only be born into, or is better born into: what else is new has to belong to
+    /// its user namespace.
+    pub(crate) fn at_birth(&self) -> u64 {
+        self.new & (ns::USER | ns::PID)
+    }
+
+    /// Makes the others, but for the cgroup namespace: in the process itself, so that the runtime makes its cgroups
+    /// meanwhile. A network namespace takes the kernel as long as all of them.
+    pub(crate) fn make_own(&self) -> Result<()> {
+        match self.new & (ns::MOUNT | ns::UTS | ns::IPC | ns::NETWORK) {
+            0 => Ok(()),
+            flags => ns::unshare(flags).map_err(|errno| refused(Code::NamespaceCreate, errno)),
+        }
+    }
+
     /// Whether a process between the runtime and the container's is needed: PID and time namespaces take effect for children only; what is
     /// made must belong to the user namespace that is joined; and joining may need rights that a new user namespace takes away.
     pub(crate) fn needs_stage(&self) -> bool {
@@ -123,6 +138,16 @@ impl Namespaces {
             ns::setns(join.fd.as_fd(), flag(join.kind)).context(Code::NamespaceJoin, &join.path)?;
         }
         Ok(())
+    }
+}
+
+/// The kernel makes no new namespaces.
+pub(crate) fn refused(code: Code, errno: Errno) -> Error {
+    let error = Error::os(code, "", errno);
+    match errno {
+        Errno::PERM => error.hint("without root, a user namespace is needed (and allowed by the kernel)"),
+        Errno::NOSPC | Errno::USERS => error.hint("the limit of namespaces is reached: see /proc/sys/user"),
+        _ => error,
     }
 }
 

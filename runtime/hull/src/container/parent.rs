@@ -13,12 +13,12 @@ use super::filters::Filters;
 use super::plan::Plan;
 use super::store::{self, Entry, State};
 use super::sync::{self, Message};
-use super::{idmap, init, maps, netdev};
+use super::{idmap, init, maps, namespaces, netdev};
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::{limits, wasm};
 use crate::rootfs::mounts::Prepared;
-use crate::spec::Process;
+use crate::spec::{NamespaceType, Process};
 use crate::{files, hooks, socket};
 
 /// The runtime's end of the conversation with a starting process.
@@ -30,13 +30,15 @@ pub(super) struct Parent {
     stage: Option<(i32, OwnedFd)>,
     /// The container's process, 0 until it exists.
     pub(super) pid: i32,
+    /// Whether it was born into a new user namespace and waits for its id maps.
+    maps_due: bool,
     /// The terminal's master, where the runtime keeps it.
     pub(super) terminal: Option<OwnedFd>,
     set_groups: bool,
 }
 
 impl Parent {
-    /// Makes the process, or the intermediate one, in its cgroup; also returns the process' handle.
+    /// Makes the process, or the intermediate one, in its cgroup of version 2; also returns the process' handle.
     pub(super) fn spawn(
         plan: Plan<'_>,
         wasm: wasm::config::Config,
@@ -44,7 +46,7 @@ impl Parent {
     ) -> Result<(Self, OwnedFd)> {
         let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
         let between = plan.namespaces.needs_stage();
-        let flags = if between { 0 } else { plan.namespaces.new & !hull_sys::namespace::CGROUP };
+        let flags = if between { 0 } else { plan.namespaces.at_birth() };
         let cgroup = cgroup.and_then(Cgroup::clone_target);
         match clone_process(&CloneOptions { flags, cgroup }).map_err(|errno| clone_error(errno, cgroup.is_some()))? {
             Cloned::Child => {
@@ -55,10 +57,39 @@ impl Parent {
                 drop(theirs);
                 let stage = if between { Some((pid, pidfd.try_clone().map_err(no_handle)?)) } else { None };
                 let pid = if between { 0 } else { pid };
-                let parent =
-                    Self { sync: ours, mounts: plan.mounts, wasm, stage, pid, terminal: None, set_groups: true };
+                let maps_due = !between && plan.namespaces.makes(NamespaceType::User);
+                let parent = Self {
+                    sync: ours,
+                    mounts: plan.mounts,
+                    wasm,
+                    stage,
+                    pid,
+                    maps_due,
+                    terminal: None,
+                    set_groups: true,
+                };
                 Ok((parent, pidfd))
             }
+        }
+    }
+
+    /// Gives the process what it is waiting for, or soon will: its id maps, then its cgroups, which are made while it makes
+    /// its namespaces and mounts.
+    pub(super) fn equip(&mut self, bundle: &Bundle, record: &cgroup::Record, undo: &mut Undo) -> Result<()> {
+        if self.maps_due {
+            self.set_groups = maps::write(self.pid, bundle.linux())?;
+            self.go()?;
+        }
+        let Some(cgroup) = &mut undo.cgroup else { return Ok(()) };
+        cgroup.make_rest(record)?;
+        equip(cgroup, bundle)?;
+        if cgroup.v1.is_empty() {
+            return Ok(());
+        }
+        match sync::send(&self.sync, &Message::Cgroups(cgroup.entrances()?)) {
+            // When it has ended, its last words or its status say why.
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(e) => Err(Error::os(Code::Internal, "sync", e)),
         }
     }
 
@@ -111,7 +142,7 @@ impl Parent {
                 Message::Ready => return Ok(()),
                 Message::Failed(error) => return Err(error),
                 Message::End => return Err(death(undo)),
-                Message::Go { .. } | Message::Start | Message::Compiled(_) | Message::Exit(_) => {
+                Message::Go { .. } | Message::Cgroups(_) | Message::Start | Message::Compiled(_) | Message::Exit(_) => {
                     return Err(Error::new(Code::Internal, "unexpected message"));
                 }
             }
@@ -176,13 +207,11 @@ impl Parent {
 fn clone_error(errno: Errno, into_cgroup: bool) -> Error {
     let error = Error::os(Code::Clone, "", errno);
     match errno {
-        Errno::PERM => error.hint("without root, a user namespace is needed (and allowed by the kernel)"),
-        Errno::NOSPC | Errno::USERS => error.hint("the limit of namespaces is reached: see /proc/sys/user"),
         Errno::BUSY | Errno::OPNOTSUPP if into_cgroup => error.hint(
             "its cgroup was there before, and passes controllers on to groups below: give another linux.cgroupsPath",
         ),
         Errno::ACCESS if into_cgroup => error.hint("its cgroup is not one that this user may put processes into"),
-        _ => error,
+        _ => namespaces::refused(Code::Clone, errno),
     }
 }
 
@@ -278,6 +307,7 @@ mod tests {
             wasm: <_>::default(),
             stage: None,
             pid: 0,
+            maps_due: false,
             terminal: None,
             set_groups: true,
         };

@@ -11,7 +11,7 @@ use super::filters::Filters;
 use super::namespaces::Namespaces;
 use super::store::{self, Entry};
 use super::{notify_socket, prepare_launch};
-use crate::cgroup::{Cgroup, Driver};
+use crate::cgroup::{self, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::launch::Launch;
 use crate::rootfs::devices::{self, Node};
@@ -49,7 +49,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) nodes: Vec<Node>,
     pub(crate) make_devices: bool,
     pub(crate) view: cgroupfs::View,
-    pub(crate) entrances: Vec<OwnedFd>,
+    /// Whether the runtime sends the entrances of cgroups, and the process enters them.
+    pub(crate) enters_cgroups: bool,
     pub(crate) launch: Launch<'a>,
     pub(crate) terminal: Option<TerminalTo>,
     pub(crate) gate: Gate,
@@ -68,7 +69,7 @@ pub(super) fn make<'a>(
     bundle: &'a Bundle,
     process: &'a Process,
     entry: &Entry,
-    cgroup: Option<&Cgroup>,
+    cgroup: Option<&cgroup::Record>,
     filters: &mut Filters,
 ) -> Result<Plan<'a>> {
     let root_rights = rustix::process::geteuid().is_root();
@@ -95,7 +96,7 @@ pub(super) fn make<'a>(
         || rootfs::cgroupfs::View { namespace: cgroup_namespace, ..Default::default() },
         |c| c.view(cgroup_namespace),
     );
-    let entrances = cgroup.map_or_else(|| Ok(Vec::new()), Cgroup::entrances)?;
+    let enters_cgroups = cgroup.is_some_and(|record| !record.v1.is_empty());
     let hooks = bundle.spec.hooks.as_ref();
     let any_hook = hooks.is_some_and(|h: &Hooks| {
         !(h.prestart.is_empty()
@@ -123,7 +124,7 @@ pub(super) fn make<'a>(
         || options.driver == Driver::Systemd
         || linux.intel_rdt.is_some()
         // If no cgroup shows the process, it must not exist on its own before the journal names it.
-        || cgroup.is_some_and(|cgroup| cgroup.driver == Driver::Disabled);
+        || cgroup.is_some_and(|record| record.driver == Driver::Disabled);
     let terminal = terminal_target(process, options.console_socket.as_deref(), options.foreground)?;
     let gate = if options.run {
         Gate::Message
@@ -140,7 +141,7 @@ pub(super) fn make<'a>(
         nodes,
         make_devices: !dev_is_bound,
         view,
-        entrances,
+        enters_cgroups,
         launch,
         terminal,
         gate,

@@ -24,6 +24,8 @@ pub(crate) enum Message {
     Module(OwnedFd),
     /// That form, if there is one (from the runtime).
     Compiled(Option<OwnedFd>),
+    /// The container's cgroups of version 1 are complete: the files by which a process enters them (from the runtime).
+    Cgroups(Vec<OwnedFd>),
     /// Everything is set up.
     Ready,
     /// It failed.
@@ -45,11 +47,15 @@ const MOUNTS: u8 = b'H';
 const TERMINAL: u8 = b'T';
 const MODULE: u8 = b'W';
 const COMPILED: u8 = b'C';
+const CGROUPS: u8 = b'D';
 const READY: u8 = b'R';
 const FAILED: u8 = b'E';
 const GO: u8 = b'G';
 const START: u8 = b'S';
 const EXIT: u8 = b'X';
+
+/// Largest message: an error's text.
+const LARGEST: usize = 16_384;
 
 /// Sends a message.
 pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
@@ -65,6 +71,10 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
         Message::Module(fd) => socket::send_with_fd(socket, &[MODULE], fd),
         Message::Compiled(Some(fd)) => socket::send_with_fd(socket, &[COMPILED], fd),
         Message::Compiled(None) => socket::send(socket, &[COMPILED]),
+        Message::Cgroups(entrances) => {
+            let entrances: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
+            socket::send_with_fds(socket, &[CGROUPS], &entrances)
+        }
         Message::Ready => socket::send(socket, &[READY]),
         Message::Failed(error) => {
             let mut bytes = vec![FAILED];
@@ -86,7 +96,23 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
 
 /// Receives a message.
 pub(crate) fn receive(socket: impl AsFd) -> Result<Message> {
-    let (bytes, fd) = socket::receive(socket).context(Code::Internal, "message of the container's process")?;
+    receive_within(socket, LARGEST)
+}
+
+/// Receives a message of the runtime: all of those are short, and a large buffer would be so many pages that the process
+/// touches for the first time.
+pub(crate) fn receive_short(socket: impl AsFd) -> Result<Message> {
+    const LONGEST: usize = 16;
+    receive_within(socket, LONGEST)
+}
+
+fn receive_within(socket: impl AsFd, limit: usize) -> Result<Message> {
+    let (bytes, mut fds) =
+        socket::receive_with_fds(socket, limit).context(Code::Internal, "message of the container's process")?;
+    if bytes.first() == Some(&CGROUPS) {
+        return Ok(Message::Cgroups(fds));
+    }
+    let fd = fds.pop();
     let number = |bytes: &[u8]| match bytes {
         [_, a, b, c, d, ..] => i32::from_ne_bytes([*a, *b, *c, *d]),
         _ => 0,
@@ -111,8 +137,20 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<Message> {
 
 /// The container's side: waits for the go-ahead.
 pub(crate) fn await_go(socket: &OwnedFd) -> Result<(i32, bool)> {
-    match receive(socket)? {
+    match receive_short(socket)? {
         Message::Go { pid, set_groups } => Ok((pid, set_groups)),
-        _ => Err(Error::new(Code::Internal, "the runtime ended during set-up")),
+        _ => Err(ended()),
     }
+}
+
+/// The container's side: waits for the entrances of its cgroups.
+pub(crate) fn await_cgroups(socket: &OwnedFd) -> Result<Vec<OwnedFd>> {
+    match receive_short(socket)? {
+        Message::Cgroups(entrances) => Ok(entrances),
+        _ => Err(ended()),
+    }
+}
+
+fn ended() -> Error {
+    Error::new(Code::Internal, "the runtime ended during set-up")
 }

@@ -34,6 +34,9 @@ pub(crate) fn protect_early(json: &[u8]) -> Result<bool> {
 
 /// Ensures that; if the runtime has to re-execute itself, this does not return.
 pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
+    if hull_sys::own_clone::is_kept() {
+        return Ok(());
+    }
     let exe = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(Code::Internal, SELF)?;
     if is_protected(&exe) || !container_could_write(&exe, linux)? {
         return Ok(());

@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use hull_sys::mount::{self as sysmount, MountAttr, mount_setattr};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::OpenTreeFlags;
+use rustix::fs::{CWD, Mode};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::mounts::{MountContext, move_onto, new_filesystem};
 use super::options::MountOptions;
@@ -47,13 +47,6 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
     move_onto(&tree, &target, at)?;
     for hierarchy in &view.v1 {
         rustix::fs::mkdirat(&tree, hierarchy.name.as_str(), Mode::from_raw_mode(0o755)).context(Code::Mount, at)?;
-        let place = rustix::fs::openat(
-            &tree,
-            hierarchy.name.as_str(),
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .context(Code::Mount, at)?;
         // In a cgroup namespace whose roots are the container's directories, a clone of such a directory shows the same as a mount of the
         // hierarchy, and saves the kernel a superblock.
         let mounted = if view.namespace && !cx.own_cgroup_roots {
@@ -71,7 +64,9 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
         } else {
             clone_directory(&hierarchy.path, options.set)?
         };
-        move_onto(&mounted, &place, at)?;
+        // Without MOVE_MOUNT_T_SYMLINKS nothing but the directory itself will do.
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&mounted, "", &tree, hierarchy.name.as_str(), flags).context(Code::Mount, at)?;
         if hierarchy.controllers.len() > 1 {
             for controller in &hierarchy.controllers {
                 rustix::fs::symlinkat(hierarchy.name.as_str(), &tree, controller.as_str()).context(Code::Mount, at)?;

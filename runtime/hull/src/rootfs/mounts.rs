@@ -45,6 +45,18 @@ impl Prepared {
     pub(crate) fn wants_id_map(&self) -> bool {
         self.options.idmap.is_some() || !self.uid_mappings.is_empty()
     }
+
+    /// Whether it is the same inside and outside of the container's cgroups: they decide which devices can be mounted, and
+    /// pay for what is copied.
+    pub(crate) fn is_no_matter_of_cgroups(&self) -> bool {
+        match &self.source {
+            Source::Filesystem { kind, .. } => {
+                matches!(kind.as_str(), "proc" | "sysfs" | "devpts" | "mqueue" | "tmpfs") && !self.options.tmpcopyup
+            }
+            Source::Tree(_) | Source::Path(_) | Source::Symlink(_) => true,
+            Source::Cgroup => false,
+        }
+    }
 }
 
 /// Prepares all mounts; `bundle` is what relative bind sources start from, `early` whether trees can be opened now.

@@ -25,6 +25,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let notify = notify_socket::listen(&created.entry.path)?;
     release(&created.sync).map_err(undo)?;
     timeline::mark("started");
+    hull_sys::own_clone::let_go();
     start::poststart(&created.bundle.spec, &options.id, &created.bundle.path, created.state.pid).map_err(undo)?;
     let Some(signals) = signals else {
         if parsed.is("keep") {
