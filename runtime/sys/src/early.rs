@@ -59,13 +59,12 @@ pub unsafe extern "C" fn run(stack: *const usize) {
     let environment = arguments.wrapping_add(count.wrapping_add(1));
     // SAFETY: the strings are the kernel's, each ends with a zero byte.
     let Some(bundle) = (unsafe { bundle_of(arguments, count) }) else { return };
-    let Some(exe) = unprotected() else {
-        // SAFETY: what follows the environment is the auxiliary vector.
-        if let Some(handle) = unsafe { executed_handle(environment) } {
-            own_clone::keep(handle);
-        }
+    // SAFETY: what follows the environment is the auxiliary vector.
+    if let Some(handle) = unsafe { executed_handle(environment) } {
+        own_clone::keep(handle);
         return;
-    };
+    }
+    let Some(exe) = unprotected() else { return };
     let needless = configuration_names_user_namespace(bundle) != Some(false);
     let program = if needless { None } else { read_only_clone(exe) };
     close(exe);
@@ -82,8 +81,8 @@ pub unsafe extern "C" fn run(stack: *const usize) {
     close(program);
 }
 
-/// The descriptor that this program was executed from: then its name is `/dev/fd/` and the number. From now on it is
-/// close-on-exec.
+/// The descriptor on a read-only mount that this program was executed from: then its name is `/dev/fd/` and the number.
+/// From now on it is close-on-exec.
 ///
 /// # Safety
 /// After the strings of `environment` and a null pointer there are pairs of words, the last of which begins with 0.
@@ -99,9 +98,12 @@ unsafe fn executed_handle(environment: *const *const u8) -> Option<i32> {
     let mut pair = environment.wrapping_add(end.wrapping_add(1)).cast::<usize>();
     let name = loop {
         // SAFETY: the last pair was not reached yet.
-        match unsafe { (word_at(pair, 0), word_at(pair, 1)) } {
-            (0, _) => return None,
-            (AT_EXECFN, name) => break core::ptr::with_exposed_provenance::<u8>(name),
+        let kind = unsafe { word_at(pair, 0) };
+        // SAFETY: the same.
+        let value = unsafe { word_at(pair, 1) };
+        match kind {
+            0 => return None,
+            AT_EXECFN => break core::ptr::with_exposed_provenance::<u8>(value),
             _ => pair = pair.wrapping_add(2),
         }
     };
@@ -122,6 +124,9 @@ unsafe fn executed_handle(environment: *const *const u8) -> Option<i32> {
             _ => return None,
         }
         at = at.wrapping_add(1);
+    }
+    if !file_system(handle)?.read_only {
+        return None;
     }
     call(libc::SYS_fcntl, [handle, F_SETFD, FD_CLOEXEC, 0, 0, 0])?;
     i32::try_from(handle).ok()
@@ -222,24 +227,32 @@ fn mapped_names_user_namespace(file: usize) -> Option<bool> {
 
 /// A handle of the running program; `None` if its mount is read-only already, or it is a memory file.
 fn unprotected() -> Option<usize> {
-    const ST_RDONLY: u64 = 1;
-    const TMPFS_MAGIC: u64 = 0x0102_1994;
     let exe =
         call(libc::SYS_openat, [AT_FDCWD, c"/proc/self/exe".as_ptr().expose_provenance(), O_PATH_CLOEXEC, 0, 0, 0])?;
+    match file_system(exe) {
+        Some(FileSystem { read_only: false, in_memory: false }) => Some(exe),
+        _ => {
+            close(exe);
+            None
+        }
+    }
+}
+
+/// Where a file is.
+struct FileSystem {
+    read_only: bool,
+    in_memory: bool,
+}
+
+fn file_system(file: usize) -> Option<FileSystem> {
+    const ST_RDONLY: u64 = 1;
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
     // `struct statfs`, whose flags are missing in libc's type: an array of words, of which the first is the type and the eleventh the flags.
     let mut stat = MaybeUninit::<[u64; 15]>::uninit();
-    let known = call(libc::SYS_fstatfs, [exe, stat.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]).is_some();
-    if !known {
-        close(exe);
-        return None;
-    }
+    call(libc::SYS_fstatfs, [file, stat.as_mut_ptr().expose_provenance(), 0, 0, 0, 0])?;
     // SAFETY: the kernel filled it.
     let [kind, _, _, _, _, _, _, _, _, _, flags, ..] = unsafe { stat.assume_init() };
-    if kind == TMPFS_MAGIC || flags & ST_RDONLY != 0 {
-        close(exe);
-        return None;
-    }
-    Some(exe)
+    Some(FileSystem { read_only: flags & ST_RDONLY != 0, in_memory: kind == TMPFS_MAGIC })
 }
 
 /// A handle of the same file below a read-only clone of its mount, which the next start takes over ([`own_clone`]); `None` if that is not
@@ -308,10 +321,23 @@ mod tests {
             // SAFETY: one string, a null pointer, pairs that end with 0.
             unsafe { executed_handle(words.as_ptr().cast()) }
         };
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let open = std::os::fd::AsRawFd::as_raw_fd(&file);
-        let name = std::ffi::CString::new(format!("/dev/fd/{open}")).unwrap();
-        assert_eq!(executed(&name), Some(open));
+        let executed_from = |path: &str| {
+            let file = std::fs::File::open(path).unwrap();
+            let open = std::os::fd::AsRawFd::as_raw_fd(&file);
+            let name = std::ffi::CString::new(format!("/dev/fd/{open}")).unwrap();
+            executed(&name).map(|handle| handle == open)
+        };
+        // Where the machine has a read-only mount.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let read_only = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let (path, options) = (words.next()?, words.nth(1)?);
+            (options.split(',').any(|option| option == "ro") && std::fs::File::open(path).is_ok()).then_some(path)
+        });
+        if let Some(path) = read_only {
+            assert_eq!(executed_from(path), Some(true), "{path}");
+        }
+        assert_eq!(executed_from(std::env::current_exe().unwrap().to_str().unwrap()), None);
         assert_eq!(executed(c"/dev/fd/1000000"), None);
         assert_eq!(executed(c"/dev/fd/1/x"), None);
         assert_eq!(executed(c"/usr/bin/hull"), None);

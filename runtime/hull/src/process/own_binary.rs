@@ -25,6 +25,9 @@ const SELF: &str = "/proc/self/exe";
 ///
 /// Re-executing costs a third of a start if everything up to here is done twice, so it comes first of all.
 pub(crate) fn protect_early(json: &[u8]) -> Result<bool> {
+    if hull_sys::own_clone::is_kept() {
+        return Ok(true);
+    }
     if names_user_namespace(json) {
         return Ok(false);
     }
@@ -34,9 +37,6 @@ pub(crate) fn protect_early(json: &[u8]) -> Result<bool> {
 
 /// Ensures that; if the runtime has to re-execute itself, this does not return.
 pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
-    if hull_sys::own_clone::is_kept() {
-        return Ok(());
-    }
     let exe = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(Code::Internal, SELF)?;
     if is_protected(&exe) || !container_could_write(&exe, linux)? {
         return Ok(());

@@ -1,5 +1,7 @@
 //! `hull run`.
 
+use std::mem::ManuallyDrop;
+
 use super::super::Global;
 use super::super::parse::Parsed;
 use crate::container::create;
@@ -15,7 +17,8 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     options.run = true;
     options.foreground = !detach;
     let signals = if detach { None } else { Some(Signals::catch()?) };
-    let created = create::create(&options)?;
+    // Never taken apart: the process ends soon after the container, and the kernel is quicker at that.
+    let created = ManuallyDrop::new(create::create(&options)?);
     let undo = |error| {
         let _ = delete::delete(&global.root, &options.id, true);
         error
