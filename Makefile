@@ -80,6 +80,7 @@ deny: ## Licences, bans and sources of dependencies
 .PHONY: generate
 generate: build ## Write the generated files: OpenAPI, CRDs, RBAC, every setting, hull's public interface
 	@$(BIN)/berth internal generate .
+	@BERTH_UPDATE=1 $(CARGO) test --quiet --locked -p berth-api --test it the_committed_document
 	@UPDATE_API=1 $(CARGO) test --quiet --locked -p hull --test it public_interface
 
 .PHONY: drift
