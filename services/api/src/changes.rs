@@ -25,7 +25,7 @@ const CHANNEL: &str = "berth_api";
 /// A subscriber that falls further behind than this reads everything anew.
 const BACKLOG: usize = 4096;
 /// Other processes are notified at most this often.
-const TELL_EVERY: Duration = Duration::from_millis(5);
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,22 +40,22 @@ pub(crate) enum Change {
 #[derive(Clone, Debug)]
 pub(crate) struct Changes {
     sender: broadcast::Sender<Change>,
-    untold: Arc<Untold>,
+    pending: Arc<Pending>,
     /// Distinguishes this process's notifications from those of others.
     origin: String,
 }
 
 /// Changed workspaces that other processes have not been told of.
 #[derive(Debug, Default)]
-struct Untold {
+struct Pending {
     workspaces: Mutex<HashSet<WorkspaceId>>,
-    some: Notify,
+    added: Notify,
 }
 
-impl Untold {
+impl Pending {
     fn add(&self, workspaces: impl IntoIterator<Item = WorkspaceId>) {
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).extend(workspaces);
-        self.some.notify_one();
+        self.added.notify_one();
     }
 
     fn take(&self) -> HashSet<WorkspaceId> {
@@ -65,11 +65,11 @@ impl Untold {
 
 /// A notification of another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
+enum Notification {
     Workspace(WorkspaceId),
     User(UserId),
     /// The process has started; what its predecessor had not yet sent is lost.
-    Beginning,
+    Started,
 }
 
 async fn notify(pool: &PgPool, payloads: &[String]) -> Result<(), sqlx::Error> {
@@ -81,16 +81,16 @@ async fn notify(pool: &PgPool, payloads: &[String]) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-fn parse(payload: &str, own: &str) -> Option<Heard> {
+fn parse(payload: &str, own: &str) -> Option<Notification> {
     let mut words = payload.split(' ');
     let (origin, kind, id) = (words.next()?, words.next()?, words.next());
     if origin == own {
         return None;
     }
     match (kind, id) {
-        ("workspace", Some(id)) => id.parse().ok().map(Heard::Workspace),
-        ("user", Some(id)) => id.parse().ok().map(Heard::User),
-        ("beginning", None) => Some(Heard::Beginning),
+        ("workspace", Some(id)) => id.parse().ok().map(Notification::Workspace),
+        ("user", Some(id)) => id.parse().ok().map(Notification::User),
+        ("beginning", None) => Some(Notification::Started),
         _ => None,
     }
 }
@@ -100,7 +100,7 @@ impl Changes {
         let mut bytes = [0_u8; 8];
         entropy.fill(&mut bytes);
         let origin = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { sender: broadcast::Sender::new(BACKLOG), untold: Arc::default(), origin }
+        Self { sender: broadcast::Sender::new(BACKLOG), pending: Arc::default(), origin }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Change> {
@@ -110,7 +110,7 @@ impl Changes {
     /// Notifies this process at once and the others soon. To be called after the commit.
     pub(crate) fn publish(&self, workspace: WorkspaceId) {
         self.publish_here(workspace);
-        self.untold.add([workspace]);
+        self.pending.add([workspace]);
     }
 
     fn publish_here(&self, workspace: WorkspaceId) {
@@ -128,14 +128,14 @@ impl Changes {
     /// Notifies other processes of changed workspaces until `shutdown`, and then of those that are left.
     pub(crate) async fn tell(&self, pool: &PgPool, shutdown: CancellationToken) {
         let mut payloads = vec![format!("{} beginning", self.origin)];
-        let mut pause = TELL_EVERY;
+        let mut pause = NOTIFY_INTERVAL;
         loop {
             let last = shutdown.is_cancelled();
-            payloads.extend(self.untold.take().iter().map(|id| format!("{} workspace {id}", self.origin)));
+            payloads.extend(self.pending.take().iter().map(|id| format!("{} workspace {id}", self.origin)));
             match notify(pool, &payloads).await {
                 Ok(()) => {
                     payloads.clear();
-                    pause = TELL_EVERY;
+                    pause = NOTIFY_INTERVAL;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "other processes could not be told of changes; trying again");
@@ -147,7 +147,7 @@ impl Changes {
             }
             let next = async {
                 if payloads.is_empty() {
-                    self.untold.some.notified().await;
+                    self.pending.added.notified().await;
                 }
                 tokio::time::sleep(pause).await;
             };
@@ -196,9 +196,9 @@ impl Changes {
         // `try_recv` returns `None` when the connection broke: notifications may have been missed, and the caller starts over.
         while let Some(notification) = listener.try_recv().await? {
             match parse(notification.payload(), &self.origin) {
-                Some(Heard::Workspace(id)) => self.publish_here(id),
-                Some(Heard::User(id)) => forget_user(Some(id)),
-                Some(Heard::Beginning) => {
+                Some(Notification::Workspace(id)) => self.publish_here(id),
+                Some(Notification::User(id)) => forget_user(Some(id)),
+                Some(Notification::Started) => {
                     let _ = self.sender.send(Change::Resync);
                 }
                 None => {}
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn own_notices_are_left_out_and_foreign_text_is_ignored() {
         let id = WorkspaceId::new(&SystemClock, &SystemEntropy);
-        assert_eq!(parse(&format!("b workspace {id}"), "a"), Some(Heard::Workspace(id)));
+        assert_eq!(parse(&format!("b workspace {id}"), "a"), Some(Notification::Workspace(id)));
         assert_eq!(parse(&format!("a workspace {id}"), "a"), None);
-        assert_eq!(parse("b beginning", "a"), Some(Heard::Beginning));
+        assert_eq!(parse("b beginning", "a"), Some(Notification::Started));
         assert_eq!(parse("b workspace x", "a"), None);
         assert_eq!(parse("", "a"), None);
     }
