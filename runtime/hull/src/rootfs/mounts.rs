@@ -275,7 +275,12 @@ pub(crate) fn attach(cx: &mut MountContext<'_>, mount: &Prepared) -> Result<()> 
         Source::Symlink(target) => {
             let (parent, name) = cx.root.parent_of(at).context(Code::MountTarget, at)?;
             match rustix::fs::symlinkat(target.as_slice(), &parent, name) {
-                Err(Errno::EXIST) | Ok(()) => Ok(()),
+                Ok(()) => Ok(()),
+                Err(Errno::EXIST) => match rustix::fs::readlinkat(&parent, name, Vec::new()) {
+                    // An earlier start of the same container made it.
+                    Ok(there) if there.as_bytes() == target => Ok(()),
+                    _ => Err(Error::os(Code::MountTarget, at, Errno::EXIST).hint("it is not the symlink to be copied")),
+                },
                 Err(e) => Err(Error::os(Code::MountTarget, at, e)),
             }
         }

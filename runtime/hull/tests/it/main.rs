@@ -13,3 +13,4 @@ mod peers;
 mod program;
 mod shells;
 mod suites;
+mod symlinks;
