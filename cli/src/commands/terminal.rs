@@ -9,9 +9,9 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::window::Window;
 use crate::client::WebSocket;
 use crate::exit::{self, Exit};
 use crate::output;
@@ -62,7 +62,7 @@ pub(crate) async fn relay(socket: WebSocket, tty: bool) -> anyhow::Result<Ended>
 /// Both directions at once: a program that waits for us to read must not have to wait until we have written.
 async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
     let (sink, source) = socket.split();
-    let window = Semaphore::new(0);
+    let window = Window::closed();
     tokio::select! {
         ended = receive(source, &window) => ended,
         failed = send(sink, tty, &window) => failed.map(|never| match never {}),
@@ -70,7 +70,7 @@ async fn pump(socket: WebSocket, tty: bool) -> anyhow::Result<Ended> {
 }
 
 /// The program's output, until its end. `window` grows as the program reads its input.
-async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyhow::Result<Ended> {
+async fn receive(mut source: SplitStream<WebSocket>, window: &Window) -> anyhow::Result<Ended> {
     loop {
         let Some(received) = source.next().await else {
             bail!(Exit::new(exit::UNREACHABLE, "the connection to the workspace broke off"));
@@ -90,11 +90,8 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyh
             CONTROL => match serde_json::from_slice(payload) {
                 Ok(Control::Exit { code, signal }) => return Ok(Ended { status: status(code, signal) }),
                 Ok(Control::Error { code, message }) => bail!(Exit::new(refused(&code), message).with_code(code)),
-                Ok(Control::Ready { input_window: Some(bytes) } | Control::Window { bytes }) => {
-                    widen(window, usize::try_from(bytes)?);
-                }
-                // The server does not report how much input was read.
-                Ok(Control::Ready { input_window: None }) => widen(window, Semaphore::MAX_PERMITS),
+                Ok(Control::Ready { input_window }) => window.open(input_window),
+                Ok(Control::Window { bytes }) => window.widen(usize::try_from(bytes)?),
                 // From a newer server.
                 Ok(Control::Resize { .. } | Control::Signal { .. }) | Err(_) => {}
             },
@@ -104,7 +101,7 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Semaphore) -> anyh
 }
 
 /// Our input for the program: standard input as far as `window` has a permit for each byte, signals, the size of our terminal.
-async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Semaphore) -> anyhow::Result<Infallible> {
+async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Window) -> anyhow::Result<Infallible> {
     let mut input = read_stdin();
     let mut input_open = true;
     let mut waiting = Vec::new();
@@ -121,7 +118,7 @@ async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Semap
                 }
                 message(STDIN, &[])
             }
-            room = room(window, waiting.len()), if !waiting.is_empty() => {
+            room = window.room(waiting.len()), if !waiting.is_empty() => {
                 let rest = waiting.split_off(room);
                 message(STDIN, &std::mem::replace(&mut waiting, rest))
             }
@@ -144,19 +141,6 @@ async fn send(mut sink: SplitSink<WebSocket, Message>, tty: bool, window: &Semap
         };
         return Err(Exit::silent(status).into());
     }
-}
-
-fn widen(window: &Semaphore, bytes: usize) {
-    // A semaphore panics beyond its maximum, and the number comes from a server.
-    window.add_permits(bytes.min(Semaphore::MAX_PERMITS - window.available_permits()));
-}
-
-/// Takes permits for up to `wanted` bytes, as many as are available; waits for the first. Cancel safe: none are taken before it returns.
-async fn room(window: &Semaphore, wanted: usize) -> usize {
-    // The semaphore is never closed.
-    let Ok(first) = window.acquire().await else { return std::future::pending().await };
-    first.forget();
-    1 + window.forget_permits(wanted - 1)
 }
 
 fn refused(code: &str) -> u8 {

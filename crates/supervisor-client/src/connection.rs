@@ -251,7 +251,7 @@ pub(crate) fn unexpected(asked: &'static str, got: &Reply) -> ClientError {
         Reply::Started { .. } => "started",
         Reply::Terminal(_) => "terminal",
         Reply::Terminals { .. } => "terminals",
-        Reply::Connected => "connected",
+        Reply::Connected { .. } => "connected",
         Reply::Ports { .. } => "ports",
         Reply::File(_) => "file",
         Reply::Ready => "ready",

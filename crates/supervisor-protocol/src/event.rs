@@ -28,7 +28,11 @@ pub enum Reply {
         terminals: Vec<TerminalInfo>,
     },
     /// To [`Request::Tunnel`](crate::Request::Tunnel): data frames may follow both ways.
-    Connected,
+    Connected {
+        /// As of [`Reply::Started`], for the bytes that the port has not taken; absent from older workspaces.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input_window: Option<u32>,
+    },
     /// To [`Request::PortsList`](crate::Request::PortsList) and [`Request::PortsWatch`](crate::Request::PortsWatch).
     Ports {
         /// By number.
@@ -66,7 +70,7 @@ pub enum Reply {
 pub enum Event {
     /// The command has ended, and so has its output. The last frame.
     Exited(ExitStatus),
-    /// The command has taken this much of its input: so much more may be sent.
+    /// The command, or the port, has taken this much of its input: so much more may be sent.
     Window {
         /// Added to what may be on its way.
         bytes: u32,

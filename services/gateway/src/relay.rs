@@ -90,8 +90,8 @@ async fn connect(
         Ok::<_, ClientError>(reply)
     };
     match agreed.await {
-        Ok(Reply::Started { input_window, .. }) => Ok((client, input_window)),
-        Ok(Reply::Terminal(_) | Reply::Connected) => Ok((client, None)),
+        Ok(Reply::Started { input_window, .. } | Reply::Connected { input_window }) => Ok((client, input_window)),
+        Ok(Reply::Terminal(_)) => Ok((client, None)),
         Ok(_) => Err((
             "unexpected".to_owned(),
             "the workspace's supervisor answered something else than was asked".to_owned(),

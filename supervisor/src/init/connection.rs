@@ -10,7 +10,7 @@ use super::poller::Watched;
 pub(super) const HIGH_WATER: usize = 128 * 1024;
 /// When more than this waits to be read by a process, the connection is not read.
 pub(super) const INPUT_HIGH_WATER: usize = 128 * 1024;
-/// Bytes that a host may have on their way to a command: few enough that its connection never has to wait.
+/// Bytes that a host may have on their way to a command or a port: few enough that its connection never has to wait.
 pub(super) const INPUT_WINDOW: u32 = 128 * 1024;
 /// Largest piece of output in one frame.
 pub(super) const PIECE: usize = 32 * 1024;
@@ -55,6 +55,24 @@ pub(super) enum Mode {
     },
     /// Only what is still to be sent.
     Closing,
+}
+
+/// Bytes of input that a command or a port has read, of which the host has not been told.
+#[derive(Debug, Default)]
+pub(super) struct Taken(usize);
+
+impl Taken {
+    pub(super) fn add(&mut self, count: usize) {
+        self.0 += count;
+    }
+
+    /// What to tell the host about input that was read, once that is worth a message. A host that waits with nothing on its way still has
+    /// half a window.
+    pub(super) fn tell(&mut self) -> Option<Event> {
+        let bytes = u32::try_from(self.0).ok().filter(|bytes| *bytes >= INPUT_WINDOW / 2)?;
+        self.0 = 0;
+        Some(Event::Window { bytes })
+    }
 }
 
 /// A connection.

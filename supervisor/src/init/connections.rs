@@ -152,7 +152,7 @@ impl Init {
         match connection.mode {
             Mode::Exec(exec) => self.exec_abandoned(exec),
             Mode::Terminal { id: terminal, .. } => self.terminal_detached(terminal),
-            Mode::Tunnel(tunnel) => drop(self.tunnels.remove(&tunnel)),
+            Mode::Tunnel(tunnel) => self.tunnel_abandoned(tunnel),
             Mode::PortsWatch => self.ports_unwatch(),
             Mode::Credentials => self.credential_server_gone(id),
             Mode::Idle

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_supervisor_protocol::{Control, ErrorCode, Event, Exec as Request, ExitStatus, Frame, Kind, Reply};
 use rustix::process::{Pid, kill_process_group};
 
-use super::connection::{HIGH_WATER, INPUT_HIGH_WATER, INPUT_WINDOW, Mode};
+use super::connection::{HIGH_WATER, INPUT_HIGH_WATER, INPUT_WINDOW, Mode, Taken};
 use super::poller::{Token, Watched};
 use super::timers::Timer;
 use super::{Init, Role, signal_of};
@@ -23,8 +23,7 @@ pub(super) struct Exec {
     stdin: Option<Watched>,
     input: Vec<u8>,
     input_ended: bool,
-    /// Bytes of input that the command has read, of which the host has not been told.
-    taken: usize,
+    taken: Taken,
     stdout: Option<Watched>,
     stderr: Option<Watched>,
     exit: Option<ExitStatus>,
@@ -40,7 +39,7 @@ impl Exec {
         if let Some(stdin) = &mut self.stdin {
             match stdin.write(&self.input) {
                 Ok(count) => {
-                    self.taken += count;
+                    self.taken.add(count);
                     self.input.drain(..count);
                     stdin.interest(false, !self.input.is_empty());
                     if self.input_ended && self.input.is_empty() {
@@ -53,17 +52,9 @@ impl Exec {
         }
         if self.stdin.is_none() {
             // Further input is accepted and discarded.
-            self.taken += self.input.len();
+            self.taken.add(self.input.len());
             self.input = Vec::new();
         }
-    }
-
-    /// What to tell the host about input that was read, once that is worth a message. A host that waits with nothing on its way still has
-    /// half a window.
-    fn window(&mut self) -> Option<Event> {
-        let bytes = u32::try_from(self.taken).ok().filter(|bytes| *bytes >= INPUT_WINDOW / 2)?;
-        self.taken = 0;
-        Some(Event::Window { bytes })
     }
 }
 
@@ -93,7 +84,7 @@ impl Init {
             stdin: launched.stdin.map(|fd| self.poller.watch(fd, Token::ExecIn(id))),
             input: Vec::new(),
             input_ended: false,
-            taken: 0,
+            taken: Taken::default(),
             stdout: launched.stdout.map(|fd| self.poller.watch(fd, Token::ExecOut(id))),
             stderr: launched.stderr.map(|fd| self.poller.watch(fd, Token::ExecErr(id))),
             exit: None,
@@ -165,7 +156,7 @@ impl Init {
         let Some(exec) = self.execs.get_mut(&id) else { return };
         exec.flush_input();
         let connection = exec.connection;
-        if let Some(window) = exec.window() {
+        if let Some(window) = exec.taken.tell() {
             self.event(connection, &window);
         }
     }

@@ -2,13 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use berth_supervisor_protocol::{ErrorCode, Frame, Kind, Reply};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, connect, shutdown, socket_with, sockopt};
 
 use super::Init;
-use super::connection::{HIGH_WATER, INPUT_HIGH_WATER, Mode};
+use super::connection::{HIGH_WATER, INPUT_HIGH_WATER, INPUT_WINDOW, Mode, Taken};
 use super::poller::{Token, Watched};
 use crate::launch::LaunchError;
 
@@ -23,6 +24,7 @@ pub(super) struct Tunnel {
     second_try: bool,
     /// From the host, not yet taken by the socket.
     input: Vec<u8>,
+    taken: Taken,
     host_ended: bool,
     host_end_told: bool,
     socket_ended: bool,
@@ -37,7 +39,10 @@ impl Tunnel {
     fn write(&mut self) -> bool {
         if !self.input.is_empty() {
             match rustix::net::send(&self.socket, &self.input, rustix::net::SendFlags::NOSIGNAL) {
-                Ok(count) => drop(self.input.drain(..count)),
+                Ok(count) => {
+                    self.taken.add(count);
+                    self.input.drain(..count);
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => return false,
             }
@@ -86,6 +91,7 @@ impl Init {
             connected: false,
             second_try,
             input: Vec::new(),
+            taken: Taken::default(),
             host_ended: false,
             host_end_told: false,
             socket_ended: false,
@@ -130,7 +136,7 @@ impl Init {
         match sockopt::socket_error(&tunnel.socket) {
             Ok(Ok(())) => {
                 tunnel.connected = true;
-                self.reply(Some(connection), &Reply::Connected);
+                self.reply(Some(connection), &Reply::Connected { input_window: Some(INPUT_WINDOW) });
                 self.tunnel_settle(id);
             }
             Ok(Err(errno)) | Err(errno) => {
@@ -179,8 +185,22 @@ impl Init {
             self.tunnel_end(id);
             return;
         }
-        let room = self.connections.get(&tunnel.connection).is_some_and(|connection| connection.pending() < HIGH_WATER);
+        let Some(connection) = self.connections.get_mut(&tunnel.connection) else { return };
+        if let Some(window) = tunnel.taken.tell() {
+            connection.event(&window);
+            self.dirty.insert(tunnel.connection);
+        }
+        let room = connection.pending() < HIGH_WATER;
         tunnel.socket.interest(!tunnel.socket_ended && room, !tunnel.input.is_empty());
+    }
+
+    /// The connection has gone.
+    pub(super) fn tunnel_abandoned(&mut self, id: u64) {
+        let Some(tunnel) = self.tunnels.remove(&id) else { return };
+        if !tunnel.input.is_empty() {
+            // Closed in peace, it would wait behind what the server does not read, for as long as the server lives: reset, it is told.
+            let _ = sockopt::set_socket_linger(&tunnel.socket, Some(Duration::ZERO));
+        }
     }
 
     /// Drops the socket, and the connection after what is still to be sent.

@@ -58,7 +58,9 @@ fn become_program(plan: &Plan<'_>, ends: &Ends) -> Result<std::convert::Infallib
 
     let home_or_root = || if Path::new(&user.home).is_dir() { user.home.clone() } else { "/".to_owned() };
     let cwd = match (&plan.cwd, &plan.defaults.cwd) {
-        (Some(cwd), _) => cwd.clone(),
+        // As paths of files: absolute, or below the checkout.
+        (Some(cwd), Some(base)) => Path::new(base).join(cwd).to_string_lossy().into_owned(),
+        (Some(cwd), None) => cwd.clone(),
         (None, Some(cwd)) if Path::new(cwd).is_dir() => cwd.clone(),
         _ => home_or_root(),
     };

@@ -70,6 +70,9 @@ fn environment_user_and_directory() {
     let output = supervisor.run(Exec { env, ..sh("echo $FROM $BOTH $HOME $USER $PWD; id -u") });
     assert_eq!(output.text(), "init request /root root /usr\n0");
 
+    let below = supervisor.run(Exec { cwd: Some("share".to_owned()), ..sh("pwd; echo $PWD") });
+    assert_eq!(below.text(), "/usr/share\n/usr/share", "as paths of files: below the checkout");
+
     let as_nobody =
         |user: &str| Exec { user: Some(user.to_owned()), cwd: Some("/".to_owned()), ..sh("id -u; id -g; id -G; pwd") };
     assert_eq!(supervisor.run(as_nobody("nobody")).text(), "65534\n65534\n65534\n/");

@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 
 use berth_api_types::channel::{Control, STDERR, STDIN, STDOUT};
 use berth_api_types::public::Phase;
+use futures::StreamExt as _;
 use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::peers::{Socket, World};
 
@@ -137,12 +139,44 @@ async fn a_port_is_reached_with_half_close() {
         stream.write_all(&all).await.unwrap();
     });
     let mut socket = world.socket(&format!("/ports/{port}/connect"), &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
+    assert!(matches!(socket.expect_control().await, Control::Ready { input_window: Some(_) }));
     socket.send(STDIN, b"abc").await;
     socket.send(STDIN, b"").await;
     assert_eq!(socket.next().await, Some((STDOUT, b"cba".to_vec())));
     assert_eq!(socket.next().await, Some((STDOUT, Vec::new())));
     serve.await.unwrap();
+}
+
+/// Whoever keeps to the window is noticed when they go, also by a server that never reads.
+#[tokio::test]
+async fn a_port_that_takes_nothing_is_let_go_with_its_client() {
+    let Some((world, _init)) = world().await else { return };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut socket = world.socket(&format!("/ports/{port}/connect"), &[]).await.unwrap();
+    let Control::Ready { input_window: Some(window) } = socket.expect_control().await else { panic!("a window") };
+    let (mut server, _) = listener.accept().await.unwrap();
+    let mut room = window;
+    // Until the port takes no more: what it took is told of, and nothing comes any more.
+    loop {
+        socket.send(STDIN, &vec![0; usize::try_from(room).unwrap()]).await;
+        match tokio::time::timeout(std::time::Duration::from_secs(2), socket.0.next()).await {
+            Ok(Some(Ok(Message::Binary(bytes)))) => match serde_json::from_slice(&bytes[1..]).unwrap() {
+                Control::Window { bytes } => room = bytes,
+                other => panic!("{other:?}"),
+            },
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => break,
+        }
+    }
+    drop(socket);
+    // It has not read a byte, and learns that nobody is there: writing fails once the other end is closed.
+    let gone = async {
+        while server.write_all(b"x").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("the connection outlives its client");
 }
 
 fn archive_of(folder: &tempfile::TempDir) -> PathBuf {
