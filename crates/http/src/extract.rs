@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 
 use crate::Problem;
 
+/// A NUL character, as a URI writes it. Neither Postgres nor a program's arguments can hold one.
+const NUL: &str = "%00";
+
 /// A JSON body, in and out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json<T>(pub T);
@@ -27,7 +30,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             Err(rejection) => Err(Problem::new(
                 rejection.status(),
                 "invalid_body",
-                format!("the request body: {}", rejection.body_text()),
+                format!("the request body: {}", told(&rejection.body_text())),
             )),
         }
     }
@@ -47,6 +50,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.path().contains(NUL) {
+            return Err(Problem::bad_request("invalid_path", "the path holds a NUL character, which no name has"));
+        }
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(rejection) => Err(Problem::bad_request("invalid_path", format!("the path: {}", rejection.body_text()))),
@@ -82,13 +88,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryWithEmpty
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.query().is_some_and(|query| query.contains(NUL)) {
+            return Err(Problem::bad_request("invalid_query", "the query parameters hold a NUL character"));
+        }
         match axum_extra::extract::Query::<T>::from_request_parts(parts, state).await {
             Ok(axum_extra::extract::Query(value)) => Ok(Self(value)),
-            Err(rejection) => {
-                Err(Problem::bad_request("invalid_query", format!("the query parameters: {}", rejection.body_text())))
-            }
+            Err(rejection) => Err(Problem::bad_request(
+                "invalid_query",
+                format!("the query parameters: {}", told(&rejection.body_text())),
+            )),
         }
     }
+}
+
+/// What a library says of a value that it cannot take, without its own part in it.
+fn told(text: &str) -> &str {
+    ["Failed to deserialize query string: ", "Failed to deserialize the JSON body into the target type: "]
+        .into_iter()
+        .find_map(|prefix| text.strip_prefix(prefix))
+        .unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -119,6 +137,14 @@ mod tests {
             assert_eq!((problem.status().as_u16(), problem.code()), (400, "invalid_query"), "{query}");
             assert!(problem.detail().contains("is empty"), "{query}: {}", problem.detail());
         }
+        for query in ["name=%00", "name=a%00b", "arg=%00"] {
+            let problem = asked(query).await.unwrap_err();
+            assert_eq!((problem.status().as_u16(), problem.code()), (400, "invalid_query"), "{query}");
+        }
+        assert_eq!(
+            asked("until=x").await.unwrap_err().detail(),
+            "the query parameters: until: invalid digit found in string"
+        );
         let (mut parts, ()) = http::Request::get("/?arg=x&arg=").body(()).unwrap().into_parts();
         let QueryWithEmpty(all) = QueryWithEmpty::<Asked>::from_request_parts(&mut parts, &()).await.unwrap();
         assert_eq!(all.arg, ["x", ""]);

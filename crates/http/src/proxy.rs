@@ -61,6 +61,10 @@ pub fn to(service: &'static str, base: &str, tokens: ServiceTokens) -> Result<Me
     Ok(any(pass).with_state(Target { service, authority, client, tokens }))
 }
 
+/// In the extensions of a request that another service of the installation passed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded;
+
 /// Trusts what the installation's own proxies say about a request's origin: it becomes its [`ConnectInfo`].
 pub fn behind(proxies: RequireService, router: Router) -> Router {
     router.layer(axum::middleware::from_fn_with_state(proxies, believe))
@@ -70,6 +74,7 @@ async fn believe(State(proxies): State<RequireService>, mut request: Request, ne
     let address = request.headers_mut().remove(FORWARDED_FOR);
     if let Some(token) = request.headers_mut().remove(FORWARDED_BY) {
         proxies.verify(token.to_str().unwrap_or_default())?;
+        request.extensions_mut().insert(Forwarded);
         if let Some(address) = address.and_then(|value| value.to_str().ok()?.parse::<IpAddr>().ok()) {
             request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0)));
         }

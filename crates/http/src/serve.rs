@@ -199,6 +199,9 @@ pub enum TlsError {
     /// The chain.
     #[error("{0} is not a certificate chain in PEM")]
     Chain(String, #[source] rustls_pki_types::pem::Error),
+    /// The chain, of none.
+    #[error("{0} holds no certificate: it must have a PEM block BEGIN CERTIFICATE")]
+    Empty(String),
     /// The key.
     #[error("{0} is not a private key in PEM")]
     Key(String, #[source] rustls_pki_types::pem::Error),
@@ -217,6 +220,9 @@ pub fn tls_config(certificate: &std::path::Path, key: &std::path::Path) -> Resul
     let chain = rustls_pki_types::CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|source| TlsError::Chain(certificate_name.clone(), source))?;
+    if chain.is_empty() {
+        return Err(TlsError::Empty(certificate_name));
+    }
     let private = rustls_pki_types::PrivateKeyDer::from_pem_file(key)
         .map_err(|source| TlsError::Key(key_name.clone(), source))?;
     crate::install_crypto();
