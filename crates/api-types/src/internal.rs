@@ -207,6 +207,9 @@ pub struct Authorize {
     pub workspace: String,
     /// What they want.
     pub action: WorkspaceAction,
+    /// The request came past api's rate limits: it counts here.
+    #[serde(default)]
+    pub uncounted: bool,
 }
 
 const fn yes() -> bool {

@@ -92,6 +92,7 @@ impl Presented {
             local_admin: self.peer_uid == Some(0),
             workspace: workspace.to_owned(),
             action,
+            uncounted: false,
         }
     }
 

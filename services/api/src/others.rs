@@ -4,6 +4,8 @@
 /// Services, and the paths that belong to them.
 pub const ROUTES: &[(&str, &[&str])] = &[
     ("scm", &["/api/v1/git-credentials", "/api/v1/git-credentials/{*rest}"]),
+    // Idempotency keys are here; everything else of the gateway's does not pass by.
+    ("gateway", &["/api/v1/workspaces/{workspace}/terminals"]),
     ("billing", &["/api/v1/usage", "/api/v1/usage.csv"]),
     (
         "automations",

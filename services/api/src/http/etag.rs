@@ -126,6 +126,7 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Tags<'_>> {
     {
         return Some(Tags::Any);
     }
+    let sent = !values.is_empty();
     let mut tags = Vec::new();
     for value in values {
         let mut rest = value.trim_matches(BETWEEN);
@@ -140,7 +141,8 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Tags<'_>> {
             rest = after.trim_start_matches(BETWEEN);
         }
     }
-    Some(Tags::These(tags))
+    // A header without a tag is a mistake: it must not be taken for no condition at all.
+    if sent && tags.is_empty() { None } else { Some(Tags::These(tags)) }
 }
 
 /// What may stand between the tags of a list.
@@ -173,7 +175,7 @@ mod tests {
         let mut two = headers("\"7.3\"");
         two.append(header::IF_MATCH, "\"8.0\"".parse().unwrap());
         assert_eq!(ETag::expected(&two).unwrap(), Some(vec![7, 8]), "two headers are one list");
-        for value in ["7.3", "\"7.3", "*, \"7.3\"", "\"7.3\" \"8.0\"", "\"7.3\"\"8.0\"", "w/\"7.3\""] {
+        for value in ["", " , ", "7.3", "\"7.3", "*, \"7.3\"", "\"7.3\" \"8.0\"", "\"7.3\"\"8.0\"", "w/\"7.3\""] {
             assert_eq!(ETag::expected(&headers(value)).unwrap_err().code(), "invalid_if_match", "{value}");
         }
     }

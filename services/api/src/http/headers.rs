@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 #[expect(dead_code, reason = "read by the derive macro only")]
 pub(crate) struct IdempotencyKey {
     /// The same key gets the same answer, once done. Secrets are not stored: whoever repeats a request that made one is told that it was done.
-    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
+    #[param(value_type = String, required = false, rename = "Idempotency-Key", min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     idempotency_key: Option<String>,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct IdempotencyKey {
 #[expect(dead_code, reason = "read by the derive macro only")]
 pub(crate) struct IfMatch {
     /// ETags of what was read, or `*`. Refused with 412 when its settings were changed since.
-    #[param(rename = "If-Match", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
+    #[param(value_type = String, required = false, rename = "If-Match", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
     if_match: Option<String>,
 }
 
@@ -28,6 +28,6 @@ pub(crate) struct IfMatch {
 #[expect(dead_code, reason = "read by the derive macro only")]
 pub(crate) struct IfNoneMatch {
     /// ETags that are known, or `*`. Answered with 304 when it is still one of them.
-    #[param(rename = "If-None-Match")]
+    #[param(value_type = String, required = false, rename = "If-None-Match")]
     if_none_match: Option<String>,
 }

@@ -88,8 +88,18 @@ pub(crate) fn shared(error: Arc<StoreError>) -> Problem {
         StoreError::Database(cause) if out_of_reach(cause) => {
             Problem::unavailable("the database cannot be reached; try again").with_source(error)
         }
+        StoreError::Database(cause) if not_text(cause) => Problem::unprocessable(
+            "invalid_text",
+            "a text of the request holds a NUL character (\\u0000): leave it out",
+        ),
         StoreError::Corrupt { .. } | StoreError::Database(_) => Problem::internal(error),
     }
+}
+
+/// A value of the request that Postgres keeps neither as text nor in JSON: `character_not_in_repertoire`, `untranslatable_character`.
+fn not_text(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(&*code, "22021" | "22P05"))
 }
 
 /// The database is down, starting, stopping or full of connections: nothing is wrong with the request.

@@ -37,6 +37,45 @@ async fn every_change_is_in_the_log_with_who_what_where_and_how_it_ended() {
 }
 
 #[tokio::test]
+async fn accounts_tokens_and_organizations_are_in_the_log_too() {
+    let service = service().await;
+    let (ada, eve) = (service.person("ada").await, service.person("eve").await);
+    let browser = service.browser(ada.id).await;
+    let ok = |answer: &crate::support::Answer| assert!(answer.status < 300, "{answer:?}");
+    ok(&ada.client.patch("/api/v1/users/me", json!({ "name": "Ada L" })).await);
+    let token = ada.client.post("/api/v1/tokens", json!({ "name": "laptop" })).await;
+    ok(&ada.client.delete(&format!("/api/v1/tokens/{}", token.text("id"))).await);
+    let organization = ada.client.post("/api/v1/organizations", json!({ "name": "Engines" })).await.text("id");
+    let organization = format!("/api/v1/organizations/{organization}");
+    ok(&ada.client.patch(&organization, json!({ "name": "Engine" })).await);
+    ok(&ada.client.post(&format!("{organization}/members"), json!({ "email": eve.email, "role": "member" })).await);
+    let member = format!("{organization}/members/{}", eve.id);
+    ok(&ada.client.put(&member, json!({ "role": "owner" })).await);
+    ok(&ada.client.delete(&member).await);
+    ok(&browser.delete("/api/v1/sessions/current").await);
+    let log = service.root().get(&format!("/api/v1/audit?actor={}&limit=200", ada.id)).await;
+    let mut actions: Vec<&str> =
+        log.body["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    actions.reverse();
+    let made_with_her = actions.remove(0);
+    assert_eq!(made_with_her, "token.create");
+    assert_eq!(
+        actions,
+        [
+            "user.update",
+            "token.create",
+            "token.revoke",
+            "organization.create",
+            "organization.update",
+            "member.add",
+            "member.update",
+            "member.remove",
+            "session.delete"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn the_log_cannot_be_changed_and_a_change_without_a_row_does_not_happen() {
     let service = service().await;
     let ada = service.person("ada").await;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::routing::get;
 use axum::{Extension, Router};
 use berth_authz::{Authenticated, Authenticator, RemoteAuthenticator};
+use berth_clock::SystemClock;
 use berth_http::InternalClient;
 use serde_json::json;
 
-use crate::support::{Client, service};
+use crate::support::{Client, config, service, service_with};
 
 #[tokio::test]
 async fn another_service_authenticates_through_api() {
@@ -74,4 +75,29 @@ async fn the_gateway_asks_whether_somebody_may() {
     assert_eq!(info.body["context"]["context"]["name"], "hello");
     assert_eq!(info.body["workspace"]["name"], "hello");
     internal.get("/internal/workspaces/019ab0e2-7c1e-7d30-8f6b-3f9a1d0c5e77").await.is_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn what_comes_past_the_limits_counts_where_it_asks() {
+    let service =
+        service_with(berth_api::Config { requests_per_second: 1, request_burst: 3, ..config() }, SystemClock::shared())
+            .await;
+    let ada = service.person("ada").await;
+    let token = ada.client.post("/api/v1/tokens", json!({ "name": "x" })).await.text("secret");
+    ada.client.workspace(json!({ "start": false })).await;
+    let internal = Client::new(service.internal.clone());
+    let ask = async |uncounted: bool| {
+        let body = json!({ "authorization": format!("Bearer {token}"), "workspace": "hello", "action": "read", "uncounted": uncounted });
+        internal.post("/internal/authorize", body).await
+    };
+    for _ in 0..10 {
+        assert_eq!(ask(false).await.status, 200, "an open connection's right is asked for again and again");
+    }
+    let mut asked = 0;
+    while ask(true).await.status == 200 {
+        asked += 1;
+        assert!(asked < 100, "no limit");
+    }
+    ask(true).await.is_problem(429, "rate_limited");
+    assert_eq!(ask(false).await.status, 200);
 }

@@ -93,6 +93,19 @@ async fn owners_see_and_stop_what_their_organization_pays_for() {
     let all = ada.client.get(&format!("/api/v1/workspaces?organization={organization}")).await;
     assert_eq!(all.body["items"].as_array().map(Vec::len), Some(1));
     eve.client.get(&format!("/api/v1/workspaces?organization={organization}")).await.is_problem(403, "forbidden");
+    // Their own there; not what somebody else pays for, nor what another owns.
+    grace.client.workspace(json!({ "start": false })).await;
+    let own = format!("/api/v1/workspaces?owner=me&organization={organization}");
+    for (who, filter, count) in
+        [(&grace, "", 1), (&grace, "&name=hello", 1), (&grace, "&class=large", 0), (&eve, "", 0), (&ada, "", 0)]
+    {
+        let listed = who.client.get(&format!("{own}{filter}")).await;
+        assert_eq!(listed.body["items"].as_array().map(Vec::len), Some(count), "{filter} {listed:?}");
+    }
+    service.person("mallory").await.client.get(&own).await.is_problem(404, "not_found");
+    let everybodys = format!("/api/v1/workspaces?owner=all&organization={organization}");
+    assert_eq!(ada.client.get(&everybodys).await.body["items"].as_array().map(Vec::len), Some(1));
+    eve.client.get(&everybodys).await.is_problem(403, "forbidden");
     let stopped = ada.client.post(&format!("{path}/stop"), json!({})).await;
     assert_eq!((stopped.status, stopped.text("reason")), (200, "stopped by ada".into()));
     ada.client.post(&format!("{path}/start"), json!({})).await.is_problem(403, "forbidden");

@@ -233,3 +233,64 @@ async fn shown_by_many_at_once_each_is_itself_and_never_old() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_deletion_is_refused_when_a_change_wins_the_race() {
+    let service = service().await;
+    let ada = service.person("ada").await;
+    let made = ada.client.workspace(json!({ "start": false })).await;
+    let id: uuid::Uuid = made.text("id").parse().unwrap();
+    // A change that has not committed: who reads sees the version before it, who writes waits for it.
+    let mut change = service.database.pool.begin().await.unwrap();
+    sqlx::query("UPDATE api.workspaces SET revision = revision + 1 WHERE id = $1")
+        .bind(id)
+        .execute(&mut *change)
+        .await
+        .unwrap();
+    let client = ada.client.clone().header("if-match", made.header("etag"));
+    let path = format!("/api/v1/workspaces/{id}");
+    let deletion = tokio::spawn(async move { client.delete(&path).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(waits).fetch_one(&service.database.pool).await.unwrap() == 0 {
+        assert!(!deletion.is_finished(), "{:?}", deletion.await);
+        tokio::task::yield_now().await;
+    }
+    change.commit().await.unwrap();
+    deletion.await.unwrap().is_problem(412, "changed_meanwhile");
+    let shown = ada.client.get(&format!("/api/v1/workspaces/{id}")).await;
+    assert_eq!(shown.status, 200);
+    let tag = shown.header("etag").to_owned();
+    assert_eq!(
+        ada.client.clone().header("if-match", &tag).delete(&format!("/api/v1/workspaces/{id}")).await.status,
+        204
+    );
+}
+
+#[tokio::test]
+async fn a_nul_character_is_the_clients_mistake() {
+    let service = service().await;
+    let ada = service.person("ada").await;
+    ada.client.get("/api/v1/workspaces/%00").await.is_problem(400, "invalid_path");
+    ada.client.get("/api/v1/workspaces?name=%00").await.is_problem(400, "invalid_query");
+    ada.client.patch("/api/v1/users/me", json!({ "git_email": "a\u{0}@example.com" })).await;
+    let body = json!({ "context_url": "https://git.example.com/team/hello", "image": "a\u{0}b" });
+    let refused = ada.client.post("/api/v1/workspaces", body).await;
+    assert!((400..500).contains(&refused.status), "{refused:?}");
+    let refused = ada.client.post("/api/v1/tokens", json!({ "name": "a\u{0}b" })).await;
+    assert!((400..500).contains(&refused.status), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named() {
+    let service = service().await;
+    let (ada, grace) = (service.person("ada").await, service.person("grace").await);
+    let hers = grace.client.workspace(json!({ "start": false })).await.text("id");
+    for reference in ["nope", hers.as_str(), "019ab0e2-7c1e-7d30-8f6b-3f9a1d0c5e77"] {
+        let missing = ada.client.get(&format!("/api/v1/workspaces/{reference}")).await;
+        missing.is_problem(404, "not_found");
+        let told = format!("there is no such workspace: {reference:?} (`berth list` shows yours)");
+        assert_eq!(missing.text("detail"), told, "also of somebody else's");
+        let stop = ada.client.post(&format!("/api/v1/workspaces/{reference}/stop"), json!({})).await;
+        assert_eq!(stop.body["detail"], told);
+    }
+}

@@ -10,6 +10,7 @@ use berth_http::{Json, Problem};
 use crate::domain::authorize::{ConnectToWorkspace, ExecInWorkspace, ReadWorkspace, WorkspaceAct};
 use crate::domain::workspace::Workspace;
 use crate::http::caller::Caller;
+use crate::layers::principal::count;
 use crate::routes::workspaces::load;
 use crate::state::Api;
 
@@ -27,6 +28,9 @@ pub(in crate::routes) async fn authorize(
         unsafe_request: question.unsafe_request,
     };
     let principal = api.authenticator().authenticate(&presented).await?;
+    if question.uncounted {
+        count(&api, &principal)?;
+    }
     let workspace = match question.action {
         WorkspaceAction::Read => check::<ReadWorkspace>(&api, &principal, &question.workspace).await?,
         WorkspaceAction::Exec => check::<ExecInWorkspace>(&api, &principal, &question.workspace).await?,

@@ -39,12 +39,16 @@ pub(in crate::routes) async fn delete(
     Query(query): Query<Wait>,
 ) -> Result<Response, Problem> {
     let right = load::<DeleteWorkspace>(&api, &principal, &caller, &reference).await?;
-    if ETag::expected(&headers)?.is_some_and(|expected| !expected.contains(&right.revision)) {
-        return Err(ETag::mismatch());
-    }
+    let expected = ETag::expected(&headers)?;
     let id = right.id;
     let mut transaction = api.begin().await?;
-    if store::workspaces::mark_deleting(&mut transaction, &right, api.now()).await? {
+    if !store::workspaces::mark_deleting(&mut transaction, &right, expected.as_deref(), api.now()).await? {
+        // A deletion that is under way is gone on with, by who saw it; whoever saw something else is told.
+        let seen = |expected: Vec<i64>| right.deleting && expected.contains(&right.revision);
+        if !expected.is_none_or(seen) {
+            return Err(ETag::mismatch());
+        }
+    } else {
         let record = Record::by(&principal, &caller, right.action()).on("workspace", id.as_uuid(), &right.name);
         api.audit(&mut transaction, record).await?;
     }

@@ -11,7 +11,7 @@ use berth_http::{PageQuery, Problem, Query};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use crate::domain::authorize::{Installation, ListAllWorkspaces, ListOrganizationWorkspaces};
+use crate::domain::authorize::{Installation, ListAllWorkspaces, ListOrganizationWorkspaces, ReadOrganization};
 use crate::domain::instance::parse_phase;
 use crate::http::caller::Caller;
 use crate::routes::organizations;
@@ -23,11 +23,11 @@ use crate::store::workspaces::{ListFilter, ListScope};
 #[derive(Clone, Debug, Default, Deserialize, Serialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::routes) struct ScopeQuery {
-    /// `me` (default), or `all` for administrators.
+    /// `me`, or `all` for administrators; without it `me`, and with an organization `all` for its owners.
     #[serde(default)]
     #[param(pattern = "^(me|all)$")]
     owner: Option<String>,
-    /// Everybody's in this organization, for its owners.
+    /// Only those that this organization pays for.
     #[serde(default)]
     organization: Option<String>,
 }
@@ -64,14 +64,15 @@ pub(super) async fn scope(
             let right = Authorized::<Installation, ListAllWorkspaces>::check(principal, Installation)?;
             Ok(ListScope::All(right))
         }
-        (None, Some(organization)) => {
+        (Some("me"), Some(organization)) => {
+            let right = organizations::load::<ReadOrganization>(api, principal, caller, organization).await?;
+            Ok(ListScope::OwnIn(right))
+        }
+        (None | Some("all"), Some(organization)) => {
             let right = organizations::load::<ListOrganizationWorkspaces>(api, principal, caller, organization).await?;
             Ok(ListScope::Organization(right))
         }
-        _ => Err(Problem::bad_request(
-            "invalid_query",
-            "owner is `me` or `all`, and not used together with organization",
-        )),
+        (Some(_), _) => Err(Problem::bad_request("invalid_query", "owner is `me` or `all`")),
     }
 }
 

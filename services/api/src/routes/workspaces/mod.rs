@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use berth_api_types::public::AuditResult;
-use berth_authz::{Authorized, Principal};
+use berth_authz::{Authorized, Denied, Principal};
 use berth_http::{Json, Problem};
 
 use crate::domain::authorize::WorkspaceAct;
@@ -42,6 +42,7 @@ where
     let mut conn = api.connection().await?;
     match store::workspaces::load::<A>(&mut conn, principal, reference).await {
         Ok(right) => Ok(right),
+        Err(LoadError::Denied(Denied::Hidden { .. })) => Err(unknown(reference)),
         Err(LoadError::Denied(denied)) => Err(denied.into()),
         Err(LoadError::Store(error)) => Err(error.into()),
         Err(LoadError::Refused { denied, workspace }) => {
@@ -51,6 +52,12 @@ where
             Err(denied.into())
         }
     }
+}
+
+/// What is not there, or not to be known of, by the name that was asked for.
+fn unknown(reference: &str) -> Problem {
+    let reference: String = reference.chars().take(80).collect();
+    Problem::not_found(format!("there is no such workspace: {reference:?} (`berth list` shows yours)"))
 }
 
 /// A workspace as an answer, with its version as `ETag`.

@@ -10,7 +10,7 @@ use berth_authz::{Authenticated, Authorized, Denied};
 use berth_http::{Path, Problem};
 use berth_ids::WorkspaceId;
 
-use super::load;
+use super::{load, unknown};
 use crate::domain::authorize::{ReadWorkspace, WorkspaceScope};
 use crate::http::caller::Caller;
 use crate::http::headers::IfNoneMatch;
@@ -37,11 +37,17 @@ pub(in crate::routes) async fn show(
     Path(workspace): Path<String>,
 ) -> Result<Response, Problem> {
     let view = match workspace.parse::<WorkspaceId>() {
-        Ok(id) => by_id(&api, id).await?,
+        Ok(id) => by_id(&api, id).await?.ok_or_else(|| unknown(&workspace))?,
         // A name is looked for where the caller may use it; the rest is as with an id.
-        Err(_) => by_id(&api, load::<ReadWorkspace>(&api, &principal, &caller, &workspace).await?.id).await?,
+        Err(_) => {
+            let id = load::<ReadWorkspace>(&api, &principal, &caller, &workspace).await?.id;
+            by_id(&api, id).await?.ok_or_else(|| unknown(&workspace))?
+        }
     };
-    Authorized::<WorkspaceScope, ReadWorkspace>::check(&principal, view.scope)?;
+    Authorized::<WorkspaceScope, ReadWorkspace>::check(&principal, view.scope).map_err(|denied| match denied {
+        Denied::Hidden { .. } => unknown(&workspace),
+        Denied::Forbidden { .. } => denied.into(),
+    })?;
     if view.etag.known(&headers) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, view.etag.header())]).into_response());
     }
@@ -49,16 +55,15 @@ pub(in crate::routes) async fn show(
     Ok(([json, (header::ETAG, view.etag.header())], view.json.clone()).into_response())
 }
 
-async fn by_id(api: &Api, id: WorkspaceId) -> Result<Arc<View>, Problem> {
+async fn by_id(api: &Api, id: WorkspaceId) -> Result<Option<Arc<View>>, Problem> {
     let wanted = api.stamps().of(id).await?.map(|stamp| (id, stamp));
     let wanted = wanted.as_slice();
     let known = api.views().get(wanted).pop().flatten();
-    let found = match known {
-        Some(view) => Some(view),
+    match known {
+        Some(view) => Ok(Some(view)),
         None => {
             let mut conn = api.connection().await?;
-            api.views().load(&mut conn, wanted).await?.pop()
+            Ok(api.views().load(&mut conn, wanted).await?.pop())
         }
-    };
-    found.ok_or_else(|| Denied::Hidden { noun: "workspace" }.into())
+    }
 }

@@ -178,6 +178,9 @@ impl Watcher {
         let subject = match &self.subject {
             Subject::One(id) => workspace.id == *id,
             Subject::Many(ListScope::Own(owner)) => workspace.owner_id == *owner,
+            Subject::Many(ListScope::OwnIn(right)) => {
+                workspace.owner_id == right.principal().user_id && workspace.organization_id == right.id
+            }
             Subject::Many(ListScope::Organization(right)) => workspace.organization_id == right.id,
             Subject::Many(ListScope::All(_)) => true,
         };

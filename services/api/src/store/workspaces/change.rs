@@ -100,20 +100,23 @@ pub(crate) struct SettingsChange<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Marks it for deletion; false: it was marked already.
+/// Marks it for deletion; false: it was marked already, or its revision is none of `expected`.
 ///
 /// # Errors
 /// The database.
 pub(crate) async fn mark_deleting(
     conn: &mut PgConnection,
     right: &Authorized<Workspace, DeleteWorkspace>,
+    expected: Option<&[i64]>,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let marked = sqlx::query(
-        "UPDATE api.workspaces SET deleting_at = $2, updated_at = $2, revision = revision + 1 WHERE id = $1 AND deleting_at IS NULL",
+        "UPDATE api.workspaces SET deleting_at = $2, updated_at = $2, revision = revision + 1
+         WHERE id = $1 AND deleting_at IS NULL AND ($3::bigint[] IS NULL OR revision = ANY($3))",
     )
     .bind(right.id)
     .bind(now)
+    .bind(expected)
     .execute(conn)
     .await?;
     Ok(marked.rows_affected() == 1)

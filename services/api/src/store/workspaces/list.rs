@@ -6,7 +6,9 @@ use berth_ids::{UserId, WorkspaceId};
 use sqlx::PgConnection;
 
 use super::row::{Row, Stamp};
-use crate::domain::authorize::{Installation, ListAllWorkspaces, ListOrganizationWorkspaces, OrganizationScope};
+use crate::domain::authorize::{
+    Installation, ListAllWorkspaces, ListOrganizationWorkspaces, OrganizationScope, ReadOrganization,
+};
 use crate::domain::instance;
 use crate::domain::workspace::Workspace;
 use crate::store::StoreError;
@@ -16,6 +18,8 @@ use crate::store::StoreError;
 pub(crate) enum ListScope {
     /// The asker's own.
     Own(UserId),
+    /// The asker's own in an organization.
+    OwnIn(Authorized<OrganizationScope, ReadOrganization>),
     /// Everybody's in an organization.
     Organization(Authorized<OrganizationScope, ListOrganizationWorkspaces>),
     /// Everybody's.
@@ -45,6 +49,8 @@ impl ListFilter {
 /// The parameters of a page's statement.
 struct PageArguments<'a> {
     scope: uuid::Uuid,
+    /// With [`ListScope::OwnIn`], whose scope is the organization.
+    owner: Option<uuid::Uuid>,
     before: uuid::Uuid,
     phases: Option<Vec<&'static str>>,
     filter: &'a ListFilter,
@@ -57,8 +63,13 @@ impl<'a> PageArguments<'a> {
         Self {
             scope: match scope {
                 ListScope::Own(user) => user.as_uuid(),
+                ListScope::OwnIn(right) => right.id.as_uuid(),
                 ListScope::Organization(right) => right.id.as_uuid(),
                 ListScope::All(right) => right.principal().user_id.as_uuid(),
+            },
+            owner: match scope {
+                ListScope::OwnIn(right) => Some(right.principal().user_id.as_uuid()),
+                ListScope::Own(_) | ListScope::Organization(_) | ListScope::All(_) => None,
             },
             // The first page begins at the highest possible id.
             before: before.map_or(uuid::Uuid::max(), |id| id.as_uuid()),
@@ -72,16 +83,18 @@ impl<'a> PageArguments<'a> {
     where
         T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
     {
-        sqlx::query_as(query)
+        let query = sqlx::query_as(query)
             .bind(self.scope)
             .bind(self.before)
             .bind(self.phases)
             .bind(&self.filter.class)
             .bind(&self.filter.repository)
             .bind(&self.filter.name)
-            .bind(self.limit)
-            .fetch_all(conn)
-            .await
+            .bind(self.limit);
+        match self.owner {
+            Some(owner) => query.bind(owner).fetch_all(conn).await,
+            None => query.fetch_all(conn).await,
+        }
     }
 }
 
@@ -98,6 +111,7 @@ pub(crate) async fn list(
 ) -> Result<Vec<Workspace>, StoreError> {
     let query = match scope {
         ListScope::Own(_) => select_workspace!(page_of!("w.owner_id = $1")),
+        ListScope::OwnIn(_) => select_workspace!(page_of!("w.organization_id = $1 AND w.owner_id = $8")),
         ListScope::Organization(_) => select_workspace!(page_of!("w.organization_id = $1")),
         ListScope::All(_) => select_workspace!(page_of!("$1::uuid IS NOT NULL")),
     };
@@ -117,16 +131,20 @@ pub(crate) async fn list_stamps(
     limit: i64,
 ) -> Result<Vec<(WorkspaceId, Stamp)>, StoreError> {
     let arguments = PageArguments::new(scope, filter, before, limit);
-    let rows: Vec<(Vec<uuid::Uuid>, Vec<Stamp>)> = if filter.is_empty() {
-        let query = match scope {
-            ListScope::Own(_) => in_one_row!(select_stamp!(page_of_all!("w.owner_id = $1"))),
-            ListScope::Organization(_) => in_one_row!(select_stamp!(page_of_all!("w.organization_id = $1"))),
-            ListScope::All(_) => in_one_row!(select_stamp!(page_of_all!("$1::uuid IS NOT NULL"))),
-        };
+    let of_all = match scope {
+        _ if !filter.is_empty() => None,
+        ListScope::Own(_) => Some(in_one_row!(select_stamp!(page_of_all!("w.owner_id = $1")))),
+        // Rarely asked for.
+        ListScope::OwnIn(_) => None,
+        ListScope::Organization(_) => Some(in_one_row!(select_stamp!(page_of_all!("w.organization_id = $1")))),
+        ListScope::All(_) => Some(in_one_row!(select_stamp!(page_of_all!("$1::uuid IS NOT NULL")))),
+    };
+    let rows: Vec<(Vec<uuid::Uuid>, Vec<Stamp>)> = if let Some(query) = of_all {
         sqlx::query_as(query).bind(arguments.scope).bind(arguments.before).bind(limit).fetch_all(conn).await?
     } else {
         let query = match scope {
             ListScope::Own(_) => in_one_row!(select_stamp!(page_of!("w.owner_id = $1"))),
+            ListScope::OwnIn(_) => in_one_row!(select_stamp!(page_of!("w.organization_id = $1 AND w.owner_id = $8"))),
             ListScope::Organization(_) => in_one_row!(select_stamp!(page_of!("w.organization_id = $1"))),
             ListScope::All(_) => in_one_row!(select_stamp!(page_of!("$1::uuid IS NOT NULL"))),
         };
