@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::FromRequestParts;
+use axum::http::header::RETRY_AFTER;
 use axum::http::request::Parts;
-use berth_api_types::internal::{Authorized, WorkspaceAction};
+use axum::http::{HeaderValue, StatusCode};
+use berth_api_types::internal::{Authorize, Authorized, WorkspaceAction};
 use berth_api_types::public::Phase;
 use berth_authz::Presented;
-use berth_http::{Problem, Upgraded};
+use berth_http::proxy::Forwarded;
+use berth_http::{Path, Problem, Upgraded};
 use berth_ids::InstanceId;
 use berth_supervisor_client::SupervisorClient;
 use tokio::sync::watch;
@@ -23,6 +26,8 @@ const APPEARS_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Caller {
     shown: Presented,
     workspace: String,
+    /// Nobody has counted this request against their allowance yet.
+    uncounted: bool,
 }
 
 impl FromRequestParts<Gateway> for Caller {
@@ -36,11 +41,10 @@ impl FromRequestParts<Gateway> for Caller {
                 return Err(Problem::forbidden("this page's origin is not among gateway.allowed_origins"));
             }
         }
-        let Path(parameters) = Path::<Vec<(String, String)>>::from_request_parts(parts, gateway)
-            .await
-            .map_err(|error| Problem::bad_request("invalid_path", error.body_text()))?;
+        let Path(parameters) = Path::<Vec<(String, String)>>::from_request_parts(parts, gateway).await?;
         let workspace = parameters.into_iter().find(|(name, _)| name == "workspace").map(|(_, value)| value);
-        Ok(Self { shown, workspace: workspace.unwrap_or_default() })
+        let uncounted = gateway.0.at_the_edge && parts.extensions.get::<Forwarded>().is_none();
+        Ok(Self { shown, workspace: workspace.unwrap_or_default(), uncounted })
     }
 }
 
@@ -56,13 +60,24 @@ pub(crate) struct Access {
 }
 
 impl Caller {
-    async fn authorize(&self, gateway: &Gateway, action: WorkspaceAction) -> Result<Authorized, Problem> {
-        let question = self.shown.may(action, &self.workspace);
+    /// As [`Self::ask`], the first time for a request.
+    async fn authorize(&mut self, gateway: &Gateway, action: WorkspaceAction) -> Result<Authorized, Problem> {
+        let answer = self.ask(gateway, action).await;
+        self.uncounted = false;
+        answer.map_err(|problem| match problem.status() {
+            // An allowance grows by one a second at least.
+            StatusCode::TOO_MANY_REQUESTS => problem.with_header(RETRY_AFTER, HeaderValue::from_static("1")),
+            _ => problem,
+        })
+    }
+
+    async fn ask(&self, gateway: &Gateway, action: WorkspaceAction) -> Result<Authorized, Problem> {
+        let question = Authorize { uncounted: self.uncounted, ..self.shown.may(action, &self.workspace) };
         Ok(gateway.0.dependencies.api.post("/internal/authorize", &question).await?)
     }
 
     /// The right to do this to the workspace's newest instance, whether it runs or not.
-    pub(crate) async fn instance(self, gateway: &Gateway, action: WorkspaceAction) -> Result<Access, Problem> {
+    pub(crate) async fn instance(mut self, gateway: &Gateway, action: WorkspaceAction) -> Result<Access, Problem> {
         let authorized = self.authorize(gateway, action).await?;
         let Some(instance) = authorized.instance_id else {
             return Err(not_running(&self.workspace, Phase::Stopped, ""));
@@ -74,7 +89,7 @@ impl Caller {
 
     /// The right to do this to a running workspace. With `wait`, a workspace that is being started is waited for.
     pub(crate) async fn running(
-        self,
+        mut self,
         gateway: &Gateway,
         action: WorkspaceAction,
         wait: bool,
@@ -147,7 +162,7 @@ impl Access {
         let pause = Duration::from_secs(self.gateway.0.config.recheck_seconds);
         loop {
             tokio::time::sleep(pause).await;
-            match self.caller.authorize(&self.gateway, self.action).await {
+            match self.caller.ask(&self.gateway, self.action).await {
                 Err(problem) if problem.status().is_client_error() => return,
                 Ok(_) | Err(_) => {}
             }
@@ -163,7 +178,6 @@ impl Access {
 pub(crate) fn problem(error: berth_supervisor_client::ClientError) -> Problem {
     use berth_supervisor_client::ClientError;
     use berth_supervisor_client::protocol::ErrorCode;
-    use http::StatusCode;
     match error {
         ClientError::Refused { code, message } => {
             let status = match code {

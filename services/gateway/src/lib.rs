@@ -55,6 +55,7 @@ struct Inner {
     config: Config,
     instances: instances::SharedInstances,
     activity: activity::Activity,
+    at_the_edge: bool,
 }
 
 /// The service.
@@ -62,11 +63,27 @@ struct Inner {
 pub struct Gateway(Arc<Inner>);
 
 impl Gateway {
-    /// Builds the service; makes no call yet.
+    /// Builds the service beside api, whose layers are around it; nobody is called yet.
     pub fn new(config: Config, dependencies: Dependencies) -> Result<Self, ConfigError> {
+        Self::build(config, dependencies, false)
+    }
+
+    /// The same as the first service that a request meets: it has api count what does not come by way of api.
+    pub fn at_the_edge(config: Config, dependencies: Dependencies) -> Result<Self, ConfigError> {
+        Self::build(config, dependencies, true)
+    }
+
+    fn build(config: Config, dependencies: Dependencies, at_the_edge: bool) -> Result<Self, ConfigError> {
         config.validate()?;
         let activity = activity::Activity::new(dependencies.ws_manager.clone());
-        let inner = Inner { origins: config.origins()?, dependencies, config, instances: Arc::default(), activity };
+        let inner = Inner {
+            origins: config.origins()?,
+            dependencies,
+            config,
+            instances: Arc::default(),
+            activity,
+            at_the_edge,
+        };
         Ok(Self(Arc::new(inner)))
     }
 

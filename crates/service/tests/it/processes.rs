@@ -37,6 +37,7 @@ async fn a_workspace_opens_through_separate_processes() {
     assert_eq!(readme, "hello");
     assert_eq!(user.run(&["exec", "app", "--", "sh", "-c", "exit 7"]).status.code(), Some(7));
     a_task_runs(&user);
+    the_gateways_changes_go_by_way_of_api(&user);
 
     user.berth(&[
         "exec",
@@ -81,6 +82,32 @@ async fn a_workspace_opens_through_separate_processes() {
     user.berth(&["delete", "app"]);
     assert_eq!(user.json(&["list"]), json!([]));
     installation.stop();
+}
+
+/// A terminal that is asked for twice with one key is opened once, as in one process.
+fn the_gateways_changes_go_by_way_of_api(user: &User) {
+    let stored = std::fs::read(user.file(".config/berth/credentials.json")).unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    let token = format!("authorization: Bearer {}", stored["token"].as_str().unwrap());
+    let open =
+        || user.request("POST", "/api/v1/workspaces/app/terminals", &[&token, "idempotency-key: once"], &json!({}));
+    let (status, head, first) = open();
+    assert_eq!(status, 201, "{first}");
+    assert!(head.contains("ratelimit-remaining: "), "{head}");
+    let (status, head, again) = open();
+    assert_eq!((status, &again["id"]), (201, &first["id"]));
+    assert!(head.contains("idempotency-replayed: true"), "{head}");
+    assert_eq!(user.json(&["shell", "app", "--list"]).as_array().map(Vec::len), Some(1));
+    let (status, ..) = user.request(
+        "DELETE",
+        &format!("/api/v1/workspaces/app/terminals/{}", first["id"].as_str().unwrap()),
+        &[&token],
+        &Value::Null,
+    );
+    assert_eq!(status, 204);
+    // By a name that is none of the installation's it serves nobody.
+    let (status, _, body) = user.request("GET", "/api/v1/setup", &["host: evil.example"], &Value::Null);
+    assert_eq!((status, &body["code"]), (421, &json!("unknown_host")));
 }
 
 /// Link, first administrator, token, `berth login`; and what a browser's cookie is good for.

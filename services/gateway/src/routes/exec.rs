@@ -27,7 +27,7 @@ pub(super) struct Parameters {
     /// `NAME=VALUE`, one parameter each.
     #[serde(default)]
     env: Vec<String>,
-    /// Working directory; the checkout when absent.
+    /// Working directory, absolute or below the checkout; the checkout when absent.
     cwd: Option<String>,
     /// User inside; the image's own when absent.
     user: Option<String>,
@@ -35,8 +35,10 @@ pub(super) struct Parameters {
     #[serde(default)]
     tty: bool,
     /// Its lines.
+    #[param(maximum = 65535)]
     rows: Option<u16>,
     /// Its columns.
+    #[param(maximum = 65535)]
     cols: Option<u16>,
     /// Its kind, for example `xterm-256color`.
     term: Option<String>,

@@ -25,6 +25,7 @@ pub(super) struct Parameters {
     #[serde(default)]
     follow: bool,
     /// Only this many lines, the last ones.
+    #[param(maximum = 4294967295_u32)]
     tail: Option<u32>,
 }
 

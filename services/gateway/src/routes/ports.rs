@@ -1,9 +1,11 @@
 //! The ports that programs in a workspace listen on.
 
-use axum::extract::{Path, State};
+use std::num::NonZeroU16;
+
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Json, Problem, sse};
+use berth_http::{Json, Path, Problem, sse};
 use berth_supervisor_client::protocol::{Event, ListeningPort, Reply, Request};
 use berth_supervisor_client::{Incoming, SupervisorClient};
 use serde::Serialize;
@@ -103,15 +105,16 @@ async fn next(client: &mut SupervisorClient<berth_http::Upgraded>) -> Option<Vec
 /// The bytes of one connection to a port, by websocket.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/ports/{port}/connect", operation_id = "connect_port", tag = "inside",
-    params(("workspace" = String, Path, description = "Id or name."), ("port" = u16, Path, description = "Its number.", minimum = 1)),
+    params(("workspace" = String, Path, description = "Id or name."), ("port" = u16, Path, description = "Its number.", minimum = 1, maximum = 65535)),
     responses((status = 101, description = "A websocket: binary messages, their first byte the channel: 0 input, 1 output, 2 errors, 3 control as JSON."), (status = "default", response = berth_http::ProblemResponse)),
 )]
 pub(super) async fn connect(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Path((_, port)): Path<(String, u16)>,
+    Path((_, port)): Path<(String, NonZeroU16)>,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
+    let port = port.get();
     let access = caller.running(&gateway, WorkspaceAction::Connect, false).await?;
     access.mark();
     let session = Session { request: Request::Tunnel { port }, resize: None, marks_activity: true };

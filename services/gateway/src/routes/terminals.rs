@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use berth_api_types::internal::WorkspaceAction;
-use berth_http::{Json, Problem, Query};
+use berth_http::{Json, Path, Problem, Query};
 use berth_supervisor_client::protocol::{Reply, Request, TerminalInfo, TerminalOpen, TerminalState, TtySize};
 use serde::{Deserialize, Serialize};
 
@@ -99,16 +99,19 @@ pub(super) async fn list(
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Open {
     /// Lines; 24 when absent.
+    #[schema(maximum = 65535)]
     rows: Option<u16>,
     /// Columns; 80 when absent.
+    #[schema(maximum = 65535)]
     cols: Option<u16>,
     /// `TERM`; `xterm-256color` when absent.
     term: Option<String>,
     /// The command; the user's login shell when absent.
+    #[schema(min_items = 1)]
     argv: Option<Vec<String>>,
     /// Added to the workspace's environment.
     env: BTreeMap<String, String>,
-    /// Working directory; the checkout when absent.
+    /// Working directory, absolute or below the checkout; the checkout when absent.
     cwd: Option<String>,
     /// User inside; the image's own when absent.
     user: Option<String>,
@@ -153,11 +156,14 @@ pub(super) async fn open(
 #[into_params(parameter_in = Query)]
 pub(super) struct Attach {
     /// Lines of the client's terminal.
+    #[param(maximum = 65535)]
     rows: Option<u16>,
     /// Its columns.
+    #[param(maximum = 65535)]
     cols: Option<u16>,
     /// How much of its recent output to replay.
-    scrollback_bytes: Option<u64>,
+    #[param(maximum = 4294967295_u32)]
+    scrollback_bytes: Option<u32>,
 }
 
 /// Join a terminal, by websocket: its recent output, then new output.
@@ -175,8 +181,10 @@ pub(super) async fn attach(
 ) -> Result<Response, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, false).await?;
     access.mark();
-    let request =
-        Request::TerminalAttach { id: terminal, scrollback_bytes: attach.scrollback_bytes.unwrap_or(SCROLLBACK_BYTES) };
+    let request = Request::TerminalAttach {
+        id: terminal,
+        scrollback_bytes: attach.scrollback_bytes.map_or(SCROLLBACK_BYTES, u64::from),
+    };
     let resize = attach.rows.zip(attach.cols).map(|(rows, cols)| TtySize { rows, cols });
     Ok(relay::upgrade(upgrade, access, Session { request, resize, marks_activity: true }))
 }

@@ -146,3 +146,31 @@ async fn a_connection_ends_when_the_workspace_stops() {
     assert_eq!(socket.next().await, None);
     assert_eq!(world.socket(EXEC, &[]).await.unwrap_err().0, 409);
 }
+
+#[tokio::test]
+async fn requests_that_meet_it_first_are_counted_once() {
+    let world = World::new(Phase::Running).await;
+    world.socket(EXEC, &[]).await.unwrap();
+    assert_eq!(world.peers.counted.load(Ordering::SeqCst), 0, "api's layers have counted it");
+
+    let world = World::at_the_edge(Config { recheck_seconds: 1, ..Config::default() }).await;
+    let mut socket = world.socket("/exec?arg=sleep", &[]).await.unwrap();
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
+    while world.peers.asked.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.peers.counted.load(Ordering::SeqCst), 1, "not when its right is asked for again");
+    world.peers.allowance.store(2, Ordering::SeqCst);
+    assert_eq!(world.http(reqwest::Method::GET, "/ports").send().await.unwrap().status(), 200);
+    let refused = world.http(reqwest::Method::GET, "/ports").send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_port_is_a_number_of_a_port() {
+    let world = World::new(Phase::Running).await;
+    for port in ["0", "65536", "-1", "x", "80a", "%00", "08080x", "8080%2f"] {
+        let refused = world.socket(&format!("/ports/{port}/connect"), &[]).await.unwrap_err();
+        assert_eq!(refused, (400, "invalid_path".into()), "{port}");
+    }
+}

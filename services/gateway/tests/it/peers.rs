@@ -36,6 +36,9 @@ pub struct Peers {
     news: broadcast::Sender<InstanceEvent>,
     pub allowed: AtomicBool,
     pub asked: Mutex<Vec<WorkspaceAction>>,
+    /// How many requests were asked to be counted, and may still be.
+    pub counted: AtomicUsize,
+    pub allowance: AtomicUsize,
     pub activity: AtomicUsize,
     pub requests: Mutex<Vec<wire::Request>>,
     pub files: Mutex<HashMap<String, Vec<u8>>>,
@@ -66,6 +69,19 @@ impl World {
     }
 
     pub async fn with(phase: Phase, config: Config) -> Self {
+        Self::build(phase, config, Gateway::new).await
+    }
+
+    /// As in the split shape, where a request meets the gateway first.
+    pub async fn at_the_edge(config: Config) -> Self {
+        Self::build(Phase::Running, config, Gateway::at_the_edge).await
+    }
+
+    async fn build(
+        phase: Phase,
+        config: Config,
+        gateway: fn(Config, Dependencies) -> Result<Gateway, berth_gateway::ConfigError>,
+    ) -> Self {
         let (instance, workspace, user) =
             (InstanceId::from_uuid(uuid(1)), WorkspaceId::from_uuid(uuid(2)), UserId::from_uuid(uuid(3)));
         let status = InstanceStatus {
@@ -93,6 +109,8 @@ impl World {
             news: broadcast::Sender::new(64),
             allowed: AtomicBool::new(true),
             asked: Mutex::default(),
+            counted: AtomicUsize::new(0),
+            allowance: AtomicUsize::new(usize::MAX),
             activity: AtomicUsize::new(0),
             requests: Mutex::default(),
             files: Mutex::default(),
@@ -112,7 +130,7 @@ impl World {
             ws_manager: InternalClient::in_process("ws-manager", ws_manager),
             nodes: Nodes::ByName(HashMap::from([("one".to_owned(), InternalClient::in_process("node", node))])),
         };
-        let gateway = Gateway::new(config, dependencies).unwrap();
+        let gateway = gateway(config, dependencies).unwrap();
         let shutdown = CancellationToken::new();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -204,6 +222,9 @@ async fn authorize(
     }
     if question.workspace != "hello" || !peers.allowed.load(Ordering::SeqCst) {
         return Err(Problem::not_found("there is no such workspace"));
+    }
+    if question.uncounted && peers.counted.fetch_add(1, Ordering::SeqCst) >= peers.allowance.load(Ordering::SeqCst) {
+        return Err(Problem::too_many_requests(1));
     }
     peers.asked.lock().unwrap().push(question.action);
     let status = peers.status.lock().unwrap().clone();
@@ -323,7 +344,7 @@ impl Supervisor {
                     self.echo().await;
                 }
                 wire::Request::Tunnel { port: 8080 } => {
-                    self.json(&wire::Reply::Connected).await;
+                    self.json(&wire::Reply::Connected { input_window: None }).await;
                     self.echo().await;
                 }
                 wire::Request::Tunnel { port } => {

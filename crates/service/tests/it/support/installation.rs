@@ -126,6 +126,7 @@ impl Installation {
         let own = self.ports[service];
         for (name, ports) in &self.ports {
             text = text.replace(&format!("//{name}:7080"), &format!("//127.0.0.1:{}", ports.public));
+            text = text.replace(&format!("//{name}:7070"), &format!("//127.0.0.1:{}", ports.public));
             text = text.replace(&format!("//{name}:7081"), &format!("//127.0.0.1:{}", ports.internal));
         }
         for (from, to) in [
