@@ -12,10 +12,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Jobs;
-use crate::store::{CHANNEL, workspaces};
+use crate::store::{CHANNEL, try_lead, workspaces};
 
-/// Advisory lock of the leader.
-const LEADER_LOCK: i64 = 0x6265_7274_6861;
 /// It looks this often without being woken: a lost notification costs at most this much.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -48,11 +46,7 @@ impl Jobs {
         // A process that was killed releases the lock within milliseconds, so the next one tries often at first. It polls and does not wait
         // in the database: a statement that waits for hours would hold back the vacuum of all tables.
         let mut pause = Duration::from_millis(20);
-        while !sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
-            .bind(LEADER_LOCK)
-            .fetch_one(&mut leader)
-            .await?
-        {
+        while !try_lead(&mut leader).await? {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK);
         }

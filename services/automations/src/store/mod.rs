@@ -6,6 +6,14 @@ pub(crate) mod workspaces;
 /// The channel that wakes the jobs; it carries the instance.
 pub(crate) const CHANNEL: &str = "berth_automations";
 
+/// Advisory lock of the leader.
+const LEADER_LOCK: i64 = 0x6265_7274_6861;
+
+/// Takes the leader's lock for as long as this connection lives; false: another has it.
+pub(crate) async fn try_lead(leader: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LEADER_LOCK).fetch_one(leader).await
+}
+
 /// A row that should not be there: the database was changed by hand, or by a newer version.
 #[derive(Debug, thiserror::Error)]
 #[error("{column} of {table} {row} holds {value:?}, which is not understood")]
