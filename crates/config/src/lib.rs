@@ -44,9 +44,23 @@ pub fn load<T: Default + Serialize + DeserializeOwned>(file: Option<&Path>) -> R
     // Only names with a section are settings: BERTH_HOME, BERTH_TOKEN and their like belong to the command line.
     let env = Env::prefixed("BERTH_").filter(|key| key.as_str().contains("__")).split("__");
     figment.merge(env).extract().map_err(|error| {
-        let lines: Vec<String> = error.into_iter().map(|error| error.to_string()).collect();
+        let lines: Vec<String> = error.into_iter().map(|error| told(&error)).collect();
         ConfigError::Invalid(lines.join("; "))
     })
+}
+
+/// What is wrong, with which key, where: the file by its whole path, whatever folder we are in.
+fn told(error: &figment::Error) -> String {
+    let mut text = error.kind.to_string();
+    if !error.path.is_empty() {
+        text.push_str(&format!(" at {}", error.path.join(".")));
+    }
+    match error.metadata.as_ref().map(|metadata| (metadata.source.as_ref(), &metadata.name)) {
+        Some((Some(figment::Source::File(file)), _)) => text.push_str(&format!(" in {}", file.display())),
+        Some((_, name)) => text.push_str(&format!(" in {name}")),
+        None => {}
+    }
+    text
 }
 
 #[cfg(test)]
@@ -79,7 +93,9 @@ mod tests {
         assert_eq!(load::<Settings>(Some(&file)).unwrap().server.listen, "0.0.0.0:1");
         std::fs::write(&file, "[server]\nlitsen = \"x\"\n").unwrap();
         let error = load::<Settings>(Some(&file)).unwrap_err().to_string();
-        assert!(error.contains("litsen"), "{error}");
+        let named =
+            error.contains("litsen") && error.contains(" at server") && error.ends_with(&file.display().to_string());
+        assert!(named, "{error}");
         assert!(matches!(load::<Settings>(Some(Path::new("/nonexistent"))), Err(ConfigError::Missing(_))));
     }
 }
