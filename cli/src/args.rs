@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
+use crate::values::{self, PortPair};
 
 /// A repository URL in, a running workspace out.
 #[derive(Debug, Parser)]
@@ -41,7 +42,7 @@ pub(crate) struct Global {
     /// Where this machine's server keeps its state
     #[arg(long, global = true, env = "BERTH_HOME", value_name = "DIR", help_heading = "Global options")]
     pub home: Option<PathBuf>,
-    /// Personal access token for a remote server; prefer `berth login` or the variable
+    /// Personal access token, to act as its user; prefer `berth login` or the variable
     #[arg(
         long,
         global = true,
@@ -65,6 +66,17 @@ pub(crate) enum Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Those that ask a server.
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Those of this machine.
+    #[command(flatten)]
+    Local(LocalCommand),
+}
+
+/// Commands that ask a server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
     /// Open a repository in a new workspace
     #[command(after_help = "Example: berth up https://github.com/rust-lang/cargo/tree/master --class small")]
     Up(Up),
@@ -87,22 +99,27 @@ pub(crate) enum Command {
     #[command(after_help = "Example: berth rename cargo cargo-fix")]
     Rename {
         /// Id or name
+        #[arg(value_parser = values::workspace)]
         workspace: String,
         /// New name
         name: String,
     },
     /// Print what the workspace's main process and start wrote
-    #[command(after_help = "Example: berth logs cargo --follow")]
+    #[command(
+        after_help = "With --output json: a list of {\"line\"}; with --follow, one such object on a line for each as it comes.\n\nExample: berth logs cargo --follow"
+    )]
     Logs(Logs),
     /// Run a command in a workspace; its exit status is ours
-    #[command(after_help = "Example: berth exec cargo -- cargo test")]
+    #[command(
+        after_help = "What the command writes is passed on as it is, whatever --output says.\n\nExample: berth exec cargo -- cargo test"
+    )]
     Exec(Exec),
     /// Open a shell in a workspace
     #[command(after_help = "Example: berth shell cargo")]
     Shell(Shell),
     /// Copy files into or out of a workspace
     #[command(
-        after_help = "Named pipes, sockets and devices are passed over; those of this machine are named on standard error.\n\nExamples:\n  berth cp notes.txt cargo:docs/\n  berth cp cargo:/var/log ./logs"
+        after_help = "Named pipes, sockets and devices are passed over; those of this machine are named on standard error.\n\n`-` is standard input or output, for the content of one file.\n\nExamples:\n  berth cp notes.txt cargo:docs/\n  berth cp cargo:/var/log ./logs\n  berth cp cargo:notes.txt - | less"
     )]
     Cp {
         /// Path here, or WORKSPACE:PATH
@@ -117,10 +134,11 @@ pub(crate) enum Command {
     #[command(after_help = "Example: berth port-forward cargo 8080 5433:5432    (LOCAL:REMOTE)")]
     PortForward {
         /// Id or name
+        #[arg(value_parser = values::workspace)]
         workspace: String,
         /// PORT, or LOCAL:REMOTE
         #[arg(required = true, value_name = "[LOCAL:]REMOTE")]
-        ports: Vec<String>,
+        ports: Vec<PortPair>,
     },
     /// Credentials that git uses in your workspaces, one a host
     #[command(subcommand, after_help = "Example: berth git-credential add git.example.com --username me < token.txt")]
@@ -129,7 +147,7 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = "Example: berth class list")]
     Class(Class),
     /// What was used, and its credits
-    #[command(after_help = "Example: berth usage --from 2026-11-01T00:00:00Z --csv > november.csv")]
+    #[command(after_help = "Example: berth usage --from 2026-11-01 --csv > november.csv")]
     Usage(Usage),
     /// Tasks of a workspace's automations.yaml
     #[command(subcommand, after_help = "Example: berth task logs cargo build")]
@@ -137,33 +155,12 @@ pub(crate) enum Command {
     /// Services of a workspace's automations.yaml
     #[command(subcommand, after_help = "Example: berth service start cargo database")]
     Service(Service),
-    /// Check an automations.yaml without a server
-    #[command(subcommand, after_help = "Example: berth automations validate .berth/automations.yaml")]
-    Automations(Automations),
-    /// Understand a context URL without a server
-    #[command(
-        subcommand,
-        after_help = "Example: berth context parse https://github.com/rust-lang/cargo/pull/1 --output json"
-    )]
-    Context(Context),
-    /// Run the server: every service, the database and the node in one process
-    #[command(after_help = "Example: berth server --detach --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem")]
-    Server(Server),
-    /// Check that this machine can run workspaces
-    #[command(after_help = "Example: berth doctor")]
-    Doctor,
     /// Collect what helps to find a fault, without secrets
     #[command(after_help = "Example: berth support-bundle --file bundle.tar")]
     SupportBundle {
         /// Where to write it
         #[arg(long, default_value = "berth-support.tar")]
         file: PathBuf,
-    },
-    /// Check a configuration file and print what it means
-    #[command(after_help = "Example: berth check-config /etc/berth/berth.toml")]
-    CheckConfig {
-        /// The file; default: the one the server would read
-        file: Option<PathBuf>,
     },
     /// Sign in to a remote server with a personal access token
     #[command(after_help = "Example: berth login https://berth.example.com < token.txt")]
@@ -182,6 +179,32 @@ pub(crate) enum Command {
         after_help = "Example: berth kubeconfig > ~/.kube/berth && KUBECONFIG=~/.kube/berth kubectl -n berth get workspaces"
     )]
     Kubeconfig,
+}
+
+/// Commands that need no server, or are one.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LocalCommand {
+    /// Check an automations.yaml without a server
+    #[command(subcommand, after_help = "Example: berth automations validate .berth/automations.yaml")]
+    Automations(Automations),
+    /// Understand a context URL without a server
+    #[command(
+        subcommand,
+        after_help = "Example: berth context parse https://github.com/rust-lang/cargo/pull/1 --output json"
+    )]
+    Context(Context),
+    /// Run the server: every service, the database and the node in one process
+    #[command(after_help = "Example: berth server --detach --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem")]
+    Server(Server),
+    /// Check that this machine can run workspaces
+    #[command(after_help = "Example: berth doctor")]
+    Doctor,
+    /// Check a configuration file and print what it means
+    #[command(after_help = "Example: berth check-config /etc/berth/berth.toml")]
+    CheckConfig {
+        /// The file; default: the one the server would read
+        file: Option<PathBuf>,
+    },
     /// Images on this machine's node
     #[command(subcommand, after_help = "Example: berth image build-base")]
     Image(Image),
@@ -236,6 +259,7 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 pub(crate) struct Workspace {
     /// Id or name
+    #[arg(value_parser = values::workspace)]
     pub workspace: String,
 }
 
@@ -243,6 +267,7 @@ pub(crate) struct Workspace {
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     /// Id or name
+    #[arg(value_parser = values::workspace)]
     pub workspace: String,
     /// Return at once
     #[arg(long)]
@@ -253,6 +278,7 @@ pub(crate) struct Wait {
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// Id or name
+    #[arg(value_parser = values::workspace)]
     pub workspace: String,
     /// Go on as more is written
     #[arg(long, short)]
@@ -266,12 +292,13 @@ pub(crate) struct Logs {
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     /// Id or name
+    #[arg(value_parser = values::workspace)]
     pub workspace: String,
-    /// Working directory; default: the checkout
+    /// Working directory, absolute or below the checkout; default: the checkout
     #[arg(long, short = 'w', value_name = "DIR")]
     pub workdir: Option<String>,
-    /// Environment variable
-    #[arg(long, short, value_name = "NAME=VALUE")]
+    /// Environment variable; without a value, the one it has here
+    #[arg(long, short, value_name = "NAME[=VALUE]", value_parser = values::env)]
     pub env: Vec<String>,
     /// User to run as; default: the image's
     #[arg(long, short)]
@@ -288,6 +315,7 @@ pub(crate) struct Exec {
 #[derive(Debug, Args)]
 pub(crate) struct Shell {
     /// Id or name
+    #[arg(value_parser = values::workspace)]
     pub workspace: String,
     /// Attach to a terminal that is open already (`berth shell WS --list`)
     #[arg(long, value_name = "ID")]
@@ -331,17 +359,17 @@ pub(crate) enum Class {
 /// `berth usage`.
 #[derive(Debug, Args)]
 pub(crate) struct Usage {
-    /// From this time (RFC 3339)
-    #[arg(long)]
+    /// From this time: a date, or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub from: Option<String>,
-    /// To this time (RFC 3339)
-    #[arg(long)]
+    /// To this time, which is no longer counted
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub to: Option<String>,
-    /// Only this repository or project
+    /// Only this repository: HOST/OWNER/NAME, or its URL
     #[arg(long)]
     pub project: Option<String>,
-    /// Only this user
-    #[arg(long)]
+    /// Only this user: an id, or `me`
+    #[arg(long, value_name = "ID")]
     pub user: Option<String>,
     /// Only this class
     #[arg(long)]
@@ -386,6 +414,7 @@ pub(crate) enum Service {
 #[derive(Debug, Args)]
 pub(crate) struct Unit {
     /// Id or name of the workspace
+    #[arg(value_parser = values::workspace)]
     pub workspace: String,
     /// Key in automations.yaml
     pub name: String,
@@ -395,6 +424,7 @@ pub(crate) struct Unit {
 #[derive(Debug, Args)]
 pub(crate) struct UnitLogs {
     /// Id or name of the workspace
+    #[arg(value_parser = values::workspace)]
     pub workspace: String,
     /// Key in automations.yaml
     pub name: String,

@@ -25,7 +25,12 @@ use crate::exit::{self, Exit};
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// On this machine.
-    Socket(PathBuf),
+    Socket {
+        /// Its unix socket, where root is the administrator.
+        path: PathBuf,
+        /// Of the user to be instead.
+        token: Option<String>,
+    },
     /// `https://host[:port]` (http only for loopback), with a token and perhaps a CA of one's own.
     Remote {
         /// The server.
@@ -135,10 +140,12 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, self.host());
-        if let Target::Remote { token: Some(token), .. } = &self.target {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = self.authorization() {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
-        request = request.header(header::CONTENT_TYPE, "application/json");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -181,8 +188,8 @@ impl Client {
         use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
         let stream: Box<dyn IoStream> = Box::new(self.connect().await?);
         let mut request = format!("ws://{}{path}", self.host()).into_client_request()?;
-        if let Target::Remote { token: Some(token), .. } = &self.target {
-            request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {token}").parse()?);
+        if let Some(authorization) = self.authorization() {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.parse()?);
         }
         match tokio_tungstenite::client_async(request, stream).await {
             Ok((socket, _)) => Ok(socket),
@@ -194,9 +201,14 @@ impl Client {
         }
     }
 
+    fn authorization(&self) -> Option<String> {
+        let (Target::Socket { token, .. } | Target::Remote { token, .. }) = &self.target;
+        token.as_ref().map(|token| format!("Bearer {token}"))
+    }
+
     fn host(&self) -> String {
         match &self.target {
-            Target::Socket(_) => "localhost".to_owned(),
+            Target::Socket { .. } => "localhost".to_owned(),
             Target::Remote { url, .. } => {
                 let host = url.host_str().unwrap_or("localhost");
                 url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -206,7 +218,7 @@ impl Client {
 
     async fn connect(&self) -> anyhow::Result<Box<dyn IoStream>> {
         match &self.target {
-            Target::Socket(path) => {
+            Target::Socket { path, .. } => {
                 let stream = UnixStream::connect(path).await.map_err(|error| {
                     let hint = match error.kind() {
                         std::io::ErrorKind::PermissionDenied => {
@@ -219,7 +231,9 @@ impl Client {
                 Ok(Box::new(stream))
             }
             Target::Remote { url, ca, .. } => {
-                let host = url.host_str().context("the server's URL has no host")?.to_owned();
+                // An IPv6 address stands in brackets in a URL only.
+                let host = url.host_str().context("the server's URL has no host")?;
+                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
                 let port = url.port_or_known_default().unwrap_or(443);
                 let unreachable = |error: std::io::Error| {
                     Exit::new(exit::UNREACHABLE, format!("the server {url} cannot be reached: {error}"))

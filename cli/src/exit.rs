@@ -9,6 +9,8 @@ use crate::output;
 
 /// It could not be done.
 pub(crate) const FAILURE: u8 = 1;
+/// The command line is wrong, which only the command could see.
+pub(crate) const USAGE: u8 = 2;
 /// There is no such thing, or you may not know of it.
 pub(crate) const NOT_FOUND: u8 = 3;
 /// Not signed in, or not allowed.

@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+
+/// What the path of a unix socket may have: `sun_path` of `sockaddr_un`, less its end.
+const SOCKET_PATH_BYTES: usize = 107;
+/// The longest of those below a home. Workspaces' sockets are reached by their folder.
+const LONGEST_SOCKET: &str = "/run/postgres/.s.PGSQL.5432";
 
 /// The folders of an installation.
 #[derive(Clone, Debug)]
@@ -67,6 +72,13 @@ impl Home {
     /// Makes the folders; only the owner may enter the secret ones.
     pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
+        let (length, most) = (self.0.as_os_str().len(), SOCKET_PATH_BYTES - LONGEST_SOCKET.len());
+        if length > most {
+            bail!(
+                "{} is too long a path for the sockets in it ({length} bytes, {most} at most): choose a shorter one with --home or BERTH_HOME",
+                self.0.display()
+            );
+        }
         for (folder, mode) in [(self.0.clone(), 0o755), (self.run(), 0o755), (self.keys(), 0o700)] {
             std::fs::DirBuilder::new().recursive(true).mode(mode).create(&folder).with_context(|| {
                 format!("cannot create {}: run as root, or choose a folder with --home", folder.display())

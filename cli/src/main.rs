@@ -7,6 +7,7 @@ mod exit;
 mod home;
 mod output;
 mod server;
+mod values;
 
 use std::process::ExitCode;
 

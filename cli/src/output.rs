@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -25,6 +27,31 @@ pub(crate) fn write(bytes: &[u8]) -> anyhow::Result<()> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
+    }
+}
+
+/// Copies what is read to standard output; a reader that left is no error.
+pub(crate) fn copy(from: &mut impl std::io::Read) -> anyhow::Result<()> {
+    match std::io::copy(from, &mut std::io::stdout().lock()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
+}
+
+/// Resolves when nobody reads standard output any more: the other end of a pipe has closed. Never for a file.
+pub(crate) async fn reader_left() {
+    let waited = tokio::task::spawn_blocking(|| {
+        let stdout = std::io::stdout();
+        loop {
+            // That it is of no use any more is told whatever is asked for.
+            match poll(&mut [PollFd::new(&stdout, PollFlags::empty())], None) {
+                Err(Errno::INTR) => {}
+                told => return told,
+            }
+        }
+    });
+    if !matches!(waited.await, Ok(Ok(_))) {
+        std::future::pending().await
     }
 }
 

@@ -68,10 +68,12 @@ pub(crate) fn forget() -> anyhow::Result<bool> {
 /// The remote server that options, environment or a stored sign-in name.
 pub(crate) fn chosen(global: &Global) -> anyhow::Result<Option<Target>> {
     if let Some(url) = &global.server {
-        let stored = load()?.filter(|stored| stored.url == *url);
+        let url = parse(url)?;
+        // Compared as parsed: a slash at the end makes no other server.
+        let stored = load()?.filter(|stored| parse(&stored.url).is_ok_and(|stored| stored == url));
         let token = global.token.clone().or_else(|| stored.as_ref().map(|stored| stored.token.clone()));
         let ca = global.ca_cert.clone().or_else(|| stored.and_then(|stored| stored.ca_cert));
-        return Ok(Some(Target::Remote { url: parse(url)?, token, ca }));
+        return Ok(Some(Target::Remote { url, token, ca }));
     }
     // --home names a server on this machine: then a sign-in elsewhere does not matter.
     if global.home.is_some() {

@@ -24,10 +24,11 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let checks = checks(&home);
     let failed = checks.iter().filter(|check| !check.ok).count();
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     output::result(global.output, &checks, |checks| {
         checks
             .iter()
-            .map(|check| format!("{} {:<16} {}\n", if check.ok { "ok  " } else { "FAIL" }, check.name, check.detail))
+            .map(|check| format!("{} {:width$} {}\n", if check.ok { "ok  " } else { "FAIL" }, check.name, check.detail))
             .collect()
     })?;
     match (failed, global.output) {

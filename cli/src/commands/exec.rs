@@ -6,6 +6,9 @@ use crate::exit::{self, Exit};
 
 /// Runs a command; its exit status is ours. Waits for a workspace that is being started.
 pub(crate) async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
+    if exec.command.first().is_some_and(String::is_empty) {
+        return Err(Exit::new(exit::USAGE, "the command is empty: write its program after --").into());
+    }
     let mut path = format!("/api/v1/workspaces/{}/exec?wait=true&tty={}", encode(&exec.workspace), exec.tty);
     for arg in &exec.command {
         path.push_str(&format!("&arg={}", encode(arg)));

@@ -18,7 +18,10 @@ pub(crate) async fn run(context: &Context, command: GitCredential) -> anyhow::Re
             let mut password = String::new();
             std::io::stdin().read_to_string(&mut password)?;
             let password = password.trim_end_matches(['\r', '\n']);
-            anyhow::ensure!(!password.is_empty(), "no password was given: pipe it in");
+            anyhow::ensure!(
+                !password.is_empty(),
+                "no password was given: pipe it in, as in `berth git-credential add {host} < token.txt`"
+            );
             let body = serde_json::json!({ "host": host, "username": username, "password": password });
             let added: serde_json::Value = context.client.post("/api/v1/git-credentials", &body).await?;
             output::result(context.output, &added, |_| format!("stored the credential of {username} for {host}"))

@@ -8,6 +8,13 @@ use crate::args::{Global, Image};
 use crate::home::Home;
 use crate::output;
 
+/// An image on the node.
+#[derive(serde::Serialize)]
+struct Listed {
+    reference: String,
+    digest: String,
+}
+
 /// Builds, imports or lists images.
 pub(crate) fn run(global: &Global, command: Image) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
@@ -34,10 +41,11 @@ pub(crate) fn run(global: &Global, command: Image) -> anyhow::Result<()> {
             )
         }
         Image::List => {
-            let images = layout.list()?;
+            let listed = |(reference, digest)| Listed { reference, digest };
+            let images: Vec<Listed> = layout.list()?.into_iter().map(listed).collect();
             output::result(global.output, &images, |images| {
                 let rows: Vec<Vec<String>> =
-                    images.iter().map(|(name, digest)| vec![name.clone(), digest.clone()]).collect();
+                    images.iter().map(|image| vec![image.reference.clone(), image.digest.clone()]).collect();
                 output::table(&["IMAGE", "DIGEST"], &rows)
             })
         }

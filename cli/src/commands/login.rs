@@ -24,7 +24,10 @@ pub(crate) async fn login(context: &Context, global: &Global, url: &str) -> anyh
             line.trim().to_owned()
         }
     };
-    anyhow::ensure!(!token.is_empty(), "no token was given: pipe it in, or set BERTH_TOKEN");
+    anyhow::ensure!(
+        !token.is_empty(),
+        "no token was given: pipe it in, as in `berth login {url} < token.txt`, or set BERTH_TOKEN"
+    );
     let client = Client::new(Target::Remote { url: parsed, token: Some(token.clone()), ca: global.ca_cert.clone() });
     let user: User = client.get("/api/v1/users/me").await?;
     let ca_cert = global.ca_cert.as_ref().map(std::path::absolute).transpose()?;

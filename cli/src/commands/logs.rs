@@ -3,9 +3,10 @@
 use anyhow::Context as _;
 use http::Method;
 use http_body_util::BodyExt as _;
+use serde::Serialize;
 
 use super::{Context, encode};
-use crate::args::Logs;
+use crate::args::{Logs, Output};
 use crate::output;
 
 /// Prints a workspace's log.
@@ -14,16 +15,98 @@ pub(crate) async fn run(context: &Context, logs: &Logs) -> anyhow::Result<()> {
     if let Some(tail) = logs.tail {
         path.push_str(&format!("&tail={tail}"));
     }
-    stream(context, &path).await
+    print(context, &path, logs.follow).await
 }
 
-/// Prints a body as it comes.
-pub(crate) async fn stream(context: &Context, path: &str) -> anyhow::Result<()> {
-    let mut body = context.client.send(Method::GET, path, Vec::new(), &[]).await?.into_body();
-    while let Some(frame) = body.frame().await {
-        if let Some(data) = frame.context("the server's answer broke off")?.data_ref() {
-            output::write(data)?;
-        }
+/// A line of a log.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    line: String,
+}
+
+/// Prints a log as text; as JSON, a list of its lines, and while it is followed an object for each line as it comes.
+pub(crate) async fn print(context: &Context, path: &str, follow: bool) -> anyhow::Result<()> {
+    if context.output == Output::Text {
+        return stream(context, path, output::write).await;
     }
-    Ok(())
+    let (mut lines, mut all) = (Lines::default(), Vec::new());
+    stream(context, path, |data| {
+        for line in lines.take(data) {
+            if follow {
+                output::write(format!("{}\n", serde_json::to_string(&line)?).as_bytes())?;
+            } else {
+                all.push(line);
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    let rest = lines.rest();
+    if follow {
+        return rest.map_or(Ok(()), |line| output::write(format!("{}\n", serde_json::to_string(&line)?).as_bytes()));
+    }
+    all.extend(rest);
+    output::result(Output::Json, &all, |_| String::new())
+}
+
+/// Hands over a body as it comes, until somebody who reads it has left.
+pub(crate) async fn stream(
+    context: &Context,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut body = context.client.send(Method::GET, path, Vec::new(), &[]).await?.into_body();
+    let left = std::pin::pin!(output::reader_left());
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame.context("the server's answer broke off")?.data_ref() {
+                take(data)?;
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        done = read => done,
+        () = left => Ok(()),
+    }
+}
+
+/// Pieces of a text as its lines.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn take(&mut self, piece: &[u8]) -> Vec<Line> {
+        self.0.extend_from_slice(piece);
+        let Some(end) = self.0.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let rest = self.0.split_off(end + 1);
+        let whole = std::mem::replace(&mut self.0, rest);
+        whole[..end].split(|byte| *byte == b'\n').map(Line::of).collect()
+    }
+
+    /// What has no end of a line.
+    fn rest(self) -> Option<Line> {
+        (!self.0.is_empty()).then(|| Line::of(&self.0))
+    }
+}
+
+impl Line {
+    fn of(bytes: &[u8]) -> Self {
+        Self { line: String::from_utf8_lossy(bytes).into_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_lines() {
+        let mut lines = Lines::default();
+        let line = |text: &str| Line { line: text.to_owned() };
+        assert_eq!(lines.take(b"a"), []);
+        assert_eq!(lines.take(b"b\n\nc\nd"), [line("ab"), line(""), line("c")]);
+        assert_eq!(lines.rest(), Some(line("d")));
+    }
 }

@@ -30,10 +30,11 @@ mod token;
 mod unit;
 mod up;
 mod usage;
+mod window;
 
 use clap::CommandFactory as _;
 
-use crate::args::{self, Cli, Command, Global, Output};
+use crate::args::{self, Cli, ClientCommand, Command, Global, LocalCommand, Output};
 use crate::client::{Client, Target};
 use crate::home::Home;
 
@@ -53,7 +54,7 @@ impl Context {
         let home = Home::find(global.home.as_deref())?;
         let target = match credentials::chosen(global)? {
             Some(remote) => remote,
-            None => Target::Socket(home.socket()),
+            None => Target::Socket { path: home.socket(), token: global.token.clone() },
         };
         Ok(Self { client: Client::new(target), output: global.output, home })
     }
@@ -62,67 +63,64 @@ impl Context {
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        // These need no server, and some of them no async runtime.
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "berth", &mut script);
-            crate::output::write(&script)
-        }
-        Command::Context(args::Context::Parse { hosts, url }) => context::parse(cli.global.output, &hosts, &url),
-        Command::Automations(args::Automations::Validate { file }) => automations::validate(cli.global.output, &file),
-        Command::CheckConfig { file } => crate::server::config::check(&cli.global, file.as_deref()),
-        Command::Server(server) => crate::server::run(&cli.global, server),
-        Command::Doctor => doctor::run(&cli.global),
-        Command::Image(image) => image::run(&cli.global, image),
-        Command::Internal(args::Internal::GitServe { listen, repository, detach, stop }) => {
-            git_serve::run(&cli.global, &listen, &repository, detach, stop)
-        }
-        Command::Internal(args::Internal::Generate { root, check }) => generate::run(&root, check),
-        command => {
+        Command::Local(command) => here(&cli.global, command),
+        Command::Client(command) => {
             let context = Context::new(&cli.global)?;
             // A command waits for one server: one thread is enough, and starts faster.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let result = runtime.block_on(dispatch(&context, &cli.global, command));
-            // A pending read of the terminal must not keep the process alive.
+            let result = runtime.block_on(ask(&context, &cli.global, command));
+            // A read of the terminal that still waits must not keep us.
             runtime.shutdown_background();
             result
         }
     }
 }
 
-async fn dispatch(context: &Context, global: &Global, command: Command) -> anyhow::Result<()> {
+fn here(global: &Global, command: LocalCommand) -> anyhow::Result<()> {
     match command {
-        Command::Up(up) => up::run(context, global, up).await,
-        Command::List(list) => list::run(context, list).await,
-        Command::Show(workspace) => show::run(context, &workspace.workspace).await,
-        Command::Start(wait) => start::run(context, &wait).await,
-        Command::Stop(wait) => stop::run(context, &wait).await,
-        Command::Delete(wait) => delete::run(context, &wait).await,
-        Command::Rename { workspace, name } => rename::run(context, &workspace, &name).await,
-        Command::Logs(logs) => logs::run(context, &logs).await,
-        Command::Exec(exec) => exec::run(context, exec).await,
-        Command::Shell(shell) => shell::run(context, shell).await,
-        Command::Cp { from, to } => copy::run(context, &from, &to).await,
-        Command::Ports(workspace) => ports::list(context, &workspace.workspace).await,
-        Command::PortForward { workspace, ports } => ports::forward(context, &workspace, &ports).await,
-        Command::GitCredential(command) => git_credential::run(context, command).await,
-        Command::Class(args::Class::List) => class::list(context).await,
-        Command::Usage(usage) => usage::run(context, &usage).await,
-        Command::Task(command) => task::task(context, command).await,
-        Command::Service(command) => task::service(context, command).await,
-        Command::Token(command) => token::run(context, command).await,
-        Command::Login { url } => login::login(context, global, &url).await,
-        Command::Logout => login::logout(context.output),
-        Command::Kubeconfig => crate::server::kubeconfig::print(&context.home, context.output),
-        Command::SupportBundle { file } => support_bundle::run(context, &file).await,
-        Command::Completion { .. }
-        | Command::Context(_)
-        | Command::Automations(_)
-        | Command::CheckConfig { .. }
-        | Command::Server(_)
-        | Command::Doctor
-        | Command::Image(_)
-        | Command::Internal(_) => Ok(()),
+        LocalCommand::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "berth", &mut script);
+            crate::output::write(&script)
+        }
+        LocalCommand::Context(args::Context::Parse { hosts, url }) => context::parse(global.output, &hosts, &url),
+        LocalCommand::Automations(args::Automations::Validate { file }) => automations::validate(global.output, &file),
+        LocalCommand::CheckConfig { file } => crate::server::config::check(global, file.as_deref()),
+        LocalCommand::Server(server) => crate::server::run(global, server),
+        LocalCommand::Doctor => doctor::run(global),
+        LocalCommand::Image(image) => image::run(global, image),
+        LocalCommand::Internal(args::Internal::GitServe { listen, repository, detach, stop }) => {
+            git_serve::run(global, &listen, &repository, detach, stop)
+        }
+        LocalCommand::Internal(args::Internal::Generate { root, check }) => generate::run(&root, check),
+    }
+}
+
+async fn ask(context: &Context, global: &Global, command: ClientCommand) -> anyhow::Result<()> {
+    match command {
+        ClientCommand::Up(up) => up::run(context, global, up).await,
+        ClientCommand::List(list) => list::run(context, list).await,
+        ClientCommand::Show(workspace) => show::run(context, &workspace.workspace).await,
+        ClientCommand::Start(wait) => start::run(context, &wait).await,
+        ClientCommand::Stop(wait) => stop::run(context, &wait).await,
+        ClientCommand::Delete(wait) => delete::run(context, &wait).await,
+        ClientCommand::Rename { workspace, name } => rename::run(context, &workspace, &name).await,
+        ClientCommand::Logs(logs) => logs::run(context, &logs).await,
+        ClientCommand::Exec(exec) => exec::run(context, exec).await,
+        ClientCommand::Shell(shell) => shell::run(context, shell).await,
+        ClientCommand::Cp { from, to } => copy::run(context, &from, &to).await,
+        ClientCommand::Ports(workspace) => ports::list(context, &workspace.workspace).await,
+        ClientCommand::PortForward { workspace, ports } => ports::forward(context, &workspace, &ports).await,
+        ClientCommand::GitCredential(command) => git_credential::run(context, command).await,
+        ClientCommand::Class(args::Class::List) => class::list(context).await,
+        ClientCommand::Usage(usage) => usage::run(context, &usage).await,
+        ClientCommand::Task(command) => task::task(context, command).await,
+        ClientCommand::Service(command) => task::service(context, command).await,
+        ClientCommand::Token(command) => token::run(context, command).await,
+        ClientCommand::Login { url } => login::login(context, global, &url).await,
+        ClientCommand::Logout => login::logout(context.output),
+        ClientCommand::Kubeconfig => crate::server::kubeconfig::print(&context.home, context.output),
+        ClientCommand::SupportBundle { file } => support_bundle::run(context, &file).await,
     }
 }
 

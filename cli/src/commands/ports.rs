@@ -4,13 +4,16 @@ use anyhow::{Context as _, bail};
 use berth_api_types::channel::{CONTROL, Control, STDIN, STDOUT};
 use futures::{SinkExt as _, StreamExt as _};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::terminal::message;
+use super::window::Window;
 use super::{Context, encode};
 use crate::args::Output;
 use crate::output::{self, cell};
+use crate::values::PortPair;
 
 /// Lists the ports that programs inside listen on.
 pub(crate) async fn list(context: &Context, workspace: &str) -> anyhow::Result<()> {
@@ -30,18 +33,21 @@ struct Forwarded {
     remote: u16,
 }
 
-/// Forwards ports until interrupted. Says so once the ports are open.
-pub(crate) async fn forward(context: &Context, workspace: &str, ports: &[String]) -> anyhow::Result<()> {
-    let ports = ports.iter().map(|port| parse(port)).collect::<anyhow::Result<Vec<_>>>()?;
-    // Whoever may not, or forwards into a workspace that does not run, learns it now and not from the first connection.
+/// Forwards ports until it is interrupted. What is forwarded is told once it is.
+pub(crate) async fn forward(context: &Context, workspace: &str, ports: &[PortPair]) -> anyhow::Result<()> {
+    // Who may not, or forwards into a workspace that does not run, learns it now and not from the first connection.
     let _: serde_json::Value = context.client.get(&format!("/api/v1/workspaces/{}/ports", encode(workspace))).await?;
     let (mut listeners, mut forwarded) = (Vec::new(), Vec::new());
-    for (local, remote) in ports {
+    for &PortPair { local, remote } in ports {
         let listener = TcpListener::bind(("127.0.0.1", local))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{local}: choose another with LOCAL:{remote}"))?;
         let address = listener.local_addr()?;
         forwarded.push(Forwarded { local: address.to_string(), remote });
+        // For who asks for localhost and tries IPv6 first; where that is not there or taken, they go on to the other.
+        if let Ok(listener) = TcpListener::bind(("::1", address.port())).await {
+            listeners.push((listener, remote));
+        }
         listeners.push((listener, remote));
     }
     match context.output {
@@ -78,17 +84,25 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
     let path = format!("/api/v1/workspaces/{}/ports/{remote}/connect", encode(workspace));
     let (mut sink, mut source) = context.client.websocket(&path).await?.split();
     let (mut reader, mut writer) = stream.into_split();
+    let window = Window::closed();
+    // Until the client has said all, or has gone.
     let upload = async {
         let mut buffer = vec![0_u8; 64 * 1024];
         loop {
-            let count = reader.read(&mut buffer).await?;
-            // As with a command's standard input, an empty message is the end.
-            let mut message = Vec::with_capacity(count + 1);
-            message.push(STDIN);
-            message.extend_from_slice(&buffer[..count]);
-            sink.send(Message::Binary(message.into())).await?;
+            let room = tokio::select! {
+                room = window.room(buffer.len()) => room,
+                // Cut off by the client while the port takes nothing.
+                _ = reader.ready(Interest::ERROR) => return Upload::Gone,
+            };
+            let Ok(count) = reader.read(&mut buffer[..room]).await else { return Upload::Gone };
+            window.widen(room - count);
+            // As standard input of a command; empty is the end.
+            if sink.send(message(STDIN, &buffer[..count])).await.is_err() {
+                // Whoever reads no more may have said why.
+                return std::future::pending().await;
+            }
             if count == 0 {
-                return anyhow::Ok(());
+                return Upload::Whole;
             }
         }
     };
@@ -100,9 +114,12 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
                     Some((&STDOUT, [])) => writer.shutdown().await?,
                     Some((&STDOUT, payload)) => writer.write_all(payload).await?,
                     Some((&CONTROL, payload)) => {
-                        // Other control messages do not matter here.
-                        if let Ok(Control::Error { message, .. }) = serde_json::from_slice(payload) {
-                            bail!(message);
+                        match serde_json::from_slice(payload) {
+                            Ok(Control::Error { message, .. }) => bail!(message),
+                            Ok(Control::Ready { input_window }) => window.open(input_window),
+                            Ok(Control::Window { bytes }) => window.widen(usize::try_from(bytes)?),
+                            // Others are of no use here, known or not.
+                            Ok(_) | Err(_) => {}
                         }
                     }
                     _ => {}
@@ -118,12 +135,18 @@ async fn tunnel(context: &Context, workspace: &str, remote: u16, stream: TcpStre
     tokio::select! {
         biased;
         down = &mut download => down,
-        up = &mut upload => download.await.and(up),
+        up = &mut upload => match up {
+            Upload::Whole => download.await,
+            // Closed with it, the connection ends on the workspace's side too.
+            Upload::Gone => Ok(()),
+        },
     }
 }
 
-fn parse(port: &str) -> anyhow::Result<(u16, u16)> {
-    let (local, remote) = port.split_once(':').unwrap_or((port, port));
-    let number = |text: &str| text.parse::<u16>().with_context(|| format!("{port:?} is not PORT or LOCAL:REMOTE"));
-    Ok((number(local)?, number(remote)?))
+/// How the client's side of a connection ended.
+enum Upload {
+    /// It has said all, and may still listen.
+    Whole,
+    /// Nobody is there any more.
+    Gone,
 }

@@ -36,5 +36,5 @@ pub(crate) async fn logs(context: &Context, kind: &str, unit: &UnitLogs) -> anyh
         encode(&unit.name),
         unit.follow
     );
-    logs::stream(context, &path).await
+    logs::print(context, &path, unit.follow).await
 }

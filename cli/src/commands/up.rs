@@ -14,7 +14,7 @@ use crate::output;
 /// Opens a repository. With `--name`, an existing workspace of that name and repository is started and opened instead; with `--resume`, the
 /// newest one of that repository.
 pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::Result<()> {
-    if let Target::Socket(_) = context.client.target()
+    if let Target::Socket { .. } = context.client.target()
         && !context.client.reachable().await
     {
         output::note("no server runs on this machine: starting one");

@@ -18,7 +18,8 @@ pub(crate) async fn run(context: &Context, usage: &Usage) -> anyhow::Result<()> 
         .filter_map(|(key, value)| value.as_ref().map(|value| format!("&{key}={}", encode(value))))
         .collect();
     if usage.csv {
-        return logs::stream(context, &format!("/api/v1/usage.csv?{}", query.trim_start_matches('&'))).await;
+        let path = format!("/api/v1/usage.csv?{}", query.trim_start_matches('&'));
+        return logs::stream(context, &path, output::write).await;
     }
     let mut items: Vec<serde_json::Value> = Vec::new();
     let mut cursor = String::new();

@@ -112,7 +112,7 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
 
 /// The status of this machine's server; `None` if none runs.
 pub(super) fn ask(home: &Home) -> anyhow::Result<Option<ServerStatus>> {
-    let client = Client::new(Target::Socket(home.socket()));
+    let client = Client::new(Target::Socket { path: home.socket(), token: None });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match client.get::<ServerStatus>("/api/v1/server").await {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use berth_clock::{SystemClock, SystemEntropy};
 use berth_embedded_pg::Postgres;
+use berth_http::hosts::Hosts;
 use berth_http::{ServeOptions, serve};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::PgPool;
@@ -51,9 +52,10 @@ pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
     }
     parts.spawn(&mut tasks, &stop);
     let serving = CancellationToken::new();
+    let hosts = Hosts::of(&config.gateway.allowed_origins);
     for (name, listener, router) in [
         ("socket", listeners.socket, parts.public.clone()),
-        ("public", listeners.public, parts.public.clone()),
+        ("public", listeners.public, hosts.only(parts.public.clone())),
         ("kubernetes", listeners.kubernetes, parts.kubernetes.clone()),
     ] {
         let token = serving.clone();

@@ -185,3 +185,23 @@ fn the_doctor_looks_at_everything() {
         assert!(check["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{check}");
     }
 }
+
+#[test]
+fn a_home_that_is_too_long_for_sockets_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("x".repeat(90));
+    let ran = Ran::of(&mut berth(&home, &["server", "--detach"]));
+    assert!(ran.status == 1 && ran.stderr.contains("choose a shorter one with --home"), "{ran}");
+    assert!(!home.exists(), "nothing was made");
+}
+
+#[test]
+fn certificates_that_are_none_are_told() {
+    let home = tempfile::tempdir().unwrap();
+    let (certificate, key) = (home.path().join("cert.pem"), home.path().join("key.pem"));
+    std::fs::write(&certificate, "junk").unwrap();
+    std::fs::write(&key, "junk").unwrap();
+    let args = ["server", "--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let ran = Ran::of(&mut berth(home.path(), &args));
+    assert!(ran.status == 1 && ran.stderr.contains("cert.pem holds no certificate"), "{ran}");
+}

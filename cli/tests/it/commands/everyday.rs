@@ -133,8 +133,12 @@ pub(super) fn mistakes_have_their_status(world: &World) {
     assert!(server.fails(&["up", &world.hello.url, "--name", "Not_A_Name"], 1).contains("lower"));
     assert!(server.fails(&["up", &world.hello.url, "--image", "NOT AN IMAGE"], 1).contains("image"));
     assert!(server.fails(&["cp", "a", "b"], 1).contains("WORKSPACE:PATH"));
-    assert!(server.fails(&["port-forward", "hello", "http"], 1).contains("LOCAL:REMOTE"));
+    assert!(server.fails(&["port-forward", "hello", "http"], 2).contains("LOCAL:REMOTE"));
     assert!(server.fails(&["port-forward", "nope", "8080"], 3).contains("no such workspace"));
-    assert!(server.fails(&["usage", "--from", "yesterday"], 1).contains("from"));
+    assert!(server.fails(&["usage", "--from", "yesterday"], 2).contains("2026-11-01T08:00:00Z"));
+    assert!(server.fails(&["exec", "hello", "--env", "=x", "--", "true"], 2).contains("NAME=VALUE"));
+    assert!(server.fails(&["exec", "hello", "--", ""], 2).contains("the command is empty"));
+    assert!(server.fails(&["show", ""], 2).contains("`berth list`"));
+    assert!(server.fails(&["show", "nope"], 3).contains("\"nope\""));
     assert!(server.fails(&["token", "create", "x", "--expires-in-days", "4000"], 1).contains("366"));
 }

@@ -90,6 +90,16 @@ pub(super) fn commands_run(world: &World) {
     follow.kill().unwrap();
     follow.wait().unwrap();
     assert!(server.ok(&["logs", "hello", "--tail", "1"]).ends_with("the workspace is ready\n"));
+    let as_json = server.json(&["logs", "hello"]);
+    assert!(as_json[0]["line"].as_str().unwrap().contains(" place "), "{as_json}");
+    // Whose reader has left is done, although nothing more is written.
+    let mut follow =
+        server.command(&["-o", "json", "logs", "hello", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert!(line["line"].is_string(), "{line}");
+    drop(lines);
+    assert_eq!(follow.wait().unwrap().code(), Some(0));
 }
 
 /// What waits to be sent must not keep back the signal that is to end the command, nor hide that its client has gone.
@@ -169,6 +179,22 @@ pub(super) fn files_are_copied(world: &World) {
     let renamed = here.path().join("hosts-of-it");
     server.ok(&["cp", "hello:README.md", renamed.to_str().unwrap()]);
     assert_eq!(std::fs::read_to_string(&renamed).unwrap(), "hi\n");
+    // What is there already gets what is new; a link leads to what it says; nothing behind the colon is the checkout.
+    std::fs::write(back.join("folder/kept"), "mine").unwrap();
+    server.ok(&["cp", "hello:/root/folder", back.to_str().unwrap()]);
+    assert_eq!(std::fs::read_to_string(back.join("folder/kept")).unwrap(), "mine");
+    server.ok(&["cp", "hello:/root/folder/link", back.join("content").to_str().unwrap()]);
+    assert_eq!(std::fs::symlink_metadata(back.join("content")).unwrap().len(), 3_000_000);
+    server.ok(&["cp", "hello:", back.join("checkout").to_str().unwrap()]);
+    assert_eq!(std::fs::read_to_string(back.join("checkout/README.md")).unwrap(), "hi\n");
+    // One file as a stream.
+    let ran = server.run_with(&["cp", "-", "hello:from-stdin"], "piped\n");
+    assert_eq!(ran.status, 0, "{ran}");
+    assert_eq!(server.ok(&["cp", "hello:from-stdin", "-"]), "piped\n");
+    assert!(server.fails(&["cp", "hello:/root/folder", "-"], 1).contains("is not a file"));
+    assert!(
+        server.fails(&["cp", "hello:README.md", &format!("{}/", back.join("none").display())], 3).contains("no folder")
+    );
     assert!(server.fails(&["cp", "hello:/no/such", back.to_str().unwrap()], 3).contains("/no/such"));
     assert!(server.fails(&["cp", "/no/such/here", "hello:"], 1).contains("/no/such/here"));
     assert!(server.fails(&["cp", "hello:/etc/hostname", "/no/such/folder/x"], 1).contains("is not a folder"));
@@ -217,9 +243,35 @@ pub(super) fn ports_are_listed_and_forwarded(world: &World) {
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
     let told = notes.next().unwrap().unwrap();
     assert!(told.starts_with("port 8124: "), "{told}");
+    a_port_that_takes_nothing_is_let_go(world);
     assert!(server.fails(&["port-forward", "hello", &local.to_string()], 1).contains("choose another with LOCAL:"));
     kill_process(Pid::from_child(&forward), Signal::INT).unwrap();
     assert_eq!(forward.wait().unwrap().code(), Some(0), "Ctrl-C ends it well");
     kill_process(Pid::from_child(&listening), Signal::TERM).unwrap();
     assert_eq!(listening.wait().unwrap().code(), Some(143));
+}
+
+/// A server that reads nothing keeps neither the client's connection nor ours.
+fn a_port_that_takes_nothing_is_let_go(world: &World) {
+    let server = &world.server;
+    let program = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 8125, Listen => 5) or die; \
+        my $c = $s->accept; $SIG{TERM} = sub { exit }; sleep 1 while getpeername($c) && syswrite($c, '.'); print \"let go\\n\"";
+    let mut deaf =
+        server.command(&["exec", "hello", "--", "perl", "-e", &format!("$SIG{{PIPE}} = 'IGNORE'; {program}")]);
+    let deaf = deaf.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("the port to be listed", || {
+        server.json(&["ports", "hello"]).as_array().unwrap().iter().any(|port| port["port"] == 8125).then_some(())
+    });
+    let local = free_port();
+    let mut forward =
+        server.command(&["port-forward", "hello", &format!("{local}:8125")]).stderr(Stdio::piped()).spawn().unwrap();
+    BufReader::new(forward.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", local)).unwrap();
+    stream.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    // Until nothing is taken any more.
+    while stream.write(&[0; 64 * 1024]).is_ok() {}
+    kill_process(Pid::from_child(&forward), Signal::INT).unwrap();
+    assert_eq!(forward.wait().unwrap().code(), Some(0));
+    let output = deaf.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "let go\n");
 }
