@@ -6,27 +6,28 @@
 /// This also runs before the C library has started and so must not call it: the compiler would turn a plain comparison into such a call.
 #[must_use]
 pub fn names_user_namespace(text: &[u8]) -> bool {
-    const WORD: &[u8] = b"\"user\"";
-    let (mut at, mut matched) = (0, 0);
+    let mut at: usize = 0;
     while let Some(this) = byte(text, at) {
+        if this == b'"' && is_value_user(text, at) {
+            return true;
+        }
         at = at.wrapping_add(1);
-        if WORD.get(matched) == Some(&this) {
-            matched = matched.wrapping_add(1);
-        } else {
-            matched = usize::from(this == b'"');
-        }
-        if matched == WORD.len() {
-            matched = 1;
-            let mut next = at;
-            while matches!(byte(text, next), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-                next = next.wrapping_add(1);
-            }
-            if byte(text, next) != Some(b':') {
-                return true;
-            }
-        }
     }
     false
+}
+
+/// Whether that word begins there, and is no name of something.
+fn is_value_user(text: &[u8], mut at: usize) -> bool {
+    for letter in b"\"user\"" {
+        if byte(text, at) != Some(*letter) {
+            return false;
+        }
+        at = at.wrapping_add(1);
+    }
+    while matches!(byte(text, at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        at = at.wrapping_add(1);
+    }
+    byte(text, at) != Some(b':')
 }
 
 fn byte(text: &[u8], at: usize) -> Option<u8> {

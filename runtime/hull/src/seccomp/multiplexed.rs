@@ -1,7 +1,7 @@
 //! The calls that 32-bit x86, z/Architecture and POWER once reached through `socketcall(2)` and `ipc(2)` only.
 
 /// The operations of `socketcall` from 1 on.
-const SOCKET: [&str; 20] = [
+static SOCKET: [&str; 20] = [
     "socket",
     "bind",
     "connect",
@@ -25,7 +25,7 @@ const SOCKET: [&str; 20] = [
 ];
 
 /// The operations of `ipc`.
-const IPC: [(&str, u32); 12] = [
+static IPC: [(&str, u32); 12] = [
     ("semop", 1),
     ("semget", 2),
     ("semctl", 3),
@@ -42,7 +42,7 @@ const IPC: [(&str, u32); 12] = [
 
 /// The call that carries `name`, and the operation that it takes as its first argument.
 pub(super) fn carrier(name: &str) -> Option<(&'static str, u32)> {
-    if let Some(operation) = (1..).zip(SOCKET).find(|(_, socket)| *socket == name) {
+    if let Some(operation) = (1..).zip(&SOCKET).find(|(_, socket)| **socket == name) {
         return Some(("socketcall", operation.0));
     }
     IPC.iter().find(|(ipc, _)| *ipc == name).map(|(_, operation)| ("ipc", *operation))

@@ -115,11 +115,12 @@ pub(super) fn entries(native: Arch, seccomp: &Seccomp) -> Result<Vec<Entry<'_>>,
         }
         Ok((verdict(rule.action, rule.errno_ret)?, alternatives(&rule.args)?))
     };
+    let mut next = 0;
     seccomp
         .syscalls
         .iter()
         .map(|rule| {
-            let calls = rule.names.iter().map(|name| (name.as_str(), Call::named(native, name))).collect();
+            let calls = rule.names.iter().map(|name| (name.as_str(), Call::named(native, name, &mut next))).collect();
             entry(rule).map(|(verdict, alternatives)| Entry { calls, verdict, alternatives })
         })
         .collect()

@@ -21,19 +21,20 @@ const ABSENT: u32 = u32::MAX;
 pub(super) struct Call(&'static [u32]);
 
 impl Call {
-    /// The call of that name in `arch`'s family.
-    pub(super) fn named(arch: Arch, name: &str) -> Option<Call> {
+    /// The call of that name in `arch`'s family. `next` is the row to look at first, and afterwards the one after the call:
+    /// profiles list names in the order of the table.
+    pub(super) fn named(arch: Arch, name: &str, next: &mut usize) -> Option<Call> {
         match arch {
             #[cfg(any(test, target_arch = "x86_64"))]
-            Arch::X86_64 | Arch::X86 | Arch::X32 => find(x86::TABLE, name),
+            Arch::X86_64 | Arch::X86 | Arch::X32 => find(x86::TABLE, name, next),
             #[cfg(any(test, target_arch = "aarch64"))]
-            Arch::Aarch64 | Arch::Arm => find(arm::TABLE, name),
+            Arch::Aarch64 | Arch::Arm => find(arm::TABLE, name, next),
             #[cfg(any(test, target_arch = "s390x"))]
-            Arch::S390x | Arch::S390 => find(s390::TABLE, name),
+            Arch::S390x | Arch::S390 => find(s390::TABLE, name, next),
             #[cfg(any(test, target_arch = "powerpc64"))]
-            Arch::Ppc64Le => find(ppc64le::TABLE, name),
+            Arch::Ppc64Le => find(ppc64le::TABLE, name, next),
             #[cfg(any(test, target_arch = "riscv64"))]
-            Arch::Riscv64 => find(riscv64::TABLE, name),
+            Arch::Riscv64 => find(riscv64::TABLE, name, next),
             #[cfg_attr(test, expect(unreachable_patterns, reason = "test builds carry every table"))]
             _ => None,
         }
@@ -50,14 +51,21 @@ impl Call {
     }
 }
 
-fn find<const N: usize>(table: &'static [(&'static str, [u32; N])], name: &str) -> Option<Call> {
-    let row = table.binary_search_by(|(candidate, _)| (*candidate).cmp(name)).ok()?;
+fn find<const N: usize>(table: &'static [(&'static str, [u32; N])], name: &str, next: &mut usize) -> Option<Call> {
+    /// A profile leaves out a few calls here and there.
+    const AHEAD: usize = 4;
+    let ahead = table.iter().enumerate().skip(*next).take(AHEAD).find(|(_, (candidate, _))| *candidate == name);
+    let row = match ahead {
+        Some((row, _)) => row,
+        None => table.binary_search_by(|(candidate, _)| (*candidate).cmp(name)).ok()?,
+    };
+    *next = row.saturating_add(1);
     table.get(row).map(|(_, numbers)| Call(numbers))
 }
 
 /// The number of `name` on `arch`, `None` when that architecture has no such call.
 pub(super) fn number(arch: Arch, name: &str) -> Option<u32> {
-    Call::named(arch, name)?.number(arch)
+    Call::named(arch, name, &mut 0)?.number(arch)
 }
 
 /// Every name of `arch`'s family, for tests and for `hull features`.
