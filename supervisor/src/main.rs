@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `init` | in the workspace, PID 1 | runs commands, terminals, tasks and services; speaks the supervisor protocol |
 //! | `worker` | in the workspace, child of PID 1 | one file or copy request, as the user, so that PID 1 never touches the workspace's files |
+//! | `folder` | in the workspace, child of PID 1 | makes, removes and renames the checkout's folder as root |
 //! | `git-credential` | in the workspace, child of git | asks PID 1 for the owner's credential |
 //! | `rootfs` | on the host | makes the user namespace and mounts the root file system |
 //! | `monitor` | on the host | parent of the container |
@@ -11,6 +12,7 @@
 mod cli;
 mod clock;
 mod credential_helper;
+mod folder;
 mod init;
 mod launch;
 mod ring;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
             Err(error) => usage(&error.to_string()),
         },
         Some("worker") => worker::main(),
+        Some("folder") => folder::main(arguments),
         Some("git-credential") => credential_helper::main(arguments),
         Some("rootfs") => berth_sandbox::rootfs::main(),
         Some("monitor") => berth_sandbox::monitor::main(),

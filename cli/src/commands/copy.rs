@@ -199,6 +199,8 @@ async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Res
     for file in &mut passed_over {
         std::fs::remove_file(&file.path).with_context(|| format!("cannot remove {}", file.path.display()))?;
         file.path = file.path.strip_prefix(scratch).unwrap_or(&file.path).to_owned();
+        // The workspace sends all of these as pipes.
+        file.kind = "a named pipe, a socket or a device";
     }
     Ok(passed_over)
 }

@@ -32,7 +32,7 @@ use hull_sys::sandbox_process::{
     close_inherited_from, ignore_signals, signal_descriptor, signal_numbers, take_inherited,
 };
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::cli::{Options, RUN_DIR, complain};
 use crate::clock::unix_ms;
@@ -90,6 +90,14 @@ pub(crate) fn main(options: &Options, started: Instant) -> i32 {
     }
 }
 
+/// Lets PID 1, which holds the terminals, pipes and connections of everybody, open as many files as it may. The limit that it began with,
+/// which is for its children.
+fn raise_open_files() -> Option<Rlimit> {
+    let given = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: given.maximum, maximum: given.maximum };
+    setrlimit(Resource::Nofile, raised).ok().map(|()| given)
+}
+
 impl Init {
     fn new(options: &Options, started: Instant) -> Result<Self, (&'static str, Errno)> {
         let listener = take_inherited(options.listen_fd).map_err(|errno| ("the listening socket", errno))?;
@@ -108,6 +116,7 @@ impl Init {
         listener.interest(true, false);
         let mut signals = poller.watch(signals, Token::Signals);
         signals.interest(true, false);
+        let open_files = raise_open_files();
         let run_dir = options.run_dir.clone().unwrap_or_else(|| RUN_DIR.to_owned());
         let credentials = Credentials::listen(&poller, options.user.as_deref(), &run_dir);
         let boot = BootInfo {
@@ -120,7 +129,12 @@ impl Init {
             poller,
             listener,
             signals,
-            defaults: Defaults { user: options.user.clone(), cwd: options.cwd.clone(), env: options.env.clone() },
+            defaults: Defaults {
+                user: options.user.clone(),
+                cwd: options.cwd.clone(),
+                env: options.env.clone(),
+                open_files,
+            },
             boot,
             run_dir,
             next_id: 0,

@@ -12,7 +12,7 @@ use berth_supervisor_protocol::ErrorCode;
 use hull_sys::sandbox_process::{close_on_exec_from, place_descriptor, reset_signals};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{ioctl_tiocsctty, setsid};
+use rustix::process::{Resource, ioctl_tiocsctty, setsid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::user::{self, User};
@@ -54,6 +54,9 @@ fn become_program(plan: &Plan<'_>, ends: &Ends) -> Result<std::convert::Infallib
     place_streams(ends, &user).map_err(system("setting up its streams"))?;
     // Kernels before 5.11 have no close_range; everything of ours is close-on-exec anyway.
     let _ = close_on_exec_from(if ends.extra.is_some() { 4 } else { 3 });
+    if let Some(limit) = &plan.defaults.open_files {
+        rustix::process::setrlimit(Resource::Nofile, *limit).map_err(system("limiting its open files"))?;
+    }
     assume(&user)?;
 
     let home_or_root = || if Path::new(&user.home).is_dir() { user.home.clone() } else { "/".to_owned() };

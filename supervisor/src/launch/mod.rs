@@ -11,7 +11,7 @@ use berth_supervisor_protocol::{ErrorCode, TtySize};
 use hull_sys::sandbox_process::fork;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::Pid;
+use rustix::process::{Pid, Rlimit};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,8 @@ pub(crate) struct Defaults {
     pub(crate) user: Option<String>,
     pub(crate) cwd: Option<String>,
     pub(crate) env: BTreeMap<String, String>,
+    /// Their limit of open files, which is not PID 1's.
+    pub(crate) open_files: Option<Rlimit>,
 }
 
 /// A forked child. It is the leader of a session and process group of its own.

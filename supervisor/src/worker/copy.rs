@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use berth_supervisor_protocol::{CopyIn, CopyOut, ErrorCode, Event, Reply};
@@ -220,14 +220,13 @@ fn add(
             }
         };
     }
-    if !file_type.is_dir() {
-        // Sockets and pipes live with their processes, not with files.
-        debug_assert!(
-            file_type.is_socket() || file_type.is_fifo() || file_type.is_char_device() || file_type.is_block_device()
-        );
-        return Ok(());
-    }
     header.set_size(0);
+    if !file_type.is_dir() {
+        // Pipes, sockets and devices have no content. All go out as pipes, the one kind of them that anybody can unpack: the receiver sees
+        // that something was there, and can name it.
+        header.set_entry_type(EntryType::Fifo);
+        return builder.append_data(&mut header, name, io::empty());
+    }
     builder.append_data(&mut header, name, io::empty())?;
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,

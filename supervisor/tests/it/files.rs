@@ -4,10 +4,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use berth_supervisor_protocol::client::{Client, Incoming};
-use berth_supervisor_protocol::{CopyIn, CopyOut, ErrorCode, Event, FileType, Kind, Reply, Request, WriteFile};
+use berth_supervisor_protocol::{
+    CopyIn, CopyOut, ErrorCode, Event, Exec, ExitStatus, FileType, Kind, Reply, Request, WriteFile,
+};
 use std::os::unix::net::UnixStream;
 
-use crate::harness::{Supervisor, skip_unless_root};
+use crate::harness::{Supervisor, berth_init, skip_unless_root};
 
 /// Content up to its end, and the event after it.
 fn content(client: &mut Client<UnixStream>) -> Vec<u8> {
@@ -137,6 +139,7 @@ fn a_tree_goes_out_and_in_again() {
     std::os::unix::fs::symlink("sub/file", tree.join("link")).unwrap();
     std::fs::set_permissions(tree.join("sub"), PermissionsExt::from_mode(0o555)).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(tree.join("pipe")).status().unwrap().success());
 
     let mut client = supervisor.client();
     client
@@ -144,6 +147,14 @@ fn a_tree_goes_out_and_in_again() {
         .unwrap();
     let tar = content(&mut client);
     assert!(matches!(end(&mut client), Event::Done));
+    // What has no content is told of.
+    let mut archive = tar::Archive::new(&tar[..]);
+    let entries = archive.entries().unwrap().map(Result::unwrap);
+    let pipes: std::collections::BTreeSet<_> = entries
+        .filter(|entry| entry.header().entry_type() == tar::EntryType::Fifo)
+        .map(|entry| entry.path().unwrap().into_owned())
+        .collect();
+    assert_eq!(pipes, ["tree/pipe", "tree/socket"].map(Into::into).into());
 
     let target = supervisor.dir().join("target");
     std::fs::create_dir(&target).unwrap();
@@ -165,7 +176,7 @@ fn a_tree_goes_out_and_in_again() {
     let metadata = std::fs::metadata(copied.join("sub/file")).unwrap();
     assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o751, 65534));
     assert_eq!(std::fs::metadata(copied.join("sub")).unwrap().mode() & 0o7777, 0o555);
-    assert!(!copied.join("socket").exists());
+    assert!(!copied.join("socket").exists() && !copied.join("pipe").exists());
 }
 
 #[test]
@@ -226,4 +237,37 @@ fn git_status_is_counted() {
     let Reply::GitStatus(status) = supervisor.reply(&Request::GitStatus { path }) else { panic!("no status") };
     assert_eq!((status.branch.as_deref(), status.changed, status.untracked), (Some("main"), 1, 1));
     assert!(status.commit.is_some());
+}
+
+#[test]
+fn the_checkouts_folder_is_made_without_programs_of_the_image() {
+    if skip_unless_root() {
+        return;
+    }
+    let supervisor = Supervisor::start();
+    let folder = |arguments: &[&str]| {
+        let argv = [&*berth_init(), "folder"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+        let output = supervisor.run(Exec { argv, ..Exec::default() });
+        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (done, failed) = (ExitStatus::Code(0), ExitStatus::Code(1));
+    let at = supervisor.dir().join("deep/er/folder");
+    let path = at.to_str().unwrap();
+    assert_eq!(folder(&["make", path, "nobody"]), (done, String::new()));
+    let metadata = std::fs::metadata(&at).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (65534, 65534));
+    assert_eq!(std::fs::metadata(at.parent().unwrap()).unwrap().uid(), 0);
+    let (status, complaint) = folder(&["make", path, "nosuch"]);
+    assert!(status == failed && complaint.contains("no user nosuch in the workspace's /etc/passwd"), "{complaint}");
+    std::fs::write(at.join("file"), "x").unwrap();
+    let aside = format!("{path}.aside");
+    assert_eq!(folder(&["rename", path, &aside]), (done, String::new()));
+    assert!(!at.exists() && std::path::Path::new(&aside).join("file").exists());
+    for _ in 0..2 {
+        assert_eq!(folder(&["remove", &aside]), (done, String::new()));
+        assert!(!std::path::Path::new(&aside).exists());
+    }
+    let (status, complaint) = folder(&["rename", path, &aside]);
+    assert!(status == failed && complaint.contains(path), "{complaint}");
+    assert_eq!(folder(&["chmod", path]).0, failed);
 }

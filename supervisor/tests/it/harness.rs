@@ -23,6 +23,9 @@ pub(crate) fn skip_unless_root() -> bool {
     !root
 }
 
+/// Open files that what a supervisor starts may have at first.
+pub(crate) const SOFT_OPEN_FILES: u64 = 512;
+
 /// A supervisor in its own pid and mount namespace, on the host's files.
 pub(crate) struct Supervisor {
     dir: tempfile::TempDir,
@@ -42,7 +45,10 @@ impl Supervisor {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]);
         // The listening socket comes as standard input, the only way in without unsafe code here.
-        command.arg("exec 3<&0 0</dev/null; exec \"$@\"").arg("sh").arg(berth_init());
+        command
+            .arg(format!("ulimit -Sn {SOFT_OPEN_FILES}; exec 3<&0 0</dev/null; exec \"$@\""))
+            .arg("sh")
+            .arg(berth_init());
         command.args(["init", "--listen-fd", "3", "--run-dir"]).arg(run_dir).args(options);
         let child = command.stdin(Stdio::from(OwnedFd::from(listener))).env("LC_ALL", "C").spawn().unwrap();
         let supervisor = Self { dir, child };

@@ -7,7 +7,7 @@ use berth_supervisor_protocol::{
     Event, ExitStatus, PROTOCOL_VERSION, Reply, Request, TerminalOpen, UnitKind, UnitSpec,
 };
 
-use crate::harness::{Supervisor, eventually, sh, skip_unless_root};
+use crate::harness::{SOFT_OPEN_FILES, Supervisor, eventually, sh, skip_unless_root};
 
 #[test]
 fn hello_tells_what_there_is() {
@@ -114,4 +114,18 @@ fn signals_from_inside_do_not_end_it() {
     supervisor.sh("kill -KILL 1; kill -HUP 1; kill -USR1 1; kill -QUIT 1; kill -SEGV 1; kill -STOP 1; kill -PIPE 1");
     assert!(matches!(supervisor.reply(&Request::Hello), Reply::Hello(_)));
     eventually("nothing of it is left", || supervisor.sh("true").status == ExitStatus::Code(0));
+}
+
+#[test]
+fn process_1_opens_more_files_than_what_it_starts() {
+    if skip_unless_root() {
+        return;
+    }
+    let supervisor = Supervisor::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", supervisor.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = [3, 4].map(|field| line.split_whitespace().nth(field).unwrap());
+    assert_eq!(soft, hard);
+    let inside = supervisor.sh("ulimit -Sn; ulimit -Hn");
+    assert_eq!(String::from_utf8_lossy(&inside.stdout), format!("{SOFT_OPEN_FILES}\n{hard}\n"));
 }
