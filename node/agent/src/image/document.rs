@@ -68,6 +68,11 @@ pub(crate) struct Index {
 /// An image's configuration (image-spec, config.md).
 #[derive(Debug, Deserialize)]
 pub(super) struct ConfigFile {
+    /// Machine and system that it is for; images made by hand may leave them out.
+    #[serde(default)]
+    pub(super) architecture: String,
+    #[serde(default)]
+    pub(super) os: String,
     #[serde(default)]
     pub(super) config: Option<ImageConfig>,
     pub(super) rootfs: RootFs,

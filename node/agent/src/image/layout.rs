@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::blob::BlobWriter;
 use super::document::{ConfigFile, Descriptor, ImageConfig, Index, Manifest, chain_ids};
+use super::pull;
 use super::reference::{Digest, Reference};
 pub use super::unpack::Limits;
 use super::unpack::{self, UnpackError};
@@ -305,6 +306,11 @@ impl Layout {
             .map_err(|source| LayoutError::Document { what: "manifest", source })?;
         let config: ConfigFile = serde_json::from_slice(&self.document(&manifest.config.digest)?)
             .map_err(|source| LayoutError::Document { what: "configuration", source })?;
+        for (theirs, ours) in [(&config.os, "linux"), (&config.architecture, pull::architecture())] {
+            if !theirs.is_empty() && theirs != ours {
+                return Err(LayoutError::Unusable(format!("it is for {theirs}, this machine needs one for {ours}")));
+            }
+        }
         let diff_ids = config.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() || diff_ids.is_empty() || diff_ids.len() > MAX_LAYERS {
             let (layers, ids) = (manifest.layers.len(), diff_ids.len());

@@ -1,6 +1,8 @@
 //! Images: where they come from, and how they lie on the node.
 
+mod attributes;
 pub mod base;
+mod below;
 mod blob;
 mod collect;
 mod document;

@@ -78,6 +78,17 @@ pub enum PullError {
     Layout(#[from] LayoutError),
 }
 
+impl PullError {
+    /// Whether the registry cannot be asked now, rather than having said no.
+    pub(super) fn is_away(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Refused { source: Refused::Unresolved { .. }, .. } => true,
+            Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused { .. } | Self::Missing { .. } | Self::Protocol { .. } | Self::Layout(_) => false,
+        }
+    }
+}
+
 /// One pull.
 struct Puller<'a> {
     layout: &'a Layout,
@@ -302,21 +313,16 @@ impl Puller<'_> {
             access_token: Option<String>,
         }
         let missing = || PullError::Missing { reference: self.name(), status: StatusCode::UNAUTHORIZED };
-        let parameters = challenge.strip_prefix("Bearer ").ok_or_else(missing)?;
-        let (mut realm, mut service) = (None, None);
-        for part in parameters.split(',') {
-            match part.trim().split_once('=') {
-                Some(("realm", value)) => realm = Some(value.trim_matches('"').to_owned()),
-                Some(("service", value)) => service = Some(value.trim_matches('"').to_owned()),
-                _ => {}
-            }
-        }
-        let mut url = Url::parse(&realm.ok_or_else(missing)?)
+        let parameters = bearer_parameters(challenge).ok_or_else(missing)?;
+        let parameter =
+            |name: &str| parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let service = parameter("service");
+        let mut url = Url::parse(parameter("realm").ok_or_else(missing)?)
             .map_err(|error| self.protocol(format!("a token address that is none: {error}")))?;
         {
             let mut query = url.query_pairs_mut();
             if let Some(service) = service {
-                query.append_pair("service", &service);
+                query.append_pair("service", service);
             }
             query.append_pair("scope", &format!("repository:{}:pull", self.reference.repository));
         }
@@ -330,6 +336,24 @@ impl Puller<'_> {
     }
 }
 
+/// The parameters of a `Bearer` challenge (RFC 9110 §11.2): the scheme's case does not matter, and values in quotes may hold commas.
+fn bearer_parameters(challenge: &str) -> Option<Vec<(String, String)>> {
+    let (scheme, rest) = challenge.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let mut in_quotes = false;
+    let parts = rest.split(|c| {
+        in_quotes ^= c == '"';
+        c == ',' && !in_quotes
+    });
+    let parameter = |part: &str| {
+        let (key, value) = part.split_once('=')?;
+        Some((key.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
+    };
+    Some(parts.filter_map(parameter).collect())
+}
+
 /// The machine's architecture in the words of Go, which image manifests use.
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -337,5 +361,43 @@ pub(crate) fn architecture() -> &'static str {
         "aarch64" => "arm64",
         "powerpc64" => "ppc64le",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_of_the_wild_are_understood() {
+        let parameters = bearer_parameters(
+            "bearer realm=\"https://auth.example.com/token\", scope=\"repository:x:pull,push\",Service=\"a, b\"",
+        )
+        .unwrap();
+        let expected =
+            [("realm", "https://auth.example.com/token"), ("scope", "repository:x:pull,push"), ("Service", "a, b")];
+        assert_eq!(parameters, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        assert_eq!(bearer_parameters("Basic realm=\"x\""), None);
+        assert_eq!(bearer_parameters(""), None);
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_asked_is_not_one_that_says_no() {
+        let reference = || "registry.example.com/x:1".to_owned();
+        let host = || "registry.example.com".to_owned();
+        let status = |status| PullError::Status { reference: reference(), what: "manifests/1".to_owned(), status };
+        let refused = |source| PullError::Refused { reference: reference(), source };
+        let away = [
+            status(StatusCode::TOO_MANY_REQUESTS),
+            status(StatusCode::BAD_GATEWAY),
+            refused(Refused::Unresolved { host: host(), source: std::io::Error::other("no") }),
+        ];
+        assert!(away.iter().all(PullError::is_away));
+        let no = [
+            status(StatusCode::IM_A_TEAPOT),
+            PullError::Missing { reference: reference(), status: StatusCode::NOT_FOUND },
+            refused(Refused::Plain { host: host(), port: 80 }),
+        ];
+        assert!(!no.iter().any(PullError::is_away));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_http::outbound::Guard;
+use berth_http::problem::chain;
 
 use super::base::{self, BaseError};
 use super::layout::{Image, Layout, LayoutError};
@@ -151,9 +152,11 @@ impl ImageStore {
             (Some(digest), None) => match pull::resolve(&self.inner.layout, guard, reference).await {
                 Ok(newest) if newest == digest => Ok(digest),
                 Ok(_) => Ok(pull::pull(&self.inner.layout, guard, reference, progress.as_ref()).await?),
-                // The registry is unreachable: the image that is here is better than no workspace. That the registry refuses, however, is an
-                // answer.
-                Err(PullError::Transport { .. }) => Ok(digest),
+                // The image that is here is better than no workspace. That the registry refuses, however, is an answer.
+                Err(error) if error.is_away() => {
+                    progress(format!("as it is on the node, since its registry cannot be asked: {}", chain(&error)));
+                    Ok(digest)
+                }
                 Err(error) => Err(error.into()),
             },
             (None, _) => Ok(pull::pull(&self.inner.layout, guard, reference, progress.as_ref()).await?),

@@ -4,19 +4,22 @@
 //! an absolute symbolic link or a hard link cannot reach anything outside; such a name fails the whole layer. Owners stay as in the archive:
 //! the folder is only ever mounted id-mapped. Deletions become what overlayfs expects, the 0:0 character device and `user.overlay.opaque`.
 
-use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, XattrFlags, fsetxattr, linkat, mkdirat, mknodat, openat,
+    openat2, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::Digest as _;
 
+use super::attributes::{Attributes, OPAQUE};
+use super::below::{self, Found};
 use super::reference::Digest;
 
 /// Bounds of what one layer may hold.
@@ -61,7 +64,9 @@ pub enum UnpackError {
         how: &'static str,
     },
     /// A hard link to nothing.
-    #[error("the image's layer has the hard link {name:?} to {target:?}, which is not a file of that layer")]
+    #[error(
+        "the image's layer has the hard link {name:?} to {target:?}, which is no file of that layer or of those below"
+    )]
     HardLink {
         /// The entry.
         name: PathBuf,
@@ -134,6 +139,8 @@ pub fn unpack(archive: impl Read, into: &Path, lower: &[PathBuf], limits: Limits
         root: open(into)?,
         lower: lower.iter().map(|p| open(p)).collect::<Result<_, _>>()?,
         folders: Vec::new(),
+        room: limits.bytes,
+        limit: limits.bytes,
     };
     let mut entries = 0;
     let mut devices_skipped = 0;
@@ -181,16 +188,13 @@ struct Layer {
     lower: Vec<OwnedFd>,
     /// Folders whose mode and time are set at the end: adding files changes the time and may need another mode.
     folders: Vec<(PathBuf, Attributes)>,
+    /// Bytes that files may still have: a sparse file, or a copy from a layer below, is larger than what the archive has of it.
+    room: u64,
+    limit: u64,
 }
 
-#[derive(Clone)]
-struct Attributes {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: i64,
-    xattrs: Vec<(String, Vec<u8>)>,
-}
+/// Symbolic links on one path, as the kernel has it.
+const MAX_LINKS: u32 = 40;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_XDEV);
 
@@ -213,7 +217,7 @@ impl Layer {
     fn apply<R: Read>(&mut self, name: &Path, entry: &mut tar::Entry<'_, R>) -> Result<Applied, UnpackError> {
         let failed = |errno: Errno| UnpackError::Entry { name: name.to_owned(), source: errno.into() };
         let path = components(name, name)?;
-        let attributes = attributes(entry)?;
+        let attributes = Attributes::read(entry).map_err(UnpackError::Archive)?;
         let kind = entry.header().entry_type();
         let Some(leaf) = path.file_name().map(OsStr::to_owned) else {
             // The root folder itself.
@@ -222,22 +226,22 @@ impl Layer {
             }
             return Ok(Applied::Made);
         };
-        let parent_path = path.parent().unwrap_or(Path::new("")).to_owned();
-        let parent = self.parent(&parent_path, name)?;
+        let (parent, parent_path) = self.parent(path.parent().unwrap_or(Path::new("")), name)?;
+        let path = parent_path.join(&leaf);
 
         if let Some(hidden) = leaf.as_bytes().strip_prefix(b".wh.") {
             return self.whiteout(name, &parent_path, parent.as_fd(), hidden);
         }
         if kind.is_dir() {
-            match mkdirat(&parent, &leaf, Mode::from_raw_mode(0o700)) {
-                Err(Errno::EXIST) if is_folder(parent.as_fd(), &leaf) => Ok(()),
-                Err(Errno::EXIST) => {
+            match here(parent.as_fd(), &leaf).map_err(failed)? {
+                Here::Folder => {}
+                Here::Mark => opaque_folder(parent.as_fd(), &leaf).map_err(failed)?,
+                Here::Nothing => mkdirat(&parent, &leaf, Mode::from_raw_mode(0o700)).map_err(failed)?,
+                Here::Link | Here::File => {
                     unlinkat(&parent, &leaf, AtFlags::empty()).map_err(failed)?;
-                    mkdirat(&parent, &leaf, Mode::from_raw_mode(0o700))
+                    mkdirat(&parent, &leaf, Mode::from_raw_mode(0o700)).map_err(failed)?;
                 }
-                other => other,
             }
-            .map_err(failed)?;
             self.folders.push((path, attributes));
             return Ok(Applied::Made);
         }
@@ -248,27 +252,34 @@ impl Layer {
             Err(errno) => return Err(failed(errno)),
         }
         if kind.is_hard_link() {
-            self.hard_link(name, entry, parent.as_fd(), &leaf)?;
+            let target = entry.link_name_bytes().unwrap_or_default();
+            self.hard_link(name, Path::new(OsStr::from_bytes(&target)), parent.as_fd(), &leaf)?;
         } else if kind.is_symlink() {
             let target = entry.link_name_bytes().ok_or_else(|| failed(Errno::INVAL))?;
             symlinkat(OsStr::from_bytes(&target), &parent, &leaf).map_err(failed)?;
-            chown_entry(parent.as_fd(), &leaf, &attributes).map_err(failed)?;
-            utimensat(&parent, &leaf, &times(attributes.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            attributes.set_owner(parent.as_fd(), &leaf).map_err(failed)?;
+            attributes.set_time(parent.as_fd(), &leaf).map_err(failed)?;
         } else if kind.is_fifo() {
             mknodat(&parent, &leaf, FileType::Fifo, Mode::from_raw_mode(attributes.mode), 0).map_err(failed)?;
-            chown_entry(parent.as_fd(), &leaf, &attributes).map_err(failed)?;
+            attributes.set_owner(parent.as_fd(), &leaf).map_err(failed)?;
         } else if kind.is_character_special() || kind.is_block_special() {
             return Ok(Applied::DeviceSkipped);
         } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = openat(&parent, &leaf, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
             let mut file = std::fs::File::from(fd);
-            io::copy(entry, &mut file).map_err(|source| match source.raw_os_error() {
+            self.take_room(entry.size())?;
+            let copied = if kind.is_gnu_sparse() {
+                copy_with_holes(entry, &mut file)
+            } else {
+                io::copy(entry, &mut file).map(drop)
+            };
+            copied.map_err(|source| match source.raw_os_error() {
                 // Writing failed with an error number; reading a bad archive has none.
                 Some(_) => UnpackError::Entry { name: name.to_owned(), source },
                 None => UnpackError::Archive(source),
             })?;
-            set_attributes(file.as_fd(), &attributes).map_err(failed)?;
+            attributes.set(file.as_fd()).map_err(failed)?;
         } else {
             return Err(UnpackError::Archive(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -278,62 +289,85 @@ impl Layer {
         Ok(Applied::Made)
     }
 
-    /// The folder that an entry goes into, with the folders on the way made where the archive leaves them out.
-    fn parent(&mut self, path: &Path, of: &Path) -> Result<OwnedFd, UnpackError> {
+    /// The folder that an entry goes into, and its path in the layer, with the folders on the way made where the archive leaves them out.
+    /// Symbolic links on the way are those of the image: of this layer, or where it has nothing of that name, of the layers below.
+    fn parent(&mut self, path: &Path, of: &Path) -> Result<(OwnedFd, PathBuf), UnpackError> {
         let escape = || UnpackError::Escape { name: of.to_owned(), how: "a symbolic link" };
         let failed = |errno: Errno| UnpackError::Entry { name: of.to_owned(), source: errno.into() };
-        if path.as_os_str().is_empty() {
-            return self.root.try_clone().map_err(|source| UnpackError::Entry { name: of.to_owned(), source });
+        if let Ok(fd) = self.open_folder(path) {
+            return Ok((fd, path.to_owned()));
         }
-        match openat2(&self.root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), BENEATH) {
-            Ok(fd) => return Ok(fd),
-            Err(Errno::XDEV | Errno::LOOP) => return Err(escape()),
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-        let mut so_far = PathBuf::new();
-        for component in path.components() {
-            let above = self.open_folder(&so_far).map_err(failed)?;
-            so_far.push(component);
-            match mkdirat(&above, component.as_os_str(), Mode::from_raw_mode(0o755)) {
-                Ok(()) => {
-                    let attributes = self.below(&so_far);
-                    self.folders.push((so_far.clone(), attributes));
+        let mut at = PathBuf::new();
+        let mut rest: VecDeque<OsString> = path.iter().map(OsStr::to_owned).collect();
+        let mut links = 0;
+        while let Some(component) = rest.pop_front() {
+            if component == ".." {
+                if !at.pop() {
+                    return Err(escape());
                 }
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed(errno)),
+                continue;
+            }
+            let above = self.open_folder(&at).map_err(failed)?;
+            let next = at.join(&component);
+            let link = match here(above.as_fd(), &component).map_err(failed)? {
+                Here::Folder => None,
+                Here::File => return Err(failed(Errno::NOTDIR)),
+                Here::Mark => {
+                    opaque_folder(above.as_fd(), &component).map_err(failed)?;
+                    self.folders.push((next.clone(), Attributes::implied()));
+                    None
+                }
+                Here::Link => {
+                    let target = read_link(above.as_fd(), &component).map_err(failed)?;
+                    // An archive that writes through its own link to an absolute path is after somebody's files.
+                    if target.is_absolute() {
+                        return Err(escape());
+                    }
+                    Some(target)
+                }
+                Here::Nothing => match below::find(&self.lower, &next) {
+                    Some(Found::Link(target)) => Some(target),
+                    found => {
+                        mkdirat(&above, &component, Mode::from_raw_mode(0o755)).map_err(failed)?;
+                        let attributes = match found {
+                            Some(Found::Folder(stat)) => Attributes::of(&stat),
+                            _ => Attributes::implied(),
+                        };
+                        self.folders.push((next.clone(), attributes));
+                        None
+                    }
+                },
+            };
+            let Some(target) = link else {
+                at = next;
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(failed(Errno::LOOP));
+            }
+            if target.is_absolute() {
+                at.clear();
+            }
+            for part in target.components().rev() {
+                match part {
+                    Component::Normal(part) => rest.push_front(part.to_owned()),
+                    Component::ParentDir => rest.push_front("..".into()),
+                    Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+                }
             }
         }
-        match self.open_folder(path) {
-            Ok(fd) => Ok(fd),
-            Err(Errno::XDEV | Errno::LOOP) => Err(escape()),
-            Err(errno) => Err(failed(errno)),
-        }
+        Ok((self.open_folder(&at).map_err(failed)?, at))
     }
 
+    /// A folder of this layer, no part of whose path is a link.
     fn open_folder(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        openat2(&self.root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), BENEATH)
+        below::open_folder(self.root.as_fd(), path)
     }
 
-    /// Owner and mode that the folder has in the layers below.
-    fn below(&self, path: &Path) -> Attributes {
-        self.lower
-            .iter()
-            .filter_map(|lower| {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                openat2(lower, path, flags, Mode::empty(), BENEATH | ResolveFlags::NO_SYMLINKS).ok()
-            })
-            .filter_map(|fd| rustix::fs::fstat(fd).ok())
-            .map(|stat| Attributes {
-                mode: stat.st_mode & 0o7777,
-                uid: stat.st_uid,
-                gid: stat.st_gid,
-                mtime: stat.st_mtime,
-                xattrs: Vec::new(),
-            })
-            .next()
-            .unwrap_or(Attributes { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() })
+    fn take_room(&mut self, bytes: u64) -> Result<(), UnpackError> {
+        self.room = self.room.checked_sub(bytes).ok_or(UnpackError::TooBig(self.limit))?;
+        Ok(())
     }
 
     fn whiteout(
@@ -354,7 +388,7 @@ impl Layer {
                 BENEATH,
             )
             .map_err(failed)?;
-            fsetxattr(&fd, "user.overlay.opaque", b"y", XattrFlags::empty()).map_err(failed)?;
+            fsetxattr(&fd, OPAQUE, b"y", XattrFlags::empty()).map_err(failed)?;
             return Ok(Applied::Made);
         }
         // Bookkeeping of aufs that old images still carry.
@@ -365,39 +399,59 @@ impl Layer {
             return Err(UnpackError::Escape { name: name.to_owned(), how: "a deletion mark" });
         }
         let hidden = OsStr::from_bytes(hidden);
-        match unlinkat(parent, hidden, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR | Errno::PERM) => remove_folder(parent, hidden).map_err(failed)?,
-            Err(errno) => return Err(failed(errno)),
+        // It hides what the layers below have; what this layer has stays (image-spec, layer.md).
+        match here(parent, hidden).map_err(failed)? {
+            Here::Nothing => {
+                mknodat(parent, hidden, FileType::CharacterDevice, Mode::empty(), 0).map_err(failed)?;
+            }
+            Here::Folder => mark_opaque(parent, hidden).map_err(failed)?,
+            Here::Mark | Here::Link | Here::File => {}
         }
-        mknodat(parent, hidden, FileType::CharacterDevice, Mode::empty(), 0).map_err(failed)?;
         Ok(Applied::Made)
     }
 
-    fn hard_link<R: Read>(
-        &self,
+    fn hard_link(
+        &mut self,
         name: &Path,
-        entry: &tar::Entry<'_, R>,
+        target: &Path,
         parent: BorrowedFd<'_>,
         leaf: &OsStr,
     ) -> Result<(), UnpackError> {
-        let target = entry.link_name_bytes().unwrap_or_default();
-        let target = PathBuf::from(OsStr::from_bytes(&target));
-        let missing = || UnpackError::HardLink { name: name.to_owned(), target: target.clone() };
-        let clean = components(&target, name)
+        let missing = || UnpackError::HardLink { name: name.to_owned(), target: target.to_owned() };
+        let failed = |errno: Errno| UnpackError::Entry { name: name.to_owned(), source: errno.into() };
+        let clean = components(target, name)
             .map_err(|_| UnpackError::Escape { name: name.to_owned(), how: "a hard link with \"..\"" })?;
         let target_leaf = clean.file_name().ok_or_else(missing)?;
-        let folder = self.open_folder(clean.parent().unwrap_or(Path::new(""))).map_err(|errno| match errno {
-            Errno::XDEV | Errno::LOOP => {
-                UnpackError::Escape { name: name.to_owned(), how: "a hard link through a symbolic link" }
-            }
-            _ => missing(),
-        })?;
-        // Without AT_SYMLINK_FOLLOW the hard link is made to the name itself, wherever a symbolic link of that name points.
+        let (folder, path) =
+            self.parent(clean.parent().unwrap_or(Path::new("")), name).map_err(|error| match error {
+                UnpackError::Escape { name, .. } => {
+                    UnpackError::Escape { name, how: "a hard link through a symbolic link" }
+                }
+                UnpackError::Entry { .. } => missing(),
+                other => other,
+            })?;
+        if here(folder.as_fd(), target_leaf).map_err(failed)? == Here::Nothing {
+            self.copy_up(&path.join(target_leaf), folder.as_fd(), target_leaf, name)?;
+        }
+        // Without AT_SYMLINK_FOLLOW the link is made to the name itself, wherever a symbolic link of that name points.
         linkat(&folder, target_leaf, parent, leaf, AtFlags::empty()).map_err(|errno| match errno {
             Errno::NOENT | Errno::PERM => missing(),
-            errno => UnpackError::Entry { name: name.to_owned(), source: errno.into() },
+            errno => failed(errno),
         })
+    }
+
+    /// Copies a file of the layers below, as overlayfs does when a hard link to it is made.
+    fn copy_up(&mut self, path: &Path, to: BorrowedFd<'_>, leaf: &OsStr, of: &Path) -> Result<(), UnpackError> {
+        let failed = |errno: Errno| UnpackError::Entry { name: of.to_owned(), source: errno.into() };
+        // When there is none the link fails, with its own words.
+        let Some(Found::File(from, stat)) = below::find(&self.lower, path) else { return Ok(()) };
+        self.take_room(u64::try_from(stat.st_size).unwrap_or(u64::MAX))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(to, leaf, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+        let (mut from, mut file) = (std::fs::File::from(from), std::fs::File::from(fd));
+        io::copy(&mut from, &mut file).map_err(|source| UnpackError::Entry { name: of.to_owned(), source })?;
+        let attributes = Attributes::of(&stat).with_xattrs_of(from.as_fd()).map_err(failed)?;
+        attributes.set(file.as_fd()).map_err(failed)
     }
 
     /// Sets the folders' own attributes, deepest first, so that setting one does not touch the time of another.
@@ -416,69 +470,75 @@ impl Layer {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(errno) => return Err(UnpackError::Entry { name: path, source: errno.into() }),
             };
-            set_attributes(fd.as_fd(), &attributes)
-                .map_err(|errno| UnpackError::Entry { name: path, source: errno.into() })?;
+            attributes.set(fd.as_fd()).map_err(|errno| UnpackError::Entry { name: path, source: errno.into() })?;
         }
         Ok(())
     }
 }
 
-fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Attributes, UnpackError> {
-    let header = entry.header();
-    let id = |id: io::Result<u64>| {
-        u32::try_from(id.map_err(UnpackError::Archive)?).map_err(|_| bad("an owner above 32 bits"))
-    };
-    let mut attributes = Attributes {
-        mode: header.mode().map_err(UnpackError::Archive)? & 0o7777,
-        uid: id(header.uid())?,
-        gid: id(header.gid())?,
-        mtime: i64::try_from(header.mtime().map_err(UnpackError::Archive)?).unwrap_or(0),
-        xattrs: Vec::new(),
-    };
-    if let Some(extensions) = entry.pax_extensions().map_err(UnpackError::Archive)? {
-        for extension in extensions {
-            let extension = extension.map_err(UnpackError::Archive)?;
-            let Ok(key) = extension.key() else { continue };
-            let Some(name) = key.strip_prefix("SCHILY.xattr.") else { continue };
-            // Overlayfs' own attributes are instructions to the kernel, not content; of the rest, those that a workspace can use are kept.
-            if name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay.")) {
-                attributes.xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
+/// What a layer has under a name.
+#[derive(PartialEq, Eq)]
+enum Here {
+    Nothing,
+    Folder,
+    Link,
+    /// A deletion, in overlayfs' form.
+    Mark,
+    /// Anything else.
+    File,
+}
+
+fn here(parent: BorrowedFd<'_>, leaf: &OsStr) -> Result<Here, Errno> {
+    match statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Here::Folder,
+            FileType::Symlink => Here::Link,
+            FileType::CharacterDevice if stat.st_rdev == 0 => Here::Mark,
+            _ => Here::File,
+        }),
+        Err(Errno::NOENT) => Ok(Here::Nothing),
+        Err(errno) => Err(errno),
+    }
+}
+
+pub(super) fn read_link(parent: BorrowedFd<'_>, leaf: &OsStr) -> Result<PathBuf, Errno> {
+    Ok(PathBuf::from(OsString::from_vec(readlinkat(parent, leaf, Vec::new())?.into_bytes())))
+}
+
+/// Puts a folder that hides what the layers below have in the place of a deletion.
+fn opaque_folder(parent: BorrowedFd<'_>, leaf: &OsStr) -> Result<(), Errno> {
+    unlinkat(parent, leaf, AtFlags::empty())?;
+    mkdirat(parent, leaf, Mode::from_raw_mode(0o700))?;
+    mark_opaque(parent, leaf)
+}
+
+fn mark_opaque(parent: BorrowedFd<'_>, leaf: &OsStr) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fsetxattr(openat(parent, leaf, flags, Mode::empty())?, OPAQUE, b"y", XattrFlags::empty())
+}
+
+/// Copies a sparse file without writing its holes.
+fn copy_with_holes(from: &mut impl Read, to: &mut std::fs::File) -> io::Result<()> {
+    let mut block = vec![0; 64 * 1024];
+    let mut length = 0;
+    loop {
+        let mut filled = 0;
+        while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match from.read(rest)? {
+                0 => break,
+                count => filled += count,
             }
         }
-    }
-    Ok(attributes)
-}
-
-fn bad(what: &'static str) -> UnpackError {
-    UnpackError::Archive(io::Error::new(io::ErrorKind::InvalidData, what))
-}
-
-fn times(mtime: i64) -> Timestamps {
-    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Owner first: changing it clears the setuid bit and file capabilities.
-fn set_attributes(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
-    fchown(fd, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
-    fchmod(fd, Mode::from_raw_mode(attributes.mode))?;
-    for (name, value) in &attributes.xattrs {
-        match fsetxattr(fd, name.as_str(), value, XattrFlags::empty()) {
-            // A file system without this kind of attribute; the file itself is whole.
-            Err(Errno::NOTSUP | Errno::PERM) | Ok(()) => {}
-            Err(errno) => return Err(errno),
+        let data = block.get(..filled).unwrap_or_default();
+        if data.iter().any(|byte| *byte != 0) {
+            to.seek(io::SeekFrom::Start(length))?;
+            to.write_all(data)?;
+        }
+        length += u64::try_from(filled).unwrap_or(0);
+        if filled < block.len() {
+            return to.set_len(length);
         }
     }
-    futimens(fd, &times(attributes.mtime))
-}
-
-fn chown_entry(parent: BorrowedFd<'_>, leaf: &OsStr, attributes: &Attributes) -> Result<(), Errno> {
-    let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-    chownat(parent, leaf, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-}
-
-fn is_folder(parent: BorrowedFd<'_>, leaf: &OsStr) -> bool {
-    statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
 }
 
 /// Removes a folder and what is in it, by descriptors, without following links.

@@ -175,3 +175,125 @@ fn overlay_marks_of_an_archive_are_not_taken_over() {
     assert!(rustix::fs::getxattr(dir.path().join("a"), "user.overlay.opaque", &mut value[..]).is_err());
     assert_eq!(rustix::fs::getxattr(dir.path().join("a"), "user.note", &mut value[..]).unwrap(), 4);
 }
+
+/// Unpacks each archive over those before it; the layers' folders, topmost first.
+fn stack(layers: Vec<Archive>) -> Vec<tempfile::TempDir> {
+    let mut dirs: Vec<tempfile::TempDir> = Vec::new();
+    for layer in layers {
+        let dir = tempfile::tempdir().unwrap();
+        let below: Vec<PathBuf> = dirs.iter().map(|dir| dir.path().to_owned()).collect();
+        unpack(Cursor::new(layer.bytes()), dir.path(), &below, Limits::default()).unwrap();
+        dirs.insert(0, dir);
+    }
+    dirs
+}
+
+#[test]
+fn files_go_through_the_links_of_the_layers_below() {
+    let dirs = stack(vec![
+        Archive::new().folder("usr/lib").symlink("lib", "usr/lib").symlink("etc", "/usr/etc").symlink("loop", "loop"),
+        Archive::new().file("lib/x", b"x").folder("lib/sub").file("etc/conf", b"c").symlink("here", "lib"),
+        // Through a link of the layer in between to a folder of the one below it.
+        Archive::new().file("here/y", b"y").symlink("mine", "usr/lib").file("mine/z", b"z"),
+        // Where the link was deleted there is a folder.
+        Archive::new().file(".wh.lib", b""),
+        Archive::new().file("lib/own", b"o"),
+    ]);
+    let read = |layer: usize, path: &str| std::fs::read(dirs[layer].path().join(path)).unwrap();
+    assert_eq!(read(3, "usr/lib/x"), b"x");
+    assert_eq!(read(3, "usr/etc/conf"), b"c");
+    // A folder that an archive describes by way of a link has its own mode.
+    assert_eq!(std::fs::metadata(dirs[3].path().join("usr/lib/sub")).unwrap().mode() & 0o7777, 0o1777);
+    assert!(!dirs[3].path().join("lib").exists());
+    assert_eq!((read(2, "usr/lib/y"), read(2, "usr/lib/z")), (b"y".to_vec(), b"z".to_vec()));
+    assert_eq!(read(0, "lib/own"), b"o");
+    assert!(std::fs::symlink_metadata(dirs[0].path().join("lib")).unwrap().is_dir());
+
+    let circle = Archive::new().file("loop/x", b"").bytes();
+    let below: Vec<PathBuf> = dirs.iter().map(|dir| dir.path().to_owned()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let error = unpack(Cursor::new(circle), dir.path(), &below, Limits::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Entry { .. }), "{error}");
+    let climbs = stack(vec![Archive::new().symlink("up", "../../../../tmp")]);
+    let archive = Archive::new().file("up/x", b"").bytes();
+    let error =
+        unpack(Cursor::new(archive), dir.path(), &[climbs[0].path().to_owned()], Limits::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Escape { .. }), "{error}");
+}
+
+#[test]
+fn a_hard_link_to_a_file_below_brings_the_file_along() {
+    let dirs = stack(vec![
+        Archive::new().file("bin/tool", b"program").file("gone", b"x").symlink("sbin", "bin"),
+        Archive::new().hard_link("bin/alias", "sbin/tool").file(".wh.gone", b""),
+    ]);
+    let at = |name: &str| std::fs::metadata(dirs[0].path().join("bin").join(name)).unwrap();
+    assert_eq!(at("tool").ino(), at("alias").ino());
+    assert_eq!((at("alias").mode() & 0o7777, at("alias").uid(), at("alias").mtime()), (0o4755, 1000, 1_000_000));
+    assert_eq!(std::fs::read(dirs[0].path().join("bin/alias")).unwrap(), b"program");
+
+    let below: Vec<PathBuf> = dirs.iter().map(|dir| dir.path().to_owned()).collect();
+    let try_link = |to: &str, bytes: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::new().hard_link("b", to).bytes();
+        unpack(Cursor::new(archive), dir.path(), &below, Limits { bytes, entries: 10 }).unwrap_err()
+    };
+    let error = try_link("gone", 1 << 20);
+    assert!(matches!(error, UnpackError::HardLink { .. }), "{error}");
+    // Copies count, else a small layer could fill the disk with what is below it.
+    let big = tempfile::tempdir().unwrap();
+    std::fs::write(big.path().join("big"), vec![1; 20_000]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Archive::new().hard_link("b", "big").bytes();
+    let limits = Limits { bytes: 10_000, entries: 10 };
+    let error = unpack(Cursor::new(archive), dir.path(), &[big.path().to_owned()], limits).unwrap_err();
+    assert!(matches!(error, UnpackError::TooBig(10_000)), "{error}");
+}
+
+#[test]
+fn a_deletion_hides_only_the_layers_below() {
+    for order in [true, false] {
+        let archive = Archive::new();
+        let archive = match order {
+            true => archive.file(".wh.d", b"").folder("d").file("d/new", b"n"),
+            false => archive.folder("d").file("d/new", b"n").file(".wh.d", b""),
+        };
+        let dirs = stack(vec![Archive::new().file("d/old", b"o"), archive]);
+        assert_eq!(std::fs::read(dirs[0].path().join("d/new")).unwrap(), b"n");
+        let mut value = [0; 4];
+        let length = rustix::fs::getxattr(dirs[0].path().join("d"), "user.overlay.opaque", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"y", "{order}");
+        assert_eq!(std::fs::metadata(dirs[0].path().join("d")).unwrap().mode() & 0o7777, 0o1777);
+    }
+    // Also where the folder is only implied.
+    let dirs = stack(vec![Archive::new().file("d/old", b"o"), Archive::new().file(".wh.d", b"").file("d/new", b"n")]);
+    let mut value = [0; 4];
+    assert_eq!(rustix::fs::getxattr(dirs[0].path().join("d"), "user.overlay.opaque", &mut value[..]).unwrap(), 1);
+    assert_eq!(std::fs::metadata(dirs[0].path().join("d")).unwrap().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn a_sparse_file_stays_sparse_and_counts_whole() {
+    let source = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(source.path().join("sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"end", (64 << 20) - 3).unwrap();
+    let pack = |format: &str| {
+        let mut tar = std::process::Command::new("tar");
+        tar.args(["--create", "--sparse", format, "--directory"]).arg(source.path()).arg("sparse");
+        tar.output().unwrap().stdout
+    };
+    let archive = pack("--format=gnu");
+    assert!(archive.len() < 1 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    unpack(Cursor::new(&archive), dir.path(), &[], Limits::default()).unwrap();
+    let metadata = std::fs::metadata(dir.path().join("sparse")).unwrap();
+    assert!(metadata.len() == 64 << 20 && metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+    assert!(std::fs::read(dir.path().join("sparse")).unwrap().ends_with(b"\0end"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let error = unpack(Cursor::new(&archive), dir.path(), &[], Limits { bytes: 32 << 20, entries: 10 }).unwrap_err();
+    assert!(matches!(error, UnpackError::TooBig(_)), "{error}");
+    let error = unpack(Cursor::new(pack("--format=posix")), dir.path(), &[], Limits::default()).unwrap_err();
+    assert!(matches!(&error, UnpackError::Archive(why) if why.to_string().contains("sparse")), "{error:?}");
+}
