@@ -10,7 +10,7 @@ use super::reference::{Digest, Reference};
 
 /// Its name.
 pub const BASE: &str = "berth/base";
-const PACKAGES: &str = "bash,git,curl,openssh-client,procps,less,vim-tiny,ca-certificates,sudo";
+const PACKAGES: &str = "apt,bash,git,curl,openssh-client,procps,less,vim-tiny,ca-certificates,sudo";
 /// The archive is the same for the same packages, whenever it is made.
 const SOURCE_DATE_EPOCH: &str = "1700000000";
 
