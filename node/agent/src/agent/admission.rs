@@ -68,6 +68,12 @@ pub(super) fn judge(capacity: &Capacity, free: &Free, used_bytes: u64, running: 
             "the class wants a disk of {wants} MiB, this machine's is {has} MiB: choose a smaller class"
         ));
     }
+    if capacity.min_free_disk_bytes >= capacity.disk_bytes {
+        let (floor, has) = (mb(capacity.min_free_disk_bytes), mb(capacity.disk_bytes));
+        return Verdict::Never(format!(
+            "this machine's disk is {has} MiB and {floor} MiB of it must stay free: lower `node.min_free_disk_bytes` or add disk"
+        ));
+    }
     if running >= capacity.instances {
         return Verdict::Wait(format!("{running} workspaces run, which is as many as this machine may have"));
     }
@@ -250,6 +256,10 @@ mod tests {
         assert_eq!(judged(FREE, 0, 0, demand(6)), Verdict::Fits);
         assert!(matches!(judged(FREE, 0, 0, demand(7)), Verdict::Never(why) if why.contains("smaller class")));
         assert!(matches!(judged(FREE, 0, 0, Demand { disk_bytes: 101 * GB, ..demand(1) }), Verdict::Never(_)));
+        let small = Capacity { disk_bytes: GB, min_free_disk_bytes: GB, ..capacity() };
+        let wants = Demand { disk_bytes: GB, ..demand(1) };
+        let never = judge(&small, &FREE, 0, 0, &wants);
+        assert!(matches!(never, Verdict::Never(why) if why.contains("node.min_free_disk_bytes")));
         assert!(matches!(judged(FREE, 7 * GB, 1, demand(2)), Verdict::Wait(_)));
         assert!(matches!(judged(FREE, 0, 3, demand(1)), Verdict::Wait(_)));
         assert!(

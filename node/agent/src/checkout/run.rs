@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 
 use super::devcontainer::{self, Unusable};
 use super::git::{self, BadCheckout};
+use crate::container::config::INIT;
 use crate::supervisor;
 
 /// How often a checkout is tried when the network fails.
@@ -181,25 +182,26 @@ fn is_root(user: &str) -> bool {
 /// # Errors
 /// When the supervisor does not answer.
 pub async fn clean(folder: &Path, path: &str) -> Result<(), CheckoutError> {
-    as_root(folder, &["rm", "-rf", "--", path]).await.map(drop)
+    run_folder(folder, &["remove", path]).await.map(drop)
 }
 
 async fn make_folder(folder: &Path, path: &str, user: &str) -> Result<(), CheckoutError> {
-    let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
-    let mut argv = vec!["install", "-d", "-o", name];
-    argv.extend(group.into_iter().flat_map(|group| ["-g", group]));
-    argv.extend(["--", path]);
-    let output = as_root(folder, &argv).await?;
+    succeeded(path, &run_folder(folder, &["make", path, user]).await?)
+}
+
+fn succeeded(path: &str, output: &Output) -> Result<(), CheckoutError> {
     if output.status == ExitStatus::Code(0) {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().chars().take(500).collect();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let complaint = complaint.trim().trim_start_matches("berth-init: ").chars().take(500).collect();
     Err(CheckoutError::Folder { path: path.to_owned(), complaint })
 }
 
-fn as_root<'a>(folder: &'a Path, argv: &[&str]) -> BoxFuture<'a, Result<Output, CheckoutError>> {
+/// Has berth-init do it, as root: the image may have no program for it.
+fn run_folder<'a>(folder: &'a Path, arguments: &[&str]) -> BoxFuture<'a, Result<Output, CheckoutError>> {
     let exec = Exec {
-        argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
+        argv: [INIT, "folder"].iter().chain(arguments).map(|argument| (*argument).to_owned()).collect(),
         cwd: Some("/".to_owned()),
         user: Some("0:0".to_owned()),
         ..Exec::default()
@@ -246,10 +248,6 @@ pub async fn set_aside(folder: &Path, path: &str, unix_seconds: i64) -> Result<(
         Err(error) if error.code() == Some(ErrorCode::NotFound) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
-    let output = as_root(folder, &["mv", "--", path, &format!("{path}.interrupted-{unix_seconds}")]).await?;
-    if output.status == ExitStatus::Code(0) {
-        return Ok(());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().chars().take(500).collect();
-    Err(CheckoutError::Folder { path: path.to_owned(), complaint })
+    let aside = format!("{path}.interrupted-{unix_seconds}");
+    succeeded(path, &run_folder(folder, &["rename", path, &aside]).await?)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hull::spec::{
-    Capabilities, Linux, Mount, Namespace, NamespaceType, Process, Resources, Root, Spec, User,
+    Capabilities, Linux, Mount, Namespace, NamespaceType, Process, Resources, Rlimit, Root, Spec, User,
     resources::{BlockIo, Cpu, DeviceRule, Memory, Pids, ThrottleDevice},
 };
 use serde::{Deserialize, Serialize};
@@ -69,9 +69,16 @@ pub struct Inputs<'a> {
     pub cwd: &'a str,
     /// Limits.
     pub limits: &'a Limits,
+    /// Open files that a process may ask for, whoever started us; at most what we may give.
+    pub open_files: u64,
     /// The disk's device, for `limits.io_bytes_per_second`.
     pub disk_device: Option<(u32, u32)>,
 }
+
+/// Open files that a process may have before it asks for more: above it, programs that use `select` break.
+const SOFT_OPEN_FILES: u64 = 1024;
+/// Open files that a process may ask for: what a login on Debian has, and not so many that programs that close them all take seconds.
+pub const HARD_OPEN_FILES: u64 = 512 * 1024;
 
 /// Capabilities inside, enough for package managers and sudo. They count for nothing on the host, since they are of the workspace's own user
 /// namespace.
@@ -158,6 +165,11 @@ pub fn spec(inputs: &Inputs<'_>) -> Spec {
                 ..Capabilities::default()
             }),
             no_new_privileges: inputs.limits.no_new_privileges,
+            rlimits: vec![Rlimit {
+                r#type: "RLIMIT_NOFILE".to_owned(),
+                hard: inputs.open_files,
+                soft: inputs.open_files.min(SOFT_OPEN_FILES),
+            }],
             ..Process::default()
         }),
         root: Some(Root { path: "rootfs".to_owned(), readonly: false }),
@@ -253,6 +265,7 @@ mod tests {
             env,
             cwd: "/workspace/hello",
             limits,
+            open_files: HARD_OPEN_FILES,
             disk_device: Some((7, 3)),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod files;
+pub mod mount_points;
 pub mod seccomp;
 
 pub use config::Limits;

@@ -17,7 +17,7 @@ use super::record::{Record, StartRequest};
 use super::start::StartError;
 use super::steps::{StepGuard, Steps};
 use crate::container::config::{self, Inputs};
-use crate::container::files;
+use crate::container::{files, mount_points};
 use crate::disk::Disk;
 use crate::image::{self, Image, ImageError};
 use crate::network::{self, ID_COUNT, LinkError, Network, Resolved};
@@ -263,6 +263,7 @@ impl Node {
             },
         )?;
         rootfs.attach(&folder.join("rootfs"))?;
+        mount_points::check(&folder.join("rootfs"))?;
         let userns = {
             use std::os::fd::AsRawFd;
             format!("/proc/{}/fd/{}", std::process::id(), rootfs.userns.as_raw_fd())
@@ -282,6 +283,10 @@ impl Node {
             env: &request.env,
             cwd: &request.checkout.path,
             limits: &request.limits,
+            // Without CAP_SYS_RESOURCE nobody can be given more than we have.
+            open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile)
+                .maximum
+                .map_or(config::HARD_OPEN_FILES, |ours| ours.min(config::HARD_OPEN_FILES)),
             disk_device: disk.device(),
         });
         let config_path = folder.join("config.json");

@@ -11,6 +11,7 @@ use super::node::{Instance, Node};
 use super::record::StartRequest;
 use super::steps::Steps;
 use crate::checkout::{self, CheckoutError};
+use crate::container::mount_points::InTheWay;
 use crate::disk::DiskError;
 use crate::image::ImageError;
 use crate::network::LinkError;
@@ -30,6 +31,9 @@ pub enum StartError {
     /// The root file system.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// The image has something where the workspace's own files go.
+    #[error(transparent)]
+    InTheWay(#[from] InTheWay),
     /// The container.
     #[error(transparent)]
     Container(#[from] MonitorError),
@@ -73,9 +77,13 @@ impl StartError {
             | Self::Broken(_)
             | Self::File { .. }
             | Self::Supervisor(_) => true,
-            Self::Image(_) | Self::Disk(_) | Self::Checkout(_) | Self::Ended(_) | Self::Over(_) | Self::Cancelled => {
-                false
-            }
+            Self::Image(_)
+            | Self::Disk(_)
+            | Self::InTheWay(_)
+            | Self::Checkout(_)
+            | Self::Ended(_)
+            | Self::Over(_)
+            | Self::Cancelled => false,
         }
     }
 }

@@ -9,15 +9,19 @@ use berth_testkit::GitServer;
 use serde_json::json;
 
 use crate::registry::archive;
-use crate::support::{TestNode, request, run, steps};
+use crate::support::{TestNode, derive, request, run, steps};
 
 /// A tar file as `docker save` writes it: layers in folders, one of them a link to another with the same content.
 fn saved(word: &str) -> tempfile::NamedTempFile {
     let file = tar::EntryType::Regular;
     let layers = [archive(&[("first", file, "", b"1\n")]), archive(&[("word", file, "", word.as_bytes())])];
+    save(word, "amd64", &layers)
+}
+
+fn save(word: &str, architecture: &str, layers: &[Vec<u8>; 2]) -> tempfile::NamedTempFile {
     let diff_ids = [&layers[0], &layers[1], &layers[1]].map(|layer| Digest::of(layer));
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": { "Env": [format!("SAVED={word}")] },
+        "architecture": architecture, "os": "linux", "config": { "Env": [format!("SAVED={word}")] },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let manifest = json!([{
@@ -81,5 +85,37 @@ async fn saved_images_are_imported_and_unused_ones_are_removed() {
     t.node.start(wanted.clone(), &steps(), &Default::default()).await.unwrap();
     let status = run(&t.node, &wanted.instance_id, &["git", "status", "--short", "--branch"]).await.unwrap();
     assert_eq!(status, "## main...origin/main");
+    t.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_can_start_nowhere_is_refused_at_once_with_the_reason() {
+    let Some(t) = TestNode::open().await else { return };
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
+    let (file, folder) = (tar::EntryType::Regular, tar::EntryType::Directory);
+    let first = archive(&[("first", file, "", b"1\n")]);
+    let taken = archive(&[("etc", folder, "", b""), ("etc/resolv.conf", folder, "", b"")]);
+    let cases = [
+        ("taken", save("x", "amd64", &[first.clone(), taken]), "/etc/resolv.conf is a folder"),
+        ("foreign", save("x", "s390x", &[first.clone(), first]), "it is for s390x"),
+    ];
+    for (number, (name, saved, part)) in cases.into_iter().enumerate() {
+        let name = format!("berth/{name}:1");
+        t.node.images().import(saved.path().to_owned(), name.parse().unwrap()).await.unwrap();
+        let mut wanted = request(u32::try_from(number).unwrap(), &repository, "main");
+        wanted.image = Some(name.clone());
+        let error = t.node.start(wanted, &steps(), &Default::default()).await.unwrap_err();
+        assert!(!error.may_pass() && error.to_string().contains(part), "{name}: {error}");
+    }
+    for (number, user, part) in [(8, "nosuch", "there is no user nosuch"), (9, "70000", "among the ids of a workspace")]
+    {
+        let name = format!("berth/user-{user}:1");
+        derive(&t.node, &name, user).await;
+        let mut wanted = request(number, &repository, "main");
+        wanted.image = Some(name);
+        let error = t.node.start(wanted, &steps(), &Default::default()).await.unwrap_err();
+        assert!(!error.may_pass() && error.to_string().contains(part), "{user}: {error}");
+    }
     t.close().await;
 }

@@ -134,6 +134,12 @@ async fn what_a_class_asks_for_is_in_force() {
     for wanted in [&plain, &strict] {
         t.node.start(wanted.clone(), &steps(), &Default::default()).await.unwrap();
     }
+    // Open files do not depend on who started us: as many as a login on Debian has, where we may give them.
+    let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let hard = ours.map_or(524_288, |ours| ours.min(524_288));
+    let limits = run(&t.node, &plain.instance_id, &["sh", "-c", "ulimit -Sn; ulimit -Hn"]).await.unwrap();
+    assert_eq!(limits, format!("1024\n{hard}"));
+
     // In the one nobody becomes another by what he executes; in the other sudo works.
     let someone = "setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n id -u 2>/dev/null";
     let privileges = ["sh", "-c", &format!("grep NoNewPrivs /proc/self/status; {someone}; true")];
