@@ -26,6 +26,7 @@ pub use supervisors::Nodes;
 pub use validate::{Validation, validate};
 
 use jobs::Jobs;
+use jobs::changes::Changes;
 use supervisors::Supervisors;
 
 /// `[automations]` of the configuration.
@@ -91,7 +92,14 @@ impl Automations {
         }
         let Dependencies { api, ws_manager, nodes } = dependencies;
         let supervisors = Supervisors { nodes, ws_manager };
-        let jobs = Jobs { pool, clock, entropy, supervisors, kept_log_bytes: config.kept_log_bytes };
+        let jobs = Jobs {
+            pool,
+            clock,
+            entropy,
+            supervisors,
+            kept_log_bytes: config.kept_log_bytes,
+            changes: Changes::default(),
+        };
         Ok(Self { state: State { api, jobs } })
     }
 
@@ -116,6 +124,10 @@ impl Automations {
         let jobs = &self.state.jobs;
         let consumer = Consumer::new(jobs.pool.clone(), "automations", &["instance", "workspace"]);
         let events = jobs::events::Events { clock: Arc::clone(&jobs.clock) };
-        tokio::join!(consumer.run(events, shutdown.clone()), jobs.run(shutdown));
+        tokio::join!(
+            consumer.run(events, shutdown.clone()),
+            jobs.follow_changes(&shutdown),
+            jobs.run(shutdown.clone())
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::file::{Finding, parse};
+use crate::domain::file::{Finding, parse_bytes};
 use crate::domain::plan::{Groups, plan};
 
 /// The findings about an automations file.
@@ -22,10 +22,10 @@ pub struct Validation {
     pub order: Groups,
 }
 
-/// Validates the text of an automations file, YAML or JSON.
+/// Validates an automations file, YAML or JSON.
 #[must_use]
-pub fn validate(text: &str) -> Validation {
-    match parse(text) {
+pub fn validate(file: &[u8]) -> Validation {
+    match parse_bytes(file) {
         Ok(file) => {
             let tasks: Vec<String> = file.tasks.keys().cloned().collect();
             let services: Vec<String> = file.services.keys().cloned().collect();
@@ -49,10 +49,10 @@ mod tests {
 
     #[test]
     fn a_file_and_its_order() {
-        let validation = validate("tasks:\n  b: {command: x, dependsOn: [a]}\n  a: {command: x}\n");
+        let validation = validate(b"tasks:\n  b: {command: x, dependsOn: [a]}\n  a: {command: x}\n");
         assert!(validation.valid);
         assert_eq!(validation.order, [["a"], ["b"]]);
-        let validation = validate("tasks:\n  a: {cmd: x}\n");
+        let validation = validate(b"tasks:\n  a: {cmd: x}\n");
         assert!(!validation.valid);
         assert_eq!((validation.errors[0].line, validation.errors[0].column), (2, 3));
     }

@@ -83,9 +83,16 @@ fn dependencies(run: &Run, by_key: &BTreeMap<&str, &Run>) -> Dependencies {
             _ if needed.stop_requested && !needed.phase.is_final() => return failed("was stopped"),
             (AutomationPhase::Succeeded, _) | (AutomationPhase::Running, AutomationKind::Service) => {}
             (AutomationPhase::Failed, _) => return failed("failed"),
-            (AutomationPhase::Stopped | AutomationPhase::Stopping, _) => return failed("was stopped"),
+            (AutomationPhase::Stopped, _) => return failed("was stopped"),
             (AutomationPhase::Idle, _) => return failed("was not started"),
-            (AutomationPhase::Pending | AutomationPhase::Starting | AutomationPhase::Running, _) => waits = true,
+            // Stopping although nobody asked: it was not ready in time, and its end tells that.
+            (
+                AutomationPhase::Pending
+                | AutomationPhase::Starting
+                | AutomationPhase::Running
+                | AutomationPhase::Stopping,
+                _,
+            ) => waits = true,
         }
     }
     if waits { Dependencies::Wait } else { Dependencies::Done }
@@ -184,6 +191,16 @@ mod tests {
         assert_eq!(b(Succeeded, Running), [Action::Start(id(3))]);
         assert_eq!(b(Failed, Running), [Action::Fail(id(3), "t failed, and this depends on it".to_owned())]);
         assert_eq!(b(Succeeded, Stopped), [Action::Fail(id(3), "s was stopped, and this depends on it".to_owned())]);
+    }
+
+    #[test]
+    fn a_service_that_was_not_ready_in_time_fails_what_waits_for_it_as_failed() {
+        let web = run(2, "web", Service, Pending, &["db"]);
+        let mut db = run(1, "db", Service, Stopping, &[]);
+        db.run = Some(1);
+        assert!(actions(&[db.clone(), web.clone()]).is_empty());
+        db.phase = Failed;
+        assert_eq!(actions(&[db, web]), [Action::Fail(id(2), "db failed, and this depends on it".to_owned())]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What runs beside the requests: the consumer of events, and one worker for each instance that has something to do.
 
+pub(crate) mod changes;
 pub(crate) mod events;
 mod keep_log;
 pub(crate) mod manager;
@@ -12,6 +13,7 @@ use berth_clock::{Entropy, SharedClock};
 use berth_supervisor_client::ClientError;
 use sqlx::PgPool;
 
+use self::changes::Changes;
 use crate::supervisors::{ConnectError, Supervisors};
 
 /// What the jobs share.
@@ -22,6 +24,7 @@ pub(crate) struct Jobs {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) supervisors: Supervisors,
     pub(crate) kept_log_bytes: u64,
+    pub(crate) changes: Changes,
 }
 
 /// Why a worker has to start over.

@@ -7,7 +7,7 @@ use berth_supervisor_client::{ClientError, SupervisorClient};
 
 use super::{Jobs, WorkError};
 use crate::domain::definition::Definitions;
-use crate::domain::file::{MAX_FILE_BYTES, PATHS, Trigger, parse};
+use crate::domain::file::{MAX_FILE_BYTES, PATHS, Trigger, parse_bytes};
 use crate::domain::plan::plan;
 use crate::store::workspaces::{Busy, FileStatus};
 use crate::store::{executions, workspaces};
@@ -84,7 +84,7 @@ impl Jobs {
                     };
                     return Ok((status, None));
                 }
-                Content::Text(text) => return Ok(understood(shown, &text)),
+                Content::File(bytes) => return Ok(understood(shown, &bytes)),
             }
         }
         let status = FileStatus { state: "absent", ..FileStatus::default() };
@@ -92,8 +92,8 @@ impl Jobs {
     }
 }
 
-fn understood(path: &str, text: &str) -> (FileStatus, Option<Definitions>) {
-    match parse(text) {
+fn understood(path: &str, bytes: &[u8]) -> (FileStatus, Option<Definitions>) {
+    match parse_bytes(bytes) {
         Ok(file) => {
             let definitions = Definitions::from(&file);
             let status =
@@ -110,7 +110,7 @@ fn understood(path: &str, text: &str) -> (FileStatus, Option<Definitions>) {
 enum Content {
     Missing,
     Unreadable(String),
-    Text(String),
+    File(Vec<u8>),
 }
 
 async fn read(supervisor: &mut SupervisorClient<Upgraded>, path: &str) -> Result<Content, ClientError> {
@@ -119,8 +119,7 @@ async fn read(supervisor: &mut SupervisorClient<Upgraded>, path: &str) -> Result
         Ok((info, _)) if info.truncated => {
             Ok(Content::Unreadable(format!("the file is larger than {} KiB", MAX_FILE_BYTES / 1024)))
         }
-        Ok((_, bytes)) => Ok(String::from_utf8(bytes)
-            .map_or_else(|_| Content::Unreadable("the file is not UTF-8 text".to_owned()), Content::Text)),
+        Ok((_, bytes)) => Ok(Content::File(bytes)),
         Err(ClientError::Refused { code: ErrorCode::NotFound, .. }) => Ok(Content::Missing),
         Err(ClientError::Refused { message, .. }) => {
             Ok(Content::Unreadable(format!("the file cannot be read: {}", super::worker::clean(&message))))

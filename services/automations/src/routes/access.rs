@@ -15,10 +15,10 @@ pub(crate) struct Caller {
     shown: Presented,
 }
 
-impl FromRequestParts<State> for Caller {
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &State) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         Ok(Self { shown: Presented::from_parts(parts)? })
     }
 }

@@ -2,36 +2,43 @@
 
 mod access;
 mod automations;
+mod of_kind;
 
 use axum::Router;
+use berth_api_types::automations::AutomationKind;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::State;
+use automations::{list, logs, reload, show, start, stop};
+use of_kind::{OfKind, named};
 
-fn api() -> OpenApiRouter<State> {
-    use automations::{list, logs, reload, show, start, stop};
+/// What tasks and services have alike.
+fn alike(kind: AutomationKind) -> OpenApiRouter<OfKind> {
     OpenApiRouter::new()
-        .routes(routes!(list::tasks))
-        .routes(routes!(list::services))
-        .routes(routes!(show::task))
-        .routes(routes!(show::service))
-        .routes(routes!(start::task))
-        .routes(routes!(start::service))
-        .routes(routes!(stop::task))
-        .routes(routes!(stop::service))
-        .routes(routes!(logs::task))
-        .routes(routes!(logs::service))
-        .routes(routes!(reload::handler))
+        .routes(named(kind, routes!(list::handler)))
+        .routes(named(kind, routes!(show::handler)))
+        .routes(named(kind, routes!(start::handler)))
+        .routes(named(kind, routes!(stop::handler)))
+        .routes(named(kind, routes!(logs::handler)))
 }
+
+fn of_the_file() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(reload::handler))
+}
+
+const KINDS: [AutomationKind; 2] = [AutomationKind::Task, AutomationKind::Service];
 
 /// Routes below `/api/v1`.
 pub(crate) fn public(state: &State) -> Router {
-    let (router, _) = api().split_for_parts();
-    router.with_state(state.clone())
+    KINDS.into_iter().fold(Router::from(of_the_file()).with_state(state.clone()), |router, kind| {
+        router.merge(Router::from(alike(kind)).with_state(OfKind { state: state.clone(), kind }))
+    })
 }
 
 /// What the public routes look like.
 pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
-    api().split_for_parts().1
+    KINDS
+        .into_iter()
+        .fold(of_the_file().into_openapi(), |document, kind| document.merge_from(alike(kind).into_openapi()))
 }

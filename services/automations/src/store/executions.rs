@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::CorruptRow;
+use super::{CorruptRow, RUNS_CHANNEL};
 use crate::domain::definition::Definition;
 use crate::domain::progress::Run;
 
@@ -166,7 +166,7 @@ impl Progress {
     }
 }
 
-/// Records the progress of a run. An end is final; the run that is to follow it, if any, gets the id `next`.
+/// Records the progress of a run and wakes those who wait for it. An end is final; the run that is to follow it, if any, gets the id `next`.
 pub(crate) async fn advance(
     conn: &mut PgConnection,
     id: ExecutionId,
@@ -176,11 +176,12 @@ pub(crate) async fn advance(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "WITH advanced AS (UPDATE automations.executions SET
-           phase = $2, reason = $3, run = COALESCE($4, run), exit_code = COALESCE($5, exit_code), outputs = $6, log = COALESCE($7, log),
+           phase = $2, reason = $3, run = COALESCE($4, run), exit_code = COALESCE($5, exit_code), outputs = $6,
+           log = CASE WHEN octet_length($7) >= COALESCE(octet_length(log), 0) THEN $7 ELSE log END,
            started_at = CASE WHEN $4::bigint IS NULL THEN started_at ELSE COALESCE(started_at, $8) END,
            ready_at = CASE WHEN kind = 'service' AND $2 = 'Running' THEN COALESCE(ready_at, $8) ELSE ready_at END,
            finished_at = CASE WHEN $9 THEN $8 END
-         WHERE id = $1 AND phase IN ('Pending', 'Starting', 'Running', 'Stopping') RETURNING *)
+         WHERE id = $1 AND phase IN ('Pending', 'Starting', 'Running', 'Stopping') RETURNING *, pg_notify($11, ''))
          INSERT INTO automations.executions (id, workspace_id, instance_id, reference, kind, definition, started_by, phase, created_at)
          SELECT $10, workspace_id, instance_id, reference, kind, restart -> 'definition', restart ->> 'started_by', 'Pending', $8
          FROM advanced WHERE $9 AND restart IS NOT NULL",
@@ -195,14 +196,22 @@ pub(crate) async fn advance(
     .bind(now)
     .bind(progress.phase.is_final())
     .bind(next)
+    .bind(RUNS_CHANNEL)
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// Stores the end of a run's output, even if the run has ended meanwhile.
+/// Stores the end of a run's output, even if the run has ended meanwhile. A stored output is never replaced by a shorter one: a connection to a
+/// workspace that is stopping may deliver nothing.
 pub(crate) async fn keep_log(conn: &mut PgConnection, id: ExecutionId, log: &[u8]) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE automations.executions SET log = $2 WHERE id = $1").bind(id).bind(log).execute(conn).await?;
+    sqlx::query(
+        "UPDATE automations.executions SET log = $2 WHERE id = $1 AND octet_length($2) >= COALESCE(octet_length(log), 0)",
+    )
+    .bind(id)
+    .bind(log)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -216,12 +225,14 @@ pub(crate) async fn end_all(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE automations.executions SET phase = 'Stopped', reason = $3, finished_at = $4
-         WHERE workspace_id = $1 AND instance_id IS DISTINCT FROM $2 AND phase IN ('Pending', 'Starting', 'Running', 'Stopping')",
+         WHERE workspace_id = $1 AND instance_id IS DISTINCT FROM $2 AND phase IN ('Pending', 'Starting', 'Running', 'Stopping')
+         RETURNING pg_notify($5, '')",
     )
     .bind(workspace)
     .bind(but)
     .bind(reason)
     .bind(now)
+    .bind(RUNS_CHANNEL)
     .execute(conn)
     .await?;
     Ok(())

@@ -5,6 +5,8 @@ pub(crate) mod workspaces;
 
 /// The channel that wakes the jobs; it carries the instance.
 pub(crate) const CHANNEL: &str = "berth_automations";
+/// The channel that tells that a run moved on, or ended.
+pub(crate) const RUNS_CHANNEL: &str = "berth_automation_runs";
 
 /// Advisory lock of the leader.
 const LEADER_LOCK: i64 = 0x6265_7274_6861;

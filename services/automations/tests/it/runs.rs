@@ -160,6 +160,40 @@ async fn output_while_it_runs_and_after() {
 }
 
 #[tokio::test]
+async fn output_outlives_a_workspace_that_hangs_up_before_it_is_said_to_have_stopped() {
+    let (_folder, text) = file();
+    let service = service(&text).await;
+    service.instance(1, Phase::Running, false).await;
+    service.wait("/services/db", AutomationPhase::Running).await;
+    // It hangs up, and refuses whoever tries to listen again.
+    let refused = service.workspace.refused();
+    service.workspace.away.send_replace(true);
+    service.workspace.refuses(refused + 4).await;
+    service.instance(1, Phase::Stopped, false).await;
+    service.wait("/services/db", AutomationPhase::Stopped).await;
+    let logs = service.call("GET", "/services/db/logs", "anna").await;
+    assert_eq!(logs.text, "db up\n");
+}
+
+#[tokio::test]
+async fn who_follows_a_run_that_waits_is_told_of_its_end() {
+    let text = "tasks:\n  gate: {command: exec sleep 1000}\n  next: {command: echo next, dependsOn: [gate]}\n";
+    let service = service(text).await;
+    service.instance(1, Phase::Running, false).await;
+    service.file("applied").await;
+    service.post("/tasks/next/start").await;
+    service.wait("/tasks/gate", AutomationPhase::Running).await;
+    let follow = service.call("GET", "/tasks/next/logs?follow=true", "anna");
+    let stop = async {
+        service.post("/tasks/gate/stop").await;
+        service.wait("/tasks/next", AutomationPhase::Failed).await
+    };
+    let (followed, next) = tokio::join!(follow, stop);
+    assert_eq!((followed.status.as_u16(), followed.text.as_str()), (200, ""));
+    assert_eq!(next.reason, "gate was stopped, and this depends on it");
+}
+
+#[tokio::test]
 async fn every_operation_asks_api_whether_the_caller_may() {
     let (_folder, text) = file();
     let service = service(&text).await;

@@ -31,6 +31,8 @@ pub(crate) struct Workspace {
     version: watch::Sender<u64>,
     /// Refuses connections while it is true.
     pub(crate) away: watch::Sender<bool>,
+    /// How many connections it refused.
+    refused: watch::Sender<u64>,
 }
 
 impl Workspace {
@@ -40,12 +42,23 @@ impl Workspace {
             units: Mutex::default(),
             version: watch::channel(0).0,
             away: watch::channel(false).0,
+            refused: watch::channel(0).0,
         })
     }
 
     /// How often a unit was started.
     pub(crate) fn runs(&self, id: &str) -> u64 {
         self.units.lock().unwrap().get(id).map_or(0, |unit| unit.status.run)
+    }
+
+    /// How many connections it has refused.
+    pub(crate) fn refused(&self) -> u64 {
+        *self.refused.borrow()
+    }
+
+    /// Waits until it has refused so many.
+    pub(crate) async fn refuses(&self, count: u64) {
+        self.refused.subscribe().wait_for(|refused| *refused >= count).await.unwrap();
     }
 
     /// The node agent's way to it.
@@ -57,6 +70,7 @@ impl Workspace {
                 let workspace = Arc::clone(&workspace);
                 async move {
                     if *workspace.away.borrow() {
+                        workspace.refused.send_modify(|refused| *refused += 1);
                         return Err(berth_http::Problem::unavailable("away"));
                     }
                     berth_http::upgrade::accept(request, "berth-supervisor", move |stream| async move {

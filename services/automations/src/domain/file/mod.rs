@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::parse;
+pub use read::{parse, parse_bytes};
 
 /// Where the file is looked for in a repository, in this order.
 pub const PATHS: [&str; 3] = [".berth/automations.yaml", ".ona/automations.yaml", ".gitpod/automations.yaml"];

@@ -15,12 +15,8 @@ const MAX_READINESS: Duration = Duration::from_secs(86_400);
 /// # Errors
 /// Everything that is wrong with it, by line.
 pub fn parse(text: &str) -> Result<AutomationsFile, Refused> {
+    not_too_large(text.len())?;
     let mut reader = Reader::default();
-    if text.len() > MAX_FILE_BYTES {
-        return Err(Refused(vec![
-            Place::default().says(format!("the file is larger than {} KiB", MAX_FILE_BYTES / 1024)),
-        ]));
-    }
     match read(text) {
         Ok(Some(document)) => reader.file(&document),
         Ok(None) => reader.warn(Place::default(), "the file is empty: it defines no task and no service"),
@@ -36,6 +32,31 @@ pub fn parse(text: &str) -> Result<AutomationsFile, Refused> {
     }
     reader.errors.sort();
     Err(Refused(reader.errors))
+}
+
+/// The same of bytes that may not be text.
+///
+/// # Errors
+/// As [`parse`]; the first byte that is no UTF-8 has a place too.
+pub fn parse_bytes(bytes: &[u8]) -> Result<AutomationsFile, Refused> {
+    not_too_large(bytes.len())?;
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse(text),
+        Err(error) => {
+            let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+            let line = before.rsplit('\n').next().unwrap_or_default();
+            let place = Place { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
+            Err(Refused(vec![place.says("the file is not UTF-8 text from here on: save it as UTF-8")]))
+        }
+    }
+}
+
+fn not_too_large(bytes: usize) -> Result<(), Refused> {
+    if bytes > MAX_FILE_BYTES {
+        let finding = Place::default().says(format!("the file is larger than {} KiB", MAX_FILE_BYTES / 1024));
+        return Err(Refused(vec![finding]));
+    }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -107,9 +128,9 @@ impl Reader {
                 "commands" => {
                     for (place, field, value) in self.map(value, "commands").iter() {
                         match field.as_str() {
-                            "start" => start = self.text(value, "commands.start"),
-                            "ready" => ready = self.text(value, "commands.ready"),
-                            "stop" => stop = self.text(value, "commands.stop"),
+                            "start" => start = self.command(value, "commands.start"),
+                            "ready" => ready = self.command(value, "commands.ready"),
+                            "stop" => stop = self.command(value, "commands.stop"),
                             other => self.unknown(place.place, other, "commands", &["start", "ready", "stop"]),
                         }
                     }
@@ -165,7 +186,7 @@ impl Reader {
             match field.as_str() {
                 "name" => name = self.text(value, "name"),
                 "description" => description = self.optional_text(value, "description"),
-                "command" => command = self.text(value, "command"),
+                "command" => command = self.command(value, "command"),
                 "dependsOn" => depends_on = self.depends_on(value, key),
                 "triggeredBy" => triggered_by = self.triggers(value, key),
                 "prebuildRequiresSuccess" => prebuild_requires_success = self.boolean(value),
@@ -202,7 +223,23 @@ impl Reader {
         }
     }
 
+    /// `true` and `false` are commands, as well as what YAML calls booleans.
+    fn command(&mut self, node: &Node, what: &str) -> Option<String> {
+        match &node.value {
+            Value::Text { text, plain: true } if matches!(text.as_str(), "true" | "false") => Some(text.clone()),
+            _ => self.text(node, what),
+        }
+    }
+
     fn text(&mut self, node: &Node, what: &str) -> Option<String> {
+        if let Some(text) = number_or_boolean(node) {
+            self.refuse(node.place, format!("{what} must be text: write \"{text}\""));
+            return None;
+        }
+        self.any_text(node, what)
+    }
+
+    fn any_text(&mut self, node: &Node, what: &str) -> Option<String> {
         match &node.value {
             Value::Text { text, .. } if !text.trim().is_empty() && !text.contains('\0') => return Some(text.clone()),
             Value::Text { .. } | Value::Null => self.refuse(node.place, format!("{what} is empty")),
@@ -213,11 +250,10 @@ impl Reader {
 
     fn optional_text(&mut self, node: &Node, what: &str) -> Option<String> {
         match &node.value {
-            Value::Text { text, .. } => return Some(text.clone()),
-            Value::Null => {}
-            Value::List(_) | Value::Map(_) => self.refuse(node.place, format!("{what} must be text")),
+            Value::Null => None,
+            Value::Text { text, .. } if text.trim().is_empty() => Some(String::new()),
+            _ => self.text(node, what),
         }
-        None
     }
 
     fn boolean(&mut self, node: &Node) -> bool {
@@ -259,7 +295,7 @@ impl Reader {
         let mut seen = BTreeSet::new();
         let mut texts = Vec::new();
         for item in items.iter() {
-            if let Some(text) = self.text(item, &format!("an entry of {what}")) {
+            if let Some(text) = self.any_text(item, &format!("an entry of {what}")) {
                 if seen.insert(text.clone()) {
                     texts.push((text, item.place));
                 } else {
@@ -366,6 +402,18 @@ impl Reader {
             self.refuse(at, format!("dependsOn goes in a circle: {}", circle.join(" -> ")));
         }
     }
+}
+
+/// What YAML takes for a number or a boolean, as it was written.
+fn number_or_boolean(node: &Node) -> Option<&str> {
+    let Value::Text { text, plain: true } = &node.value else { return None };
+    let digits = text.trim_start_matches(['-', '+']);
+    let prefixed = |prefix, radix| {
+        digits.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(radix)))
+    };
+    let number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && digits.parse::<f64>().is_ok();
+    let boolean = matches!(text.as_str(), "true" | "True" | "TRUE" | "false" | "False" | "FALSE");
+    (number || boolean || prefixed("0x", 16) || prefixed("0o", 8)).then_some(text)
 }
 
 fn duration(text: &str) -> Option<Duration> {

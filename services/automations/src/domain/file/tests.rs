@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Role, Trigger, parse};
+use super::{Role, Trigger, parse, parse_bytes};
 
 const FULL: &str = r#"
 # The example of the documentation.
@@ -155,6 +155,40 @@ fn refused_with_line_and_column() {
     );
     refused("tasks:\n  a:\n   command: x\n  command: [\n", &["line 4, column 12: this is not YAML"]);
     refused("a: b\n---\nc: d\n", &["line 2, column 1: a second document"]);
+}
+
+#[test]
+fn numbers_and_booleans_are_no_text() {
+    refused(
+        "tasks:\n  a:\n    name: 12\n    description: 1e3\n    command: 0x1F\n",
+        &[
+            "line 3, column 11: name must be text: write \"12\"",
+            "line 4, column 18: description must be text",
+            "line 5, column 14: command must be text",
+        ],
+    );
+    refused(
+        "services:\n  s:\n    name: true\n    commands: {start: -1.5}\n",
+        &["line 3, column 11: name must be text", "line 4, column 23: commands.start must be text"],
+    );
+    let file = parse("tasks:\n  1:\n    name: '12'\n    description: !!str 3\n    command: false\n  2: {name: 1a, command: 7z, dependsOn: [1]}\n")
+        .unwrap();
+    assert_eq!((file.tasks["1"].name.as_str(), file.tasks["1"].command.as_deref()), ("12", Some("false")));
+    assert_eq!(
+        (file.tasks["1"].description.as_str(), file.tasks["2"].depends_on.as_slice()),
+        ("3", &["1".to_owned()][..])
+    );
+}
+
+#[test]
+fn what_is_no_text_has_a_place() {
+    let error = parse_bytes(b"tasks:\n  \xc3\xa4: \xff\n").unwrap_err();
+    assert!(error.to_string().starts_with("line 2, column 6: the file is not UTF-8 text"), "{error}");
+    let error = parse_bytes(b"\xff\xfet\0a\0").unwrap_err();
+    assert!(error.to_string().starts_with("line 1, column 1:"), "{error}");
+    let error = parse_bytes(&vec![0xff; super::MAX_FILE_BYTES + 1]).unwrap_err();
+    assert!(error.to_string().contains("larger than"), "{error}");
+    assert!(parse_bytes("tasks: {a: {command: 'echo ä'}}".as_bytes()).is_ok());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span};
+use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::Finding;
 
@@ -115,9 +115,13 @@ impl<'a> Builder<'a> {
                 return Ok(Node { place: at, value: node.value });
             }
             Event::Scalar(text, style, anchor, tag) => {
-                if tag.is_some_and(|tag| tag.is_custom()) {
+                let tag = tag.as_deref();
+                if tag.is_some_and(Tag::is_custom) {
                     return Err(at.says("tags are not understood here"));
                 }
+                // `!!str` says of a plain text what quotes would.
+                let style =
+                    if tag.is_some_and(|tag| tag.parts().1 == "str") { ScalarStyle::DoubleQuoted } else { style };
                 (anchor, scalar(text, style))
             }
             Event::SequenceStart(_, anchor, _) => {

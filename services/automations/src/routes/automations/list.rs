@@ -1,60 +1,32 @@
 //! `GET /api/v1/workspaces/{workspace}/tasks` and `/services`.
 
 use axum::extract::State;
-use berth_api_types::automations::{AutomationKind, AutomationList, AutomationsFileStatus, FileFinding};
+use berth_api_types::automations::{AutomationList, AutomationsFileStatus, FileFinding};
 use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Json, Path, Problem, ProblemBody, ProblemResponse};
 
-use crate::State as Service;
 use crate::domain::file::Finding;
 use crate::routes::access::Caller;
+use crate::routes::of_kind::OfKind;
 use crate::store::workspaces;
 
-/// List the tasks of a workspace, each with its newest run, and what the automations file said.
+/// List the {kinds} of a workspace, each with its newest run, and what the automations file said.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/tasks", operation_id = "list_tasks", tag = "automations",
+    get, path = "/api/v1/workspaces/{workspace}/{kinds}", operation_id = "list_{kinds}", tag = "automations",
     params(("workspace" = String, Path, description = "Id or name.")),
     responses(
-        (status = 200, description = "Tasks.", body = AutomationList),
+        (status = 200, description = "All of them, by key.", body = AutomationList),
         (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
         (status = 404, description = "No such workspace.", content_type = "application/problem+json", body = ProblemBody),
         (status = "default", response = ProblemResponse),
     ),
 )]
-pub(crate) async fn tasks(
-    State(state): State<Service>,
+pub(crate) async fn handler(
+    State(OfKind { state, kind }): State<OfKind>,
     caller: Caller,
     Path(workspace): Path<String>,
 ) -> Result<Json<AutomationList>, Problem> {
-    list(&state, caller, &workspace, AutomationKind::Task).await
-}
-
-/// List the services of a workspace, each with its newest run, and what the automations file said.
-#[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/services", operation_id = "list_services", tag = "automations",
-    params(("workspace" = String, Path, description = "Id or name.")),
-    responses(
-        (status = 200, description = "Services.", body = AutomationList),
-        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
-        (status = 404, description = "No such workspace.", content_type = "application/problem+json", body = ProblemBody),
-        (status = "default", response = ProblemResponse),
-    ),
-)]
-pub(crate) async fn services(
-    State(state): State<Service>,
-    caller: Caller,
-    Path(workspace): Path<String>,
-) -> Result<Json<AutomationList>, Problem> {
-    list(&state, caller, &workspace, AutomationKind::Service).await
-}
-
-async fn list(
-    state: &Service,
-    caller: Caller,
-    workspace: &str,
-    kind: AutomationKind,
-) -> Result<Json<AutomationList>, Problem> {
-    let authorized = caller.may(state, workspace, WorkspaceAction::Read).await?;
+    let authorized = caller.may(&state, &workspace, WorkspaceAction::Read).await?;
     let mut conn = state.jobs.pool.acquire().await.map_err(Problem::internal)?;
     let row = workspaces::find(&mut conn, authorized.workspace_id).await.map_err(Problem::internal)?;
     let items = super::all(&mut conn, authorized.workspace_id, kind).await.map_err(Problem::internal)?;

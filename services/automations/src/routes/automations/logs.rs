@@ -1,12 +1,10 @@
 //! `GET /api/v1/workspaces/{workspace}/tasks/{reference}/logs` and the same for services: from the workspace while it runs, from the database after.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use berth_api_types::automations::{AutomationKind, AutomationPhase};
+use berth_api_types::automations::AutomationPhase;
 use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Path, Problem, ProblemBody, ProblemResponse, Query, Upgraded};
 use berth_ids::{InstanceId, WorkspaceId};
@@ -14,13 +12,12 @@ use berth_supervisor_client::protocol::Request;
 use berth_supervisor_client::{ClientError, Incoming, SupervisorClient};
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use crate::State as Service;
 use crate::routes::access::Caller;
+use crate::routes::of_kind::OfKind;
 use crate::store::executions;
-
-/// How often a run that waits is checked for whether it has begun.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// How much.
 #[derive(Clone, Copy, Debug, Deserialize, utoipa::IntoParams)]
@@ -33,55 +30,24 @@ pub(crate) struct LogsQuery {
     tail_bytes: Option<u64>,
 }
 
-/// Output of a task's newest run.
+/// Read the output of a {kind}'s newest run.
 #[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/logs", operation_id = "task_logs", tag = "automations",
-    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task."), LogsQuery),
+    get, path = "/api/v1/workspaces/{workspace}/{kinds}/{reference}/logs", operation_id = "{kind}_logs", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Its key in the automations file."), LogsQuery),
     responses(
         (status = 200, description = "What the command wrote.", content_type = "text/plain", body = String),
         (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
-        (status = 404, description = "No such workspace or task, or it never ran.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace, nothing of that kind and key in it, or it never ran.", content_type = "application/problem+json", body = ProblemBody),
         (status = "default", response = ProblemResponse),
     ),
 )]
-pub(crate) async fn task(
-    State(state): State<Service>,
+pub(crate) async fn handler(
+    State(OfKind { state, kind }): State<OfKind>,
     caller: Caller,
     Path((workspace, reference)): Path<(String, String)>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Problem> {
-    logs(state, caller, &workspace, AutomationKind::Task, reference, query).await
-}
-
-/// Output of a service's newest run.
-#[utoipa::path(
-    get, path = "/api/v1/workspaces/{workspace}/services/{reference}/logs", operation_id = "service_logs", tag = "automations",
-    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service."), LogsQuery),
-    responses(
-        (status = 200, description = "What the command wrote.", content_type = "text/plain", body = String),
-        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
-        (status = 404, description = "No such workspace or service, or it never ran.", content_type = "application/problem+json", body = ProblemBody),
-        (status = "default", response = ProblemResponse),
-    ),
-)]
-pub(crate) async fn service(
-    State(state): State<Service>,
-    caller: Caller,
-    Path((workspace, reference)): Path<(String, String)>,
-    Query(query): Query<LogsQuery>,
-) -> Result<Response, Problem> {
-    logs(state, caller, &workspace, AutomationKind::Service, reference, query).await
-}
-
-async fn logs(
-    state: Service,
-    caller: Caller,
-    workspace: &str,
-    kind: AutomationKind,
-    reference: String,
-    query: LogsQuery,
-) -> Result<Response, Problem> {
-    let authorized = caller.may(&state, workspace, WorkspaceAction::Read).await?;
+    let authorized = caller.may(&state, &workspace, WorkspaceAction::Read).await?;
     let id = authorized.workspace_id;
     let mut conn = state.jobs.pool.acquire().await.map_err(Problem::internal)?;
     super::one(&mut conn, id, kind, &reference).await?;
@@ -89,7 +55,10 @@ async fn logs(
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     let source = match source(&state, id, &reference, query).await? {
         Some(source) => source,
-        None if query.follow => Source::Waiting(Box::new(Waiting { state, workspace: id, reference, query })),
+        None if query.follow => {
+            let changes = state.jobs.changes.subscribe();
+            Source::Waiting(Box::new(Waiting { state, workspace: id, reference, query, changes }))
+        }
         None => Source::Kept(Bytes::new()),
     };
     let body = Body::from_stream(futures::stream::try_unfold(source, Source::step));
@@ -146,6 +115,7 @@ struct Waiting {
     workspace: WorkspaceId,
     reference: String,
     query: LogsQuery,
+    changes: watch::Receiver<()>,
 }
 
 enum Source {
@@ -161,12 +131,14 @@ impl Source {
         match self {
             Self::End => Ok(None),
             Self::Kept(bytes) => Ok(Some((bytes, Self::End))),
-            Self::Waiting(waiting) => {
+            Self::Waiting(mut waiting) => {
+                // A change from here on is not missed, whatever the look finds.
+                waiting.changes.mark_unchanged();
                 let found = source(&waiting.state, waiting.workspace, &waiting.reference, waiting.query).await;
                 match found.map_err(std::io::Error::other)? {
                     Some(found) => Ok(Some((Bytes::new(), found))),
                     None => {
-                        tokio::time::sleep(LOOK).await;
+                        waiting.changes.changed().await.map_err(std::io::Error::other)?;
                         Ok(Some((Bytes::new(), Self::Waiting(waiting))))
                     }
                 }

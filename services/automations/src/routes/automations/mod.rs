@@ -1,4 +1,4 @@
-//! `/api/v1/workspaces/{workspace}/tasks` and `/services`: one code for both, two paths.
+//! `/api/v1/workspaces/{workspace}/tasks` and `/services`: one code for both, two paths ([`of_kind`](crate::routes::of_kind)).
 
 pub(super) mod list;
 pub(super) mod logs;
@@ -19,15 +19,9 @@ use crate::State;
 use crate::domain::definition::Definition;
 use crate::domain::file::{Role, Trigger};
 use crate::routes::access;
+use crate::routes::of_kind::noun;
 use crate::store::executions::{self, Newest};
 use crate::store::workspaces;
-
-const fn noun(kind: AutomationKind) -> &'static str {
-    match kind {
-        AutomationKind::Task => "task",
-        AutomationKind::Service => "service",
-    }
-}
 
 /// The audit log's row of a task or service that somebody started or stopped.
 async fn audit(

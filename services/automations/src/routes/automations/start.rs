@@ -1,74 +1,44 @@
-//! `POST /api/v1/workspaces/{workspace}/tasks/{reference}/start` and the same for services.
+//! `POST /api/v1/workspaces/{workspace}/{kinds}/{reference}/start` and the same for services.
 
 use std::collections::BTreeSet;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use berth_api_types::automations::{Automation, AutomationKind};
+use berth_api_types::automations::Automation;
 use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Json, Path, Problem, ProblemBody, ProblemResponse};
 use berth_ids::ExecutionId;
 
-use crate::State as Service;
 use crate::domain::plan::plan;
 use crate::domain::progress::to_run;
 use crate::routes::access::Caller;
+use crate::routes::of_kind::OfKind;
 use crate::store::{executions, workspaces};
 
-/// Run a task, after everything that it depends on and that is not done yet. Does nothing if it is under way; if it is ending, it starts again once it has ended.
+/// Start a {kind}, after everything that it depends on and that is not done yet. Does nothing if it is under way; if it is ending, it starts again once it has ended.
 #[utoipa::path(
-    post, path = "/api/v1/workspaces/{workspace}/tasks/{reference}/start", operation_id = "start_task", tag = "automations",
-    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the task.")),
-    responses(
-        (status = 202, description = "It will run.", body = Automation),
-        (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
-        (status = 404, description = "No such workspace or task.", content_type = "application/problem+json", body = ProblemBody),
-        (status = 409, description = "The workspace does not run.", content_type = "application/problem+json", body = ProblemBody),
-        (status = "default", response = ProblemResponse),
-    ),
-)]
-pub(crate) async fn task(
-    State(state): State<Service>,
-    caller: Caller,
-    Path((workspace, reference)): Path<(String, String)>,
-) -> Result<(StatusCode, Json<Automation>), Problem> {
-    start(&state, caller, &workspace, AutomationKind::Task, &reference).await
-}
-
-/// Start a service, after everything that it depends on and that is not done yet. Does nothing if it is under way; if it is ending, it starts again once it has ended.
-#[utoipa::path(
-    post, path = "/api/v1/workspaces/{workspace}/services/{reference}/start", operation_id = "start_service", tag = "automations",
-    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Key of the service.")),
+    post, path = "/api/v1/workspaces/{workspace}/{kinds}/{reference}/start", operation_id = "start_{kind}", tag = "automations",
+    params(("workspace" = String, Path, description = "Id or name."), ("reference" = String, Path, description = "Its key in the automations file.")),
     responses(
         (status = 202, description = "It will start.", body = Automation),
         (status = 401, description = "Not signed in.", content_type = "application/problem+json", body = ProblemBody),
-        (status = 404, description = "No such workspace or service.", content_type = "application/problem+json", body = ProblemBody),
+        (status = 404, description = "No such workspace, or nothing of that kind and key in it.", content_type = "application/problem+json", body = ProblemBody),
         (status = 409, description = "The workspace does not run.", content_type = "application/problem+json", body = ProblemBody),
         (status = "default", response = ProblemResponse),
     ),
 )]
-pub(crate) async fn service(
-    State(state): State<Service>,
+pub(crate) async fn handler(
+    State(OfKind { state, kind }): State<OfKind>,
     caller: Caller,
     Path((workspace, reference)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<Automation>), Problem> {
-    start(&state, caller, &workspace, AutomationKind::Service, &reference).await
-}
-
-async fn start(
-    state: &Service,
-    caller: Caller,
-    workspace: &str,
-    kind: AutomationKind,
-    reference: &str,
-) -> Result<(StatusCode, Json<Automation>), Problem> {
-    let authorized = caller.may(state, workspace, WorkspaceAction::Exec).await?;
+    let authorized = caller.may(&state, &workspace, WorkspaceAction::Exec).await?;
     let id = authorized.workspace_id;
     let mut transaction = state.jobs.pool.begin().await.map_err(Problem::internal)?;
     let row = workspaces::lock(&mut transaction, id).await.map_err(Problem::internal)?;
     let definitions = workspaces::definitions(&mut transaction, id).await.map_err(Problem::internal)?;
-    if definitions.0.get(reference).is_none_or(|definition| definition.kind != kind) {
-        return Err(super::missing(kind, reference));
+    if definitions.0.get(&reference).is_none_or(|definition| definition.kind != kind) {
+        return Err(super::missing(kind, &reference));
     }
     let Some(row) = row.filter(|row| row.running) else {
         return Err(Problem::conflict(
@@ -77,11 +47,11 @@ async fn start(
         ));
     };
     let runs = executions::of_instance(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
-    let groups = plan(&definitions, [reference]);
+    let groups = plan(&definitions, [reference.as_str()]);
     let now = state.jobs.clock.now();
-    let started = to_run(&groups, &BTreeSet::from([reference]), &runs);
+    let started = to_run(&groups, &BTreeSet::from([reference.as_str()]), &runs);
     if !started.is_empty() {
-        super::audit(state, &mut transaction, &authorized, kind, "start", reference).await?;
+        super::audit(&state, &mut transaction, &authorized, kind, "start", &reference).await?;
     }
     for key in started {
         let Some(definition) = definitions.0.get(&key) else { continue };
@@ -92,7 +62,7 @@ async fn start(
             .map_err(Problem::internal)?;
     }
     workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
-    let automation = super::one(&mut transaction, id, kind, reference).await?;
+    let automation = super::one(&mut transaction, id, kind, &reference).await?;
     transaction.commit().await.map_err(Problem::internal)?;
     Ok((StatusCode::ACCEPTED, Json(automation)))
 }
