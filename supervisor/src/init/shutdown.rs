@@ -104,6 +104,11 @@ impl Init {
         self.childless || given_up
     }
 
+    /// Whether every process has been told to end: whoever ends now has not failed.
+    pub(super) fn everyone_was_asked_to_end(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(|shutdown| shutdown.phase != Phase::StopCommands)
+    }
+
     /// Whether the shutdown waits for stop commands that have all ended.
     pub(super) fn stop_commands_are_over(&self) -> bool {
         self.shutdown.as_ref().is_some_and(|shutdown| shutdown.phase == Phase::StopCommands) && !self.units_stopping()

@@ -446,6 +446,7 @@ impl Init {
             self.unit_output(key);
             self.unit_output(key);
         }
+        let everyone_ends = self.everyone_was_asked_to_end();
         let Some(unit) = self.units.by_id.get_mut(id) else { return };
         let exit = unit.status.exit;
         let (state, message) = match (unit.failure.take(), exit, unit.spec.kind) {
@@ -453,6 +454,7 @@ impl Init {
             _ if unit.stop_requested => (UnitState::Stopped, None),
             (None, Some(ExitStatus::Code(0)), UnitKind::Task) => (UnitState::Succeeded, None),
             (None, Some(ExitStatus::Code(0)), UnitKind::Service) => (UnitState::Stopped, None),
+            (None, Some(_), _) if everyone_ends => (UnitState::Stopped, Some("the workspace stopped".to_owned())),
             (None, Some(status), _) => (UnitState::Failed, Some(format!("the command {}", describe(status)))),
             (None, None, _) => (UnitState::Failed, Some("the command was lost".to_owned())),
         };

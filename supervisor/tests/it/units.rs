@@ -8,7 +8,7 @@ use berth_supervisor_protocol::{
 };
 use std::os::unix::net::UnixStream;
 
-use crate::harness::{Supervisor, skip_unless_root};
+use crate::harness::{Supervisor, eventually, sh, skip_unless_root};
 
 fn unit(id: &str, kind: UnitKind, command: &str) -> UnitSpec {
     UnitSpec {
@@ -270,4 +270,36 @@ fn what_cannot_be_a_unit_is_refused() {
         supervisor.refusal(&Request::UnitLogs { id: "nobody".to_owned(), follow: true, tail_bytes: None }).0,
         ErrorCode::NotFound
     );
+}
+
+#[test]
+fn a_workspace_that_stops_fails_no_unit() {
+    if skip_unless_root() {
+        return;
+    }
+    let supervisor = Supervisor::start();
+    for (id, kind, command) in [
+        ("web", UnitKind::Service, "exec sleep 1000"),
+        ("long", UnitKind::Task, "trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done"),
+        ("orderly", UnitKind::Task, "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done"),
+    ] {
+        start(&supervisor, unit(id, kind, command));
+    }
+    // Keeps the workspace up until the units' ends were told.
+    let mut last = supervisor.client();
+    last.request(&Request::Exec(sh("trap '' TERM HUP; echo up; exec sleep 1000"))).unwrap();
+    assert!(matches!(last.receive().unwrap(), Some(Incoming::Bytes(..))));
+    let mut clients = ["web", "long", "orderly"].map(|id| (id, watch(&supervisor)));
+    // Their traps are set when they have spoken.
+    for id in ["long", "orderly"] {
+        eventually("the task speaks", || logs(&supervisor, id, false, None) == "up\n");
+    }
+    supervisor.reply(&Request::Shutdown { grace_ms: 1000 });
+    let ends = clients.each_mut().map(|(id, client)| {
+        let (_, status) = states(client, id);
+        (status.state, status.message)
+    });
+    let stopped = || (UnitState::Stopped, Some("the workspace stopped".to_owned()));
+    assert_eq!(ends, [stopped(), stopped(), (UnitState::Succeeded, None)]);
+    supervisor.wait();
 }
