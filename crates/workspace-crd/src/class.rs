@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
     group = "berth.dev",
     version = "v1",
     kind = "WorkspaceClass",
+    doc = "A size of workspaces and its price.",
     plural = "workspaceclasses",
     shortname = "wsc",
     printcolumn = r#"{"name":"CPU","type":"integer","jsonPath":".spec.cpuMillis","description":"thousandths of a core"}"#,

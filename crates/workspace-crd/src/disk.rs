@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
     group = "berth.dev",
     version = "v1",
     kind = "Disk",
+    doc = "The disk of a workspace on its node; it outlives the runs.",
     plural = "disks",
     namespaced,
     status = "DiskStatus",
