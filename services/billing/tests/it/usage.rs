@@ -79,6 +79,8 @@ async fn filters_choose_records_and_nonsense_is_refused() {
     ] {
         assert_eq!(service.get(&format!("/api/v1/usage{query}"), "ben").await.status, 400, "{query}");
     }
+    let answer = service.get("/api/v1/usage?from=2026-11-28", "ben").await;
+    assert!(answer.text.contains("is not a time: write RFC 3339"), "{}", answer.text);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use berth_api_types::usage::UsageRecord;
 use berth_http::Problem;
 use berth_ids::{OrganizationId, UserId};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::credits::{clip, to_millis};
 use crate::store::usage::{Filter, Row};
@@ -17,8 +17,10 @@ use crate::store::usage::{Filter, Row};
 #[into_params(parameter_in = Query)]
 pub(crate) struct UsageQuery {
     /// Beginning of the window (RFC 3339), inclusive.
+    #[serde(default, deserialize_with = "time")]
     from: Option<DateTime<Utc>>,
     /// End of the window (RFC 3339), exclusive.
+    #[serde(default, deserialize_with = "time")]
     to: Option<DateTime<Utc>>,
     /// `host/owner/name` of the repository, or its web URL.
     project: Option<String>,
@@ -57,6 +59,17 @@ impl UsageQuery {
             class: self.class,
             as_of: to_millis(as_of),
         })
+    }
+}
+
+/// A time, refused with the form it must have.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match DateTime::parse_from_rfc3339(&text) {
+        Ok(time) => Ok(Some(time.with_timezone(&Utc))),
+        Err(_) => Err(serde::de::Error::custom(format!(
+            "{text:?} is not a time: write RFC 3339, for example 2026-11-28T00:00:00Z or 2026-11-28T01:00:00+01:00"
+        ))),
     }
 }
 
