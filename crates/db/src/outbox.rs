@@ -4,6 +4,7 @@
 //! the same transaction.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -16,6 +17,11 @@ use tokio_util::sync::CancellationToken;
 const CHANNEL: &str = "berth_outbox";
 /// Events handled in one transaction.
 const BATCH: i64 = 100;
+/// A look without being woken: a notice that was lost costs this much.
+const LOOK: Duration = Duration::from_secs(5);
+/// The first look again at an event that waits for an older transaction, and the longest pause between two of them.
+const FIRST_LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LAST_LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// An event that another service wrote.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -125,19 +131,29 @@ impl Consumer {
         // Listening begins before the first read, so that no event is missed in between.
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(CHANNEL).await?;
+        let mut look_again = FIRST_LOOK_AGAIN;
         loop {
-            while self.batch(handler, retry).await? {}
-            // A row becomes readable only when every older transaction has ended; their end sends no notification, so an idle consumer polls
-            // once in a while.
-            match tokio::time::timeout(std::time::Duration::from_secs(5), listener.recv()).await {
+            let pause = match self.batch(handler, retry).await? {
+                Left::More => continue,
+                Left::Nothing => {
+                    look_again = FIRST_LOOK_AGAIN;
+                    LOOK
+                }
+                Left::Held => {
+                    let pause = look_again;
+                    look_again = (look_again * 2).min(LAST_LOOK_AGAIN);
+                    pause
+                }
+            };
+            match tokio::time::timeout(pause, listener.recv()).await {
                 Ok(notification) => drop(notification?),
-                Err(_) => tracing::trace!(consumer = self.consumer, "outbox: periodic look"),
+                Err(_) => tracing::trace!(consumer = self.consumer, "outbox: a look without notice"),
             }
         }
     }
 
-    /// Handles one batch; returns whether there may be more.
-    async fn batch<H: Handler>(&self, handler: &mut H, retry: &mut Retry) -> Result<bool, ConsumeError> {
+    /// Handles one batch.
+    async fn batch<H: Handler>(&self, handler: &mut H, retry: &mut Retry) -> Result<Left, ConsumeError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO outbox.offsets (consumer, topic) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
@@ -199,16 +215,39 @@ impl Consumer {
                 .execute(&mut *transaction)
                 .await?;
         }
+        let held: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM outbox.offsets o JOIN outbox.events e ON e.topic = o.topic AND (e.xid, e.id) > (o.xid, o.id)
+             WHERE o.consumer = $1 AND o.topic = ANY($2))",
+        )
+        .bind(self.consumer)
+        .bind(self.topics)
+        .fetch_one(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         if failed {
             retry.wait().await;
-            return Ok(true);
+            return Ok(Left::More);
         }
         if !reached.is_empty() {
             retry.reset();
         }
-        Ok(events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX))
+        let full = events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
+        Ok(match (full, held) {
+            (true, _) => Left::More,
+            (false, true) => Left::Held,
+            (false, false) => Left::Nothing,
+        })
     }
+}
+
+/// What a batch has left for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Events that can be read.
+    More,
+    /// Events that can be read when every transaction older than theirs has ended, which nothing tells.
+    Held,
+    Nothing,
 }
 
 /// Waits longer after each failure, from 100 ms to 10 s.
@@ -221,7 +260,7 @@ impl Retry {
     async fn wait(&mut self) {
         let millis = 100_u64.saturating_mul(1 << self.failures.min(7)).min(10_000);
         self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+        tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
     const fn reset(&mut self) {

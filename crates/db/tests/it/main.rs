@@ -72,3 +72,35 @@ async fn every_event_has_its_effect_once_and_in_order() {
     shutdown.cancel();
     run.await.unwrap();
 }
+
+#[tokio::test]
+async fn an_event_that_waits_for_an_older_transaction_comes_soon_after_its_end() {
+    let database = berth_testkit::database_with(&berth_db::MIGRATIONS).await;
+    let pool = &database.pool;
+    sqlx::query("CREATE TABLE public.seen (n bigserial, key text)").execute(pool).await.unwrap();
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let shutdown = CancellationToken::new();
+    let consumer = Consumer::new(pool.clone(), "test", &["things"]);
+    let run = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { consumer.run(Recorder { failed: false, seen: sender }, shutdown).await }
+    });
+    let publish_one = async |key: &str| {
+        let mut conn = pool.acquire().await.unwrap();
+        publish(&mut conn, "things", key, &1).await.unwrap();
+    };
+    publish_one("first").await;
+    assert_eq!(seen.recv().await.unwrap(), "first", "the consumer listens");
+
+    // It writes nothing that anybody reads, and gives no notice when it ends.
+    let mut older = pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *older).await.unwrap();
+    publish_one("held").await;
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), seen.recv()).await;
+    assert!(early.is_err(), "{early:?}");
+    older.commit().await.unwrap();
+    let held = tokio::time::timeout(std::time::Duration::from_secs(3), seen.recv()).await;
+    assert_eq!(held.unwrap().unwrap(), "held");
+    shutdown.cancel();
+    run.await.unwrap();
+}
