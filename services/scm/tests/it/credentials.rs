@@ -25,7 +25,7 @@ async fn kept_listed_used_and_forgotten() {
     assert_eq!((made.status.as_u16(), made.json["host"].as_str()), (201, Some("github.com")));
     assert_eq!(made.json["username"], "git");
     assert!(!made.text.contains("ghp_one"));
-    let again = service.call("POST", PATH, "anna", body("github.com", "ghp_two")).await;
+    let again = service.call("POST", PATH, "anna", body("https://github.com/", "ghp_two")).await;
     assert_eq!((again.status.as_u16(), &again.json["id"]), (200, &made.json["id"]));
     assert_eq!(service.call("POST", PATH, "anna", body("git.lan:8443", "x")).await.status, 201);
 
@@ -69,7 +69,7 @@ async fn nobody_without_a_token() {
 async fn what_cannot_be_a_credential() {
     let service = service(&[], |_| {}).await;
     for body in [
-        json!({ "host": "https://github.com", "password": "x" }),
+        json!({ "host": "https://github.com/o", "password": "x" }),
         json!({ "host": "", "password": "x" }),
         json!({ "host": "-x.example", "password": "x" }),
         json!({ "host": "github.com", "password": "" }),

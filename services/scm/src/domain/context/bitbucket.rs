@@ -3,9 +3,7 @@
 use berth_api_types::context::ContextType;
 
 use super::error::{ContextError, beginning};
-use super::names::{
-    OWNER, REPOSITORY, file_or_directory, is_full_commit, line, path, plain_name, reference, without_git_suffix,
-};
+use super::names::{self, OWNER, file_or_directory, line, path, plain_name, reference, repository, without_git_suffix};
 use super::{Draft, Point, Target};
 
 const EXPECTED: &str = "/workspace/repository";
@@ -23,7 +21,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         return Err(target.no_repository(EXPECTED));
     }
     let owner = plain_name(OWNER, owner, b"-_")?;
-    let name = plain_name(REPOSITORY, without_git_suffix(name)?, b"-_.")?;
+    let name = repository(without_git_suffix(name)?, b"-_.")?;
     let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
     let point = match segments.as_slice() {
         [] => Point::REPOSITORY,
@@ -43,12 +41,12 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     Ok(Draft { owner, name, point })
 }
 
-/// `ref/path`; `?at=` names the branch when the first part is a commit.
+/// `ref/path`; `?at=` names the branch when the first part is a commit, whole or shortened.
 fn tree(target: &Target, rest: &[String]) -> Result<Point, ContextError> {
     let at_line = line(target.fragment.as_deref(), &["lines-", "L"]);
     let kind = |path: &str| file_or_directory(path, at_line, target.trailing_slash);
     let point = match (target.query("at"), rest) {
-        (Some(at), [first, rest @ ..]) if is_full_commit(first) => match path(rest)? {
+        (Some(at), [first, rest @ ..]) if names::commit(first).is_ok() => match path(rest)? {
             None => Point::branch_or_commit(at)?,
             Some(path) => {
                 Point { kind: kind(&path), reference: Some(reference(at)?), path: Some(path), ..Point::REPOSITORY }

@@ -3,7 +3,7 @@
 use berth_api_types::context::ContextType;
 
 use super::error::{ContextError, beginning};
-use super::names::{OWNER, REPOSITORY, file_or_directory, line, path, plain_name, reference, without_git_suffix};
+use super::names::{OWNER, file_or_directory, line, path, plain_name, reference, repository, without_git_suffix};
 use super::{Draft, Point, Target};
 
 const EXPECTED: &str = "/projects/KEY/repos/repository, /users/name/repos/repository or /scm/key/repository.git";
@@ -20,7 +20,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         [key, name] if target.ssh => (project(key)?, without_git_suffix(name)?, 2),
         _ => return Err(target.no_repository(EXPECTED)),
     };
-    let name = plain_name(REPOSITORY, name, b"-_.")?;
+    let name = repository(name, b"-_.")?;
     let rest = &target.path[used..];
     let at = target.query("at").or_else(|| target.query("until"));
     let point = match &segments[used..] {

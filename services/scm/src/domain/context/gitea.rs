@@ -3,7 +3,7 @@
 use berth_api_types::context::ContextType;
 
 use super::error::{ContextError, beginning};
-use super::names::{OWNER, REPOSITORY, file_or_directory, line, plain_name, without_git_suffix};
+use super::names::{OWNER, file_or_directory, line, plain_name, repository, without_git_suffix};
 use super::{Draft, Point, Target};
 
 const EXPECTED: &str = "/owner/repository";
@@ -23,7 +23,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         return Err(target.no_repository(EXPECTED));
     }
     let owner = plain_name(OWNER, owner, b"-_.")?;
-    let name = plain_name(REPOSITORY, without_git_suffix(name)?, b"-_.")?;
+    let name = repository(without_git_suffix(name)?, b"-_.")?;
     let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
     let at_line = line(target.fragment.as_deref(), &["L"]);
     let shown = |path: &str| file_or_directory(path, at_line, target.trailing_slash);

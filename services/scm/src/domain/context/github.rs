@@ -3,35 +3,47 @@
 use berth_api_types::context::ContextType;
 
 use super::error::{ContextError, beginning};
-use super::names::{OWNER, REPOSITORY, line, plain_name, without_git_suffix};
+use super::names::{OWNER, file_or_directory, line, plain_name, repository, without_git_suffix};
 use super::{Draft, Point, Target};
 
 const EXPECTED: &str = "/owner/repository";
 
 /// First path segments that are pages of the site, not accounts.
-const SITE_PAGES: [&str; 22] = [
+const SITE_PAGES: [&str; 34] = [
     "about",
+    "account",
     "apps",
     "codespaces",
     "collections",
     "contact",
+    "copilot",
     "customer-stories",
+    "dashboard",
     "enterprise",
     "events",
     "explore",
     "features",
     "issues",
+    "join",
     "login",
+    "logout",
     "marketplace",
     "new",
     "notifications",
+    "organizations",
     "orgs",
     "pricing",
     "pulls",
     "search",
+    "security",
+    "sessions",
     "settings",
+    "site",
     "sponsors",
+    "stars",
     "topics",
+    "trending",
+    "users",
 ];
 
 /// Pages of a repository that stand for the repository itself.
@@ -67,23 +79,26 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     }
     let name = if rest.is_empty() || name.ends_with(".git") { without_git_suffix(name)? } else { name };
     let draft = |point| -> Result<Draft, ContextError> {
-        Ok(Draft { owner: plain_name(OWNER, owner, b"-_")?, name: plain_name(REPOSITORY, name, b"-_.")?, point })
+        Ok(Draft { owner: plain_name(OWNER, owner, b"-_")?, name: repository(name, b"-_.")?, point })
     };
     let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let tree = |at: usize, kind| Point::in_tree(rest.get(at..).unwrap_or_default(), |_| kind);
+    let tree = |kind| Point::in_tree(rest.get(1..).unwrap_or_default(), |_| kind);
     let at_line = |point: Point| point.at_line(line(target.fragment.as_deref(), &["L"]));
     let point = match segments.as_slice() {
         [] => Point::REPOSITORY,
         _ if target.ssh => return Err(page(rest)),
-        ["tree" | "commits", ..] => tree(1, ContextType::Directory)?,
-        ["blob" | "raw" | "blame" | "edit", _, _, ..] => at_line(tree(1, ContextType::File)?),
-        ["commit", sha] | ["pull", _, "commits", sha] => Point::commit(sha)?,
+        ["tree", ..] => tree(ContextType::Directory)?,
+        // The history of a file or folder: its URL does not tell which.
+        ["commits", ..] => Point::in_tree(&rest[1..], |path| file_or_directory(path, None, target.trailing_slash))?,
+        ["blob" | "raw" | "blame" | "edit", _, _, ..] => at_line(tree(ContextType::File)?),
+        ["commit", sha] | ["commit", sha, "checks"] | ["pull", _, "commits", sha] => Point::commit(sha)?,
         ["pull", number, ..] => Point::pull_request(number)?,
         ["issues", number] => Point::issue(number)?,
         ["releases", "tag", _, ..] => Point::whole(ContextType::Tag, &rest[2..])?,
-        ["releases", "latest"] | ["graphs", _] | ["network", "members" | "dependencies" | "dependents"] => {
-            Point::REPOSITORY
-        }
+        ["releases", "latest"]
+        | ["graphs", _]
+        | ["branches", "active" | "all" | "stale" | "yours"]
+        | ["network", "members" | "dependencies" | "dependents"] => Point::REPOSITORY,
         [list] if REPOSITORY_PAGES.contains(list) => Point::REPOSITORY,
         _ => return Err(page(rest)),
     };

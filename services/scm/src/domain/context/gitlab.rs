@@ -3,7 +3,7 @@
 use berth_api_types::context::ContextType;
 
 use super::error::{ContextError, beginning};
-use super::names::{OWNER, REPOSITORY, line, plain_name, without_git_suffix};
+use super::names::{OWNER, file_or_directory, line, plain_name, repository, without_git_suffix};
 use super::{Draft, Point, Target};
 
 const EXPECTED: &str = "/group/[subgroup/…]project";
@@ -25,11 +25,11 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         return Err(target.no_repository(EXPECTED));
     }
     let owner = groups.iter().map(|group| plain_name(OWNER, group, b"-_.")).collect::<Result<Vec<_>, _>>()?.join("/");
-    let name = plain_name(REPOSITORY, without_git_suffix(name)?, b"-_.")?;
+    let name = repository(without_git_suffix(name)?, b"-_.")?;
     let draft = |point| Draft { owner, name, point };
     let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let tree = |kind| {
-        let point = Point::in_tree(rest.get(1..).unwrap_or_default(), |_| kind)?;
+    let tree = |kind: &dyn Fn(&str) -> ContextType| {
+        let point = Point::in_tree(rest.get(1..).unwrap_or_default(), kind)?;
         Ok::<_, ContextError>(match target.query("ref_type") {
             Some("tags") if point.kind == ContextType::Branch => Point { kind: ContextType::Tag, ..point },
             _ => point,
@@ -38,9 +38,11 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let point = match segments.as_slice() {
         [] => Point::REPOSITORY,
         _ if target.ssh => return Err(page(rest)),
-        ["tree" | "commits" | "network" | "graphs" | "find_file", ..] => tree(ContextType::Directory)?,
+        ["tree" | "network" | "graphs" | "find_file", ..] => tree(&|_| ContextType::Directory)?,
+        // The history of a file or folder: its URL does not tell which.
+        ["commits", ..] => tree(&|path| file_or_directory(path, None, target.trailing_slash))?,
         ["blob" | "raw" | "blame" | "edit", _, _, ..] => {
-            tree(ContextType::File)?.at_line(line(target.fragment.as_deref(), &["L"]))
+            tree(&|_| ContextType::File)?.at_line(line(target.fragment.as_deref(), &["L"]))
         }
         ["commit", sha, ..] => Point::commit(sha)?,
         ["merge_requests", number, ..] if *number != "new" => Point::pull_request(number)?,

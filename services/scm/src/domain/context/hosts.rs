@@ -205,12 +205,19 @@ impl Hosts {
     }
 
     /// The name under which credentials of a host are stored: `host` or `host:port` as given, with all names of a public host mapped to one.
+    /// `https://host/`, as a browser shows it, is accepted too.
     ///
     /// # Errors
     /// When the text is no host.
     pub fn credential_host(&self, text: &str) -> Result<String, ContextError> {
-        let HostPort { host, port } = parse_authority(text.trim())?;
-        let port = port.filter(|port| *port != 443);
+        let text = text.trim();
+        let (name, default_port) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(name), _) => (name, 443),
+            (_, Some(name)) => (name, 80),
+            _ => (text, 443),
+        };
+        let HostPort { host, port } = parse_authority(name.strip_suffix('/').unwrap_or(name))?;
+        let port = port.or((default_port == 80).then_some(80)).filter(|port| *port != 443);
         let host = match port {
             None => public(&host).map_or(host, |found| found.host),
             Some(_) => host,

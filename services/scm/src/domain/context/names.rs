@@ -24,6 +24,16 @@ pub(super) fn plain_name(what: &'static str, value: &str, extra: &[u8]) -> Resul
     }
 }
 
+/// Checks the name of a repository, without the suffix of its clone URL.
+pub(super) fn repository(value: &str, extra: &[u8]) -> Result<String, ContextError> {
+    let name = plain_name(REPOSITORY, value, extra)?;
+    if name.ends_with(".git") {
+        let reason = "the host gives no repository a name that ends with .git";
+        return Err(ContextError::Name { what: REPOSITORY, value: beginning(value), reason });
+    }
+    Ok(name)
+}
+
 /// Checks a name that may hold spaces and letters of any language.
 pub(super) fn any_name(what: &'static str, value: &str) -> Result<String, ContextError> {
     let bad = |reason| Err(ContextError::Name { what, value: beginning(value), reason });
@@ -86,10 +96,10 @@ pub(super) fn reference(value: &str) -> Result<String, ContextError> {
     Ok(value.to_owned())
 }
 
-/// Checks the hexadecimal digits of a commit, whole or shortened.
+/// Checks the hexadecimal digits of a commit, whole or shortened; git writes them in lower case.
 pub(super) fn commit(value: &str) -> Result<String, ContextError> {
     if (4..=64).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        Ok(value.to_owned())
+        Ok(value.to_ascii_lowercase())
     } else {
         Err(ContextError::Commit { value: beginning(value) })
     }

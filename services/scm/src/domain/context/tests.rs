@@ -45,7 +45,7 @@ const SHA: &str = "6a1c4f8f2b0d9e7c5a3b1d0f8e6c4a2b0d9f7e5c";
 #[track_caller]
 fn check(table: &[(&str, &str)]) {
     for (url, expected) in table {
-        let url = url.replace("{sha}", SHA);
+        let url = url.replace("{sha}", SHA).replace("{SHA}", &SHA.to_ascii_uppercase());
         let expected = expected.replace("{sha}", SHA);
         match parse(&url, &hosts()) {
             Ok(context) => {
@@ -82,6 +82,10 @@ fn github() {
         ("https://github.com/o/n/commit/{sha}", "github|github.com|o|n|commit|{sha}|-|-|-"),
         ("https://github.com/o/n/commit/6a1c4f8", "github|github.com|o|n|commit|6a1c4f8|-|-|-"),
         ("https://github.com/o/n/commits/main", "github|github.com|o|n|branch|main|-|-|-"),
+        ("https://github.com/o/n/commits/main/src/x.rs", "github|github.com|o|n|file|main|src/x.rs|-|-"),
+        ("https://github.com/o/n/commits/main/src", "github|github.com|o|n|directory|main|src|-|-"),
+        ("https://github.com/o/n/commit/{SHA}/checks", "github|github.com|o|n|commit|{sha}|-|-|-"),
+        ("https://github.com/o/n/branches/all", "github|github.com|o|n|repository|-|-|-|-"),
         ("https://github.com/o/n/pull/42", "github|github.com|o|n|pull_request|-|-|-|42"),
         ("https://github.com/o/n/pull/42/files#diff-1", "github|github.com|o|n|pull_request|-|-|-|42"),
         ("https://github.com/o/n/pull/42/commits/{sha}", "github|github.com|o|n|commit|{sha}|-|-|-"),
@@ -113,6 +117,7 @@ fn gitlab() {
         ("https://gitlab.com/g/p/-/blob/main/src/x.rs#L3-5", "gitlab|gitlab.com|g|p|file|main|src/x.rs|3|-"),
         ("https://gitlab.com/g/p/-/commit/{sha}", "gitlab|gitlab.com|g|p|commit|{sha}|-|-|-"),
         ("https://gitlab.com/g/p/-/commits/main", "gitlab|gitlab.com|g|p|branch|main|-|-|-"),
+        ("https://gitlab.com/g/p/-/commits/v1/a/b.rb?ref_type=tags", "gitlab|gitlab.com|g|p|file|v1|a/b.rb|-|-"),
         ("https://gitlab.com/g/p/-/merge_requests/12/diffs", "gitlab|gitlab.com|g|p|pull_request|-|-|-|12"),
         ("https://gitlab.com/g/p/-/issues/5", "gitlab|gitlab.com|g|p|issue|-|-|-|5"),
         ("https://gitlab.com/g/p/-/issues/incident/5", "gitlab|gitlab.com|g|p|issue|-|-|-|5"),
@@ -151,6 +156,10 @@ fn bitbucket() {
         (
             "https://bitbucket.org/ws/slug/src/{sha}/a.py?at=feature%2Fx",
             "bitbucket|bitbucket.org|ws|slug|file|feature/x|a.py|-|-",
+        ),
+        (
+            "https://bitbucket.org/ws/slug/src/6a1c4f8f2b0d/?at=feature%2Fx",
+            "bitbucket|bitbucket.org|ws|slug|branch|feature/x|-|-|-",
         ),
         ("https://bitbucket.org/ws/slug/branch/feature/x", "bitbucket|bitbucket.org|ws|slug|branch|feature/x|-|-|-"),
         ("https://bitbucket.org/ws/slug/commits/{sha}", "bitbucket|bitbucket.org|ws|slug|commit|{sha}|-|-|-"),
@@ -378,7 +387,11 @@ fn refused_with_the_reason() {
         ("https://github.com/", "names no repository"),
         ("https://github.com/owner", "names no repository"),
         ("https://github.com/orgs/x/teams", "names no repository"),
+        ("https://github.com/users/x", "names no repository"),
+        ("https://github.com/trending/rust", "names no repository"),
         ("https://github.com/o/.git", "nothing is left"),
+        ("https://github.com/o/n.git.git", "ends with .git"),
+        ("https://bb.example.com/projects/P/repos/n.git", "ends with .git"),
         ("https://github.com/o/n%2Fm", "no host allows"),
         ("https://github.com/o/n m", "does not allow"),
         ("https://github.com/o/n;ls", "does not allow"),
