@@ -391,6 +391,9 @@ pub(crate) enum Task {
     /// Run a task
     #[command(after_help = "Example: berth task start cargo build")]
     Start(Unit),
+    /// Stop a task
+    #[command(after_help = "Example: berth task stop cargo build")]
+    Stop(Unit),
 }
 
 /// `berth service`.

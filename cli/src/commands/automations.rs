@@ -11,8 +11,8 @@ use crate::output;
 
 /// Checks a file; each mistake is named with line and column.
 pub(crate) fn validate(format: Output, file: &Path) -> anyhow::Result<()> {
-    let text = read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let validation = berth_automations::validate(&text);
+    let bytes = read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let validation = berth_automations::validate(&bytes);
     output::result(format, &validation, |validation| {
         let place = |finding: &berth_automations::domain::file::Finding| {
             format!("{}:{}:{}: {}", file.display(), finding.line, finding.column, finding.message)
@@ -21,15 +21,24 @@ pub(crate) fn validate(format: Output, file: &Path) -> anyhow::Result<()> {
         text.extend(validation.warnings.iter().map(|warning| format!("{} (note)\n", place(warning))));
         if validation.valid {
             let (tasks, services) = (validation.tasks.len(), validation.services.len());
-            text.push_str(&format!("{}: valid, {tasks} tasks, {services} services\n", file.display()));
+            text.push_str(&format!(
+                "{}: valid, {tasks} task{}, {services} service{}\n",
+                file.display(),
+                plural(tasks),
+                plural(services)
+            ));
         }
         text
     })?;
     if validation.valid { Ok(()) } else { Err(Exit::silent(exit::FAILURE).into()) }
 }
 
-/// The text of a file, or of standard input (`-`); of a file that is too large, only enough to show that.
-fn read(file: &Path) -> std::io::Result<String> {
+const fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// The bytes of a file, or of standard input (`-`); of a file that is too large, only enough to show that.
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let limit = berth_automations::domain::file::MAX_FILE_BYTES as u64 + 1;
     let mut bytes = Vec::new();
     if file == Path::new("-") {
@@ -37,9 +46,5 @@ fn read(file: &Path) -> std::io::Result<String> {
     } else {
         std::fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
     }
-    // The limit may have split a character.
-    if bytes.len() as u64 == limit {
-        return Ok(String::from_utf8_lossy(&bytes).into_owned());
-    }
-    String::from_utf8(bytes).map_err(|error| std::io::Error::other(format!("it is not UTF-8 text: {error}")))
+    Ok(bytes)
 }

@@ -9,6 +9,7 @@ pub(crate) async fn task(context: &Context, command: Task) -> anyhow::Result<()>
         Task::List(workspace) => unit::list(context, "tasks", &workspace.workspace).await,
         Task::Logs(logs) => unit::logs(context, "tasks", &logs).await,
         Task::Start(task) => unit::act(context, "tasks", &task, "start").await,
+        Task::Stop(task) => unit::act(context, "tasks", &task, "stop").await,
     }
 }
 

@@ -19,6 +19,9 @@ tasks:
     name: Build
     command: echo building; echo "artifact=app.tar" >> "$BERTH_OUTPUT"
     triggeredBy: [manual]
+  long:
+    name: Long
+    command: exec sleep 1000
   broken:
     name: Broken
     command: echo about to fail; exit 3
@@ -51,6 +54,10 @@ pub(super) fn tasks_and_services_run(world: &World) {
     let broken = phase("task", "broken", "Failed");
     assert!(broken["reason"].as_str().unwrap().contains('3'), "{broken}");
     assert!(server.ok(&["task", "list", "hello"]).contains("broken"));
+    server.ok(&["task", "start", "hello", "long"]);
+    phase("task", "long", "Running");
+    server.ok(&["task", "stop", "hello", "long"]);
+    phase("task", "long", "Stopped");
 
     // A log that is followed ends with the run.
     let follow = server.command(&["service", "logs", "hello", "web", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
