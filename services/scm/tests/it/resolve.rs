@@ -252,8 +252,8 @@ async fn hosts_that_misbehave() {
     let service = service(std::slice::from_ref(&host), |config| config.timeout_seconds = 1).await;
     for (name, code, words) in [
         ("login", "not_a_git_repository", "is not a git repository over smart HTTP"),
-        ("garbage", "git_host_failed", "not understood"),
-        ("error", "git_host_failed", "not understood"),
+        ("garbage", "git_host_failed", "not git's protocol"),
+        ("error", "git_host_failed", "not git's protocol"),
         ("busy", "git_host_failed", "429"),
         ("broken", "git_host_failed", "problem of its own"),
         ("away", "not_a_git_repository", "redirects to evil.example"),
