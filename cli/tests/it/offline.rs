@@ -130,7 +130,7 @@ fn automations_files_are_checked() {
     let path = file.to_str().unwrap();
     std::fs::write(&file, "tasks:\n  a:\n    command: make\n").unwrap();
     let ran = run(&["automations", "validate", path]);
-    assert!(ran.status == 0 && ran.stdout.contains("1 tasks"), "{ran}");
+    assert!(ran.status == 0 && ran.stdout.contains("1 task, "), "{ran}");
     std::fs::write(&file, "tasks:\n  a:\n    comand: make\n").unwrap();
     let ran = run(&["automations", "validate", path]);
     assert!(ran.status == 1 && ran.stdout.contains(&format!("{path}:3:")), "{ran}");

@@ -35,6 +35,7 @@ impl Node {
             disk: Mutex::new(disk),
             ended: watch::Sender::new(None),
             credentials: Mutex::default(),
+            forgetting: Mutex::default(),
         });
         self.instances_lock().insert(id, instance.clone());
         let serving = tokio::spawn(serve(folder, asker, self.inner.credentials.clone()));

@@ -108,6 +108,8 @@ pub struct Instance {
     pub(super) disk: Mutex<Option<Disk>>,
     pub(super) ended: watch::Sender<Option<Ended>>,
     pub(super) credentials: Mutex<Option<tokio::task::AbortHandle>>,
+    /// Held by whoever forgets it: what is left is moved and removed once.
+    pub(super) forgetting: Mutex<()>,
 }
 
 impl Instance {
@@ -298,9 +300,14 @@ impl Node {
         }
     }
 
-    /// Forgets an ended instance; its log is kept with its workspace's disk. Does nothing while it runs.
+    /// Forgets an ended instance; its log is kept with its workspace's disk. Does nothing while it runs. When several ask
+    /// for it at once, one of them does it.
     pub fn forget(&self, id: &str) {
         let Some(instance) = self.instance(id).filter(|instance| instance.ended().is_some()) else { return };
+        let _turn = instance.forgetting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.instance(id).is_some_and(|known| Arc::ptr_eq(&known, &instance)) {
+            return;
+        }
         let workspace = instance.record().request.workspace_id;
         if let Err(error) = self.inner.disks.keep_log(&workspace, id, &instance.folder) {
             tracing::warn!(instance = id, %error, "the log of an ended workspace is lost");

@@ -120,6 +120,7 @@ impl Node {
             disk: Mutex::default(),
             ended: watch::Sender::new(Some(ended)),
             credentials: Mutex::default(),
+            forgetting: Mutex::default(),
         };
         self.instances_lock().insert(id, Arc::new(instance));
     }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +14,8 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use berth_http::{Listener, ServeOptions, serve};
-use berth_node::image::Digest;
+use berth_node::image::layout::Limits;
+use berth_node::image::{Digest, ImageStore};
 use berth_node::instance::Node;
 use berth_testkit::GitServer;
 use serde_json::{Value, json};
@@ -213,6 +215,18 @@ async fn images_are_pulled_whole_or_not_at_all() {
         t.node.forget(&id);
     }
 
+    // A registry that cannot be asked is no reason not to start from what is here.
+    let fourth = archive(&[("pushed-last", file, "", b"four\n")]);
+    let busy = format!("{}/honest/app:1", lies.address);
+    let first = registry.push("honest/app", &[gzip(&fourth)], &[Digest::of(&fourth)]).await;
+    let get = async || t.node.images().get(&busy, &guard(lies.address), Arc::new(|_| {})).await;
+    assert_eq!(get().await.unwrap().digest, first);
+    lies.busy.store(true, Ordering::Relaxed);
+    let again = ImageStore::open(t.node.config().home.join("node/images"), Limits::default(), Duration::ZERO).unwrap();
+    let image = again.get(&busy, &guard(lies.address), Arc::new(|_| {})).await.unwrap();
+    assert_eq!(image.digest, first);
+    lies.busy.store(false, Ordering::Relaxed);
+
     // What is not there, or not what it says.
     let wrong = Digest::of(b"another");
     registry.push("team/diff", &[gzip(&second)], &[wrong]).await;
@@ -286,6 +300,8 @@ async fn manifest_size(registry: &Registry, name: &str, digest: &Digest) -> usiz
 /// Manifests of `foreign/…` have their layers elsewhere, those of `many/…` have more than can be mounted.
 struct Lies {
     address: SocketAddr,
+    /// It answers nothing but that it has too much to do.
+    busy: Arc<AtomicBool>,
     shutdown: CancellationToken,
 }
 
@@ -294,9 +310,10 @@ impl Lies {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let router = Router::new().fallback(lie).with_state(registry);
+        let busy = Arc::new(AtomicBool::new(false));
+        let router = Router::new().fallback(lie).with_state((registry, busy.clone()));
         tokio::spawn(serve(Listener::Tcp(listener), router, ServeOptions::default(), shutdown.clone()));
-        Self { address, shutdown }
+        Self { address, busy, shutdown }
     }
 }
 
@@ -306,7 +323,12 @@ impl Drop for Lies {
     }
 }
 
-async fn lie(State(registry): State<SocketAddr>, request: Request) -> Response {
+async fn lie(State((registry, busy)): State<(SocketAddr, Arc<AtomicBool>)>, request: Request) -> Response {
+    if busy.load(Ordering::Relaxed) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        return response;
+    }
     let asked_for = request.uri().path();
     let (foreign, many) = (asked_for.starts_with("/v2/foreign/"), asked_for.starts_with("/v2/many/"));
     let path = ["manifests", "foreign", "many"]
@@ -332,6 +354,7 @@ async fn lie(State(registry): State<SocketAddr>, request: Request) -> Response {
     }
     let tampered = if path.starts_with("/v2/blobs/") { path.contains("/blobs/sha256") } else { is_manifest };
     if tampered
+        && !asked_for.starts_with("/v2/honest/")
         && !foreign
         && !many
         && let Some(last) = bytes.last_mut()

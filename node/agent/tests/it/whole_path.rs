@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use berth_sandbox::monitor::LOG_FILE;
 use berth_testkit::GitServer;
 
 use crate::support::{TestNode, request, run, steps};
@@ -43,7 +44,16 @@ async fn a_workspace_starts_stops_and_starts_again() {
     let program = "cat /usr/local/bin/x; ls -A /etc/skel; ls -d /etc/debian_version /usr/share/perl5 2>/dev/null; true";
     assert_eq!(run(&t.node, &id, &["sh", "-c", program]).await.unwrap(), "mine");
     t.node.stop(&id, Duration::from_secs(5)).await.unwrap();
-    t.node.forget(&id);
+    let log = std::fs::read(t.node.instance(&id).unwrap().folder.join(LOG_FILE)).unwrap();
+    // The reconciler and whoever reported the end, at once.
+    let (node, id) = (&t.node, &id);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| node.forget(id));
+        }
+    });
+    let kept = t.node.config().home.join("node/disks").join(&again.workspace_id).join(format!("log-{id}"));
+    assert_eq!(std::fs::read(kept.join(LOG_FILE)).unwrap(), log);
     t.close().await;
 }
 

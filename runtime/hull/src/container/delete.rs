@@ -166,7 +166,12 @@ pub(super) fn poststop(spec: &Spec, id: &str, bundle: &str) {
 
 fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
-    let pidfd = state.running().then(|| open(state)).transpose()?;
+    let pidfd = match open(state) {
+        Ok(pidfd) => Some(pidfd),
+        // It has ended, perhaps just now.
+        Err(error) if error.code() == Code::WrongState => None,
+        Err(error) => return Err(error),
+    };
     if let Some(pidfd) = &pidfd {
         signal_fd(pidfd, KILL)?;
         undone.killed.push(state.pid);
@@ -192,11 +197,15 @@ fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {
     Ok(())
 }
 
-/// A pidfd of the container's process, checked to be that process.
+/// A pidfd of the container's process, checked to be that process. [`Code::WrongState`] when it has ended.
 pub(crate) fn open(state: &State) -> Result<OwnedFd> {
     let gone = || Error::new(Code::WrongState, "container not running");
     let pid = Pid::from_raw(state.pid).ok_or_else(gone)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
+        // INVAL: a thread of another process has the number now.
+        Errno::SRCH | Errno::INVAL => gone(),
+        errno => Error::os(Code::Signal, "pidfd", errno),
+    })?;
     // Checked after opening: if it is still the same process, the handle is that process'.
     if state.running() { Ok(pidfd) } else { Err(gone()) }
 }
