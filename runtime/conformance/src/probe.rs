@@ -67,6 +67,41 @@ pub(crate) fn call_32(number: u32, args: [u32; 3]) -> Vec<u8> {
     elf(&code)
 }
 
+/// A program whose second thread makes a call of no arguments. It exits with 7 if that thread lives on, and with 42 if the thread alone ends.
+pub(crate) fn call_in_thread(number: u64) -> Vec<u8> {
+    // VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, CHILD_CLEARTID: when the thread is gone, the kernel clears a word and wakes who waits for it.
+    const THREAD: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000 | 0x20_0000;
+    let mut code = vec![0x6a, 0x01]; // push 1: the word is on the stack
+    code.extend_from_slice(&ARGUMENTS[0]);
+    code.extend_from_slice(&THREAD.to_le_bytes());
+    code.extend_from_slice(&[
+        0x48, 0x8d, 0xb4, 0x24, 0x00, 0xf0, 0xff, 0xff, // lea rsi, [rsp - 4096]
+        0x31, 0xd2, // xor edx, edx
+        0x49, 0x89, 0xe2, // mov r10, rsp
+        0x45, 0x31, 0xc0, // xor r8d, r8d
+        0xb8, 56, 0, 0, 0, // mov eax, clone
+        0x0f, 0x05, // syscall
+        0x85, 0xc0, // test eax, eax
+        0x74, 0x26, // jz to the thread's part
+        0x8b, 0x04, 0x24, // wait: mov eax, [rsp]
+        0x85, 0xc0, // test eax, eax
+        0x74, 0x13, // jz to the end
+        0x48, 0x89, 0xe7, // mov rdi, rsp
+        0x31, 0xf6, // xor esi, esi: FUTEX_WAIT
+        0x89, 0xc2, // mov edx, eax
+        0x45, 0x31, 0xd2, // xor r10d, r10d
+        0xb8, 202, 0, 0, 0, // mov eax, futex
+        0x0f, 0x05, // syscall
+        0xeb, 0xe6, // jmp wait
+        0xbf, 42, 0, 0, 0, // end: mov edi, 42
+        0xb8, 231, 0, 0, 0, // mov eax, exit_group
+        0x0f, 0x05, // syscall
+    ]);
+    make(&mut code, number, &[0]); // the thread's part
+    make(&mut code, 231, &[7]);
+    elf(&code)
+}
+
 fn exit_with_errno(code: &mut Vec<u8>) {
     code.extend_from_slice(&[
         0x48, 0x89, 0xc7, // mov rdi, rax

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::cleanup::is_cgroup;
-use crate::command::patience;
+use crate::command::{patience, run};
 use crate::context::{Cgroups, Context};
 use crate::suite::{Test, case, skip, test};
 
@@ -50,6 +52,25 @@ pub(crate) const TESTS: &[Test] = &[
         value,
         "memory|/memory/reservation|33554432|memory.soft_limit_in_bytes|memory.low|33554432",
     ),
+    case(
+        "memory-swap",
+        "memory.swap: memory and swap together on v1, swap alone on v2",
+        value,
+        "memory|/memory|{\"limit\":67108864,\"swap\":100663296}|memory.memsw.limit_in_bytes|memory.swap.max|100663296/33554432",
+    ),
+    case(
+        "memory-kernel-tcp",
+        "memory.kernelTCP on v1",
+        value,
+        "memory|/memory/kernelTCP|16777216|memory.kmem.tcp.limit_in_bytes||16777216",
+    ),
+    case("memory-swappiness", "memory.swappiness on v1", value, "memory|/memory/swappiness|37|memory.swappiness||37"),
+    case(
+        "memory-oom-killer",
+        "memory.disableOOMKiller on v1",
+        value,
+        "memory|/memory/disableOOMKiller|true|memory.oom_control||oom_kill_disable 1",
+    ),
     case("cpu-shares", "cpu.shares", value, "cpu|/cpu/shares|512|cpu.shares|cpu.weight|512/59/20"),
     case("cpu-quota", "cpu.quota", value, "cpu|/cpu/quota|50000|cpu.cfs_quota_us|cpu.max|50000/50000 100000"),
     case("cpu-period", "cpu.period", value, "cpu|/cpu/period|200000|cpu.cfs_period_us|cpu.max|200000/max 200000"),
@@ -83,7 +104,10 @@ pub(crate) const TESTS: &[Test] = &[
         "unified: the runtime MUST generate an error when the file does not exist, or when cgroup v2 is not there",
         unified,
     ),
-    test("block-throttle", "blockIO.throttleReadBpsDevice", throttle),
+    case("block-throttle", "blockIO.throttleReadBpsDevice", throttle, "Read Bps read_bps rbps"),
+    case("block-throttle-write", "blockIO.throttleWriteBpsDevice", throttle, "Write Bps write_bps wbps"),
+    case("block-throttle-reads", "blockIO.throttleReadIOPSDevice", throttle, "Read IOPS read_iops riops"),
+    case("block-throttle-writes", "blockIO.throttleWriteIOPSDevice", throttle, "Write IOPS write_iops wiops"),
     test("network-class", "network.classID on v1", network_class),
     test("hugepage-limit", "hugepageLimits", hugepages),
     test("update-live", "update changes the limits of a running container", update_live),
@@ -97,6 +121,7 @@ pub(crate) const TESTS: &[Test] = &[
         "cgroups that the container made below its own are removed too",
         removed_with_children,
     ),
+    test("removed-though-busy", "a cgroup that is busy for a moment is removed all the same", removed_though_busy),
     test("frozen-delete", "delete --force of a paused container works", frozen_delete),
     test("frozen-exec", "exec into a paused container is an error, not a hang (runc#2753)", frozen_exec),
 ];
@@ -196,6 +221,9 @@ fn value(context: &Context, row: &str) -> Result<()> {
     let fields: Vec<&str> = row.split('|').collect();
     let [controller, pointer, value, v1, v2, wanted] = fields[..] else { anyhow::bail!("row {row}") };
     needs(context, controller)?;
+    if context.cgroups == Cgroups::V2 && v2.is_empty() {
+        return Err(skip("cgroups of version 2 have no such limit"));
+    }
     let mut bundle = context.bundle()?;
     bundle.set(&format!("/linux/resources{pointer}"), serde_json::from_str(value)?);
     bundle.started()?;
@@ -204,7 +232,7 @@ fn value(context: &Context, row: &str) -> Result<()> {
     let Some(file) = names.split('/').map(|name| folder.join(name)).find(|path| path.exists()) else {
         return Err(skip(format!("this kernel has no {names}")));
     };
-    let got = fs::read_to_string(&file)?.trim().to_owned();
+    let got = fs::read_to_string(&file)?.lines().next().unwrap_or_default().to_owned();
     ensure!(wanted.split('/').any(|one| one == got), "{} is {got:?} instead of {wanted}", file.display());
     Ok(())
 }
@@ -271,8 +299,9 @@ fn unified(context: &Context) -> Result<()> {
     bundle.refused().map(drop)
 }
 
-fn throttle(context: &Context) -> Result<()> {
+fn throttle(context: &Context, row: &str) -> Result<()> {
     needs(context, "blkio")?;
+    let [direction, unit, v1, v2] = row.split(' ').collect::<Vec<_>>()[..] else { anyhow::bail!("row {row}") };
     let text = fs::read_to_string("/proc/partitions")?;
     let disk = text.lines().skip(2).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let Some(disk) = disk
@@ -285,11 +314,12 @@ fn throttle(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.set(
         "/linux/resources/blockIO",
-        json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1_048_576}]}),
+        json!({format!("throttle{direction}{unit}Device"): [{"major": major, "minor": minor, "rate": 1_048_576}]}),
     );
     bundle.started()?;
-    let got = bundle.cgroup_file("blkio", "blkio.throttle.read_bps_device", "io.max")?;
-    ensure!(got.starts_with(&format!("{major}:{minor} ")) && got.contains("1048576"), "{got:?}");
+    let got = bundle.cgroup_file("blkio", &format!("blkio.throttle.{v1}_device"), "io.max")?;
+    let wanted = if context.cgroups == Cgroups::V1 { "1048576".to_owned() } else { format!("{v2}=1048576") };
+    ensure!(got.starts_with(&format!("{major}:{minor} ")) && got.contains(&wanted), "{got:?}");
     Ok(())
 }
 
@@ -313,25 +343,35 @@ fn hugepages(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn realtime(context: &Context) -> Result<()> {
-    let hierarchy = Path::new("/sys/fs/cgroup/cpu");
-    if context.systemd() || !hierarchy.join("cpu.rt_runtime_us").exists() {
-        return Err(skip("no cgroups of version 1 with real-time limits"));
-    }
-    // Only what the group above has can be given on, and a new one has nothing.
-    let above = hierarchy.join("berth-test");
-    fs::create_dir_all(&above)?;
+/// Whether groups of processes need a part of the machine's real-time to have real-time processes.
+pub(super) fn shares_real_time(context: &Context) -> bool {
+    !context.systemd() && Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists()
+}
+
+/// Only what the group above has can be given on, and a new one has nothing. All groups share one budget, and others may want the whole of it,
+/// so it is given back.
+pub(super) fn with_real_time_budget<T>(test: impl FnOnce() -> Result<T>) -> Result<T> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock();
+    let above = Path::new("/sys/fs/cgroup/cpu/berth-test");
+    fs::create_dir_all(above)?;
     let budget = above.join("cpu.rt_runtime_us");
     fs::write(&budget, "200000").context("real-time budget of the group above")?;
-    let result = realtime_below(context);
-    // All groups share one budget, and others may want the whole of it. The kernel counts the container's group for some
-    // time after it was removed.
+    let result = test();
+    // The kernel counts the container's group for some time after it was removed.
     let deadline = Instant::now() + patience();
     while let Err(error) = fs::write(&budget, "0") {
         ensure!(Instant::now() < deadline, "giving the real-time budget back: {error}");
         std::thread::yield_now();
     }
     result
+}
+
+fn realtime(context: &Context) -> Result<()> {
+    if !shares_real_time(context) {
+        return Err(skip("no cgroups of version 1 with real-time limits"));
+    }
+    with_real_time_budget(|| realtime_below(context))
 }
 
 fn realtime_below(context: &Context) -> Result<()> {
@@ -450,6 +490,33 @@ fn removed_with_children(context: &Context) -> Result<()> {
     let folder = bundle.cgroup("pids", bundle.pid()?)?;
     fs::create_dir_all(folder.join("child/grandchild"))?;
     bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    Ok(())
+}
+
+fn removed_though_busy(context: &Context) -> Result<()> {
+    if !["/usr/bin/strace", "/bin/strace"].iter().any(|path| Path::new(path).exists()) {
+        return Err(skip("strace is not installed"));
+    }
+    if context.systemd() {
+        return Err(skip("systemd removes the cgroup"));
+    }
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let folder = bundle.cgroup("pids", bundle.pid()?)?;
+    let trace = bundle.path.join("trace");
+    let mut command = Command::new("strace");
+    // Each removal fails once where it is the cgroup's, which strace tells by the path.
+    command.args(["-f", "-e", "trace=rmdir,unlinkat", "-e", "inject=rmdir,unlinkat:error=EBUSY:when=1..2"]);
+    command.arg("-P").arg(&folder).arg("-o").arg(&trace).arg(&context.runtime);
+    command
+        .arg("--root")
+        .arg(context.work.join("state"))
+        .args(&context.options)
+        .args(["delete", "--force", &bundle.id]);
+    run(&mut command, None)?.ok()?;
+    let calls = fs::read_to_string(trace)?;
+    ensure!(calls.contains("EBUSY") && calls.contains("INJECTED"), "nothing was busy: {calls}");
     ensure!(!folder.exists(), "{} is still there", folder.display());
     Ok(())
 }

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("listed", "devices: path, type, major, minor, fileMode, uid, gid", listed),
     test("listed-in-folder", "devices: folders on the way are made", in_folder),
     test("listed-fifo", "devices: type p is a FIFO", fifo),
+    test("listed-unbuffered", "devices: type u is a character device", unbuffered),
     test("listed-unknown-type", "devices: an unknown type is an error", unknown_type),
     test("listed-twice", "the same device SHOULD NOT be listed twice: the last one is there", same_path),
     test("listed-default-again", "a listed device that is also a default one is no error", default_again),
@@ -82,6 +83,14 @@ fn fifo(context: &Context) -> Result<()> {
     bundle.set("/linux/devices", json!([{"path": "/dev/pipe", "type": "p", "fileMode": 0o600}]));
     let said = bundle.run_script("stat -c '%F %a' /dev/pipe")?;
     ensure!(said == "fifo 600", "{said}");
+    Ok(())
+}
+
+fn unbuffered(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/devices", json!([{"path": "/dev/mine", "type": "u", "major": 10, "minor": 229}]));
+    let said = bundle.run_script("stat -c '%F %t:%T' /dev/mine")?;
+    ensure!(said == "character special file a:e5", "{said}");
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! `exec`: a further process in a running container.
 
 use std::fs;
+use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use crate::command::run;
-use crate::context::Context;
+use crate::context::{Cgroups, Context};
 use crate::suite::{Test, skip, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -32,6 +33,12 @@ pub(crate) const TESTS: &[Test] = &[
     test("preserve-fds", "--preserve-fds passes descriptors from 3 on", preserve_fds),
     test("no-other-descriptors", "no descriptor of the runtime's caller reaches the process", descriptors),
     test("cpu-affinity", "execCPUAffinity: the CPUs of the process after its start", affinity),
+    test(
+        "cpu-affinity-initial",
+        "execCPUAffinity: initial is for the time before the cgroup is entered",
+        affinity_initial,
+    ),
+    test("cpu-affinity-invalid", "execCPUAffinity: what is no list of CPUs is an error", affinity_invalid),
     test("sub-cgroup", "--cgroup puts the process into a cgroup below the container's", sub_cgroup),
     test("parallel", "many at once", parallel),
 ];
@@ -267,11 +274,50 @@ fn affinity(context: &Context) -> Result<()> {
     Ok(())
 }
 
+fn affinity_initial(context: &Context) -> Result<()> {
+    if !["/usr/bin/strace", "/bin/strace"].iter().any(|path| std::path::Path::new(path).exists()) {
+        return Err(skip("strace is not installed"));
+    }
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0")).set("/process/execCPUAffinity", json!({"initial": "0"}));
+    bundle.started()?;
+    let trace = bundle.path.join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-e", "trace=sched_setaffinity,write,clone3", "-o"]).arg(&trace).arg(&context.runtime);
+    command.arg("--root").arg(context.work.join("state")).args(&context.options);
+    command.args(["exec", &bundle.id, "awk", "/^Cpus_allowed_list/ {print $2}", "/proc/self/status"]);
+    let allowed = run(&mut command, None)?.ok()?;
+    let calls = fs::read_to_string(trace)?;
+    let set = calls.lines().position(|line| line.contains("sched_setaffinity(") && line.contains("[0])"));
+    let set = set.with_context(|| format!("it was never set: {calls}"))?;
+    if context.cgroups == Cgroups::V1 {
+        let entered = calls
+            .lines()
+            .position(|line| line.contains("write(") && (line.contains("/tasks>") || line.contains("/cgroup.procs>")));
+        ensure!(entered.is_some_and(|entered| set < entered), "the cgroup was entered before: {calls}");
+    }
+    // And for that time only.
+    let online = fs::read_to_string("/sys/devices/system/cpu/online")?;
+    ensure!(allowed.text() == online.trim(), "CPUs {} of {online}", allowed.text());
+    Ok(())
+}
+
+fn affinity_invalid(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.started()?;
+    let process = bundle.path.join("process.json");
+    let affinity = json!({"args": ["true"], "cwd": "/", "execCPUAffinity": {"final": "1-x"}});
+    fs::write(&process, affinity.to_string())?;
+    let output = bundle.runtime(&["exec", "--process", &process.to_string_lossy(), &bundle.id])?;
+    ensure!(!output.success(), "it was accepted");
+    Ok(())
+}
+
 fn sub_cgroup(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.started()?;
     let folder = bundle.cgroup("pids", bundle.pid()?)?;
-    let v1 = context.cgroups == crate::context::Cgroups::V1;
+    let v1 = context.cgroups == Cgroups::V1;
     fs::create_dir(folder.join("below"))?;
     let option = if v1 { "pids:below" } else { "below" };
     bundle.runtime(&["exec", "--detach", "--cgroup", option, &bundle.id, "sleep", "60"])?.ok()?;

@@ -7,12 +7,15 @@ use serde_json::json;
 
 use crate::command::run;
 use crate::context::Context;
-use crate::suite::{Test, skip, test};
+use crate::suite::{Test, case, skip, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test("personality", "personality.domain LINUX32: uname is that of a 32-bit machine", personality),
     test("personality-unknown", "an unknown execution domain is an error", personality_unknown),
-    test("memory-policy", "1.3 memoryPolicy: mode and nodes of the process", memory_policy),
+    test("personality-flags", "personality.flags: none is defined, so each is an error", personality_flags),
+    case("memory-policy", "1.3 memoryPolicy: mode and nodes of the process", memory_policy, "interleave:0"),
+    case("memory-policy-flags", "1.3 memoryPolicy: flags", memory_policy, "interleave=static:0 MPOL_F_STATIC_NODES"),
+    test("memory-policy-flag-unknown", "1.3 memoryPolicy: an unknown flag is an error", memory_policy_flag_unknown),
     test("memory-policy-unknown", "1.3 memoryPolicy: an unknown mode is an error", memory_policy_unknown),
     test(
         "net-device",
@@ -52,22 +55,44 @@ fn personality(context: &Context) -> Result<()> {
     Ok(())
 }
 
+fn personality_flags(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/personality", json!({"domain": "LINUX32", "flags": ["ADDR_NO_RANDOMIZE"]}));
+    bundle.refused().map(drop)
+}
+
 fn personality_unknown(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.set("/linux/personality", json!({"domain": "LINUX16"}));
     bundle.refused().map(drop)
 }
 
-fn memory_policy(context: &Context) -> Result<()> {
+/// What the kernel shows, and flags.
+fn memory_policy(context: &Context, row: &str) -> Result<()> {
+    let mut words = row.split(' ');
+    let shown = words.next().unwrap_or_default();
+    let flags: Vec<&str> = words.collect();
     let mut bundle = context.bundle()?;
     bundle.set("/ociVersion", json!("1.3.0"));
-    bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"}));
+    bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": flags}));
     let output = bundle.script("cat /proc/self/numa_maps").run()?;
     if output.stderr.contains("not implemented") || output.stdout.contains("No such file") {
         return Err(skip("this kernel has no NUMA"));
     }
-    ensure!(output.ok()?.stdout.contains("interleave"), "the policy is not in force");
+    let maps = output.ok()?.stdout;
+    ensure!(
+        maps.contains(&format!(" {shown} ")),
+        "the policy is not in force: {}",
+        maps.lines().next().unwrap_or_default()
+    );
     Ok(())
+}
+
+fn memory_policy_flag_unknown(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/ociVersion", json!("1.3.0"));
+    bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_WHATEVER"]}));
+    bundle.refused().map(drop)
 }
 
 fn memory_policy_unknown(context: &Context) -> Result<()> {

@@ -30,6 +30,22 @@ pub(crate) const TESTS: &[Test] = &[
     case("tmpfs-suid", "mount option suid", on_tmpfs, "suid"),
     case("tmpfs-dev", "mount option dev", on_tmpfs, "dev"),
     case("tmpfs-exec", "mount option exec", on_tmpfs, "exec"),
+    case("tmpfs-atime", "mount option atime", on_tmpfs, "atime"),
+    case("tmpfs-diratime", "mount option diratime", on_tmpfs, "diratime"),
+    case("tmpfs-symfollow", "mount option symfollow", on_tmpfs, "symfollow"),
+    case("tmpfs-norelatime", "mount option norelatime: takes nothing but relatime back", on_tmpfs, "norelatime"),
+    case("tmpfs-nostrictatime", "mount option nostrictatime", on_tmpfs, "nostrictatime"),
+    case("tmpfs-async", "mount option async", on_tmpfs, "async"),
+    case("tmpfs-nolazytime", "mount option nolazytime", on_tmpfs, "nolazytime"),
+    case("tmpfs-nomand", "mount option nomand", on_tmpfs, "nomand"),
+    case("tmpfs-silent", "mount option silent: nothing that the file system itself is asked for", on_tmpfs, "silent"),
+    case("tmpfs-loud", "mount option loud: nothing that the file system itself is asked for", on_tmpfs, "loud"),
+    case(
+        "tmpfs-defaults",
+        "mount option defaults: nothing that the file system itself is asked for",
+        on_tmpfs,
+        "defaults",
+    ),
     case("bind-ro", "mount option ro on a bind mount", on_bind, "ro"),
     case("bind-nosuid", "mount option nosuid on a bind mount", on_bind, "nosuid"),
     case("bind-nodev", "mount option nodev on a bind mount", on_bind, "nodev"),
@@ -43,6 +59,20 @@ pub(crate) const TESTS: &[Test] = &[
     case("bind-suid", "mount option suid on a bind mount", on_bind, "suid"),
     case("bind-dev", "mount option dev on a bind mount", on_bind, "dev"),
     case("bind-exec", "mount option exec on a bind mount", on_bind, "exec"),
+    case("flagged-rw", "mount option rw: the bind mount is unlike its source", on_flagged, "rw"),
+    case("flagged-suid", "mount option suid: the bind mount is unlike its source", on_flagged, "suid"),
+    case("flagged-dev", "mount option dev: the bind mount is unlike its source", on_flagged, "dev"),
+    case("flagged-exec", "mount option exec: the bind mount is unlike its source", on_flagged, "exec"),
+    case("flagged-atime", "mount option atime: the bind mount is unlike its source", on_flagged, "atime"),
+    case("flagged-diratime", "mount option diratime: the bind mount is unlike its source", on_flagged, "diratime"),
+    case("flagged-symfollow", "mount option symfollow: the bind mount is unlike its source", on_flagged, "symfollow"),
+    case(
+        "flagged-nostrictatime",
+        "mount option nostrictatime: the bind mount is unlike its source",
+        on_flagged,
+        "nostrictatime",
+    ),
+    case("flagged-norelatime", "mount option norelatime: a source without relatime stays so", on_flagged, "norelatime"),
     case("recursive-rro", "mount option rro: as without r, and for the mounts below", recursive, "rro"),
     case("recursive-rnosuid", "mount option rnosuid: as without r, and for the mounts below", recursive, "rnosuid"),
     case("recursive-rnodev", "mount option rnodev: as without r, and for the mounts below", recursive, "rnodev"),
@@ -83,6 +113,24 @@ pub(crate) const TESTS: &[Test] = &[
         recursive,
         "rstrictatime",
     ),
+    case(
+        "recursive-rsymfollow",
+        "mount option rsymfollow: as without r, and for the mounts below",
+        recursive,
+        "rsymfollow",
+    ),
+    case(
+        "recursive-rnostrictatime",
+        "mount option rnostrictatime: as without r, and for the mounts below",
+        recursive,
+        "rnostrictatime",
+    ),
+    case(
+        "recursive-rnorelatime",
+        "mount option rnorelatime: as without r, and for the mounts below",
+        recursive,
+        "rnorelatime",
+    ),
     case("propagation-private", "mount option private", propagation, "private"),
     case("propagation-shared", "mount option shared", propagation, "shared"),
     case("propagation-slave", "mount option slave", propagation, "slave"),
@@ -110,6 +158,8 @@ fn fields(mountinfo: &str, point: &str) -> Result<(Vec<String>, String)> {
 /// What mountinfo shows for an option: a word that must be there, or one that must not.
 fn check(option: &str, options: &[String], rest: &str) -> Result<()> {
     let has = |word: &str| options.iter().any(|one| one == word);
+    let of_file_system =
+        |word: &str| rest.rsplit("super=").next().unwrap_or_default().split(',').any(|one| one == word);
     let holds = match option {
         "rw" => has("rw"),
         "suid" => !has("nosuid"),
@@ -117,11 +167,15 @@ fn check(option: &str, options: &[String], rest: &str) -> Result<()> {
         "exec" => !has("noexec"),
         "atime" => !has("noatime"),
         "diratime" => !has("nodiratime"),
+        "symfollow" => !has("nosymfollow"),
         "strictatime" => !has("relatime") && !has("noatime"),
+        "nostrictatime" => has("relatime"),
+        "norelatime" => has("noatime"),
+        "silent" | "loud" | "defaults" => has("rw"),
         // Those of a file system are in its own options.
-        "sync" | "dirsync" | "lazytime" | "mand" => {
-            rest.rsplit("super=").next().unwrap_or_default().split(',').any(|one| one == option)
-        }
+        "sync" | "dirsync" | "lazytime" | "mand" => of_file_system(option),
+        "async" => !of_file_system("sync"),
+        "nolazytime" | "nomand" => !of_file_system(option.trim_start_matches("no")),
         // A tmpfs shows neither.
         "acl" | "iversion" => true,
         word => has(word),
@@ -130,13 +184,20 @@ fn check(option: &str, options: &[String], rest: &str) -> Result<()> {
     Ok(())
 }
 
-/// The option that a later one takes back.
+/// The option that this one takes back when it comes later, or does not take back.
 fn opposite(option: &str) -> Option<&'static str> {
     Some(match option {
         "rw" => "ro",
         "suid" => "nosuid",
         "dev" => "nodev",
         "exec" => "noexec",
+        "atime" | "norelatime" => "noatime",
+        "diratime" => "nodiratime",
+        "symfollow" => "nosymfollow",
+        "nostrictatime" => "strictatime",
+        "async" => "sync",
+        "nolazytime" => "lazytime",
+        "nomand" => "mand",
         _ => return None,
     })
 }
@@ -159,6 +220,19 @@ fn on_bind(context: &Context, option: &str) -> Result<()> {
     check(option, &options, &rest)
 }
 
+/// A bind mount of a source that has what the option takes away.
+fn on_flagged(context: &Context, option: &str) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    let source = bundle.path.join("data");
+    fs::create_dir(&source)?;
+    mount_tmpfs(&source)?;
+    let flags = format!("remount,bind,{}", opposite(option).context("row")?);
+    run(Command::new("mount").args(["-o", &flags]).arg(&source), None)?.ok()?;
+    bundle.mount("bind", &source.to_string_lossy(), "/mnt", &["bind", option]);
+    let (options, rest) = fields(&bundle.run_script("cat /proc/self/mountinfo")?, "/mnt")?;
+    check(option, &options, &rest)
+}
+
 fn recursive(context: &Context, option: &str) -> Result<()> {
     let mut bundle = context.bundle()?;
     let source = bundle.path.join("data");
@@ -166,10 +240,17 @@ fn recursive(context: &Context, option: &str) -> Result<()> {
     mount_tmpfs(&source)?;
     fs::create_dir(source.join("sub"))?;
     mount_tmpfs(&source.join("sub"))?;
-    if matches!(option, "rrw" | "rsuid" | "rdev" | "rexec" | "ratime" | "rdiratime" | "rrelatime" | "rstrictatime") {
-        // What the option takes away has to be there.
+    // What the option takes away has to be there.
+    let flags = match option {
+        "rrw" | "rsuid" | "rdev" | "rexec" | "ratime" | "rdiratime" | "rrelatime" | "rstrictatime" | "rnorelatime" => {
+            Some("remount,bind,ro,nosuid,nodev,noexec,noatime,nodiratime")
+        }
+        "rsymfollow" => Some("remount,bind,nosymfollow"),
+        "rnostrictatime" => Some("remount,bind,strictatime"),
+        _ => None,
+    };
+    if let Some(flags) = flags {
         for folder in [source.join("sub"), source.clone()] {
-            let flags = "remount,bind,ro,nosuid,nodev,noexec,noatime,nodiratime";
             run(Command::new("mount").args(["-o", flags]).arg(folder), None)?.ok()?;
         }
     }
@@ -178,6 +259,7 @@ fn recursive(context: &Context, option: &str) -> Result<()> {
         "rro" => "ro",
         "rrw" => "rw",
         "rrelatime" => "relatime",
+        "rnorelatime" => "norelatime",
         _ => plain,
     };
     let source = source.to_string_lossy().into_owned();

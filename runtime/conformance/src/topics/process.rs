@@ -3,10 +3,10 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::command::run;
-use crate::context::Context;
+use crate::context::{Cgroups, Context};
 use crate::suite::{Test, case, skip, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -38,9 +38,20 @@ pub(crate) const TESTS: &[Test] = &[
         "IOPRIO_CLASS_BE 4 best-effort: prio 4",
     ),
     case("io-priority-idle", "ioPriority: IOPRIO_CLASS_IDLE", io_priority, "IOPRIO_CLASS_IDLE 0 idle"),
+    case("io-priority-rt", "ioPriority: IOPRIO_CLASS_RT", io_priority, "IOPRIO_CLASS_RT 3 realtime: prio 3"),
+    test("io-priority-range", "ioPriority: the priority is from 0 to 7", io_priority_range),
     test("io-priority-unknown", "ioPriority: an unknown class is an error", io_priority_unknown),
     case("scheduler-batch", "scheduler: SCHED_BATCH with nice", scheduler, "SCHED_BATCH 3"),
     case("scheduler-idle", "scheduler: SCHED_IDLE", scheduler, "SCHED_IDLE 5"),
+    case("scheduler-other", "scheduler: SCHED_OTHER with nice", scheduler, "SCHED_OTHER 0"),
+    case("scheduler-fifo", "scheduler: SCHED_FIFO with priority", scheduler_realtime, "SCHED_FIFO 1"),
+    case("scheduler-rr", "scheduler: SCHED_RR with priority", scheduler_realtime, "SCHED_RR 2"),
+    test(
+        "scheduler-deadline",
+        "scheduler: SCHED_DEADLINE with runtime, deadline and period; SCHED_FLAG_RESET_ON_FORK",
+        scheduler_deadline,
+    ),
+    test("scheduler-unknown-flag", "scheduler.flags: an unknown flag is an error", scheduler_unknown_flag),
     test("scheduler-unknown", "scheduler: an unknown policy is an error", scheduler_unknown),
     test("session-leader-and-pid-1", "the process is number 1 of its pid namespace", pid_one),
     test("no-inherited-descriptors", "the process has stdin, stdout and stderr, and nothing else", descriptors),
@@ -206,6 +217,12 @@ fn io_priority(context: &Context, row: &str) -> Result<()> {
     Ok(())
 }
 
+fn io_priority_range(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 8}));
+    bundle.refused().map(drop)
+}
+
 fn io_priority_unknown(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BEST", "priority": 1}));
@@ -219,10 +236,60 @@ fn scheduler(context: &Context, row: &str) -> Result<()> {
     let said = bundle.run_script("awk '{print $41, $19}' /proc/self/stat")?;
     let mut fields = said.split(' ');
     ensure!(fields.next() == Some(number), "policy {said}");
-    if policy == "SCHED_BATCH" {
+    if policy != "SCHED_IDLE" {
         ensure!(fields.next() == Some("3"), "nice {said}");
     }
     Ok(())
+}
+
+/// Sets the scheduler; what the process then has: its real-time priority and its policy, and the policy of a child.
+fn scheduled(context: &Context, scheduler: &Value, realtime: bool) -> Result<String> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/process/scheduler", scheduler.clone());
+    if realtime {
+        bundle.set("/linux/resources/cpu", json!({"realtimeRuntime": 50000, "realtimePeriod": 500_000}));
+    }
+    bundle.script(
+        "read -r line < /proc/self/stat; set -- $line; awk -v own=\"${40} ${41}\" '{print own, $41}' /proc/self/stat; true",
+    );
+    let output = bundle.run()?;
+    if output.stderr.contains("peration not permitted") && context.cgroups == Cgroups::V2 {
+        return Err(skip("this kernel has no real-time processes outside the root of version 2"));
+    }
+    Ok(output.ok()?.text().to_owned())
+}
+
+fn scheduler_realtime(context: &Context, row: &str) -> Result<()> {
+    let (policy, number) = row.split_once(' ').unwrap_or((row, ""));
+    let said = |budget: bool| scheduled(context, &json!({"policy": policy, "priority": 7}), budget);
+    let said = if super::cgroups::shares_real_time(context) {
+        super::cgroups::with_real_time_budget(|| said(true))?
+    } else {
+        said(false)?
+    };
+    ensure!(said == format!("7 {number} {number}"), "{said}");
+    Ok(())
+}
+
+fn scheduler_deadline(context: &Context) -> Result<()> {
+    // Such a process cannot fork unless its children are of another policy.
+    let mut deadline = json!({"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    let mut set = |runtime: u64| {
+        for (key, value) in [("runtime", runtime), ("deadline", 100_000_000), ("period", 100_000_000)] {
+            deadline[key] = json!(value);
+        }
+        scheduled(context, &deadline, false)
+    };
+    let said = set(1_000_000)?;
+    ensure!(said == "0 6 0", "{said}");
+    ensure!(set(100_000_001).is_err(), "a runtime above the deadline was accepted");
+    Ok(())
+}
+
+fn scheduler_unknown_flag(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/process/scheduler", json!({"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_LUCKY"]}));
+    bundle.refused().map(drop)
 }
 
 fn scheduler_unknown(context: &Context) -> Result<()> {

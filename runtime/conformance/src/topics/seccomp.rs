@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::console::Receiver;
 use crate::context::Context;
 use crate::probe;
-use crate::suite::{Test, skip, test};
+use crate::suite::{Test, case, skip, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test("errno", "action SCMP_ACT_ERRNO: the call fails with EPERM", errno),
@@ -17,7 +17,16 @@ pub(crate) const TESTS: &[Test] = &[
     test("default-errno-ret", "defaultErrnoRet: the errno return code of the default action", default_errno_ret),
     test("default-action", "defaultAction is for all calls without a rule", default_action),
     test("kill", "SCMP_ACT_KILL_PROCESS ends the process by SIGSYS", kill),
+    case("kill-thread", "SCMP_ACT_KILL_THREAD ends the thread alone", kill_thread, "SCMP_ACT_KILL_THREAD 42"),
+    case("kill-alias", "SCMP_ACT_KILL is SCMP_ACT_KILL_THREAD", kill_thread, "SCMP_ACT_KILL 42"),
+    case("kill-process", "SCMP_ACT_KILL_PROCESS ends all threads", kill_thread, "SCMP_ACT_KILL_PROCESS 159"),
     test("trap", "SCMP_ACT_TRAP sends SIGSYS", trap),
+    test(
+        "trap-handled",
+        "SCMP_ACT_TRAP sends SIGSYS, which a program may handle, and the call is not made",
+        trap_handled,
+    ),
+    test("trace", "SCMP_ACT_TRACE without a tracer: the call fails with ENOSYS", trace),
     test("log", "SCMP_ACT_LOG lets the call pass", log),
     test("arguments", "args: index, value and op of conditions", arguments),
     test("argument-64-bit", "args: values above 32 bits are compared whole", wide_argument),
@@ -130,6 +139,36 @@ fn trap(context: &Context) -> Result<()> {
     filter(&mut bundle, "SCMP_ACT_ALLOW", json!([{"names": ["umask"], "action": "SCMP_ACT_TRAP"}]));
     let code = probe_code(&mut bundle, &umask_call(0))?;
     ensure!(code == 128 + 31, "{code}");
+    Ok(())
+}
+
+/// What becomes of a program whose second thread makes a call with this action: the action, and the status.
+fn kill_thread(context: &Context, row: &str) -> Result<()> {
+    let (action, wanted) = row.split_once(' ').context("row")?;
+    let mut bundle = context.bundle()?;
+    filter(&mut bundle, "SCMP_ACT_ALLOW", json!([{"names": ["umask"], "action": action}]));
+    let code = probe_code(&mut bundle, &probe::call_in_thread(95))?;
+    ensure!(code.to_string() == wanted, "{code} instead of {wanted}");
+    bundle.unset("/linux/seccomp");
+    let code = probe_code(&mut bundle, &probe::call_in_thread(95))?;
+    ensure!(code == 7, "without a filter the thread lives on, but the status is {code}");
+    Ok(())
+}
+
+fn trap_handled(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    let args = json!([{"index": 0, "value": 0o27, "op": "SCMP_CMP_EQ"}]);
+    filter(&mut bundle, "SCMP_ACT_ALLOW", json!([{"names": ["umask"], "action": "SCMP_ACT_TRAP", "args": args}]));
+    let said = bundle.run_script("umask 022; trap 'echo handled' SYS; umask 027; umask")?;
+    ensure!(said == "handled\n0022", "{said:?}");
+    Ok(())
+}
+
+fn trace(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    filter(&mut bundle, "SCMP_ACT_ALLOW", json!([{"names": ["umask"], "action": "SCMP_ACT_TRACE"}]));
+    let code = probe_code(&mut bundle, &umask_call(0))?;
+    ensure!(code == ENOSYS, "{code}");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("network", "sysctl: kernel parameters of the network namespace", network),
     test("slashes", "sysctl: a key with a slash first has dots as part of names", slashes),
     test("ipc", "sysctl: kernel parameters of the ipc namespace", ipc),
+    test("uts", "sysctl: kernel parameters of the uts namespace", uts),
     test(
         "needs-namespace",
         "a parameter of a namespace that the container shares with the host is refused",
@@ -43,6 +44,14 @@ fn ipc(context: &Context) -> Result<()> {
     bundle.set("/linux/sysctl", json!({"kernel.msgmax": "12345", "fs.mqueue.msg_max": "7"}));
     let said = bundle.run_script("cat /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max")?;
     ensure!(said == "12345\n7", "{said}");
+    Ok(())
+}
+
+fn uts(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/sysctl", json!({"kernel.domainname": "example.org"}));
+    let said = bundle.run_script("cat /proc/sys/kernel/domainname")?;
+    ensure!(said == "example.org", "{said}");
     Ok(())
 }
 

@@ -49,6 +49,8 @@ enum Effect {
     Ignore,
     /// Superblock flag: handed on by its own name.
     Super(&'static str),
+    /// Takes a superblock flag back, which a new file system does not have otherwise.
+    NotSuper(&'static str),
     Remount,
     IdMap(IdMap),
     TmpCopyUp,
@@ -62,7 +64,7 @@ use Effect as E;
 /// Every option that is not a file system's own.
 const TABLE: &[(&str, Effect)] = &[
     ("acl", E::Super("acl")),
-    ("async", E::Ignore),
+    ("async", E::NotSuper("sync")),
     ("atime", E::Clear(m::ATTR_NOATIME)),
     ("bind", E::Bind(false)),
     ("copy-symlink", E::CopySymlink),
@@ -81,10 +83,11 @@ const TABLE: &[(&str, Effect)] = &[
     ("nodev", E::Set(m::ATTR_NODEV)),
     ("nodiratime", E::Set(m::ATTR_NODIRATIME)),
     ("noexec", E::Set(m::ATTR_NOEXEC)),
-    ("noiversion", E::Ignore),
-    ("nolazytime", E::Super("nolazytime")),
-    ("nomand", E::Ignore),
-    ("norelatime", E::Clear(m::ATTR_ATIME)),
+    ("noiversion", E::NotSuper("iversion")),
+    ("nolazytime", E::NotSuper("lazytime")),
+    ("nomand", E::NotSuper("mand")),
+    // The kernel keeps access times like this unless it is told otherwise: without another option, there is nothing to take back.
+    ("norelatime", E::Ignore),
     ("nostrictatime", E::Clear(m::ATTR_STRICTATIME)),
     ("nosuid", E::Set(m::ATTR_NOSUID)),
     ("nosymfollow", E::Set(m::ATTR_NOSYMFOLLOW)),
@@ -101,7 +104,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("rnodev", E::RecSet(m::ATTR_NODEV)),
     ("rnodiratime", E::RecSet(m::ATTR_NODIRATIME)),
     ("rnoexec", E::RecSet(m::ATTR_NOEXEC)),
-    ("rnorelatime", E::RecClear(m::ATTR_ATIME)),
+    ("rnorelatime", E::Ignore),
     ("rnostrictatime", E::RecClear(m::ATTR_STRICTATIME)),
     ("rnosuid", E::RecSet(m::ATTR_NOSUID)),
     ("rnosymfollow", E::RecSet(m::ATTR_NOSYMFOLLOW)),
@@ -183,6 +186,7 @@ pub(crate) fn parse(mount: &Mount) -> Result<MountOptions> {
             E::Bind(recursive) => (out.bind, out.recursive) = (true, recursive || out.recursive),
             E::Ignore => {}
             E::Super(name) => out.data.push((name.to_owned(), None)),
+            E::NotSuper(name) => out.data.retain(|(key, value)| key != name || value.is_some()),
             E::Remount => out.remount = true,
             E::IdMap(kind) => out.idmap = Some(kind),
             E::TmpCopyUp => out.tmpcopyup = true,
@@ -257,7 +261,7 @@ mod tests {
 
     #[test]
     fn last_option_wins() {
-        let out = parse(&mount("tmpfs", &["ro", "rw", "nosuid", "mode=755"])).unwrap();
+        let out = parse(&mount("tmpfs", &["ro", "rw", "sync", "async", "nosuid", "mode=755"])).unwrap();
         assert_eq!(out.set, m::ATTR_NOSUID);
         assert_eq!(out.clear, m::ATTR_RDONLY);
         assert_eq!(out.data, [("mode".to_owned(), Some("755".to_owned()))]);
