@@ -35,7 +35,7 @@ fn round_trip<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) {
 
 /// `config.json`: what `create` does with it before it makes anything.
 pub fn spec(bytes: &[u8]) {
-    let Ok(spec) = serde_json::from_slice::<Spec>(bytes) else { return };
+    let Ok(spec) = crate::spec::from_slice::<Spec>(bytes) else { return };
     round_trip(&spec);
     let _ = bundle::check(&spec);
     for mount in &spec.mounts {
@@ -78,7 +78,7 @@ fn check_devices(resources: &Resources) {
 
 /// A state file.
 pub fn state(bytes: &[u8]) {
-    let Ok(state) = serde_json::from_slice::<State>(bytes) else { return };
+    let Ok(state) = crate::spec::from_slice::<State>(bytes) else { return };
     round_trip(&state);
 }
 

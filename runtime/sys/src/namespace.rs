@@ -1,6 +1,6 @@
 //! Namespace bits, unshare and setns.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -23,6 +23,9 @@ pub const PID: u64 = 0x2000_0000;
 /// `CLONE_NEWNET`.
 pub const NETWORK: u64 = 0x4000_0000;
 
+/// `NS_GET_PARENT` of linux/nsfs.h.
+const GET_PARENT: libc::Ioctl = 0xb702;
+
 const ALL: u64 = TIME | MOUNT | CGROUP | UTS | IPC | USER | PID | NETWORK;
 
 /// Moves the caller (for PID and time: its future children) to new namespaces.
@@ -43,4 +46,15 @@ pub fn setns(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
     let flags = libc::c_int::try_from(flags & ALL).map_err(|_| Errno::INVAL)?;
     // SAFETY: the descriptor is open for the time of the call; memory is not touched.
     check_int(unsafe { libc::setns(fd.as_raw_fd(), flags) }).map(drop)
+}
+
+/// The namespace around a PID or user namespace.
+///
+/// # Errors
+/// `EPERM` when that is outside of the caller's own, `EINVAL` for a namespace of another kind.
+pub fn parent(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: the descriptor is open for the time of the call, and the call takes no argument.
+    let fd = check_int(unsafe { libc::ioctl(namespace.as_raw_fd(), GET_PARENT) })?;
+    // SAFETY: the kernel has just opened the descriptor for this caller, close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -7,7 +7,7 @@ use crate::files;
 use crate::hooks;
 use crate::process::{limits, own_binary};
 use crate::rootfs::options;
-use crate::spec::{Linux, NamespaceType, Process, Seccomp, Spec};
+use crate::spec::{self, Linux, NamespaceType, Process, Seccomp, Spec};
 
 /// Largest configuration that is read.
 const CONFIG_LIMIT: usize = 64 << 20;
@@ -45,8 +45,8 @@ impl Bundle {
     }
 
     fn parse(path: String, json: Vec<u8>) -> Result<Self> {
-        let spec: Spec = serde_json::from_slice(&json)
-            .map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}/{CONFIG}: {e}")))?;
+        let spec: Spec =
+            spec::from_slice(&json).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}/{CONFIG}: {e}")))?;
         check(&spec)?;
         Ok(Self { path, spec, json })
     }

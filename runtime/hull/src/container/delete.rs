@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::processes;
-use super::store::{Entry, Stage, State, Status};
+use super::store::{Entry, Journal, Stage, State, Status};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Result};
 use crate::hooks;
@@ -69,16 +69,20 @@ pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
     };
     entry.lock()?;
     let mut undone = Undone { records: entry.path.clone(), ..Undone::default() };
-    let state = match entry.state() {
-        Ok(state) => state,
-        // Its runtime was killed before the first state file, or after everything but the directory was removed.
-        Err(error) if force && error.errno() == Some(Errno::NOENT) => {
+    let state = match entry.journal()? {
+        Journal::Missing if force => {
             entry.remove()?;
             undone.interrupted = true;
             undone.tell(id);
             return Ok(());
         }
-        Err(error) => return Err(error),
+        Journal::Damaged(reason) if force => {
+            log::warn(&format!("{reason}: removing what the configuration of {id} tells of, without poststop hooks"));
+            clean_up(&entry, &super::damaged::journal(&entry)?, &mut undone)?;
+            undone.tell(id);
+            return Ok(());
+        }
+        journal => journal.state(&entry)?,
     };
     match state.status(&entry) {
         // The process of an interrupted creation may wait for its start.
@@ -122,7 +126,10 @@ fn clean_up(entry: &Entry, state: &State, undone: &mut Undone) -> Result<()> {
     }
     let spec = entry.config();
     entry.remove()?;
-    if let Ok(spec) = spec {
+    // Hooks are told the bundle, which a damaged journal does not know.
+    if let Ok(spec) = spec
+        && !state.bundle.is_empty()
+    {
         poststop(&spec, &entry.id, &state.bundle);
     }
     Ok(())

@@ -4,6 +4,7 @@ pub(crate) mod bundle;
 pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod criu;
+mod damaged;
 pub(crate) mod delete;
 pub(crate) mod exec;
 pub(crate) mod exit;

@@ -1,6 +1,11 @@
 //! The processes of a container: those of its cgroup or, where it was made without one, of its PID namespace.
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use hull_sys::namespace;
 use rustix::fs::{CWD, Dir, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::delete;
 use super::store::{Entry, State, process_stat};
@@ -34,7 +39,7 @@ pub(crate) fn signal(entry: &Entry, state: &State, signal: i32) -> Result<()> {
     if cgroup.driver == Driver::Disabled {
         let all = list(entry, state)?;
         if signal == KILL && !all.is_empty() {
-            // When the first process of a PID namespace ends, the kernel kills all others, also in nested ones.
+            // When the first process of a PID namespace ends, the kernel kills all others.
             return delete::kill_first(state);
         }
         for pid in all {
@@ -57,18 +62,58 @@ pub(super) fn own_pids(spec: &Spec) -> bool {
     })
 }
 
-/// The processes in the PID namespace of `first`; not those of PID namespaces nested in it.
+/// The processes in the PID namespace of `first`, and in those nested in it.
 fn in_namespace_of(first: i32) -> Result<Vec<i32>> {
-    let namespace = |pid: i32| rustix::fs::stat(format!("/proc/{pid}/ns/pid")).map(|s| (s.st_dev, s.st_ino));
-    let wanted = namespace(first).with(Code::Unsupported, || format!("the PID namespace of {first}"))?;
+    let mut family = Family::of(first).with(Code::Unsupported, || format!("the PID namespace of {first}"))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::openat(CWD, "/proc", flags, Mode::empty()).context(Code::CgroupRead, "/proc")?;
     let mut out = Vec::new();
     for found in Dir::read_from(&proc).context(Code::CgroupRead, "/proc")?.flatten() {
         let pid = found.file_name().to_str().ok().and_then(files::parse_unsigned::<i32>);
-        // Zombies are left out, as in the list of a cgroup.
-        out.extend(pid.filter(|pid| namespace(*pid) == Ok(wanted) && matches!(process_stat(*pid), Some((_, false)))));
+        // Zombies are left out, as in the list of a cgroup. So are processes that end meanwhile, or that the caller may not look at.
+        out.extend(pid.filter(|pid| family.has(*pid) == Ok(true) && matches!(process_stat(*pid), Some((_, false)))));
     }
     out.sort_unstable();
     Ok(out)
+}
+
+/// A PID namespace and those nested in it.
+struct Family {
+    /// Namespaces by their number, and whether they belong to it.
+    known: BTreeMap<u64, bool>,
+}
+
+impl Family {
+    fn of(first: i32) -> Result<Self, Errno> {
+        let root = rustix::fs::stat(namespace_of(first))?.st_ino;
+        Ok(Self { known: BTreeMap::from([(root, true)]) })
+    }
+
+    fn has(&mut self, pid: i32) -> Result<bool, Errno> {
+        let path = namespace_of(pid);
+        if let Some(known) = self.known.get(&rustix::fs::stat(path.as_str())?.st_ino) {
+            return Ok(*known);
+        }
+        let opened = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        self.includes(&opened)
+    }
+
+    fn includes(&mut self, namespace: &OwnedFd) -> Result<bool, Errno> {
+        let number = rustix::fs::fstat(namespace)?.st_ino;
+        if let Some(known) = self.known.get(&number) {
+            return Ok(*known);
+        }
+        let inside = match namespace::parent(namespace.as_fd()) {
+            Ok(parent) => self.includes(&parent)?,
+            // It is the caller's own, or around that.
+            Err(Errno::PERM) => false,
+            Err(e) => return Err(e),
+        };
+        self.known.insert(number, inside);
+        Ok(inside)
+    }
+}
+
+fn namespace_of(pid: i32) -> String {
+    format!("/proc/{pid}/ns/pid")
 }

@@ -139,7 +139,7 @@ fn answer(entrance: &mut Entrance, base: &ExecOptions, bytes: &[u8], fds: Vec<Ow
 
 fn request(base: &ExecOptions, bytes: &[u8]) -> Result<ExecOptions> {
     let process: crate::spec::Process =
-        serde_json::from_slice(bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("process: {e}")))?;
+        crate::spec::from_slice(bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("process: {e}")))?;
     bundle::check_process(&process)?;
     if process.terminal {
         return Err(Error::new(Code::Unsupported, "process.terminal in a session").hint("use exec"));

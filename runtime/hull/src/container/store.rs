@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 
 /// Name of the state file.
 const STATE: &str = "state.json";
@@ -57,6 +57,15 @@ pub(crate) struct State {
     pub(crate) cgroup: cgroup::Record,
     /// Group made below resctrl.
     pub(crate) intel_rdt: Option<String>,
+}
+
+/// What the state file says.
+pub(crate) enum Journal {
+    Whole(Box<State>),
+    /// The runtime was killed before it wrote one, or after everything but the directory was removed.
+    Missing,
+    /// It is no state; the reason.
+    Damaged(String),
 }
 
 /// Exit status file.
@@ -268,7 +277,7 @@ impl Entry {
     }
 
     pub(crate) fn parse_config(&self, json: &[u8]) -> Result<Spec> {
-        serde_json::from_slice(json).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(CONFIG))))
+        spec::from_slice(json).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(CONFIG))))
     }
 
     pub(crate) fn save(&self, state: &State) -> Result<()> {
@@ -286,17 +295,22 @@ impl Entry {
     }
 
     pub(crate) fn state(&self) -> Result<State> {
-        let bytes = self.read(STATE).map_err(|error| match error.errno() {
-            Some(Errno::NOENT) => Error::os(Code::NotFound, self.id.as_str(), Errno::NOENT)
-                .hint("its creation was interrupted: delete --force removes what is left of it"),
-            _ => error,
-        })?;
-        let state: State = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(STATE))))?;
+        self.journal()?.state(self)
+    }
+
+    pub(crate) fn journal(&self) -> Result<Journal> {
+        let bytes = match self.read(STATE) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(Journal::Missing),
+            other => other?,
+        };
+        let state: State = match spec::from_slice(&bytes) {
+            Ok(state) => state,
+            Err(error) => return Ok(Journal::Damaged(format!("{}: {error}", self.file(STATE)))),
+        };
         if state.id != self.id {
             return Err(Error::new(Code::StateFile, self.file(STATE)).hint("it is another container's"));
         }
-        Ok(state)
+        Ok(Journal::Whole(Box::new(state)))
     }
 
     /// Whether `start` is still to come.
@@ -374,6 +388,20 @@ pub(crate) fn boot_id() -> Result<String> {
 /// Whether a process of this state file's is alive.
 pub(crate) fn alive(boot: &str, pid: i32, start: u64) -> bool {
     pid > 0 && matches!(process_stat(pid), Some((now, false)) if now == start) && boot_id().is_ok_and(|b| b == boot)
+}
+
+impl Journal {
+    /// The state, or why there is none.
+    pub(crate) fn state(self, entry: &Entry) -> Result<State> {
+        match self {
+            Self::Whole(state) => Ok(*state),
+            Self::Missing => Err(Error::os(Code::NotFound, entry.id.as_str(), Errno::NOENT)
+                .hint("its creation was interrupted: delete --force removes what is left of it")),
+            Self::Damaged(reason) => {
+                Err(Error::new(Code::StateFile, reason).hint("delete --force removes what the configuration tells of"))
+            }
+        }
+    }
 }
 
 impl State {

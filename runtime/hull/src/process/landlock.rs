@@ -47,7 +47,8 @@ const FILE_RIGHTS: u64 = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14 | 1 << 15;
 impl Rules {
     /// Reads the annotation.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|e| Error::new(Code::ConfigInvalid, format!("annotation {ANNOTATION}: {e}")))
+        crate::spec::from_slice(text.as_bytes())
+            .map_err(|e| Error::new(Code::ConfigInvalid, format!("annotation {ANNOTATION}: {e}")))
     }
 
     /// Applies the rules to the caller; paths are those of the container. `handler` is a program from outside that runs the process.

@@ -14,10 +14,10 @@ pub struct Spec {
     /// Version of the specification the bundle follows.
     pub oci_version: String,
     /// What to run; optional until `start`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// The root file system.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
     /// Host name inside a new UTS namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,16 +26,16 @@ pub struct Spec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
     /// Mounts, in the order they are made.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
     /// Programs run at points of the life cycle.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
     /// Free-form metadata.
     #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The Linux part.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
     /// Another platform's part: present means refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,10 +80,10 @@ pub struct Mount {
     #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
     /// User ids to map on this mount.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,
     /// Group ids to map on this mount.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub gid_mappings: Vec<IdMapping>,
 }
 
@@ -106,22 +106,22 @@ pub struct IdMapping {
 #[serde(rename_all = "camelCase", default)]
 pub struct Hooks {
     /// Before pivot, in the runtime's namespace (deprecated by the specification).
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub prestart: Vec<Hook>,
     /// After the namespaces exist, in the runtime's namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub create_runtime: Vec<Hook>,
     /// After the mounts, before pivot, in the container's namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub create_container: Vec<Hook>,
     /// Before the user's process, in the container's namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub start_container: Vec<Hook>,
     /// After the user's process started, in the runtime's namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
     /// After the container is deleted, in the runtime's namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
 }
 

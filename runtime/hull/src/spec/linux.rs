@@ -13,31 +13,31 @@ use super::seccomp::Seccomp;
 #[serde(rename_all = "camelCase", default)]
 pub struct Linux {
     /// User ids of a new user namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,
     /// Group ids of a new user namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub gid_mappings: Vec<IdMapping>,
     /// Kernel parameters set inside.
     #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
     /// Limits.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Where the cgroup goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroups_path: Option<String>,
     /// Namespaces made or joined.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Namespace>,
     /// Device nodes made besides the default ones.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
     /// Host network devices moved into the container.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "super::named_objects", skip_serializing_if = "BTreeMap::is_empty")]
     pub net_devices: BTreeMap<String, NetDevice>,
     /// System call filter.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<Seccomp>,
     /// Propagation of the root mount.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,16 +52,16 @@ pub struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_label: Option<String>,
     /// Resource director technology.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<IntelRdt>,
     /// NUMA policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
     /// Execution domain.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
     /// Clock offsets of a new time namespace.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "super::named_objects", skip_serializing_if = "BTreeMap::is_empty")]
     pub time_offsets: BTreeMap<String, TimeOffset>,
 }
 

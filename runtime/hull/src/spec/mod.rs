@@ -32,12 +32,15 @@
 
 pub mod config;
 pub mod linux;
+mod objects;
 pub mod process;
 pub mod resources;
 pub mod seccomp;
 
 pub use config::{Hook, Hooks, IdMapping, Mount, Root, Spec};
 pub use linux::{Device, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceType, NetDevice, Personality, TimeOffset};
+pub(crate) use objects::from_slice;
+use objects::{named_objects, object, object_or_default, objects};
 pub use process::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use resources::Resources;
 pub use seccomp::Seccomp;

@@ -9,9 +9,10 @@ pub struct Process {
     /// Whether the process gets a terminal.
     pub terminal: bool,
     /// Size of that terminal.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub console_size: Option<ConsoleSize>,
     /// Ids.
+    #[serde(deserialize_with = "super::object_or_default")]
     pub user: User,
     /// Program and arguments.
     #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
@@ -25,10 +26,10 @@ pub struct Process {
     /// Working directory, absolute.
     pub cwd: String,
     /// Capability sets; absent means none of the five.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
     /// Resource limits.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
     /// Sets `no_new_privs`.
     pub no_new_privileges: bool,
@@ -39,18 +40,18 @@ pub struct Process {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
     /// CPU scheduler of the process.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
     /// SELinux label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selinux_label: Option<String>,
     /// I/O priority.
     #[serde(rename = "ioPriority")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
     /// CPU affinity of processes started by `exec`.
     #[serde(rename = "execCPUAffinity")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub exec_cpu_affinity: Option<ExecCpuAffinity>,
 }
 

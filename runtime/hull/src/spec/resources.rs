@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
     /// Device access rules, in order.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceRule>,
     /// Memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
     /// CPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
     /// Number of tasks.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub pids: Option<Pids>,
     /// Block devices.
     #[serde(rename = "blockIO")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub block_io: Option<BlockIo>,
     /// Huge pages.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub hugepage_limits: Vec<HugepageLimit>,
     /// Network classes (v1).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "super::object", skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     /// RDMA devices by name.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "super::named_objects", skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, Rdma>,
     /// Cgroup v2 files and their contents.
     #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
@@ -146,21 +146,21 @@ pub struct BlockIo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
     /// Weights by device.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub weight_device: Vec<WeightDevice>,
     /// Read bytes a second.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub throttle_read_bps_device: Vec<ThrottleDevice>,
     /// Written bytes a second.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_bps_device: Vec<ThrottleDevice>,
     /// Reads a second.
     #[serde(rename = "throttleReadIOPSDevice")]
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub throttle_read_iops_device: Vec<ThrottleDevice>,
     /// Writes a second.
     #[serde(rename = "throttleWriteIOPSDevice")]
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_iops_device: Vec<ThrottleDevice>,
 }
 
@@ -211,7 +211,7 @@ pub struct Network {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_id: Option<u32>,
     /// Priorities of net_prio.
-    #[serde(deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<InterfacePriority>,
 }
 

@@ -25,7 +25,7 @@ pub struct Seccomp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_metadata: Option<String>,
     /// Rules.
-    #[serde(default, deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub syscalls: Vec<Rule>,
 }
 
@@ -42,7 +42,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u32>,
     /// Conditions, all of which must hold.
-    #[serde(default, deserialize_with = "super::null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::objects", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<Arg>,
 }
 

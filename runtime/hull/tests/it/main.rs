@@ -11,6 +11,7 @@ mod flags;
 mod library;
 mod peers;
 mod program;
+mod records;
 mod shells;
 mod suites;
 mod symlinks;

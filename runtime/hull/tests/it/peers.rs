@@ -285,6 +285,26 @@ fn without_a_cgroup_the_processes_are_those_of_the_pid_namespace() {
     assert_eq!(listed(), Vec::<i32>::new());
 }
 
+/// As with a cgroup: what is in a nested namespace is still the container's.
+#[test]
+fn without_a_cgroup_nested_pid_namespaces_are_the_containers_too() {
+    let script = "trap : TERM; unshare --pid --fork sh -c 'trap \"echo told > /told\" TERM; echo > /ready; sleep 1000 & wait' & wait; \
+                  exec sleep 1000";
+    let Some(mut b) = bundle("nested", script) else { return };
+    std::os::unix::fs::symlink("busybox", b.path().join("rootfs/bin/unshare")).unwrap();
+    let admin = json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]});
+    b.spec.process.as_mut().unwrap().capabilities = serde_json::from_value(admin).unwrap();
+    b.write();
+    assert!(b.hull_detached(&["--cgroup-manager", "disabled", "run", "--detach", &b.id]));
+    until("the nested process", || b.path().join("rootfs/ready").exists());
+    let listed: Vec<i32> = serde_json::from_slice(&b.hull(&["ps", "--format", "json", &b.id]).stdout).unwrap();
+    // The first shell, unshare, the nested shell and its child.
+    assert_eq!(listed.len(), 4, "{listed:?}");
+    assert!(!listed.contains(&i32::try_from(std::process::id()).unwrap()));
+    assert!(b.hull_detached(&["kill", "--all", &b.id, "TERM"]));
+    until("the signal", || b.path().join("rootfs/told").exists());
+}
+
 #[test]
 fn an_empty_signal_is_the_default_one() {
     let Some(b) = bundle("signal", "trap 'exit 9' TERM; echo > /ready; sleep 1000 & wait") else { return };

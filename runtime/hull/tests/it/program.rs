@@ -154,6 +154,17 @@ fn phases_of_a_start_are_recorded() {
         let line = lines.iter().find(|l| l["phase"] == phase).unwrap_or_else(|| panic!("{phase} is missing in {text}"));
         line["ns"].as_u64().unwrap()
     };
+    // Each line was written when its phase was over, by one of two processes: of each, the times grow.
+    assert!(lines.iter().all(|line| u128::from(line["ns"].as_u64().unwrap()) < whole), "{whole} ns: {text}");
+    for own in [&["namespaces", "rootfs"][..], &["config", "state", "sources", "cgroup", "init", "started", "deleted"]]
+    {
+        let times: Vec<u64> = lines
+            .iter()
+            .filter(|l| own.contains(&l["phase"].as_str().unwrap()))
+            .map(|l| l["ns"].as_u64().unwrap())
+            .collect();
+        assert!(times.len() == own.len() && times.is_sorted_by(|a, b| a < b), "{own:?}: {text}");
+    }
     // The runtime makes the cgroup while the container's process makes its namespaces: of the others, each is over before the next can be.
     for order in [["config", "cgroup", "started", "deleted"], ["config", "namespaces", "rootfs", "started"]] {
         assert!(order.is_sorted_by_key(|phase| over(phase)), "not in the order {order:?}: {text}");

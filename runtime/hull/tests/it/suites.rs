@@ -58,6 +58,47 @@ fn the_log_file_gets_the_whole_log() {
     assert!(log.contains("level=debug"), "{log}");
 }
 
+#[test]
+fn each_log_level_has_what_is_worse_than_it() {
+    let Some(mut b) = bundle("log-level", "true") else { return };
+    b.spec.mounts.push(hull::spec::Mount {
+        destination: "/x".into(),
+        r#type: Some("bind".into()),
+        source: Some("/tmp".into()),
+        options: vec!["bind".into(), "dirsync".into()],
+        ..hull::spec::Mount::default()
+    });
+    b.spec.process.as_mut().unwrap().args = vec!["/no/such/program".into()];
+    b.write();
+    let all = ["error", "warning", "info", "debug"];
+    for (name, count) in
+        [("panic", 1), ("fatal", 1), ("error", 1), ("warn", 2), ("warning", 2), ("info", 3), ("debug", 4), ("trace", 4)]
+    {
+        // A failure, a warning and phases; then something to tell and no more.
+        for command in [&["run", b.id.as_str()][..], &["delete", "--force", "no-such"]] {
+            b.hull(&[&["--log-level", name, "--log", name][..], command].concat());
+        }
+        let log = std::fs::read_to_string(b.path().join(name)).unwrap();
+        let there: Vec<&str> = all.into_iter().filter(|level| log.contains(&format!("level={level} "))).collect();
+        assert_eq!(there, all[..count], "{name}: {log}");
+    }
+}
+
+/// Without SELinux no file system takes one, and its refusal shows who was asked.
+#[test]
+fn the_label_of_mounts_goes_to_file_systems() {
+    if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        println!("skipped: SELinux knows the label or not");
+        return;
+    }
+    let Some(mut b) = bundle("mount-label", "true") else { return };
+    b.spec.linux.as_mut().unwrap().mount_label = Some("system_u:object_r:container_file_t:s0".into());
+    b.write();
+    let output = b.hull(&["run", &b.id]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("tmpfs on /dev: ") && said.contains("context"), "{said}");
+}
+
 /// The kernel ignores them on a bind mount, and so did hull, without a word.
 #[test]
 fn options_of_the_file_system_on_a_bind_mount_are_named() {
@@ -97,6 +138,23 @@ fn what_is_for_windows_or_gone_is_told_by_name() {
     assert!(said.contains("memory.kernel"), "neither refused nor warned of: {said}");
     let (made, said) = said_of(&mut b, Memory { use_hierarchy: Some(false), ..Memory::default() });
     assert!(!made && said.to_lowercase().contains("hierarchy"), "{said}");
+    b.spec.linux.as_mut().unwrap().resources = None;
+    for (pointer, word) in [
+        ("/process/commandLine", "commandLine"),
+        ("/windows", "windows"),
+        ("/solaris", "solaris"),
+        ("/vm", "vm"),
+        ("/zos", "zos"),
+        ("/freebsd", "freebsd"),
+    ] {
+        let mut config = serde_json::to_value(&b.spec).unwrap();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[key] =
+            if key == "commandLine" { "cmd".into() } else { serde_json::json!({}) };
+        std::fs::write(b.path().join("config.json"), config.to_string()).unwrap();
+        let output = b.hull(&["run", &b.id]);
+        assert!(!output.status.success() && text(&output.stderr).contains(word), "{word}: {}", text(&output.stderr));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::container::session;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::process::caps;
-use crate::spec::{Capabilities, Process};
+use crate::spec::{self, Capabilities, Process};
 use crate::timeline;
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
@@ -66,7 +66,7 @@ fn cgroups(parsed: &Parsed) -> Result<Vec<SubGroup>> {
 fn process(target: &Target, parsed: &Parsed) -> Result<Process> {
     if let Some(path) = parsed.owned("process") {
         let bytes = files::read_at(rustix::fs::CWD, &path, 16 << 20).context(Code::InputFile, &path)?;
-        return serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")));
+        return spec::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")));
     }
     let mut process = target.spec.process.clone().unwrap_or_default();
     process.args = parsed.args.get(1..).unwrap_or(&[]).to_vec();

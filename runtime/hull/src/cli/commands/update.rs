@@ -8,7 +8,7 @@ use crate::container::store::Entry;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::spec::resources::{BlockIo, Cpu, Memory, Pids};
-use crate::spec::{IntelRdt, Resources};
+use crate::spec::{self, IntelRdt, Resources};
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let entry = Entry::open(&global.root, parsed.arg(0))?;
@@ -50,7 +50,7 @@ fn read(path: &str) -> Result<Resources> {
     } else {
         files::read_at(rustix::fs::CWD, path, 16 << 20).context(Code::InputFile, path)?
     };
-    serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")))
+    spec::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")))
 }
 
 fn from_flags(parsed: &Parsed) -> Result<Resources> {

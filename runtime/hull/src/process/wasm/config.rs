@@ -56,7 +56,7 @@ impl Config {
         }
         let bytes = files::read_all(&file, 1 << 20).context(Code::InputFile, name)?;
         let config: Self =
-            serde_json::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{name}: {e}")))?;
+            crate::spec::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{name}: {e}")))?;
         for path in [&config.program, &config.cache].into_iter().flatten() {
             if !path.is_empty() && !path.starts_with('/') {
                 return Err(Error::new(Code::ConfigInvalid, format!("{name}: {path:?} must be absolute")));
