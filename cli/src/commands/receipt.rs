@@ -83,3 +83,9 @@ pub(crate) fn text(workspace: &Workspace) -> String {
     }
     text
 }
+
+/// How far the OCI runtime was when, a line a phase; nothing where it has told nothing.
+pub(crate) fn phases(workspace: &Workspace) -> String {
+    let phases = workspace.receipt.steps.iter().flat_map(|step| &step.phases);
+    phases.map(|phase| format!("  {:<10} {:>9}\n", phase.name, output::duration(phase.ended_ns / 1000))).collect()
+}

@@ -56,5 +56,10 @@ fn text(workspace: &Workspace) -> String {
         text.push_str("receipt\n");
         text.push_str(&receipt::text(workspace));
     }
+    let phases = receipt::phases(workspace);
+    if !phases.is_empty() {
+        text.push_str("its container, done with after\n");
+        text.push_str(&output::printable(&phases));
+    }
     text
 }

@@ -14,8 +14,8 @@ pub use class::{WorkspaceClass, WorkspaceClassSpec};
 pub use conditions::{Condition, ConditionStatus, ConditionType, conditions_patch};
 pub use disk::{Disk, DiskSpec, DiskStatus};
 pub use workspace::{
-    Checkout, GitIdentity, InstanceType, Phase, Repository, Resources, Step, Timeouts, Workspace, WorkspaceSpec,
-    WorkspaceStatus,
+    Checkout, GitIdentity, InstanceType, Phase, Repository, Resources, RuntimePhase, Step, Timeouts, Workspace,
+    WorkspaceSpec, WorkspaceStatus,
 };
 
 /// The namespace that holds Berth's objects.

@@ -242,6 +242,19 @@ pub struct Step {
     /// What is going on, for example `pulling 12 of 80 MB`; once it is over, what is worth knowing of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// Of `container`: how far the runtime was when (`hull --timeline`), in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<RuntimePhase>,
+}
+
+/// A part of what the OCI runtime does to make a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimePhase {
+    /// `config`, `state`, `cgroup`, `namespaces`, `rootfs`, `init`, …
+    pub name: String,
+    /// Nanoseconds from the beginning of the runtime to the end of this phase. Phases overlap: runtime and container work side by side.
+    pub ended_nanos: u64,
 }
 
 impl WorkspaceStatus {

@@ -30,7 +30,20 @@ pub(super) fn a_workspace_is_opened(world: &World) {
     assert!(shown["receipt"]["total_us"].as_u64().unwrap() > 0 && shown["started_at"].is_string());
     let id = shown["id"].as_str().unwrap();
     assert_eq!(server.json(&["show", id]), shown);
-    assert!(server.ok(&["show", id]).contains("receipt"));
+    let container = steps.iter().find(|step| step["name"] == "container").unwrap();
+    let phases: Vec<(&str, u64)> = container["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|phase| (phase["name"].as_str().unwrap(), phase["ended_ns"].as_u64().unwrap()))
+        .collect();
+    for name in ["config", "namespaces", "rootfs", "cgroup"] {
+        assert!(phases.iter().any(|(phase, _)| *phase == name), "{name} in {phases:?}");
+    }
+    assert!(phases.is_sorted_by_key(|(_, ended)| *ended), "{phases:?}");
+    assert!(phases.iter().all(|(_, ended)| ended / 1000 <= container["duration_us"].as_u64().unwrap()), "{phases:?}");
+    let text = server.ok(&["show", id]);
+    assert!(text.contains("receipt") && text.contains("namespaces"), "{text}");
 
     // The same once more: it is there already.
     let again = server.json(&["up", &world.hello.url, "--name", "hello"]);

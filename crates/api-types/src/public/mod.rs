@@ -18,7 +18,9 @@ pub use organizations::{
 pub use sessions::{Login, Session, Setup, SetupStatus};
 pub use tokens::{CreateToken, CreatedToken, Token};
 pub use users::{ChangePassword, CreateUser, UpdateUser, User};
-pub use workspaces::{CreateWorkspace, Phase, Receipt, Resources, Step, UpdateWorkspace, Workspace, WorkspaceEvent};
+pub use workspaces::{
+    CreateWorkspace, Phase, Receipt, Resources, RuntimePhase, Step, UpdateWorkspace, Workspace, WorkspaceEvent,
+};
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -38,6 +38,18 @@ pub struct Step {
     /// What is happening, for example `pulling 12 of 80 MB`; afterwards, what is worth knowing about it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// Of `container`: how far the OCI runtime was when, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<RuntimePhase>,
+}
+
+/// A part of what the OCI runtime does to make a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RuntimePhase {
+    /// `config`, `state`, `cgroup`, `namespaces`, `rootfs`, `init`, …
+    pub name: String,
+    /// Nanoseconds from the beginning of the runtime to the end of this phase. Phases overlap: runtime and container work side by side.
+    pub ended_ns: u64,
 }
 
 /// A workspace.

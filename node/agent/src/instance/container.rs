@@ -8,6 +8,7 @@ use berth_http::outbound::Guard;
 use berth_http::problem::chain;
 use berth_sandbox::monitor::{self, MonitorHandle};
 use berth_sandbox::rootfs;
+use berth_workspace_crd::RuntimePhase;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -110,7 +111,10 @@ impl Node {
         })
         .await;
         match launched {
-            Ok((Ok(handle), record, disk)) => Ok(self.watch(record, at, Some(disk), handle)),
+            Ok((Ok(handle), record, disk)) => {
+                step.phases(phases(&at));
+                Ok(self.watch(record, at, Some(disk), handle))
+            }
             Ok((Err(error), _, disk)) => {
                 drop(disk);
                 self.clear_failed(&request.instance_id, &at, &place).await;
@@ -296,6 +300,7 @@ impl Node {
         let listener = crate::supervisor::listen(&folder).map_err(file_error(&folder.join("supervisor.sock")))?;
         let mut spec = monitor::Spec::new(&folder, &request.instance_id, &self.inner.programs.hull);
         spec.runtime_args = self.inner.runtime.global_arguments();
+        spec.timeline = true;
         spec.log_max_bytes = self.inner.config.max_log_bytes;
         let mut handle = {
             use std::os::fd::AsFd;
@@ -309,6 +314,12 @@ impl Node {
         drop(rootfs);
         Ok(handle)
     }
+}
+
+/// What hull did to make the container of this folder.
+fn phases(folder: &Path) -> Vec<RuntimePhase> {
+    let phases = monitor::timeline(folder).into_iter();
+    phases.map(|phase| RuntimePhase { name: phase.phase, ended_nanos: phase.ns }).collect()
 }
 
 /// Ends the monitor of a start that failed: first of all, so that nothing new is made while the rest is cleared away.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use berth_clock::SharedClock;
-use berth_workspace_crd::Step;
+use berth_workspace_crd::{RuntimePhase, Step};
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::sync::watch;
 
@@ -70,6 +70,7 @@ impl Steps {
             started_at: text(started),
             duration_micros: Some(duration),
             detail: String::new(),
+            phases: Vec::new(),
         };
         self.list.send_modify(|list| list.push(step));
     }
@@ -82,6 +83,7 @@ impl Steps {
             started_at: text(self.clock.now()),
             duration_micros: None,
             detail: String::new(),
+            phases: Vec::new(),
         };
         self.list.send_modify(|list| {
             list.retain(|old| old.name != name);
@@ -104,6 +106,11 @@ impl StepGuard {
     pub fn tell(&self, detail: impl Into<String>) {
         let detail = detail.into();
         self.steps.change(self.name, |step| step.detail = detail);
+    }
+
+    /// What the runtime did meanwhile.
+    pub fn phases(&self, phases: Vec<RuntimePhase>) {
+        self.steps.change(self.name, |step| step.phases = phases);
     }
 
     /// A callback for progress, for code that knows nothing of steps.

@@ -15,8 +15,8 @@ use rustix::process::{
     set_parent_process_death_signal, waitpid,
 };
 
-use super::Spec;
 use super::report::Failure;
+use super::{Spec, timeline};
 
 /// Name of the runtime's log in the state directory.
 const RUNTIME_LOG: &str = "runtime.log";
@@ -32,6 +32,9 @@ pub(super) fn create(spec: &Spec, listener: &OwnedFd, output: BorrowedFd<'_>) ->
     let pid_file = spec.state_dir.join(PID_FILE);
     let _ = std::fs::remove_file(&pid_file);
     let mut command = runtime(spec);
+    if spec.timeline {
+        command.arg("--timeline").arg(spec.state_dir.join(timeline::FILE));
+    }
     command.arg("create").arg("--bundle").arg(&spec.bundle).arg("--pid-file").arg(&pid_file);
     command.args(["--preserve-fds", "1"]).args(&spec.create_args).arg(&spec.container_id);
     run(spec, "create", command, Some(listener), output)?;

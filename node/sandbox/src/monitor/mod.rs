@@ -10,12 +10,14 @@ mod log;
 mod report;
 mod role;
 mod spec;
+mod timeline;
 
 pub use adopt::{Exit, MonitorError, MonitorHandle, MonitorInfo, Outcome, adopt, spawn};
 pub use log::{LOG_FILE, OLD_LOG_FILE};
 pub use report::{Failure, Phase, Started};
 pub use role::main;
 pub use spec::Spec;
+pub use timeline::{RuntimePhase, timeline};
 
 /// Name of the file with [`MonitorInfo`].
 pub const MONITOR_FILE: &str = "monitor.json";

@@ -21,6 +21,9 @@ pub struct Spec {
     /// Options of its `create` command beside those that the monitor gives (`--bundle`, `--pid-file`, `--preserve-fds`).
     #[serde(default)]
     pub create_args: Vec<String>,
+    /// Whether the runtime is to write the phases of `create` (`--timeline`, which hull has), for [`timeline`](super::timeline()).
+    #[serde(default)]
+    pub timeline: bool,
     /// When `output.log` is longer it becomes `output.log.1`, whose content is lost.
     #[serde(default = "default_log_max_bytes")]
     pub log_max_bytes: u64,
@@ -48,6 +51,7 @@ impl Spec {
             runtime: runtime.into(),
             runtime_args: Vec::new(),
             create_args: Vec::new(),
+            timeline: false,
             log_max_bytes: default_log_max_bytes(),
             runtime_timeout_ms: default_runtime_timeout_ms(),
         }

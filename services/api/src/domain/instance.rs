@@ -225,7 +225,7 @@ fn micros(span: TimeDelta) -> Option<i64> {
 #[must_use]
 pub(crate) fn step(name: &str, from: DateTime<Utc>, to: DateTime<Utc>) -> Step {
     let duration_us = (to - from).num_microseconds().and_then(|us| u64::try_from(us).ok());
-    Step { name: name.to_owned(), started_at: from, duration_us, detail: String::new() }
+    Step { name: name.to_owned(), started_at: from, duration_us, detail: String::new(), phases: Vec::new() }
 }
 
 /// The name of a phase, as JSON and the database write it.

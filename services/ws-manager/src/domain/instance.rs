@@ -81,11 +81,16 @@ fn resources(given: berth_workspace_crd::Resources) -> public::Resources {
     }
 }
 
+fn runtime_phase(phase: &berth_workspace_crd::RuntimePhase) -> public::RuntimePhase {
+    public::RuntimePhase { name: phase.name.clone(), ended_ns: phase.ended_nanos }
+}
+
 fn step(step: &berth_workspace_crd::Step) -> Option<public::Step> {
     Some(public::Step {
         name: step.name.clone(),
         started_at: time::parse(&step.started_at)?,
         duration_us: step.duration_micros,
         detail: step.detail.clone(),
+        phases: step.phases.iter().map(runtime_phase).collect(),
     })
 }

@@ -359,6 +359,7 @@ fn a_start_that_takes_too_long_names_its_step() {
         started_at: time::text(world.now),
         duration_micros: None,
         detail: "pulling 12 of 80 MB".into(),
+        phases: Vec::new(),
     }];
     world.pass(3600);
     world.settle();

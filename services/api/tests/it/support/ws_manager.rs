@@ -165,7 +165,13 @@ async fn classes(State(fake): State<WsManager>) -> Result<Json<Vec<Class>>, Prob
 
 fn steps() -> Vec<Step> {
     let now = SystemClock.now();
-    vec![Step { name: "ready".into(), started_at: now, duration_us: Some(1000), detail: String::new() }]
+    vec![Step {
+        name: "ready".into(),
+        started_at: now,
+        duration_us: Some(1000),
+        detail: String::new(),
+        phases: Vec::new(),
+    }]
 }
 
 async fn start(State(fake): State<WsManager>, Json(start): Json<StartInstance>) -> Result<Response, Problem> {
