@@ -37,16 +37,19 @@ use crate::{Condition, ConditionStatus, ConditionType};
 #[x_kube(validation = Rule::new("has(self.image) == has(oldSelf.image)").message(IMMUTABLE))]
 pub struct WorkspaceSpec {
     /// The durable workspace (UUID).
+    #[schemars(regex(pattern = UUID))]
     #[x_kube(validation = immutable())]
     pub workspace_id: String,
-    /// Its name, also the host name inside.
-    #[schemars(length(min = 1, max = 63))]
+    /// Its name, also the host name inside (RFC 1123 label).
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     #[x_kube(validation = immutable())]
     pub workspace_name: String,
     /// Who owns it (UUID).
+    #[schemars(regex(pattern = UUID))]
     #[x_kube(validation = immutable())]
     pub owner_id: String,
     /// Who pays for it (UUID).
+    #[schemars(regex(pattern = UUID))]
     #[x_kube(validation = immutable())]
     pub organization_id: String,
     /// What kind of run this is.
@@ -54,10 +57,12 @@ pub struct WorkspaceSpec {
     #[x_kube(validation = immutable())]
     pub kind: InstanceType,
     /// Name of a `WorkspaceClass`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     #[x_kube(validation = immutable())]
     pub class: String,
     /// Image reference; absent: `image` of the repository's devcontainer.json, else the base image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = IMAGE))]
     #[x_kube(validation = immutable())]
     pub image: Option<String>,
     /// What is checked out.
@@ -76,6 +81,7 @@ pub struct WorkspaceSpec {
     pub env: BTreeMap<String, String>,
     /// `host:port` of private or loopback addresses that this workspace may reach.
     #[serde(default)]
+    #[schemars(inner(regex(pattern = HOST_PORT)))]
     #[x_kube(validation = immutable())]
     pub allow_private_hosts: Vec<String>,
 }
@@ -86,6 +92,22 @@ const IMMUTABLE: &str =
 fn immutable() -> Rule {
     Rule::new("self == oldSelf").message(IMMUTABLE)
 }
+
+// What the schema asks of texts, in the syntax that RE2 (kube-apiserver) and Rust have in common. Who uses a text checks it again: a rule
+// that no pattern can say, like no `..` in a path, is the node agent's alone.
+const UUID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+const LABEL: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+const SUBDOMAIN: &str = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
+const IMAGE: &str = r"^[A-Za-z0-9\[][A-Za-z0-9\[\]._:/@+-]*$";
+const HOST: &str = r"^[a-z0-9\[][a-z0-9.:\[\]_-]*$";
+const HOST_PORT: &str = r"^[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*:[0-9]{1,5}$";
+const CLONE_URL: &str = r"^https?://[^\x00-\x20\x7f/@]+/[^\x00-\x20\x7f]+$";
+const COMMIT: &str = "^([0-9a-f]{40}|[0-9a-f]{64})$";
+/// git-check-ref-format(1), as far as a pattern can.
+const REF: &str = r"^refs/[^\x00-\x20\x7f~^:?*\[\\]+$";
+const BRANCH: &str = r"^[^-\x00-\x20\x7f~^:?*\[\\][^\x00-\x20\x7f~^:?*\[\\]*$";
+const FOLDER: &str = r"^/[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f/]$";
+const LINE: &str = r"^[^\x00-\x1f\x7f]*$";
 
 /// Why an instance runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -107,14 +129,18 @@ pub struct Checkout {
     pub repository: Repository,
     /// Full ref name to fetch, for example `refs/heads/main` or `refs/pull/7/head`; absent: the commit alone, or an empty repository.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = REF))]
     pub reference: Option<String>,
     /// Branch to check out; absent: a detached head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = BRANCH))]
     pub branch: Option<String>,
     /// Commit to be at, hexadecimal; none only for an empty repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = COMMIT))]
     pub commit: Option<String>,
     /// Absolute folder inside, for example `/workspace/hello`.
+    #[schemars(length(max = 4096), regex(pattern = FOLDER))]
     pub path: String,
 }
 
@@ -123,12 +149,16 @@ pub struct Checkout {
 #[serde(rename_all = "camelCase")]
 pub struct Repository {
     /// URL for git, without credentials.
+    #[schemars(length(max = 4096), regex(pattern = CLONE_URL))]
     pub clone_url: String,
     /// Host with a port that is not the default, lower case.
+    #[schemars(length(min = 1, max = 262), regex(pattern = HOST))]
     pub host: String,
     /// Everything before the repository's name.
+    #[schemars(length(max = 1024), regex(pattern = LINE))]
     pub owner: String,
     /// Its name.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = LINE))]
     pub name: String,
 }
 
@@ -137,9 +167,11 @@ pub struct Repository {
 pub struct GitIdentity {
     /// `user.name`.
     #[serde(default)]
+    #[schemars(length(max = 1024), regex(pattern = LINE))]
     pub name: String,
     /// `user.email`.
     #[serde(default)]
+    #[schemars(length(max = 1024), regex(pattern = LINE))]
     pub email: String,
 }
 

@@ -115,12 +115,13 @@ impl Cluster {
 
     /// Follows every kind, for ever.
     pub(crate) fn follow(self: &Arc<Self>) -> BoxFuture<'static, ()> {
-        let ours = || watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
-        let workspaces = follow(self.api::<Workspace>(), ours(), self.workspaces.clone(), {
+        // Also workspaces that somebody made with kubectl, without our labels.
+        let workspaces = follow(self.api::<Workspace>(), watcher::Config::default(), self.workspaces.clone(), {
             let cluster = self.clone();
             move |change| cluster.workspace_changed(&change)
         });
-        let pods = follow(self.api::<Pod>(), ours(), self.pods.clone(), {
+        let ours = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
+        let pods = follow(self.api::<Pod>(), ours, self.pods.clone(), {
             let cluster = self.clone();
             move |change| cluster.pod_changed(&change)
         });
