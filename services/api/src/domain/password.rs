@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use berth_clock::Entropy;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
@@ -18,6 +17,9 @@ pub(crate) const MAX_BYTES: usize = 256;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+/// Blocks of 1 KiB that are reserved for a hash, though no more than its own are touched. The C library keeps what was freed for later, in each
+/// thread that had it, up to 32 MiB at once; anything larger is a mapping of its own, and goes back to the system.
+const RESERVED_BLOCKS: usize = 33 * 1024;
 
 /// Passwords that are long enough and still among the first that attackers try.
 const COMMON: [&str; 20] = [
@@ -125,9 +127,40 @@ pub(crate) enum Checked {
     Wrong,
 }
 
-fn argon2() -> Result<Argon2<'static>, HashError> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(HashError::Parameters)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+fn current() -> Result<Params, HashError> {
+    Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(HashError::Parameters)
+}
+
+fn hash_with(
+    algorithm: Algorithm,
+    version: Version,
+    params: &Params,
+    password: &[u8],
+    salt: &[u8],
+) -> argon2::password_hash::Result<PasswordHash> {
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = output
+        .get_mut(..params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN))
+        .ok_or(argon2::password_hash::Error::OutputSize)?;
+    let mut memory = Vec::with_capacity(params.block_count().max(RESERVED_BLOCKS));
+    memory.resize(params.block_count(), Block::new());
+    Argon2::new(algorithm, version, params.clone()).hash_password_into_with_memory(password, salt, output, memory)?;
+    Ok(PasswordHash {
+        algorithm: algorithm.ident(),
+        version: Some(version.into()),
+        params: ParamsString::try_from(params)?,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(Output::new(output)?),
+    })
+}
+
+fn verify(password: &[u8], hash: &PasswordHash) -> argon2::password_hash::Result<bool> {
+    let Some(salt) = &hash.salt else { return Ok(false) };
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
+    let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let made = hash_with(algorithm, version, &Params::try_from(hash)?, password, salt)?;
+    // `Output` compares in constant time.
+    Ok(made.hash.is_some() && made.hash == hash.hash)
 }
 
 impl Passwords {
@@ -160,10 +193,9 @@ impl Passwords {
         let mut salt = [0_u8; 16];
         self.entropy.fill(&mut salt);
         self.blocking(move || {
-            let hash: PasswordHash = argon2()?
-                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt)
-                .map_err(HashError::Hash)?;
-            Ok(hash.to_string())
+            let password = password.expose_secret().as_bytes();
+            let hash = hash_with(Algorithm::Argon2id, Version::V0x13, &current()?, password, &salt);
+            Ok(hash.map_err(HashError::Hash)?.to_string())
         })
         .await
     }
@@ -185,7 +217,7 @@ impl Passwords {
         self.blocking(move || {
             let parsed =
                 PasswordHash::new(&hash).map_err(|_| HashError::Hash(argon2::password_hash::Error::EncodingInvalid))?;
-            let right = argon2()?.verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
+            let right = verify(password.expose_secret().as_bytes(), &parsed).map_err(HashError::Hash)?;
             let current = Params::try_from(&parsed)
                 .is_ok_and(|p| p.m_cost() == MEMORY_KIB && p.t_cost() == PASSES && p.p_cost() == LANES);
             Ok(match (right && known, current) {
@@ -201,6 +233,7 @@ impl Passwords {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use argon2::password_hash::PasswordHasher as _;
     use berth_clock::SystemEntropy;
 
     fn secret(text: &str) -> SecretString {
@@ -227,9 +260,28 @@ mod tests {
         assert_eq!(check("a fine sentence of words", Some(hash.clone())).await.unwrap(), Checked::Right);
         assert_eq!(check("another sentence of words", Some(hash)).await.unwrap(), Checked::Wrong);
         assert_eq!(check("a fine sentence of words", None).await.unwrap(), Checked::Wrong);
+        // One that argon2's own functions made.
         let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap());
         let old: PasswordHash = weak.hash_password_with_salt(b"a fine sentence of words", b"0123456789abcdef").unwrap();
         let old = check("a fine sentence of words", Some(old.to_string())).await.unwrap();
         assert_eq!(old, Checked::RightButOld);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_memory_of_hashes_goes_back_to_the_system() {
+        let resident_kib = || -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        let passwords = Passwords::new(4, Arc::new(SystemEntropy));
+        let hash = || passwords.hash(secret("a fine sentence of words"));
+        hash().await.unwrap();
+        let before = resident_kib();
+        for _ in 0..3 {
+            tokio::try_join!(hash(), hash(), hash(), hash()).unwrap();
+        }
+        let after = resident_kib();
+        assert!(after < before + u64::from(MEMORY_KIB) / 2, "{before} KiB before twelve hashes, {after} KiB after");
     }
 }

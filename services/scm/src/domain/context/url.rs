@@ -30,6 +30,17 @@ pub(super) struct HostPort {
     pub(super) port: Option<u16>,
 }
 
+impl HostPort {
+    /// As credentials are kept for it: with a port that is not the scheme's own. A port of ssh says nothing about https.
+    fn of_credentials(&self, scheme: Scheme) -> String {
+        let default = if scheme == Scheme::Http { 80 } else { 443 };
+        match self.port.filter(|port| *port != default && scheme != Scheme::Ssh) {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+}
+
 /// A path, split and decoded exactly once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Path {
@@ -124,9 +135,10 @@ fn split_after_scheme(scheme: Scheme, rest: &str) -> Result<Parts, ContextError>
         None => (None, authority),
     };
     let authority = parse_authority(authority)?;
+    let credentials = || ContextError::Credentials { host: authority.of_credentials(scheme) };
     let user = match user {
-        Some(user) if user.contains(':') => return Err(ContextError::Credentials { host: authority.host }),
-        Some(user) => Some(user_name(user).map_err(|_| ContextError::Credentials { host: authority.host.clone() })?),
+        Some(user) if user.contains(':') => return Err(credentials()),
+        Some(user) => Some(user_name(user).map_err(|_| credentials())?),
         None => None,
     };
     let (rest, fragment) = match rest.split_once('#') {
