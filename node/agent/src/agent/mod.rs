@@ -1,6 +1,7 @@
 //! The node agent over Kubernetes: it watches the pods of its node and makes the machine agree with them.
 
 mod admission;
+mod foreign;
 mod http;
 mod log;
 mod machine;
@@ -155,6 +156,7 @@ impl NodeAgent {
             tokio::join!(
                 node_object::heartbeat(&self.inner, &self.client),
                 self.follow_pods(&detached),
+                self.inner.refuse_foreign_pods(),
                 self.follow_disks(),
                 self.inner.node.keep_pools(),
                 self.prepare(),

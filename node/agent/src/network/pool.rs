@@ -21,6 +21,8 @@ struct Inner {
     root: PathBuf,
     subnets: Subnets,
     state: Mutex<State>,
+    /// Held while a namespace is made ahead, by a thread that nobody waits for.
+    making: Mutex<()>,
     refill: tokio::sync::Notify,
     name_servers: Vec<Ipv4Addr>,
     loopback_name_server: Option<Ipv4Addr>,
@@ -34,6 +36,8 @@ struct State {
     ready: Vec<Slot>,
     /// Slots that are taken or being made.
     taken: BTreeMap<Slot, Vec<Opening>>,
+    /// Nothing more is made ahead.
+    closed: bool,
 }
 
 /// A workspace's network.
@@ -90,11 +94,12 @@ impl NetworkPool {
             HostTable { name_servers: name_servers.clone(), loopback_name_server, uplinks_opened: uplinks.clone() };
         link::nft(&rules::host_table(&table, &subnets, live), "setting the packet filter")?;
         let taken = live.iter().cloned().collect();
-        let state = Mutex::new(State { ready, taken });
+        let state = Mutex::new(State { ready, taken, closed: false });
         let inner = Inner {
             root,
             subnets,
             state,
+            making: Mutex::default(),
             refill: tokio::sync::Notify::new(),
             name_servers,
             loopback_name_server,
@@ -211,9 +216,13 @@ impl NetworkPool {
     /// Makes namespaces as they are used up, for as long as it is polled.
     pub async fn keep_ready(&self) {
         loop {
-            while self.state().ready.len() < self.inner.depth {
+            while self.is_short() {
                 let pool = self.clone();
                 let made = tokio::task::spawn_blocking(move || {
+                    let _making = pool.inner.making.lock().unwrap_or_else(PoisonError::into_inner);
+                    if !pool.is_short() {
+                        return Ok(());
+                    }
                     let slot = pool.reserve()?;
                     let made = pool.make(slot);
                     let mut state = pool.state();
@@ -234,6 +243,11 @@ impl NetworkPool {
             }
             self.inner.refill.notified().await;
         }
+    }
+
+    fn is_short(&self) -> bool {
+        let state = self.state();
+        !state.closed && state.ready.len() < self.inner.depth
     }
 
     /// Lines for the workspace's `/etc/resolv.conf`.
@@ -264,6 +278,9 @@ impl NetworkPool {
     /// # Errors
     /// See [`LinkError`].
     pub fn close(&self) -> Result<(), LinkError> {
+        self.state().closed = true;
+        // One may be in the making although nobody polls `keep_ready` any more.
+        let _making = self.inner.making.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = std::mem::take(&mut self.state().ready);
         for slot in ready {
             link::remove(&self.path(slot), slot, self.inner.subnets)?;

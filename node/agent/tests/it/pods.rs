@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{self, run};
 
+const OWNER: &str = "01994c3e-0000-7000-8000-00000000000a";
+const ORGANIZATION: &str = "01994c3e-0000-7000-8000-00000000000b";
+
 struct Cluster {
     server: ApiServer,
     client: Client,
@@ -59,7 +62,7 @@ impl Cluster {
                 "apiVersion": "berth.dev/v1", "kind": "Workspace",
                 "metadata": { "name": id, "labels": { "app.kubernetes.io/managed-by": "berth" } },
                 "spec": {
-                    "workspaceId": request.workspace_id, "workspaceName": "hello", "ownerId": "owner", "organizationId": "org", "class": "small",
+                    "workspaceId": request.workspace_id, "workspaceName": "hello", "ownerId": OWNER, "organizationId": ORGANIZATION, "class": "small",
                     "checkout": request.checkout, "git": request.git, "allowPrivateHosts": request.allow_private_hosts,
                 },
             }))
@@ -179,6 +182,26 @@ async fn a_pod_lives_and_is_released() {
     c.api::<Disk>().delete(&disk, &DeleteParams::default()).await.unwrap();
     gone(c.api::<Disk>(), &disk).await;
     assert!(c.agent.node().disks().list().is_empty());
+    c.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_no_workspace_is_refused_and_can_be_deleted() {
+    let Some(c) = Cluster::open(|_| {}).await else { return };
+    let pod: Pod = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "stranger" },
+        "spec": { "nodeName": c.agent.name(), "containers": [{ "name": "main", "image": "busybox" }] },
+    }))
+    .unwrap();
+    c.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
+    let refused = wait(c.api::<Pod>(), "stranger", "refused", |pod: &Pod| {
+        pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed")
+    })
+    .await;
+    let message = refused.status.unwrap().message.unwrap();
+    assert!(message.contains("create a Workspace"), "{message}");
+    c.api::<Pod>().delete("stranger", &DeleteParams::default()).await.unwrap();
+    gone(c.api::<Pod>(), "stranger").await;
     c.close().await;
 }
 
