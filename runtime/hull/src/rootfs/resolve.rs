@@ -57,58 +57,31 @@ impl Root {
 
     /// Opens a directory, making the parts that are missing.
     pub(crate) fn make_dirs(&self, path: &str, mode: Mode) -> Result<OwnedFd, Errno> {
-        let mut path = clean(path);
-        for _ in 0..MAX_LINKS {
-            match self.open_flags(&path, OFlags::PATH | OFlags::DIRECTORY) {
-                Err(Errno::NOENT) => {}
-                other => return other,
-            }
-            match self.make_missing(&path, mode)? {
-                Step::Done(fd) => return Ok(fd),
-                Step::Link(next) => path = next,
-            }
-        }
-        Err(Errno::LOOP)
+        self.make_missing(clean(path), mode, &mut 0)
     }
 
-    fn make_missing(&self, path: &str, mode: Mode) -> Result<Step, Errno> {
-        let mut current = self.open("/")?;
-        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-        let mut walked = String::new();
-        for (index, part) in parts.iter().enumerate() {
-            let before = walked.len();
-            walked.push('/');
-            walked.push_str(part);
-            match self.open_flags(&walked, OFlags::PATH | OFlags::DIRECTORY) {
-                Ok(fd) => {
-                    current = fd;
-                    continue;
+    /// `links` counts the dangling links that were followed.
+    fn make_missing(&self, mut path: String, mode: Mode, links: &mut u32) -> Result<OwnedFd, Errno> {
+        loop {
+            match self.open_flags(&path, OFlags::PATH | OFlags::DIRECTORY) {
+                Err(Errno::NOENT) if path != "/" => {}
+                other => return other,
+            }
+            let (parent_path, name) = split(&path);
+            let parent = self.make_missing(clean(parent_path), mode, links)?;
+            match rustix::fs::mkdirat(&parent, name, mode) {
+                // The new directory is opened through its pinned parent; a swap for a link in between fails here.
+                Ok(()) => {
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    return rustix::fs::openat(&parent, name, flags, Mode::empty());
                 }
-                Err(Errno::NOENT) => {}
+                // A dangling link: go on with what it names, still inside the root.
+                Err(Errno::EXIST) if *links < MAX_LINKS => *links += 1,
+                Err(Errno::EXIST) => return Err(Errno::LOOP),
                 Err(e) => return Err(e),
             }
-            match rustix::fs::mkdirat(&current, *part, mode) {
-                Ok(()) => {}
-                Err(Errno::EXIST) => {
-                    // A dangling link: go on with what it names, still inside the root.
-                    return Ok(Step::Link(splice(
-                        &current,
-                        part,
-                        walked.get(..before).unwrap_or(""),
-                        parts.get(index + 1..).unwrap_or(&[]),
-                    )?));
-                }
-                Err(e) => return Err(e),
-            }
-            // The new directory is opened through its pinned parent; a swap for a link in between fails here.
-            current = rustix::fs::openat(
-                &current,
-                *part,
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
+            path = splice(&parent, name, parent_path)?;
         }
-        Ok(Step::Done(current))
     }
 
     /// Opens a file for use as a mount point, making it and its parents if missing.
@@ -124,7 +97,7 @@ impl Root {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
             match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
                 Ok(fd) => return Ok(fd),
-                Err(Errno::EXIST) => path = splice(&parent, name, parent_path, &[])?,
+                Err(Errno::EXIST) => path = splice(&parent, name, parent_path)?,
                 Err(e) => return Err(e),
             }
         }
@@ -142,28 +115,18 @@ impl Root {
     }
 }
 
-enum Step {
-    Done(OwnedFd),
-    Link(String),
-}
-
 /// Parent path and last name.
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
 /// The path that results when the link `name` in `dir` (which is `parent` inside the root) is followed.
-fn splice(dir: &OwnedFd, name: &str, parent: &str, rest: &[&str]) -> Result<String, Errno> {
+fn splice(dir: &OwnedFd, name: &str, parent: &str) -> Result<String, Errno> {
     let target =
         rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| if e == Errno::INVAL { Errno::NOTDIR } else { e })?;
     let target = target.to_str().map_err(|_| Errno::ILSEQ)?;
     let base = if target.starts_with('/') { "" } else { parent };
-    let mut path = format!("{base}/{target}");
-    for part in rest {
-        path.push('/');
-        path.push_str(part);
-    }
-    Ok(clean(&path))
+    Ok(clean(&format!("{base}/{target}")))
 }
 
 /// A path without empty parts, `.` and `..`, starting with a slash: what `filepath.Clean` makes of it.
@@ -240,6 +203,24 @@ mod tests {
         root.make_dirs("/abs/x", Mode::from_raw_mode(0o755)).unwrap();
         assert!(dir.path().join("etc/x").is_dir());
         assert!(!std::path::Path::new("/etc/x").exists());
+    }
+
+    #[test]
+    fn directories_behind_several_dangling_links_are_made_inside() {
+        let (dir, root) = root();
+        let mode = Mode::from_raw_mode(0o755);
+        std::os::unix::fs::symlink("one", dir.path().join("first")).unwrap();
+        std::os::unix::fs::symlink("/two/three", dir.path().join("one")).unwrap();
+        let made = root.make_dirs("/first/p/q", mode).unwrap();
+        let path = dir.path().join("two/three/p/q");
+        assert!(path.is_dir());
+        assert_eq!(
+            rustix::fs::fstat(&made).unwrap().st_ino,
+            std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap())
+        );
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert_eq!(root.make_dirs("/file/below", mode).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(root.make_dirs("/file", mode).unwrap_err(), Errno::NOTDIR);
     }
 
     #[test]
