@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::bundle::Bundle;
 use crate::command::run;
+use crate::suite::skip;
 
 /// Which cgroup hierarchies this machine offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,17 @@ impl Context {
         let mut command = Command::new(&self.runtime);
         command.arg("--root").arg(self.work.join("state")).args(&self.options);
         command
+    }
+
+    /// The same below strace, whose `options` say what is recorded in the file `trace`.
+    pub(crate) fn traced(&self, options: &[&str], trace: &Path) -> Result<Command> {
+        if !["/usr/bin/strace", "/bin/strace"].iter().any(|path| Path::new(path).exists()) {
+            return Err(skip("strace is not installed"));
+        }
+        let runtime = self.command();
+        let mut command = Command::new("strace");
+        command.arg("-f").args(options).arg("-o").arg(trace).arg(runtime.get_program()).args(runtime.get_args());
+        Ok(command)
     }
 
     /// Whether containers are placed by systemd, which moves them away from `cgroupsPath`.

@@ -8,6 +8,7 @@ mod cleanup;
 mod command;
 mod console;
 mod context;
+mod default_config;
 mod probe;
 mod suite;
 mod topics;

@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::default_config::{CGROUP, default_config};
+
 /// How a container differs from what `runc spec` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -61,43 +63,20 @@ impl Bundles {
     }
 
     fn config(&self, id: &str, kind: Kind, args: &[&str]) -> Result<Value> {
-        let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+        let mut config = default_config(id);
+        config["process"]["args"] = json!(args);
+        config["process"]["env"] = json!(["PATH=/bin", "TERM=xterm"]);
+        config["root"]["path"] = json!(self.rootfs(kind));
         let names = ["pid", "ipc", "uts", "mount", "cgroup", "network", "user"];
         let namespaces: Vec<Value> = names
             .iter()
             .filter(|name| (**name != "network" || kind != Kind::NoNetwork) && (**name != "user" || kind == Kind::User))
             .map(|name| json!({"type": name}))
             .collect();
-        let mut config = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "terminal": false,
-                "user": {"uid": 0, "gid": 0},
-                "args": args,
-                "env": ["PATH=/bin", "TERM=xterm"],
-                "cwd": "/",
-                "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
-                "noNewPrivileges": true
-            },
-            "root": {"path": self.rootfs(kind), "readonly": false},
-            "hostname": "bench",
-            "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-                {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-                {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
-                {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-                {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
-            ],
-            "linux": {
-                "resources": {"devices": [{"allow": false, "access": "rwm"}]},
-                "cgroupsPath": if kind == Kind::Systemd { format!("system.slice:hull-bench:{id}") } else { format!("{CGROUP}/{id}") },
-                "namespaces": namespaces,
-                "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
-                "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-            }
-        });
+        config["linux"]["namespaces"] = json!(namespaces);
+        if kind == Kind::Systemd {
+            config["linux"]["cgroupsPath"] = json!(format!("system.slice:hull-bench:{id}"));
+        }
         if kind == Kind::User {
             let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
             config["linux"]["uidMappings"] = mapping.clone();
@@ -109,9 +88,6 @@ impl Bundles {
         Ok(config)
     }
 }
-
-/// Parent of all cgroups that are made here.
-pub(crate) const CGROUP: &str = "/berth-test";
 
 /// Names of the version 1 hierarchies that have controllers: what every runtime makes a folder in.
 fn hierarchies() -> Result<Vec<String>> {

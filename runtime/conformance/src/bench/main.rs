@@ -6,6 +6,8 @@
 mod bars;
 mod bundles;
 mod calls;
+#[path = "../default_config.rs"]
+mod default_config;
 mod density;
 mod meter;
 mod runtimes;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -534,15 +534,10 @@ fn clone_into(context: &Context) -> Result<()> {
     if context.systemd() {
         return Err(skip("systemd moves the process into the scope that it makes around it"));
     }
-    if !["/usr/bin/strace", "/bin/strace"].iter().any(|path| Path::new(path).exists()) {
-        return Err(skip("strace is not installed"));
-    }
     let mut bundle = context.bundle()?;
     bundle.set("/process/args", json!(["true"])).save()?;
     let trace = bundle.path.join("trace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-e", "trace=clone3", "-o"]).arg(&trace).arg(&context.runtime);
-    command.arg("--root").arg(context.work.join("state")).args(&context.options);
+    let mut command = context.traced(&["-e", "trace=clone3"], &trace)?;
     command.args(["run", "--bundle", &bundle.path.to_string_lossy(), &bundle.id]).current_dir(&bundle.path);
     run(&mut command, None)?.ok()?;
     let calls = fs::read_to_string(trace)?;

@@ -1,7 +1,6 @@
 //! `exec`: a further process in a running container.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -275,16 +274,11 @@ fn affinity(context: &Context) -> Result<()> {
 }
 
 fn affinity_initial(context: &Context) -> Result<()> {
-    if !["/usr/bin/strace", "/bin/strace"].iter().any(|path| std::path::Path::new(path).exists()) {
-        return Err(skip("strace is not installed"));
-    }
     let mut bundle = context.bundle()?;
     bundle.set("/ociVersion", json!("1.3.0")).set("/process/execCPUAffinity", json!({"initial": "0"}));
     bundle.started()?;
     let trace = bundle.path.join("trace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-e", "trace=sched_setaffinity,write,clone3", "-o"]).arg(&trace).arg(&context.runtime);
-    command.arg("--root").arg(context.work.join("state")).args(&context.options);
+    let mut command = context.traced(&["-y", "-e", "trace=sched_setaffinity,write,clone3"], &trace)?;
     command.args(["exec", &bundle.id, "awk", "/^Cpus_allowed_list/ {print $2}", "/proc/self/status"]);
     let allowed = run(&mut command, None)?.ok()?;
     let calls = fs::read_to_string(trace)?;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::bundle::Bundle;
 use super::filters::Filters;
@@ -28,10 +28,8 @@ pub(crate) struct CreateOptions {
     pub(crate) bundle: String,
     /// Unix socket that gets the terminal's master.
     pub(crate) console_socket: Option<String>,
-    /// File that gets the process id.
-    pub(crate) pid_file: Option<String>,
-    /// Unix socket that gets a pidfd of the process.
-    pub(crate) pidfd_socket: Option<String>,
+    /// Who is told of the process.
+    pub(crate) tells: Tells,
     /// Change the root without pivot_root.
     pub(crate) no_pivot: bool,
     /// Make no session keyring.
@@ -121,28 +119,7 @@ fn create_in(
     undo.entry.lock()?;
     undo.entry.save_config(&bundle.json)?;
     let linux = bundle.linux();
-    let own_pid = rustix::process::getpid().as_raw_pid();
-    let record = match options.driver {
-        Driver::Disabled => cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() },
-        Driver::Cgroupfs => {
-            cgroup::plan(&cgroup::layout::Layout::detect()?, linux.cgroups_path.as_deref(), &options.id)?
-        }
-        Driver::Systemd => cgroup::systemd::plan(linux.cgroups_path.as_deref(), &options.id)?,
-    };
-    let mut state = State {
-        oci_version: bundle.spec.oci_version.clone(),
-        id: options.id.clone(),
-        stage: Stage::Creating,
-        bundle: bundle.path.clone(),
-        rootfs: bundle.rootfs()?,
-        created: crate::time::now_rfc3339(),
-        owner: rustix::process::getuid().as_raw(),
-        boot_id: store::boot_id()?,
-        creator: own_pid,
-        creator_start: store::process_stat(own_pid).map_or(0, |s| s.0),
-        cgroup: record,
-        ..State::default()
-    };
+    let mut state = first_state(options, bundle)?;
     // The journal: what follows can be cleaned up from it alone.
     undo.entry.save(&state)?;
     timeline::mark("state");
@@ -167,6 +144,31 @@ fn create_in(
     }
     finish(options, bundle, &mut state, parent.pid, undo)?;
     Ok((state, parent.sync, parent.terminal))
+}
+
+/// The state before anything is made; it has where the cgroups will be.
+pub(super) fn first_state(options: &CreateOptions, bundle: &Bundle) -> Result<State> {
+    let path = bundle.linux().cgroups_path.as_deref();
+    let cgroup = match options.driver {
+        Driver::Disabled => cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() },
+        Driver::Cgroupfs => cgroup::plan(&cgroup::layout::Layout::detect()?, path, &options.id)?,
+        Driver::Systemd => cgroup::systemd::plan(path, &options.id)?,
+    };
+    let own = rustix::process::getpid().as_raw_pid();
+    Ok(State {
+        oci_version: bundle.spec.oci_version.clone(),
+        id: options.id.clone(),
+        stage: Stage::Creating,
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs()?,
+        created: crate::time::now_rfc3339(),
+        owner: rustix::process::getuid().as_raw(),
+        boot_id: store::boot_id()?,
+        creator: own,
+        creator_start: store::process_stat(own).map_or(0, |s| s.0),
+        cgroup,
+        ..State::default()
+    })
 }
 
 /// Makes the cgroup that the state plans, as far as it has to be there before the process. A user who may make none, and
@@ -222,16 +224,33 @@ fn finish(options: &CreateOptions, bundle: &Bundle, state: &mut State, pid: i32,
     }
     state.stage = Stage::Created;
     undo.entry.save(state)?;
-    if let Some(path) = &options.pidfd_socket {
-        let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
-        let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(Code::Socket, path)?;
-        let socket = socket::connect(path).context(Code::Socket, path)?;
-        socket::send_with_fd(&socket, b"pidfd", &pidfd).context(Code::Socket, path)?;
+    options.tells.about(pid, undo.pidfd.as_ref())
+}
+
+/// Who is told of a process before its program runs.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tells {
+    /// File that gets the process id.
+    pub(crate) pid_file: Option<String>,
+    /// Unix socket that gets a pidfd of the process.
+    pub(crate) pidfd_socket: Option<String>,
+}
+
+impl Tells {
+    /// Whether it is anybody.
+    pub(crate) fn anybody(&self) -> bool {
+        self.pid_file.is_some() || self.pidfd_socket.is_some()
     }
-    if let Some(path) = &options.pid_file {
-        write_pid_file(path, pid)?;
+
+    /// Tells them.
+    pub(crate) fn about(&self, pid: i32, pidfd: Option<&OwnedFd>) -> Result<()> {
+        if let Some(path) = &self.pidfd_socket {
+            let pidfd = pidfd.ok_or_else(|| Error::new(Code::Internal, "no process"))?;
+            let socket = socket::connect(path).context(Code::Socket, path)?;
+            socket::send_with_fd(&socket, b"pidfd", pidfd).context(Code::Socket, path)?;
+        }
+        self.pid_file.as_ref().map_or(Ok(()), |path| write_pid_file(path, pid))
     }
-    Ok(())
 }
 
 /// Writes a process id so that a reader sees either all of it or no file.

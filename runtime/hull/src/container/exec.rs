@@ -7,9 +7,9 @@ use hull_sys::namespace as ns;
 use hull_sys::process::{CloneOptions, Cloned, clone_process, exit};
 use hull_sys::{prctl, sched};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::create::write_pid_file;
+use super::create::Tells;
 use super::filters::Filters;
 use super::namespaces::flag;
 use super::parent::set_outside;
@@ -32,10 +32,8 @@ pub(crate) struct ExecOptions {
     pub(crate) process: Process,
     /// Unix socket that gets the terminal's master.
     pub(crate) console_socket: Option<String>,
-    /// File that gets the process id.
-    pub(crate) pid_file: Option<String>,
-    /// Unix socket that gets a pidfd of the process.
-    pub(crate) pidfd_socket: Option<String>,
+    /// Who is told of the process.
+    pub(crate) tells: Tells,
     /// How many descriptors from 3 on go to the program.
     pub(crate) preserve_fds: u32,
     /// Start although the container is paused.
@@ -152,7 +150,7 @@ impl Entrance {
                 drop(ours);
                 let (namespaces, own_user) = (self.namespaces, self.own_user);
                 let (target, entrances) = (self.target.take(), std::mem::take(&mut self.place.entrances));
-                let waits = options.pid_file.is_some() || options.pidfd_socket.is_some();
+                let waits = options.tells.anybody();
                 let told = launch.listener.is_some().then(|| self.told());
                 let child = Child {
                     namespaces,
@@ -173,7 +171,7 @@ impl Entrance {
                 drop(theirs);
                 drop(terminal);
                 self.filters.save();
-                match parent(options, &self.wasm, pid, &ours) {
+                match parent(options, &self.wasm, pid, &pidfd, &ours) {
                     Ok(terminal) => Ok(Executed { pid, pidfd, terminal }),
                     Err(error) => {
                         end(&pidfd);
@@ -268,12 +266,19 @@ impl Place {
 }
 
 /// Ends a process whose start failed.
-fn end(pidfd: &OwnedFd) {
+pub(super) fn end(pidfd: &OwnedFd) {
     let _ = hull_sys::signal::send_by_pidfd(pidfd.as_fd(), 9);
     let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
 }
 
-fn parent(options: &ExecOptions, wasm: &wasm::config::Config, pid: i32, sync: &OwnedFd) -> Result<Option<OwnedFd>> {
+/// The runtime's side of the new process' start; the terminal's master, if it stays here.
+fn parent(
+    options: &ExecOptions,
+    wasm: &wasm::config::Config,
+    pid: i32,
+    pidfd: &OwnedFd,
+    sync: &OwnedFd,
+) -> Result<Option<OwnedFd>> {
     let mut terminal = None;
     loop {
         match sync::receive(sync)? {
@@ -285,15 +290,7 @@ fn parent(options: &ExecOptions, wasm: &wasm::config::Config, pid: i32, sync: &O
             Message::Terminal(master) => terminal = Some(master),
             Message::Module(file) => wasm::cache::answer(wasm, file, sync)?,
             Message::Ready => {
-                if let Some(path) = &options.pidfd_socket {
-                    let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
-                    let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(Code::Socket, path)?;
-                    let socket = socket::connect(path).context(Code::Socket, path)?;
-                    socket::send_with_fd(&socket, b"pidfd", &pidfd).context(Code::Socket, path)?;
-                }
-                if let Some(path) = &options.pid_file {
-                    write_pid_file(path, pid)?;
-                }
+                options.tells.about(pid, Some(pidfd))?;
                 sync::send(sync, &Message::Start).context(Code::Internal, "sync")?;
             }
             Message::Failed(error) => return Err(error),

@@ -338,13 +338,7 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     before.iter().try_for_each(|mount| mounts::attach(&mut cx, mount))?;
     settle_in_cgroups(plan, sync)?;
     after.iter().try_for_each(|mount| mounts::attach(&mut cx, mount))?;
-    if plan.make_devices {
-        rootfs::devices::make_all(&root, &plan.nodes)?;
-    } else {
-        for node in plan.nodes.iter().filter(|n| !n.path.starts_with("/dev/")) {
-            rootfs::devices::make(&root, node)?;
-        }
-    }
+    make_devices(plan, &root)?;
     reopen_null(&root)?;
     let terminal = match &plan.terminal {
         Some(to) => {
@@ -361,21 +355,27 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     }
     make_cwd(&root, &plan.launch.process.cwd)?;
     protect(plan, &root, &cx.read_only_later)?;
-    let fd = rustix::fs::openat(root.fd(), ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .context(Code::Pivot, "root")?;
-    if plan.no_pivot {
-        rootfs::no_pivot::change_root(&fd)?
-    } else {
-        rootfs::pivot(&fd)?
-    }
+    change_root(&root, plan.no_pivot)?;
     if let Some((bit, recursive)) = propagation {
         let change = hull_sys::mount::MountAttr { propagation: bit, recursive, ..Default::default() };
         hull_sys::mount::mount_setattr(rustix::fs::CWD, c"/", &change).context(Code::MountAttr, "rootfsPropagation")?;
     }
-    if let Some(terminal) = terminal {
-        console::attach(terminal)?;
+    terminal.map_or(Ok(()), console::attach)
+}
+
+fn change_root(root: &Root, no_pivot: bool) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(root.fd(), ".", flags, Mode::empty()).context(Code::Pivot, "root")?;
+    if no_pivot { rootfs::no_pivot::change_root(&fd) } else { rootfs::pivot(&fd) }
+}
+
+/// Makes the nodes of devices; where /dev is somebody else's, only those outside of it.
+fn make_devices(plan: &Plan<'_>, root: &Root) -> Result<()> {
+    if plan.make_devices {
+        return rootfs::devices::make_all(root, &plan.nodes);
     }
-    Ok(())
+    let outside = plan.nodes.iter().filter(|node| !node.path.starts_with("/dev/"));
+    outside.into_iter().try_for_each(|node| rootfs::devices::make(root, node))
 }
 
 /// Whether there are hooks that run before the root is changed.
@@ -477,10 +477,7 @@ fn plain_root(plan: &Plan<'_>) -> Result<()> {
     };
     make_cwd(&root, &plan.launch.process.cwd)?;
     rootfs::enter(root.fd())?;
-    match terminal {
-        Some(terminal) => console::attach(terminal),
-        None => Ok(()),
-    }
+    terminal.map_or(Ok(()), console::attach)
 }
 
 fn state_json(plan: &Plan<'_>, learned: &Learned, status: &str) -> Vec<u8> {

@@ -89,8 +89,12 @@ pub(crate) fn forward(socket: &OwnedFd, pid: i32) -> Result<bool> {
     };
     let ready = text.get(..n).unwrap_or(&[]).split(|b| *b == b'\n').any(|line| line == b"READY=1");
     if ready && let Some(outer) = outer() {
-        let outside = socket::connect_datagram(&outer).context(Code::Socket, &outer)?;
-        socket::send(&outside, format!("READY=1\nMAINPID={pid}\n").as_bytes()).context(Code::Socket, &outer)?;
+        let told = socket::connect_datagram(&outer)
+            .and_then(|outside| socket::send(&outside, format!("READY=1\nMAINPID={pid}\n").as_bytes()));
+        // Whoever wanted to know is gone, which is no reason to leave the container alone.
+        if let Err(e) = told {
+            log::warn(&format!("NOTIFY_SOCKET {outer}: {}: nobody is told that the container is ready", errno_text(e)));
+        }
     }
     Ok(ready)
 }

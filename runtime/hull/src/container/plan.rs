@@ -75,18 +75,16 @@ pub(super) fn make<'a>(
     let root_rights = rustix::process::geteuid().is_root();
     let linux = bundle.linux();
     let namespaces = Namespaces::plan(linux)?;
-    let early = root_rights && namespaces.makes(NamespaceType::Mount);
-    let root = if namespaces.makes(NamespaceType::Mount) {
-        rootfs::open_root(&bundle.rootfs()?, early)?
-    } else {
-        RootSource::Path(bundle.rootfs()?)
-    };
+    let own_mounts = namespaces.makes(NamespaceType::Mount);
+    let early = root_rights && own_mounts;
+    let path = bundle.rootfs()?;
+    let root = if own_mounts { rootfs::open_root(&path, early)? } else { RootSource::Path(path) };
     let mut mounts = mounts::prepare(&bundle.spec.mounts, &bundle.path, early)?;
-    let mut extra_env = Vec::new();
-    if notify_socket::outer().is_some() && namespaces.makes(NamespaceType::Mount) {
+    let mut launch = launch(options, bundle, process, filters)?;
+    if notify_socket::outer().is_some() && own_mounts {
         let (mount, variable) = notify_socket::prepare(&entry.path)?;
         mounts.extend(mounts::prepare(&[mount], &bundle.path, early)?);
-        extra_env.push(variable);
+        launch.extra_env.push(variable);
     }
     let bind_devices = namespaces.user() || !root_rights;
     let dev_is_bound = mounts.iter().any(|m| m.destination == "/dev" && m.options.bind);
@@ -97,27 +95,7 @@ pub(super) fn make<'a>(
         |c| c.view(cgroup_namespace),
     );
     let enters_cgroups = cgroup.is_some_and(|record| !record.v1.is_empty());
-    let hooks = bundle.spec.hooks.as_ref();
-    let any_hook = hooks.is_some_and(|h: &Hooks| {
-        !(h.prestart.is_empty()
-            && h.create_runtime.is_empty()
-            && h.create_container.is_empty()
-            && h.start_container.is_empty())
-    });
-    let keyring = if options.no_new_keyring {
-        None
-    } else {
-        Some(
-            CString::new(format!("_ses.{}", options.id))
-                .map_err(|_| Error::new(Code::InvalidId, options.id.as_str()))?,
-        )
-    };
-    let mut launch = prepare_launch(&bundle.spec, process, filters)?;
-    launch.keyring = keyring;
-    launch.extra_env = extra_env;
-    launch.preserve_fds = options.preserve_fds.saturating_add(options.listen_fds.unwrap_or(0));
-    launch.listen_fds = options.listen_fds;
-    let wait_for_runtime = any_hook
+    let wait_for_runtime = bundle.spec.hooks.as_ref().is_some_and(needs_process_id)
         || launch.listener.is_some()
         || !linux.net_devices.is_empty()
         || mounts.iter().any(Prepared::wants_id_map)
@@ -150,6 +128,30 @@ pub(super) fn make<'a>(
         moved_by_systemd: options.driver == Driver::Systemd,
         undumpable: root_rights,
     })
+}
+
+/// The last steps of the container's process.
+fn launch<'a>(
+    options: &CreateOptions,
+    bundle: &Bundle,
+    process: &'a Process,
+    filters: &mut Filters,
+) -> Result<Launch<'a>> {
+    let mut launch = prepare_launch(&bundle.spec, process, filters)?;
+    if !options.no_new_keyring {
+        let id = options.id.as_str();
+        launch.keyring = Some(CString::new(format!("_ses.{id}")).map_err(|_| Error::new(Code::InvalidId, id))?);
+    }
+    launch.preserve_fds = options.preserve_fds.saturating_add(options.listen_fds.unwrap_or(0));
+    launch.listen_fds = options.listen_fds;
+    Ok(launch)
+}
+
+/// Whether hooks before the program's start are told the process' id outside, which the runtime tells the process.
+fn needs_process_id(hooks: &Hooks) -> bool {
+    [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container]
+        .into_iter()
+        .any(|list| !list.is_empty())
 }
 
 /// Where a process' terminal goes, if it has one.

@@ -8,7 +8,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::bundle::Bundle;
-use super::create::{CreateOptions, equip, write_pid_file};
+use super::create::{CreateOptions, equip, first_state};
 use super::parent::run_creation_hooks;
 use super::plan::{TerminalTo, terminal_target};
 use super::store::{self, Entry, Stage, State};
@@ -17,7 +17,6 @@ use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::rootfs::options;
 use crate::rootfs::resolve::Root;
-use crate::spec::Spec;
 
 /// A container that runs again.
 #[derive(Debug)]
@@ -70,10 +69,10 @@ impl Restoring<'_> {
         let process =
             bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
         let terminal = terminal_target(process, options.console_socket.as_deref(), options.foreground)?;
-        let mut state = self.first_state()?;
+        let mut state = first_state(options, bundle)?;
         entry.save(&state)?;
         // Before CRIU is started: it works in the mount namespace that this makes.
-        prepare_root(&state.rootfs, &bundle.spec)?;
+        prepare_root(&state.rootfs, bundle)?;
         let worker = self.start_in_cgroup(&mut state)?;
         entry.save(&state)?;
         let source = criu::Source { spec: &bundle.spec, bundle: &bundle.path, rootfs: &state.rootfs };
@@ -97,35 +96,8 @@ impl Restoring<'_> {
         let pid = Pid::from_raw(state.pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|e| Error::os(Code::Checkpoint, "the restored process is gone", e))?;
-        if let Some(path) = &options.pid_file {
-            write_pid_file(path, state.pid)?;
-        }
+        options.tells.about(state.pid, Some(&pidfd))?;
         Ok((state, pidfd))
-    }
-
-    /// The journal: what follows can be cleaned up from it alone.
-    fn first_state(&self) -> Result<State> {
-        let (options, bundle) = (self.options, self.bundle);
-        let path = bundle.linux().cgroups_path.as_deref();
-        let own = rustix::process::getpid().as_raw_pid();
-        let record = match options.driver {
-            Driver::Disabled => cgroup::Record { driver: Driver::Disabled, ..cgroup::Record::default() },
-            Driver::Cgroupfs => cgroup::plan(&cgroup::layout::Layout::detect()?, path, &options.id)?,
-            Driver::Systemd => cgroup::systemd::plan(path, &options.id)?,
-        };
-        Ok(State {
-            oci_version: bundle.spec.oci_version.clone(),
-            id: options.id.clone(),
-            bundle: bundle.path.clone(),
-            rootfs: bundle.rootfs()?,
-            created: crate::time::now_rfc3339(),
-            owner: rustix::process::getuid().as_raw(),
-            boot_id: store::boot_id()?,
-            creator: own,
-            creator_start: store::process_stat(own).map_or(0, |s| s.0),
-            cgroup: record,
-            ..State::default()
-        })
     }
 
     /// Starts CRIU in the container's cgroup: what it restores is in there from the first instant.
@@ -159,7 +131,8 @@ fn hand_out(to: Option<&TerminalTo>, master: OwnedFd) -> Result<Option<OwnedFd>>
 
 /// CRIU wants the root to be a mount, and the mount points of external mounts to exist. Both are made in a mount
 /// namespace of this process alone, so the host's mounts stay as they are.
-fn prepare_root(rootfs: &str, spec: &Spec) -> Result<()> {
+fn prepare_root(rootfs: &str, bundle: &Bundle) -> Result<()> {
+    let mounts = &bundle.spec.mounts;
     hull_sys::namespace::unshare(hull_sys::namespace::MOUNT).context(Code::NamespaceCreate, "mount")?;
     let slave =
         hull_sys::mount::MountAttr { propagation: hull_sys::mount::SLAVE, recursive: true, ..Default::default() };
@@ -176,18 +149,19 @@ fn prepare_root(rootfs: &str, spec: &Spec) -> Result<()> {
             .context(Code::RootOpen, rootfs)?,
     );
     let under_mount = |at: &str| {
-        spec.mounts
+        mounts
             .iter()
             .any(|m| at != m.destination && at.starts_with(&format!("{}/", m.destination.trim_end_matches('/'))))
     };
-    for mount in &spec.mounts {
+    for mount in mounts {
         let at = crate::rootfs::resolve::clean(&mount.destination);
         if under_mount(&at) {
             continue;
         }
         let directory = !options::parse(mount)?.bind
             || mount.source.as_deref().is_none_or(|s| {
-                rustix::fs::stat(s).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_dir())
+                rustix::fs::stat(crate::rootfs::mounts::source_path(s, &bundle.path))
+                    .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_dir())
             });
         let result = if directory { root.make_dirs(&at, Mode::from_raw_mode(0o755)) } else { root.make_file(&at) };
         match result {

@@ -12,7 +12,7 @@ use hull_sys::process::{CloneOptions, Cloned, clone_process};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::exec::{Entrance, ExecOptions, Target};
+use super::exec::{self, Entrance, ExecOptions, Target};
 use super::sync::{self, Message};
 use super::{bundle, foreground};
 use crate::error::{Code, Context, Error, Result};
@@ -120,14 +120,18 @@ fn answer(entrance: &mut Entrance, base: &ExecOptions, bytes: &[u8], fds: Vec<Ow
     };
     let executed = request(base, bytes).and_then(|options| {
         entrance.check()?;
-        entrance.start(&options, Some(streams))
+        let executed = entrance.start(&options, Some(streams))?;
+        match rustix::io::fcntl_dupfd_cloexec(&executed.pidfd, 0) {
+            Ok(theirs) => Ok((executed, theirs)),
+            Err(errno) => {
+                exec::end(&executed.pidfd);
+                Err(Error::os(Code::Descriptors, "handle of the process", errno))
+            }
+        }
     });
     match executed {
-        Ok(executed) => {
-            let pidfd = executed.pidfd.try_clone();
-            if let Ok(pidfd) = pidfd {
-                let _ = sync::send(&answers, &Message::Init { pid: executed.pid, pidfd });
-            }
+        Ok((executed, theirs)) => {
+            let _ = sync::send(&answers, &Message::Init { pid: executed.pid, pidfd: theirs });
             Some(Running { pidfd: executed.pidfd, answers })
         }
         Err(error) => {

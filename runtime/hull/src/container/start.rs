@@ -7,7 +7,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::notify_socket;
 use super::parent::release;
-use super::store::{Entry, START_SOCKET, Status};
+use super::store::{Entry, START_SOCKET, State, Status};
 use crate::error::{Code, Context, Error, Result};
 use crate::spec::Spec;
 use crate::{hooks, socket};
@@ -32,8 +32,7 @@ pub(crate) fn start(root: &str, id: &str) -> Result<()> {
     let connection = socket::connect(&path).context(Code::Socket, &path)?;
     release(&connection).inspect_err(|_| end(&process))?;
     entry.started()?;
-    let spec = entry.config()?;
-    poststart(&spec, id, &state.bundle, state.pid).inspect_err(|_| end(&process))?;
+    poststart(&entry.config()?, &state, &process)?;
     match notify {
         Some(socket) => {
             entry.unlock();
@@ -51,12 +50,8 @@ fn end(process: &OwnedFd) {
 }
 
 /// Runs the poststart hooks: the program is running already; a hook that fails stops the container.
-pub(crate) fn poststart(spec: &Spec, id: &str, bundle: &str, pid: i32) -> Result<()> {
+pub(crate) fn poststart(spec: &Spec, state: &State, process: &OwnedFd) -> Result<()> {
     let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststart.is_empty()) else { return Ok(()) };
-    let json = super::state::json_for_hooks(spec, id, bundle, "running", pid);
-    hooks::run("poststart", &h.poststart, &json, Some(bundle), &[]).inspect_err(|_| {
-        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    })
+    let json = super::state::json_for_hooks(spec, &state.id, &state.bundle, "running", state.pid);
+    hooks::run("poststart", &h.poststart, &json, Some(&state.bundle), &[]).inspect_err(|_| end(process))
 }

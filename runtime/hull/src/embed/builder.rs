@@ -111,5 +111,5 @@ impl ContainerBuilder {
 fn write_spec(bundle: &Path, spec: &Spec) -> Result<()> {
     let path = bundle.join("config.json");
     let bytes = serde_json::to_vec_pretty(spec).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-    std::fs::write(&path, bytes).map_err(|e| Error::new(Code::ConfigRead, format!("{}: {e}", path.display())))
+    std::fs::write(&path, bytes).map_err(|e| Error::new(Code::Output, format!("{}: {e}", path.display())))
 }

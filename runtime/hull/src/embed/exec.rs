@@ -65,13 +65,21 @@ impl Exec {
             command.arg("--console-socket").arg(path);
         }
         command.arg(&self.container.id).stdin(stdin).stdout(stdout).stderr(stderr);
-        let child = command.spawn().map_err(|e| runtime.not_started(&e))?;
-        // The child has not been waited for, so its number cannot have been given to another process.
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pidfd = pidfd_open(pid.ok_or_else(|| Error::new(Code::Internal, "no process id"))?, PidfdFlags::empty())
-            .context(Code::Internal, "pidfd")?;
+        let mut child = command.spawn().map_err(|e| runtime.not_started(&e))?;
+        let pidfd = handle_of(&child).inspect_err(|_| {
+            // Nobody could wait for it.
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
         Ok(Executing { child, pidfd, log, _process: file })
     }
+}
+
+/// A handle of a child that has not been waited for: its number cannot have been given to another process.
+fn handle_of(child: &Child) -> Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pidfd_open(pid.ok_or_else(|| Error::new(Code::Internal, "no process id"))?, PidfdFlags::empty())
+        .context(Code::Internal, "pidfd")
 }
 
 /// A further process that was started.

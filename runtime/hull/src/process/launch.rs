@@ -5,6 +5,7 @@
 //! sets; security label; the program is looked up; no_new_privs; with it the descriptors, the limits and the filter,
 //! last of all; execve.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -237,13 +238,11 @@ impl Launch<'_> {
     }
 
     fn environment(&self) -> Vec<String> {
-        let mut env: Vec<String> = Vec::with_capacity(self.process.env.len().saturating_add(4));
-        for variable in &self.process.env {
-            // The last of duplicate variables counts, as in a shell.
-            let key = variable.split('=').next().unwrap_or("");
-            env.retain(|other: &String| other.split('=').next() != Some(key));
-            env.push(variable.clone());
-        }
+        let key = |variable: &String| variable.split('=').next().unwrap_or("").to_owned();
+        // The last of duplicate variables counts, as in a shell.
+        let mut seen = BTreeSet::new();
+        let mut env: Vec<String> = self.process.env.iter().rev().filter(|v| seen.insert(key(v))).cloned().collect();
+        env.reverse();
         let has =
             |env: &[String], key: &str| env.iter().any(|v| v.strip_prefix(key).is_some_and(|r| r.starts_with('=')));
         // An empty one counts as none: programs would take the root directory for their user's.
@@ -493,6 +492,15 @@ mod tests {
                 assert!(again || error.errno() == Some(Errno::PERM), "{calls:?}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn of_variables_given_twice_the_last_counts() {
+        let mut process = process(true);
+        process.env = ["A=1", "B=2", "A=3", "HOME=", "C"].map(str::to_owned).into();
+        let environment = launch(&process).environment();
+        assert_eq!(environment.get(..3).unwrap(), ["B=2", "A=3", "C"]);
+        assert_eq!(environment.len(), 4, "{environment:?}");
     }
 
     #[test]

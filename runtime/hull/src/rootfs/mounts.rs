@@ -64,6 +64,11 @@ pub(crate) fn prepare(mounts: &[Mount], bundle: &str, early: bool) -> Result<Vec
     mounts.iter().map(|mount| prepare_one(mount, bundle, early)).collect()
 }
 
+/// The path of a bind mount's source; a relative one starts from the bundle.
+pub(crate) fn source_path(source: &str, bundle: &str) -> String {
+    if source.starts_with('/') { source.to_owned() } else { format!("{bundle}/{source}") }
+}
+
 fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
     let options = options::parse(mount)?;
     for text in &options.without_effect {
@@ -90,8 +95,7 @@ fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
         let Some(source) = mount.source.as_deref().filter(|s| !s.is_empty()) else {
             return Err(Error::new(Code::ConfigInvalid, format!("bind mount {destination} has no source")));
         };
-        let path = if source.starts_with('/') { source.to_owned() } else { format!("{bundle}/{source}") };
-        bind_source(path, &options, early)?
+        bind_source(source_path(source, bundle), &options, early)?
     } else {
         let kind = mount.r#type.as_deref().unwrap_or("");
         match kind {

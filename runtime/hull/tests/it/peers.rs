@@ -1,7 +1,7 @@
 //! Configurations and command lines on which hull differed from runc or crun, and was wrong.
 
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -216,6 +216,36 @@ fn nobody_waits_for_readiness_that_nobody_is_told_of() {
     let log = detached(&b, &["run", "--detach", &b.id], ("NOTIFY_SOCKET", &socket));
     assert!(log.contains(&socket) && log.contains("no such file"), "{log}");
     assert_eq!(status(&b), "running");
+}
+
+/// Else one that ends before its container is ready would leave this without its runtime.
+#[test]
+fn nobody_left_to_tell_of_readiness_is_no_reason_to_leave_the_container() {
+    let Some(b) = bundle("untold", "exec sleep 1000") else { return };
+    b.write();
+    let outer = b.path().join("outer");
+    let listener = UnixDatagram::bind(&outer).unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_hull"))
+        .args(["--log".as_ref(), b.path().join("log").as_os_str(), "--root".as_ref(), b.records().as_os_str()])
+        .args(["run", &b.id])
+        .env("NOTIFY_SOCKET", &outer)
+        .current_dir(b.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the start", || status(&b) == "running");
+    drop(listener);
+    std::fs::remove_file(&outer).unwrap();
+    let inner = b.records().join(&b.id).join("notify/notify.sock");
+    until("the message", || UnixDatagram::unbound().unwrap().send_to(b"READY=1\n", &inner).is_ok());
+    until("the warning", || {
+        std::fs::read_to_string(b.path().join("log")).is_ok_and(|log| log.contains("nobody is told"))
+    });
+    assert!(run.try_wait().unwrap().is_none(), "the runtime has left");
+    assert!(b.hull_detached(&["kill", &b.id, "KILL"]));
+    assert_eq!(run.wait().unwrap().code(), Some(137));
+    assert!(!b.records().join(&b.id).exists());
 }
 
 /// As programs in Go write one, which engines are.

@@ -78,7 +78,7 @@ pub(in super::super) fn restore(global: &Global, parsed: &Parsed) -> Result<i32>
     let restored = container_restore::restore(&create, &options(parsed)?)?;
     restored.entry.unlock();
     let spec = restored.entry.config()?;
-    start::poststart(&spec, &restored.state.id, &restored.state.bundle, restored.state.pid)?;
+    start::poststart(&spec, &restored.state, &restored.pidfd)?;
     let Some(signals) = signals else { return Ok(0) };
     let status = foreground::attend(&restored.pidfd, &signals, restored.terminal.as_ref(), None)?;
     restored.entry.lock()?;

@@ -3,7 +3,7 @@
 use super::super::Global;
 use super::super::parse::Parsed;
 use crate::container::CreateOptions;
-use crate::container::create;
+use crate::container::create::{self, Tells};
 use crate::error::{Code, Error, Result};
 
 /// Options that `create` and `run` share.
@@ -15,8 +15,7 @@ pub(super) fn options(global: &Global, parsed: &Parsed, id: &str) -> Result<Crea
         id: id.to_owned(),
         bundle: parsed.get("bundle").filter(|b| !b.is_empty()).unwrap_or(".").to_owned(),
         console_socket: parsed.owned("console-socket"),
-        pid_file: parsed.owned("pid-file"),
-        pidfd_socket: parsed.owned("pidfd-socket"),
+        tells: tells(parsed),
         no_pivot: parsed.is("no-pivot"),
         no_new_keyring: parsed.is("no-new-keyring"),
         preserve_fds,
@@ -26,6 +25,11 @@ pub(super) fn options(global: &Global, parsed: &Parsed, id: &str) -> Result<Crea
         foreground: false,
         wasm_config: global.wasm_config.clone(),
     })
+}
+
+/// Who is told of the process.
+pub(super) fn tells(parsed: &Parsed) -> Tells {
+    Tells { pid_file: parsed.owned("pid-file"), pidfd_socket: parsed.owned("pidfd-socket") }
 }
 
 /// The number of descriptors to pass on.

@@ -23,8 +23,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let options = ExecOptions {
         process: if session { Process::default() } else { process(&target, parsed)? },
         console_socket: parsed.owned("console-socket"),
-        pid_file: parsed.owned("pid-file"),
-        pidfd_socket: parsed.owned("pidfd-socket"),
+        tells: super::create::tells(parsed),
         preserve_fds,
         ignore_paused: parsed.is("ignore-paused"),
         cgroups: cgroups(parsed)?,

@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 
 use super::super::Global;
 use super::super::parse::Parsed;
-use crate::container::create;
+use crate::container::create::{self, Created};
 use crate::container::foreground::{self, Signals};
 use crate::container::parent::release;
 use crate::container::{delete, notify_socket, start};
@@ -19,30 +19,15 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let signals = if detach { None } else { Some(Signals::catch()?) };
     // Never taken apart: the process ends soon after the container, and the kernel is quicker at that.
     let created = ManuallyDrop::new(create::create(&options)?);
-    let undo = |error| {
-        let _ = delete::delete(&global.root, &options.id, true);
-        error
-    };
     // The lock keeps other commands off this container; the deletion below takes it again through another handle.
     created.entry.unlock();
-    let notify = notify_socket::listen(&created.entry.path)?;
-    release(&created.sync).map_err(undo)?;
-    timeline::mark("started");
-    hull_sys::own_clone::let_go();
-    start::poststart(&created.bundle.spec, &options.id, &created.bundle.path, created.state.pid).map_err(undo)?;
-    let Some(signals) = signals else {
-        if parsed.is("keep") {
-            super::wait::leave_behind(&created.entry, &created.state, &created.pidfd)?;
-        }
-        if let Some(socket) = notify {
-            notify_socket::wait(&socket, &created.pidfd, created.state.pid)?;
-        }
-        return Ok(0);
-    };
-    let notify = notify.map(|socket| (socket, created.state.pid));
-    let status = foreground::attend(&created.pidfd, &signals, created.terminal.as_ref(), notify)?;
+    let keep = parsed.is("keep");
+    let followed = follow(&created, signals.as_ref(), keep).inspect_err(|_| {
+        let _ = delete::delete(&global.root, &options.id, true);
+    })?;
+    let Some(status) = followed else { return Ok(0) };
     timeline::mark("ended");
-    if parsed.is("keep") {
+    if keep {
         created.entry.save_exit(status)?;
     } else {
         created.entry.lock()?;
@@ -50,4 +35,24 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     }
     timeline::mark("deleted");
     Ok(status)
+}
+
+/// Starts the program, and stays with it where that can pass signals on; its exit status, if this saw the end.
+fn follow(created: &Created, signals: Option<&Signals>, keep: bool) -> Result<Option<i32>> {
+    let notify = notify_socket::listen(&created.entry.path)?;
+    release(&created.sync)?;
+    timeline::mark("started");
+    hull_sys::own_clone::let_go();
+    start::poststart(&created.bundle.spec, &created.state, &created.pidfd)?;
+    let Some(signals) = signals else {
+        if keep {
+            super::wait::leave_behind(&created.entry, &created.state, &created.pidfd)?;
+        }
+        if let Some(socket) = notify {
+            notify_socket::wait(&socket, &created.pidfd, created.state.pid)?;
+        }
+        return Ok(None);
+    };
+    let notify = notify.map(|socket| (socket, created.state.pid));
+    foreground::attend(&created.pidfd, signals, created.terminal.as_ref(), notify).map(Some)
 }
