@@ -1,15 +1,20 @@
 //! `berth context parse`.
 
-use crate::args::Output;
-use crate::exit::{self, Exit};
-use crate::output;
+use berth_scm::domain::context::parse as parse_url;
 
-/// Shows what a URL means, offline.
-pub(crate) fn parse(format: Output, hosts: &[String], url: &str) -> anyhow::Result<()> {
-    let allowed = std::env::var("BERTH_ALLOW_PRIVATE_HOSTS").unwrap_or_default();
-    let context = berth_scm::domain::context::parse_for_cli_allowing(url, hosts, &allowed)
-        .map_err(|error| Exit::new(exit::FAILURE, berth_http::problem::chain(&error)))?;
-    output::result(format, &context, |context| {
+use crate::args::Global;
+use crate::home::Home;
+use crate::output;
+use crate::server::config::Config;
+
+/// Shows what a URL means, offline: to a server with this home's configuration, and with these `--host` flags besides.
+pub(crate) fn parse(global: &Global, hosts: &[String], url: &str) -> anyhow::Result<()> {
+    let mut known = Config::as_far_as_readable(&Home::find(global.home.as_deref())?)?.scm.known_hosts()?;
+    for flag in hosts {
+        known.add_flag(flag)?;
+    }
+    let context = parse_url(url, &known)?;
+    output::result(global.output, &context, |context| {
         let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let rows = [

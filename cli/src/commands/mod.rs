@@ -83,7 +83,7 @@ fn here(global: &Global, command: LocalCommand) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "berth", &mut script);
             crate::output::write(&script)
         }
-        LocalCommand::Context(args::Context::Parse { hosts, url }) => context::parse(global.output, &hosts, &url),
+        LocalCommand::Context(args::Context::Parse { hosts, url }) => context::parse(global, &hosts, &url),
         LocalCommand::Automations(args::Automations::Validate { file }) => automations::validate(global.output, &file),
         LocalCommand::CheckConfig { file } => crate::server::config::check(global, file.as_deref()),
         LocalCommand::Server(server) => crate::server::run(global, server),

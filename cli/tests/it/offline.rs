@@ -115,6 +115,14 @@ fn contexts_are_shown() {
     );
     let text = run(&["context", "parse", "--host", "git.example.com/git=gitea", "https://git.example.com/git/a/b"]);
     assert!(text.status == 0 && text.stdout.contains("gitea"), "{text}");
+    // As a server with this configuration would.
+    let home = tempfile::tempdir().unwrap();
+    let settings = "[scm]\nallow_private_hosts = [\"127.0.0.1:7171\"]\nhosts = { \"git.lan\" = \"gitlab\" }\n";
+    std::fs::write(home.path().join("berth.toml"), settings).unwrap();
+    let parse = |url| run(&["context", "parse", "--home", home.path().to_str().unwrap(), "-o", "json", url]);
+    assert_eq!(parse("http://127.0.0.1:7171/a/b").json()["provider"], "git");
+    assert_eq!(parse("https://git.lan/a/b/-/merge_requests/3").json()["provider"], "gitlab");
+    assert_eq!(parse("http://127.0.0.1:7172/a/b").status, 1);
     for url in ["https://me:secret@github.com/a/b", "--upload-pack=x", "https://github.com/a/b\nc", "file:///etc", "x"]
     {
         let ran = run(&["context", "parse", "-o", "json", "--", url]);

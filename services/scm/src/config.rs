@@ -7,7 +7,7 @@ use std::time::Duration;
 use berth_api_types::context::Provider;
 use berth_http::outbound::{BadAllowEntry, Guard};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::context::{Hosts, HostsError};
 use crate::secrets::MasterKeyError;
@@ -19,7 +19,8 @@ pub struct Config {
     /// Self-hosted git hosts by `NAME[:PORT][/BASE]`, with their kind: `"git.example.com" = "gitlab"`.
     #[schemars(with = "BTreeMap<String, String>")]
     pub hosts: BTreeMap<String, Provider>,
-    /// `host:port` pairs that may be private or loopback addresses, and that may be asked over plain http.
+    /// `host:port` pairs that may be private or loopback addresses, and that may be asked over plain http. A list, or a text with commas.
+    #[serde(deserialize_with = "list_or_text")]
     pub allow_private_hosts: Vec<String>,
     /// File with the master key of stored secrets; made with a new key when it does not exist. `berth server`: `keys/master.key` in its home, unless set.
     pub master_key_file: PathBuf,
@@ -89,5 +90,39 @@ impl Config {
             seconds @ 1..=300 => Ok(Duration::from_secs(seconds)),
             seconds => Err(ConfigError::Timeout(seconds)),
         }
+    }
+}
+
+/// A list, or its elements with commas between them: what a variable of the environment can say without quoting.
+fn list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list, or a text with commas")]
+    enum Given {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Given::deserialize(deserializer)? {
+        Given::List(list) => list,
+        Given::Text(text) => {
+            text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_hosts_are_a_list_or_a_text() {
+        let read = |value: serde_json::Value| {
+            serde_json::from_value::<Config>(serde_json::json!({ "allow_private_hosts": value }))
+                .map(|config| config.allow_private_hosts)
+        };
+        let two = vec!["git.lan:8443".to_owned(), "[::1]:80".to_owned()];
+        assert_eq!(read(serde_json::json!(["git.lan:8443", "[::1]:80"])).unwrap(), two);
+        assert_eq!(read("git.lan:8443, [::1]:80,".into()).unwrap(), two);
+        assert_eq!(read("".into()).unwrap(), Vec::<String>::new());
+        assert!(read(7.into()).unwrap_err().to_string().contains("text with commas"));
     }
 }

@@ -24,7 +24,6 @@ use sqlx::{PgConnection, PgPool};
 use url::Url;
 
 pub use config::{Config, ConfigError};
-pub use domain::context::parse_for_cli;
 pub use secrets::MasterKeyError;
 
 use remote::{Remote, Together};

@@ -30,7 +30,7 @@ async fn a_workspace_opens_in_containers() {
     let project = Project::new(&docker);
     let git = GitServer::start_at(project.host_address()).await.unwrap();
     let app = git.repository("team", "app", &[("README.md", "hello\n")]).unwrap();
-    project.up(&format!("[\"{}\"]", git.address()));
+    project.up(&git.address().to_string());
 
     let user = User::of(&project.url());
     let log = project.ok(&["logs", "--no-color", "api"]);

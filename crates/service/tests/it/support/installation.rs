@@ -74,7 +74,7 @@ impl Installation {
         this.variables = vec![
             ("BERTH_SERVICE__PUBLIC_URL", url.clone()),
             ("BERTH_SERVICE__ALLOWED_ORIGINS", format!("[\"{url}\"]")),
-            ("BERTH_SERVICE__ALLOW_PRIVATE_HOSTS", format!("[\"{allowed}\"]")),
+            ("BERTH_SERVICE__ALLOW_PRIVATE_HOSTS", allowed.to_owned()),
         ];
         for service in SERVICES {
             this.configure(service);

@@ -112,20 +112,27 @@ impl Hosts {
     {
         let mut hosts = Self::public();
         for flag in flags {
-            let flag = flag.as_ref();
-            let (name, kind) =
-                flag.rsplit_once('=').ok_or_else(|| HostsError::NoKind { flag: flag.chars().take(80).collect() })?;
-            let provider =
-                provider_named(kind).ok_or_else(|| HostsError::Kind { kind: kind.chars().take(40).collect() })?;
-            hosts.add(name, provider)?;
-            let last = hosts.known.last().cloned();
-            if let Some(last) = last {
-                for port in last.port.map_or_else(|| vec![80, 443], |port| vec![port]) {
-                    hosts.plain_http.insert((last.host.clone(), port));
-                }
-            }
+            hosts.add_flag(flag.as_ref())?;
         }
         Ok(hosts)
+    }
+
+    /// Adds the host of one such flag.
+    ///
+    /// # Errors
+    /// When it is not of that form.
+    pub fn add_flag(&mut self, flag: &str) -> Result<(), HostsError> {
+        let (name, kind) =
+            flag.rsplit_once('=').ok_or_else(|| HostsError::NoKind { flag: flag.chars().take(80).collect() })?;
+        let provider =
+            provider_named(kind).ok_or_else(|| HostsError::Kind { kind: kind.chars().take(40).collect() })?;
+        self.add(name, provider)?;
+        if let Some(last) = self.known.last().cloned() {
+            for port in last.port.map_or_else(|| vec![80, 443], |port| vec![port]) {
+                self.plain_http.insert((last.host.clone(), port));
+            }
+        }
+        Ok(())
     }
 
     /// Adds `NAME[:PORT][/BASE]` as a host of a kind; it wins over the public host of that name.

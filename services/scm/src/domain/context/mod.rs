@@ -6,7 +6,6 @@
 mod azure_devops;
 mod bitbucket;
 mod bitbucket_dc;
-mod cli;
 mod error;
 mod git;
 mod gitea;
@@ -22,7 +21,6 @@ mod tests;
 
 use berth_api_types::context::{Context, ContextType, Provider};
 
-pub use cli::{CliError, parse_for_cli, parse_for_cli_allowing};
 pub use error::ContextError;
 pub use hosts::{Hosts, HostsError, provider_named};
 pub use page::page_url;
