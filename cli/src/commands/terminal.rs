@@ -147,6 +147,7 @@ fn refused(code: &str) -> u8 {
     match code {
         "not_found" => exit::NOT_FOUND,
         "permission_denied" => exit::NOT_ALLOWED,
+        "server_stopping" => exit::UNREACHABLE,
         _ => exit::FAILURE,
     }
 }

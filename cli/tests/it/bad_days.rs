@@ -26,8 +26,10 @@ async fn a_bad_day_ends_well() {
     sigterm_is_ignored(&server);
     the_main_process_ends(&server);
     postgres_is_killed_under_load(&server);
-    the_server_restarts_under_open_connections(&server, |server| drop(server.ok(&["server", "stop"])));
-    the_server_restarts_under_open_connections(&server, Server::kill);
+    the_server_restarts_under_open_connections(&server, "the server stops", |server| {
+        drop(server.ok(&["server", "stop"]));
+    });
+    the_server_restarts_under_open_connections(&server, "connection to the workspace", Server::kill);
     the_machine_reboots(&server);
     assert_eq!(server.ok(&["exec", "hello", "--", "cat", "/root/note", "README.md"]), "work\nhi\n");
     server.close();
@@ -117,7 +119,7 @@ fn postgres_is_killed_under_load(server: &Server) {
 }
 
 /// Clients are told; sessions of shells go on in the workspace.
-fn the_server_restarts_under_open_connections(server: &Server, end: fn(&Server)) {
+fn the_server_restarts_under_open_connections(server: &Server, told: &str, end: fn(&Server)) {
     let mut shell = OnTerminal::spawn(&server.command(&["shell", "hello"])).unwrap();
     shell.send("X=kept; echo ready-$((1+1))\r").unwrap();
     shell.expect("ready-2").unwrap();
@@ -126,7 +128,7 @@ fn the_server_restarts_under_open_connections(server: &Server, end: fn(&Server))
     let logs = server.command(&["logs", "-f", "hello"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     end(server);
     let (status, shown) = shell.finish().unwrap();
-    assert!(status.code() == Some(6) && shown.contains("connection to the workspace"), "{status}: {shown}");
+    assert!(status.code() == Some(6) && shown.contains(told), "{status}: {shown}");
     logs.wait_with_output().unwrap();
     server.up();
     let mut again = OnTerminal::spawn(&server.command(&["shell", "hello", "--attach", &id])).unwrap();

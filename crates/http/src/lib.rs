@@ -1,6 +1,7 @@
 //! HTTP as every service speaks it: problems (RFC 9457), extractors, the accept loop, calls between services, guarded calls to the outside.
 
 pub mod client;
+pub mod drain;
 pub mod hosts;
 pub mod outbound;
 pub mod page;

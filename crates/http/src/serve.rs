@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::Problem;
+use crate::drain::Drain;
 
 /// Who is at the other end of a unix socket, as the kernel says (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub async fn serve(listener: Listener, router: Router, options: ServeOptions, sh
     builder.http1().timer(TokioTimer::new()).header_read_timeout(options.header_timeout);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
     let graceful = GracefulShutdown::new();
+    let drain = Drain::of(shutdown.clone());
+    let router = router.layer(axum::Extension(drain.clone()));
     let connections = Arc::new(Semaphore::new(options.max_connections));
     loop {
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
@@ -90,12 +93,12 @@ pub async fn serve(listener: Listener, router: Router, options: ServeOptions, sh
         };
         let builder = builder.clone();
         let router = router.clone();
-        let watcher = graceful.watcher();
+        let (watcher, drain) = (graceful.watcher(), drain.clone());
         match accepted {
             Accepted::Tcp(stream, address) => {
                 let router = router.layer(axum::Extension(ConnectInfo(address)));
                 tokio::spawn(async move {
-                    connection(builder, stream, router, watcher).await;
+                    connection(builder, stream, router, watcher, drain).await;
                     drop(permit);
                 });
             }
@@ -105,7 +108,7 @@ pub async fn serve(listener: Listener, router: Router, options: ServeOptions, sh
                 tokio::spawn(async move {
                     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
                     match tokio::time::timeout(deadline, handshake).await {
-                        Ok(Ok(stream)) => connection(builder, stream, router, watcher).await,
+                        Ok(Ok(stream)) => connection(builder, stream, router, watcher, drain).await,
                         Ok(Err(error)) => tracing::debug!(%error, %address, "TLS handshake failed"),
                         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
                     }
@@ -115,7 +118,7 @@ pub async fn serve(listener: Listener, router: Router, options: ServeOptions, sh
             Accepted::Unix(stream, peer) => {
                 let router = router.layer(axum::Extension(peer));
                 tokio::spawn(async move {
-                    connection(builder, stream, router, watcher).await;
+                    connection(builder, stream, router, watcher, drain).await;
                     drop(permit);
                 });
             }
@@ -123,7 +126,7 @@ pub async fn serve(listener: Listener, router: Router, options: ServeOptions, sh
     }
     drop(listener);
     tokio::select! {
-        () = graceful.shutdown() => {}
+        _ = async { tokio::join!(graceful.shutdown(), drain.released()) } => {}
         () = tokio::time::sleep(options.drain) => tracing::info!("requests still ran at the end of the drain; cut off"),
     }
 }
@@ -159,13 +162,14 @@ async fn connection<S>(
     stream: S,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
+    drain: Drain,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper_util::service::TowerToHyperService::new(
         router
             .map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new))
-            .map_response(with_problem),
+            .map_response(move |response| drain.end_events(with_problem(response))),
     );
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {

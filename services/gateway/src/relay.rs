@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseCode, CloseFrame, Message, WebSocket, close_code};
 use axum::response::Response;
 use berth_api_types::channel::{CONTROL, Control, MAX_MESSAGE_BYTES, STDERR, STDIN, STDOUT};
 use berth_http::Upgraded;
+use berth_http::drain::Drain;
 use berth_supervisor_client::protocol::{
     Control as SupervisorControl, Event, ExitStatus, Kind, Reply, Request, SignalName, TtySize,
 };
@@ -19,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::access::{Access, word};
 use crate::instances;
+use crate::websocket::Upgrade;
 
 /// How long a stopping workspace may still report how its programs ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -45,30 +47,43 @@ impl Session {
 }
 
 /// Answers `101` and relays in a task of its own.
-pub(crate) fn upgrade(upgrade: WebSocketUpgrade, access: Access, session: Session) -> Response {
-    upgrade
+pub(crate) fn upgrade(upgrade: Upgrade, access: Access, session: Session) -> Response {
+    let Upgrade { websocket, drain } = upgrade;
+    websocket
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .read_buffer_size(SOCKET_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(2 * MAX_MESSAGE_BYTES)
-        .on_upgrade(move |socket| serve(socket, access, session))
+        .on_upgrade(move |socket| async move {
+            let _held = drain.hold();
+            serve(socket, access, session, &drain).await;
+        })
 }
 
-async fn serve(socket: WebSocket, access: Access, session: Session) {
+async fn serve(socket: WebSocket, access: Access, session: Session, drain: &Drain) {
     let (mut sink, mut source) = socket.split();
     let (client, input_window) = match connect(&access, &session).await {
         Ok(connected) => connected,
         Err((code, message)) => return finish(&mut sink, &failure(code, message)).await,
     };
     let last = if sink.send(control(&Control::Ready { input_window })).await.is_ok() {
-        run(&mut sink, &mut source, client, &access, &session).await
+        tokio::select! {
+            biased;
+            last = run(&mut sink, &mut source, client, &access, &session) => last,
+            () = drain.begun() => Last::Away,
+        }
     } else {
         Last::Gone
     };
     match last {
         Last::Word(last) => finish(&mut sink, &last).await,
-        Last::Said => close(&mut sink).await,
+        Last::Said => close(&mut sink, close_code::NORMAL).await,
+        Last::Away => {
+            let last = failure("server_stopping", "the server stops; workspaces and their terminals go on");
+            sink.send(control(&last)).await.ok();
+            close(&mut sink, close_code::AWAY).await;
+        }
         Last::Gone => return,
     }
     // If the socket were closed with unread input, the connection would be reset and the last message lost with it.
@@ -117,6 +132,8 @@ enum Last {
     Word(Control),
     /// Both sides of a port's connection have finished: there is nothing to add.
     Said,
+    /// The server stops.
+    Away,
     /// The client has gone.
     Gone,
 }
@@ -254,13 +271,13 @@ async fn inward(
 
 async fn finish(sink: &mut SplitSink<WebSocket, Message>, last: &Control) {
     if sink.send(control(last)).await.is_ok() {
-        close(sink).await;
+        close(sink, close_code::NORMAL).await;
     }
 }
 
 /// A client that does not wait for the end does not miss it.
-async fn close(sink: &mut SplitSink<WebSocket, Message>) {
-    let close = CloseFrame { code: axum::extract::ws::close_code::NORMAL, reason: "".into() };
+async fn close(sink: &mut SplitSink<WebSocket, Message>, code: CloseCode) {
+    let close = CloseFrame { code, reason: "".into() };
     sink.send(Message::Close(Some(close))).await.ok();
 }
 

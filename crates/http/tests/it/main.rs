@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::routing::{get, post};
+use berth_http::drain::Drain;
 use berth_http::service_auth::{RequireService, ServiceKeys, ServiceTokens};
 use berth_http::{
     CallError, InternalClient, Json, Listener, PeerCredentials, Problem, ServeOptions, proxy, serve, upgrade,
@@ -129,6 +130,45 @@ async fn a_unix_socket_tells_who_calls_and_is_not_taken_twice() {
 
 fn rustix_uid() -> String {
     rustix::process::getuid().as_raw().to_string()
+}
+
+/// The drain is longer than the test may take: what would never end by itself must be ended.
+#[tokio::test]
+async fn at_the_end_events_end_whole_and_what_holds_the_listener_is_waited_for() {
+    let endless = Router::new()
+        .route("/events", get(|| async { berth_http::sse::json_stream(futures::stream::pending::<u64>()) }))
+        .route(
+            "/hold",
+            get(|axum::Extension(drain): axum::Extension<Drain>| async move {
+                let held = drain.hold();
+                tokio::spawn(async move {
+                    let _held = held;
+                    drain.begun().await;
+                });
+            }),
+        );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let options = ServeOptions { drain: std::time::Duration::from_secs(600), ..ServeOptions::default() };
+    let server = tokio::spawn(serve(Listener::Tcp(listener), endless, options, shutdown.clone()));
+    let ask = async |path: &str| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut head = [0; 15];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        stream
+    };
+    let mut events = ask("/events").await;
+    let hold = ask("/hold").await;
+    assert!(!server.is_finished());
+    shutdown.cancel();
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.ends_with("0\r\n\r\n"), "the last chunk is there: {rest:?}");
+    tokio::time::timeout(std::time::Duration::from_secs(60), server).await.unwrap().unwrap();
+    drop(hold);
 }
 
 async fn listen(router: Router) -> String {

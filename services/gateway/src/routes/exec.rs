@@ -57,7 +57,7 @@ pub(super) async fn handle(
     State(gateway): State<Gateway>,
     caller: Caller,
     QueryWithEmpty(parameters): QueryWithEmpty<Parameters>,
-    Upgrade(upgrade): Upgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let wait = parameters.wait;
     let exec = exec(parameters)?;

@@ -112,7 +112,7 @@ pub(super) async fn connect(
     State(gateway): State<Gateway>,
     caller: Caller,
     Path((_, port)): Path<(String, NonZeroU16)>,
-    Upgrade(upgrade): Upgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let port = port.get();
     let access = caller.running(&gateway, WorkspaceAction::Connect, false).await?;

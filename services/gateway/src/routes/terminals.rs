@@ -177,7 +177,7 @@ pub(super) async fn attach(
     caller: Caller,
     Path((_, terminal)): Path<(String, String)>,
     Query(attach): Query<Attach>,
-    Upgrade(upgrade): Upgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, false).await?;
     access.mark();

@@ -50,7 +50,7 @@ pub struct Peers {
 pub struct World {
     pub peers: Arc<Peers>,
     pub address: String,
-    shutdown: CancellationToken,
+    pub shutdown: CancellationToken,
 }
 
 impl Drop for World {

@@ -198,3 +198,15 @@ async fn a_client_that_is_gone_without_a_word_is_noticed() {
     }
     assert!(ended);
 }
+
+#[tokio::test]
+async fn a_server_that_stops_says_so() {
+    let world = World::new(Phase::Running).await;
+    let mut socket = world.socket("/exec?arg=cat", &[]).await.unwrap();
+    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
+    world.shutdown.cancel();
+    let Control::Error { code, message } = socket.expect_control().await else { panic!("an error") };
+    assert_eq!(code, "server_stopping");
+    assert!(message.contains("go on"), "{message}");
+    assert_eq!(socket.next().await, None);
+}
