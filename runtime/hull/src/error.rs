@@ -435,6 +435,24 @@ mod tests {
         assert_eq!(back.to_string(), "cannot mount proc on /proc: operation not permitted (mount it read-only)");
     }
 
+    /// Callers compare them, in JSON logs and across versions of the two processes of one start.
+    #[test]
+    fn codes_keep_their_names_and_numbers() {
+        const CODES: &str = "0:internal 1:usage 2:input-file 3:config-read 4:config-invalid 5:unsupported 6:invalid-id 7:container-exists \
+             8:container-not-found 9:wrong-state 10:state-file 11:signal 12:cgroup-create 13:cgroup-write 14:cgroup-read \
+             15:cgroup-join 16:cgroup-remove 17:freeze 18:systemd 19:device-filter 20:clone 21:namespace-join \
+             22:namespace-create 23:id-map 24:host-name 25:network 26:root-open 27:mount-source 28:mount-target 29:mount \
+             30:mount-attr 31:mount-option 32:device 33:mask 34:pivot 35:sysctl 36:hook 37:cwd 38:identity \
+             39:capabilities 40:rlimit 41:scheduling 42:label 43:seccomp 44:exec 45:init-died 46:console 47:descriptors \
+             48:checkpoint 49:landlock 50:intel-rdt 51:time-offsets 52:timeout 53:socket 54:output 55:wasm";
+        for code in CODES.split(' ') {
+            let (number, name) = code.split_once(':').unwrap();
+            let known = Code::parse(name).unwrap();
+            assert_eq!((known.number().to_string().as_str(), known.as_str()), (number, name));
+            assert_eq!(Code::from_number(known.number()), known);
+        }
+    }
+
     #[test]
     fn short_wire_message_is_an_internal_error() {
         assert_eq!(Error::from_wire(&[1]).code(), Code::Internal);

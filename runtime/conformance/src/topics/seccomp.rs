@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
+use crate::command::run;
 use crate::console::Receiver;
 use crate::context::Context;
 use crate::probe;
@@ -48,6 +49,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     test("unknown-action", "an unknown action is an error", unknown_action),
     test("flags", "flags: of seccomp(2)", flags),
+    test("flags-in-force", "flags: those that the kernel acts upon reach it", flags_in_force),
     test("no-new-privileges-false", "a filter works without noNewPrivileges too", without_nnp),
     test("exec", "a process that joins the container is filtered too", exec_filtered),
     test("moby", "moby's default profile: what it is known to deny is denied", moby),
@@ -316,6 +318,21 @@ fn flags(context: &Context) -> Result<()> {
     ensure!(code == EPERM, "{code}");
     bundle.set("/linux/seccomp/flags", json!(["SECCOMP_FILTER_FLAG_SHRUG"]));
     bundle.refused().map(drop)
+}
+
+fn flags_in_force(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    filter(&mut bundle, "SCMP_ACT_ALLOW", json!([{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]));
+    let flags = ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
+    bundle.set("/linux/seccomp/flags", json!(flags)).save()?;
+    let trace = bundle.path.join("trace");
+    let mut command = context.traced(&["-e", "trace=seccomp,prctl"], &trace)?;
+    run(command.args(["run", "--bundle", &bundle.path.to_string_lossy(), &bundle.id]), None)?.ok()?;
+    let calls = std::fs::read_to_string(trace)?;
+    let installs = |line: &&str| line.contains("seccomp(SECCOMP_SET_MODE_FILTER") && line.ends_with("= 0");
+    let install = calls.lines().find(installs).with_context(|| format!("no filter: {calls}"))?;
+    ensure!(flags.iter().all(|flag| install.contains(flag)), "{install}");
+    Ok(())
 }
 
 fn without_nnp(context: &Context) -> Result<()> {

@@ -34,7 +34,8 @@ pub(crate) fn restore(options: &CreateOptions, image: &criu::Options) -> Result<
     // Otherwise CRIU would report it, after the root and the cgroup have been made.
     criu::check_image(&image.image)?;
     let entry = Entry::create(&options.root, &options.id)?;
-    let mut restoring = Restoring { options, image, bundle: &bundle, entry: &entry, cgroup: None, terminal: None };
+    let mut restoring =
+        Restoring { options, image, bundle: &bundle, entry: &entry, cgroup: None, terminal: None, hooks_began: false };
     match restoring.restore() {
         Ok((state, pidfd)) => {
             let terminal = restoring.terminal.take();
@@ -47,6 +48,9 @@ pub(crate) fn restore(options: &CreateOptions, image: &criu::Options) -> Result<
                 let _ = cgroup.remove_all();
             }
             let _ = entry.remove();
+            if restoring.hooks_began {
+                super::delete::poststop(&bundle.spec, &options.id, &bundle.path);
+            }
             Err(error)
         }
     }
@@ -59,6 +63,8 @@ struct Restoring<'a> {
     entry: &'a Entry,
     cgroup: Option<Cgroup>,
     terminal: Option<OwnedFd>,
+    /// Whether creation hooks have begun: then the poststop hooks have to run.
+    hooks_began: bool,
 }
 
 impl Restoring<'_> {
@@ -76,11 +82,14 @@ impl Restoring<'_> {
         let worker = self.start_in_cgroup(&mut state)?;
         entry.save(&state)?;
         let source = criu::Source { spec: &bundle.spec, bundle: &bundle.path, rootfs: &state.rootfs };
-        let mut master = None;
+        let (mut master, hooks_began) = (None, &mut self.hooks_began);
         state.pid = worker.restore(self.image, &source, &mut |notice| {
             match (notice.what.as_str(), notice.fd) {
                 // The namespaces are there, with nothing in them yet.
-                ("setup-namespaces", _) => run_creation_hooks(bundle, &options.id, notice.pid)?,
+                ("setup-namespaces", _) => {
+                    *hooks_began = true;
+                    run_creation_hooks(bundle, &options.id, notice.pid)?;
+                }
                 ("orphan-pts-master", Some(fd)) => master = hand_out(terminal.as_ref(), fd)?,
                 _ => {}
             }

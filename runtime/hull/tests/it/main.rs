@@ -6,6 +6,7 @@
 
 mod api;
 mod bundle;
+mod criu;
 mod filters;
 mod flags;
 mod library;

@@ -218,6 +218,29 @@ fn nobody_waits_for_readiness_that_nobody_is_told_of() {
     assert_eq!(status(&b), "running");
 }
 
+#[test]
+fn a_start_waits_for_the_program_to_be_ready() {
+    let Some(b) = bundle("ready", "exec sleep 1000") else { return };
+    b.write();
+    let outer = b.path().join("outer");
+    let listener = UnixDatagram::bind(&outer).unwrap();
+    let variable = ("NOTIFY_SOCKET", outer.to_str().unwrap());
+    detached(&b, &["create", &b.id], variable);
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| detached(&b, &["start", &b.id], variable));
+        let inner = b.records().join(&b.id).join("notify/notify.sock");
+        until("the start", || status(&b) == "running");
+        assert!(!start.is_finished(), "it did not wait");
+        until("the message", || UnixDatagram::unbound().unwrap().send_to(b"READY=1\n", &inner).is_ok());
+        start.join().unwrap();
+    });
+    let mut told = [0; 64];
+    listener.set_nonblocking(true).unwrap();
+    let length = listener.recv(&mut told).unwrap();
+    let told = text(&told[..length]);
+    assert!(told.starts_with("READY=1\nMAINPID="), "{told}");
+}
+
 /// Else one that ends before its container is ready would leave this without its runtime.
 #[test]
 fn nobody_left_to_tell_of_readiness_is_no_reason_to_leave_the_container() {

@@ -338,6 +338,10 @@ fn several_containers_by_one_call() {
     assert_eq!(listed.lines().collect::<Vec<_>>(), ids);
     assert!(b.hull_detached(&["delete", "--force", &ids[0], &ids[1]]));
     assert_eq!(text(&b.hull(&["list", "-q"]).stdout), "");
+    // All or none.
+    std::fs::write(b.path().join(&ids[1]).join("config.json"), "{}").unwrap();
+    assert!(!all("create"));
+    assert_eq!(text(&b.hull(&["list", "-q"]).stdout), "");
 }
 
 /// Runs a program over a file; `None` where it is not installed.
