@@ -108,7 +108,8 @@ fn mirror(root: &Path, repository: &str) -> anyhow::Result<()> {
         git(root, &["init", "--quiet", "--bare", "--initial-branch=main", &bare.display().to_string()])?;
     }
     let head = git(&source, &["rev-parse", "--verify", "HEAD"]).with_context(|| format!("{folder} has no commits"))?;
-    let branch = git(&source, &["symbolic-ref", "--quiet", "--short", "HEAD"]).unwrap_or_else(|_| "main".to_owned());
+    // The whole name: the short one of a branch that shares it with a tag is `heads/main`.
+    let branch = git(&source, &["symbolic-ref", "--quiet", "HEAD"]).unwrap_or_else(|_| "refs/heads/main".to_owned());
     git(
         &bare,
         &[
@@ -121,11 +122,8 @@ fn mirror(root: &Path, repository: &str) -> anyhow::Result<()> {
         ],
     )?;
     // The commit of a detached checkout (as CI makes it) is on no branch.
-    git(
-        &bare,
-        &["fetch", "--quiet", "--force", &source.display().to_string(), &format!("{head}:refs/heads/{branch}")],
-    )?;
-    git(&bare, &["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")])?;
+    git(&bare, &["fetch", "--quiet", "--force", &source.display().to_string(), &format!("{head}:{branch}")])?;
+    git(&bare, &["symbolic-ref", "HEAD", &branch])?;
     Ok(())
 }
 

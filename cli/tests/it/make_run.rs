@@ -5,7 +5,7 @@ use std::process::Command;
 
 use berth_testkit::GitServer;
 
-use crate::support::{Ran, Server, bin, free_port};
+use crate::support::{Ran, Server, berth, bin, free_port};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_repository_is_opened_once_and_found_again() {
@@ -58,4 +58,40 @@ async fn a_repository_is_opened_once_and_found_again() {
     assert!(std::net::TcpStream::connect(&listen).is_err(), "its git server is stopped too");
     server.up();
     server.close();
+}
+
+#[test]
+fn the_branch_of_the_folder_is_served_also_where_a_tag_has_its_name_or_none_is_checked_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = |args: &[&str]| {
+        let ran = Ran::of(Command::new("git").args(args).current_dir(folder.path()));
+        assert_eq!(ran.status, 0, "git {args:?}: {ran}");
+        ran.stdout
+    };
+    git(&["init", "--quiet", "--initial-branch=work", "."]);
+    let identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
+    git(&[&identity[..], &["commit", "--quiet", "--allow-empty", "--message=one"]].concat());
+    git(&["tag", "work"]);
+    let home = tempfile::tempdir().unwrap();
+    let serve = |args: &[&str]| {
+        let ran = Ran::of(&mut berth(home.path(), &[&["internal", "git-serve"], args].concat()));
+        assert_eq!(ran.status, 0, "{ran}");
+    };
+    let listen = format!("127.0.0.1:{}", free_port());
+    let served = |name: &str| {
+        let repository = format!("acme/{name}={}", folder.path().display());
+        serve(&["--detach", "--listen", &listen, "--repository", &repository]);
+        let refs = git(&["ls-remote", "--symref", &format!("http://{listen}/acme/{name}.git")]);
+        serve(&["--stop"]);
+        refs.lines().map(|line| line.replace('\t', " ")).collect::<Vec<_>>()
+    };
+    let head = git(&["rev-parse", "HEAD"]).trim().to_owned();
+    let named = |names: &[&str]| names.iter().map(|name| format!("{head} {name}")).collect::<Vec<_>>();
+    let expected =
+        [vec!["ref: refs/heads/work HEAD".to_owned()], named(&["HEAD", "refs/heads/work", "refs/tags/work"])];
+    assert_eq!(served("app"), expected.concat());
+    // As CI checks out.
+    git(&["checkout", "--quiet", "--detach"]);
+    let refs = served("other");
+    assert!(refs.contains(&"ref: refs/heads/main HEAD".to_owned()) && refs.contains(&named(&["HEAD"])[0]), "{refs:?}");
 }

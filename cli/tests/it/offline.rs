@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Ran, berth};
 
@@ -107,12 +107,27 @@ fn without_a_server_commands_say_how_to_start_one() {
 
 #[test]
 fn contexts_are_shown() {
-    let ran = run(&["context", "parse", "https://github.com/rust-lang/cargo/pull/7", "-o", "json"]);
-    let value = ran.json();
-    assert_eq!(
-        (&value["provider"], &value["type"], &value["number"]),
-        (&"github".into(), &"pull_request".into(), &7.into())
-    );
+    let fields = ["provider", "host", "owner", "name", "type", "ref", "path", "line", "number"];
+    for (url, expected) in [
+        (
+            "https://github.com/rust-lang/cargo/pull/7",
+            json!(["github", "github.com", "rust-lang", "cargo", "pull_request", null, null, null, 7]),
+        ),
+        (
+            "https://gitlab.com/g/sub/p/-/blob/main/a%20b/c%2520d.rs#L10",
+            json!(["gitlab", "gitlab.com", "g/sub", "p", "file", "main", "a b/c%20d.rs", 10, null]),
+        ),
+        (
+            "git@Git.Example.com:~u/c.git",
+            json!(["git", "git.example.com", "~u", "c", "repository", null, null, null, null]),
+        ),
+    ] {
+        let shown = run(&["context", "parse", url, "-o", "json"]).json();
+        // Every field is there, also what the URL leaves open.
+        let values: Vec<&Value> =
+            fields.iter().map(|field| shown.get(field).unwrap_or_else(|| panic!("no {field}: {shown}"))).collect();
+        assert_eq!(json!(values), expected, "{url}");
+    }
     let text = run(&["context", "parse", "--host", "git.example.com/git=gitea", "https://git.example.com/git/a/b"]);
     assert!(text.status == 0 && text.stdout.contains("gitea"), "{text}");
     // As a server with this configuration would.
@@ -212,4 +227,23 @@ fn certificates_that_are_none_are_told() {
     let args = ["server", "--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     let ran = Ran::of(&mut berth(home.path(), &args));
     assert!(ran.status == 1 && ran.stderr.contains("cert.pem holds no certificate"), "{ran}");
+}
+
+#[test]
+fn what_runs_in_workspaces_and_makes_them_is_static() {
+    for name in ["berth-init", "hull"] {
+        let path = crate::support::bin().join(name);
+        if !path.ends_with(format!("release/{name}")) || !path.is_file() {
+            eprintln!("skipped: no {name} as `make build` makes it");
+            continue;
+        }
+        let program = std::fs::read(&path).unwrap();
+        let number = |at: usize, bytes: usize| {
+            program[at..at + bytes].iter().rev().fold(0_usize, |number, byte| number << 8 | usize::from(*byte))
+        };
+        // The program headers of ELF for 64 bits; the third kind names an interpreter, the dynamic linker.
+        let (start, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+        assert!(program.starts_with(b"\x7fELF") && count > 0, "{name} is no program");
+        assert!((0..count).all(|header| number(start + header * size, 4) != 3), "{name} needs a dynamic linker");
+    }
 }

@@ -61,16 +61,13 @@ pub struct Context {
     #[serde(rename = "type")]
     pub kind: ContextType,
     /// Branch, tag or commit as written; for a path whose ref may contain slashes, the shortest candidate until it is resolved.
-    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "ref")]
     pub reference: Option<String>,
     /// File or folder in the repository, decoded once.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Line in the file, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// Number of the pull request or issue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
     /// For git: `https://host/…`, never with credentials.
     pub clone_url: String,

@@ -88,7 +88,12 @@ pub(super) fn lists_are_shown(world: &World) {
     assert!(lines.next().unwrap().starts_with("started_at,"), "{csv}");
     assert!(lines.clone().count() >= 2 && lines.all(|line| line.contains(",small,")), "{csv}");
     assert!(!server.ok(&["usage", "--csv", "--class", "large"]).contains(",large,"));
-    assert_eq!(server.json(&["usage", "--to", "2020-01-01T00:00:00Z"])["items"].as_array().unwrap().len(), 0);
+    let count = |args: &[&str]| server.json(&[&["usage"], args].concat())["items"].as_array().unwrap().len();
+    assert_eq!(count(&["--to", "2020-01-01T00:00:00Z"]), 0);
+    let nobody = "01a21bb6-b600-702b-9b24-7dfb56630623";
+    assert!(count(&["--user", "me"]) >= 2 && count(&["--user", nobody]) == 0);
+    let other = world.hello.url.replace("hello", "other");
+    assert!(count(&["--project", &world.hello.url]) >= 2 && count(&["--project", &other]) == 0);
 }
 
 /// The image store may be used while the server runs.
