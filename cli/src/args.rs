@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
@@ -247,8 +248,8 @@ pub(crate) struct Up {
 /// `berth list`.
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only those in this phase, for example Running
-    #[arg(long)]
+    /// Only those in this phase
+    #[arg(long, value_parser = PossibleValuesParser::new(values::PHASES))]
     pub phase: Option<String>,
     /// Those of everyone (administrators)
     #[arg(long)]

@@ -46,6 +46,11 @@ impl Exit {
         Self { code: Some(code), ..self }
     }
 
+    /// The server's stable code of an error that came from there.
+    pub(crate) fn code(error: &anyhow::Error) -> Option<&str> {
+        error.downcast_ref::<Self>()?.code.as_deref()
+    }
+
     /// The same with another status.
     pub(crate) fn with_status(self, status: u8) -> Self {
         Self { status, ..self }

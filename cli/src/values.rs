@@ -4,6 +4,10 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 
+/// Phases of a workspace.
+pub(crate) const PHASES: [&str; 7] =
+    ["Pending", "Imagebuild", "Creating", "Initializing", "Running", "Stopping", "Stopped"];
+
 /// Id or name of a workspace.
 pub(crate) fn workspace(text: &str) -> Result<String, String> {
     if text.is_empty() {
@@ -62,7 +66,17 @@ impl FromStr for PortPair {
 
 #[cfg(test)]
 mod tests {
+    use berth_api_types::public::Phase;
+
     use super::*;
+
+    #[test]
+    fn phases_are_those_of_the_api() {
+        for phase in PHASES {
+            let parsed: Phase = serde_json::from_value(phase.into()).unwrap();
+            assert_eq!(format!("{parsed:?}"), phase);
+        }
+    }
 
     #[test]
     fn ports_are_numbers_of_ports() {

@@ -69,10 +69,10 @@ async fn copy(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
             return download_stream(context, &workspace, &path).await;
         }
         (End::Here(_) | End::Stream, End::Here(_) | End::Stream) => {
-            bail!("neither path is in a workspace: write WORKSPACE:PATH")
+            bail!(Exit::new(exit::USAGE, "neither path is in a workspace: write WORKSPACE:PATH"))
         }
         (End::Workspace { .. }, End::Workspace { .. }) => {
-            bail!("both paths are in workspaces: copy to this machine first")
+            bail!(Exit::new(exit::USAGE, "both paths are in workspaces: copy to this machine first"))
         }
     };
     match context.output {

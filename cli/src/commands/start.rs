@@ -11,14 +11,30 @@ use crate::output;
 
 /// Starts it.
 pub(crate) async fn run(context: &Context, wait: &Wait) -> anyhow::Result<()> {
-    let path = format!("/api/v1/workspaces/{}/start?wait=false", encode(&wait.workspace));
-    let mut workspace: Workspace = context.client.post(&path, &serde_json::json!({})).await?;
+    let mut workspace = begin(context, &wait.workspace, !wait.no_wait).await?;
     if !wait.no_wait {
         workspace = until_running(context, &workspace).await?;
     }
     output::result(context.output, &workspace, |workspace| {
         format!("{}: {:?}\n{}", workspace.name, workspace.phase, receipt::text(workspace))
     })
+}
+
+/// Asks for a start; of a workspace that is being stopped, with `patient`, once that is done.
+pub(crate) async fn begin(context: &Context, workspace: &str, patient: bool) -> anyhow::Result<Workspace> {
+    let (start, stop) = (
+        format!("/api/v1/workspaces/{}/start?wait=false", encode(workspace)),
+        format!("/api/v1/workspaces/{}/stop?wait=true", encode(workspace)),
+    );
+    loop {
+        match context.client.post(&start, &serde_json::json!({})).await {
+            Err(error) if patient && Exit::code(&error) == Some("stopping") => {
+                output::note("it is being stopped: it is started when that is done");
+                context.client.post::<_, Workspace>(&stop, &serde_json::json!({})).await?;
+            }
+            answered => return answered,
+        }
+    }
 }
 
 /// Follows a start, printing its steps; returns the workspace once it runs.

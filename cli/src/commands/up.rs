@@ -3,7 +3,6 @@
 use std::io::IsTerminal as _;
 
 use berth_api_types::public::{CreateWorkspace, Phase, Workspace};
-use http::Method;
 
 use super::{Context, encode, receipt, shell, start};
 use crate::args::{Global, Output, Up};
@@ -29,7 +28,14 @@ pub(crate) async fn run(context: &Context, global: &Global, up: Up) -> anyhow::R
     };
     let workspace = match existing {
         Some(workspace) => resume(context, workspace, &up).await?,
-        None => create(context, &up).await?,
+        None => match (create(context, &up).await, &up.name) {
+            // Somebody else, at the same moment, was asked for the same.
+            (Err(error), Some(name)) if Exit::code(&error) == Some("name_taken") => match find(context, name).await? {
+                Some(workspace) => resume(context, workspace, &up).await?,
+                None => return Err(error),
+            },
+            (created, _) => created?,
+        },
     };
     if up.no_wait {
         return output::result(context.output, &workspace, |workspace| {
@@ -80,10 +86,7 @@ async fn resume(context: &Context, workspace: Workspace, up: &Up) -> anyhow::Res
         .into());
     }
     match workspace.phase {
-        Phase::Stopped | Phase::Stopping => {
-            let path = format!("/api/v1/workspaces/{}/start?wait=false", workspace.id);
-            context.client.json(Method::POST, &path, Some(&serde_json::json!({})), &[]).await
-        }
+        Phase::Stopped | Phase::Stopping => start::begin(context, &workspace.id.to_string(), !up.no_wait).await,
         _ => Ok(workspace),
     }
 }

@@ -21,9 +21,6 @@ pub(crate) const READY_VARIABLE: &str = "BERTH_READY_STDOUT";
 /// The line by which it says that it serves.
 pub(crate) const READY_LINE: &str = "ready";
 
-/// A log longer than this is put aside at the server's next start.
-const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
-
 /// The options of this command line, for the server in the background.
 pub(crate) fn pass_on(server: &Server) -> anyhow::Result<Vec<String>> {
     let mut args = Vec::new();
@@ -69,10 +66,6 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
         }
         output::note(format!("the server runs already (pid {})", status.pid));
         return Ok(());
-    }
-    // A log that has grown too long is renamed; nobody writes to it now.
-    if std::fs::metadata(home.log()).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
-        std::fs::rename(home.log(), home.log().with_extension("log.1")).context("the server's log")?;
     }
     let log = std::fs::OpenOptions::new().create(true).append(true).open(home.log()).context("the server's log")?;
     let mut command = Command::new(std::env::current_exe()?);

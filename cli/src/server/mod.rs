@@ -10,6 +10,7 @@ mod keys;
 mod late;
 mod lifecycle;
 mod listeners;
+mod log_file;
 mod metrics;
 
 use crate::args::{Global, Server, ServerCommand};
@@ -33,6 +34,8 @@ fn foreground(global: &Global, server: &Server) -> anyhow::Result<()> {
     berth_telemetry::install_logs(config.log.format, &config.log.filter)?;
     berth_http::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("berth").build()?;
+    let log = home.log();
+    runtime.spawn(async move { log_file::keep_short(&log).await });
     runtime.block_on(lifecycle::run(home, config))
 }
 

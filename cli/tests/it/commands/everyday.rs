@@ -57,7 +57,7 @@ pub(super) fn a_workspace_is_opened(world: &World) {
     assert!(server.ok(&["ls"]).contains("hello"));
     assert_eq!(server.json(&["list", "--phase", "Stopped"]).as_array().unwrap().len(), 0);
     assert_eq!(server.json(&["list", "--phase", "Running", "--all"]).as_array().unwrap().len(), 1);
-    assert!(server.fails(&["list", "--phase", "Sleeping"], 1).contains("Sleeping"));
+    assert!(server.fails(&["list", "--phase", "Sleeping"], 2).contains("Sleeping"));
 }
 
 /// stop and start return when it is done, and lose nothing.
@@ -82,6 +82,13 @@ pub(super) fn a_workspace_stops_and_starts_with_its_files(world: &World) {
     server.wait_phase("hello", "Stopped");
     assert_ne!(server.json(&["start", "hello", "--no-wait"])["phase"], "Running");
     assert_eq!(server.ok(&["exec", "hello", "--", "echo", "awake"]), "awake\n");
+
+    // A start waits for a stop that is under way, unless it is not to wait; so does `up` of the same name.
+    let url = world.hello.url.as_str();
+    for again in [&["start", "hello"][..], &["up", url, "--name", "hello"]] {
+        server.ok(&["stop", "hello", "--no-wait"]);
+        assert_eq!(server.json(again)["phase"], "Running");
+    }
 
     assert_eq!(server.json(&["rename", "hello", "hallo"])["name"], "hallo");
     assert_eq!(server.json(&["show", "hallo"])["id"], started["id"]);
@@ -145,7 +152,7 @@ pub(super) fn mistakes_have_their_status(world: &World) {
     assert!(class.contains("gigantic") && class.contains("small"), "the classes there are: {class}");
     assert!(server.fails(&["up", &world.hello.url, "--name", "Not_A_Name"], 1).contains("lower"));
     assert!(server.fails(&["up", &world.hello.url, "--image", "NOT AN IMAGE"], 1).contains("image"));
-    assert!(server.fails(&["cp", "a", "b"], 1).contains("WORKSPACE:PATH"));
+    assert!(server.fails(&["cp", "a", "b"], 2).contains("WORKSPACE:PATH"));
     assert!(server.fails(&["port-forward", "hello", "http"], 2).contains("LOCAL:REMOTE"));
     assert!(server.fails(&["port-forward", "nope", "8080"], 3).contains("no such workspace"));
     assert!(server.fails(&["usage", "--from", "yesterday"], 2).contains("2026-11-01T08:00:00Z"));

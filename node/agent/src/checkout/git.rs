@@ -227,7 +227,7 @@ pub fn diagnose(stderr: &str, checkout: &Checkout) -> Diagnosis {
     {
         let commit = checkout.commit.as_deref().unwrap_or_default();
         return permanent(format!(
-            "the commit {commit} is not in {url} any more: it was replaced by a forced push, perhaps"
+            "the commit {commit} is not in {url}: check it, or, if it was there once, whether a forced push has replaced it"
         ));
     }
     let transient = [

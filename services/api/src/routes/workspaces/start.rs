@@ -50,7 +50,7 @@ pub(in crate::routes) async fn start(
     let waiting = query.wait.unwrap_or(true);
     if right.live().is_some_and(|run| run.phase == Phase::Stopping || run.stop_requested_at.is_some()) {
         if !waiting {
-            return Err(Problem::conflict("stopping", "the workspace is being stopped: start it when it is"));
+            return Err(Problem::conflict("stopping", "the workspace is being stopped: start it when that is done"));
         }
         let stopped = wait::until(&api, right.id, patience(&api), |workspace| workspace.live().is_none()).await?;
         if !stopped.done {
