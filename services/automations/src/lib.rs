@@ -124,10 +124,6 @@ impl Automations {
         let jobs = &self.state.jobs;
         let consumer = Consumer::new(jobs.pool.clone(), "automations", &["instance", "workspace"]);
         let events = jobs::events::Events { clock: Arc::clone(&jobs.clock) };
-        tokio::join!(
-            consumer.run(events, shutdown.clone()),
-            jobs.follow_changes(&shutdown),
-            jobs.run(shutdown.clone())
-        );
+        tokio::join!(consumer.run(events, shutdown.clone()), jobs.follow_changes(&shutdown), jobs.run(&shutdown));
     }
 }

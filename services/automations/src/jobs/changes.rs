@@ -1,6 +1,4 @@
-//! Tells whoever waits in this process that a run moved on, whichever process moved it.
-
-use std::time::Duration;
+//! Tells whoever waits in this process that a run moved on, or that a file was read, whichever process did that.
 
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
@@ -9,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::Jobs;
 use crate::store::RUNS_CHANNEL;
 
-/// Some run of some workspace moved on.
+/// Some run of some workspace moved on, or some file was read.
 #[derive(Clone, Debug)]
 pub(crate) struct Changes(watch::Sender<()>);
 
@@ -29,19 +27,8 @@ impl Changes {
 impl Jobs {
     /// Passes the database's notices on until `shutdown`.
     pub(crate) async fn follow_changes(&self, shutdown: &CancellationToken) {
-        loop {
-            let heard = tokio::select! {
-                heard = self.hear() => heard,
-                () = shutdown.cancelled() => return,
-            };
-            if let Err(error) = heard {
-                tracing::info!(%error, "automations: notices of runs are not heard; will listen again");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = shutdown.cancelled() => return,
-            }
-        }
+        let failed = |error| tracing::info!(%error, "automations: notices of runs are not heard; will listen again");
+        super::again(shutdown, || self.hear(), failed).await;
     }
 
     async fn hear(&self) -> Result<(), sqlx::Error> {

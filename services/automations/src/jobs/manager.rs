@@ -24,20 +24,9 @@ struct Worker {
 
 impl Jobs {
     /// Leads, or waits to lead, until `shutdown`.
-    pub(crate) async fn run(&self, shutdown: CancellationToken) {
-        loop {
-            let led = tokio::select! {
-                led = self.lead() => led,
-                () = shutdown.cancelled() => return,
-            };
-            if let Err(error) = led {
-                tracing::warn!(%error, "automations: the database is away; will try again");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = shutdown.cancelled() => return,
-            }
-        }
+    pub(crate) async fn run(&self, shutdown: &CancellationToken) {
+        let failed = |error| tracing::warn!(%error, "automations: the database is away; will try again");
+        super::again(shutdown, || self.lead(), failed).await;
     }
 
     async fn lead(&self) -> Result<(), sqlx::Error> {
@@ -79,7 +68,11 @@ impl Jobs {
                 workers.insert(instance, Worker { nudge, task });
             }
             tokio::select! {
-                notice = listener.recv() => drop(notice?),
+                notice = listener.recv() => {
+                    drop(notice?);
+                    // One look serves all that have come.
+                    while listener.next_buffered().is_some() {}
+                }
                 Some(_) = tasks.join_next() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }

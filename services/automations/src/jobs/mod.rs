@@ -8,10 +8,13 @@ mod read_file;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_clock::{Entropy, SharedClock};
+use berth_ids::ExecutionId;
 use berth_supervisor_client::ClientError;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use self::changes::Changes;
 use crate::supervisors::{ConnectError, Supervisors};
@@ -25,6 +28,32 @@ pub(crate) struct Jobs {
     pub(crate) supervisors: Supervisors,
     pub(crate) kept_log_bytes: u64,
     pub(crate) changes: Changes,
+}
+
+impl Jobs {
+    /// An id for a new run.
+    pub(crate) fn next_id(&self) -> ExecutionId {
+        ExecutionId::new(self.clock.as_ref(), self.entropy.as_ref())
+    }
+}
+
+/// Does `work`, which ends only when the database is away, again a second after each end, until `shutdown`.
+async fn again<F: Future<Output = Result<(), sqlx::Error>>>(
+    shutdown: &CancellationToken,
+    work: impl Fn() -> F,
+    failed: impl Fn(sqlx::Error),
+) {
+    loop {
+        let done = tokio::select! {
+            done = work() => done,
+            () = shutdown.cancelled() => return,
+        };
+        done.unwrap_or_else(&failed);
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
 }
 
 /// Why a worker has to start over.

@@ -1,7 +1,6 @@
 //! Reads the automations file of a workspace and starts what its triggers say.
 
 use berth_http::Upgraded;
-use berth_ids::ExecutionId;
 use berth_supervisor_client::protocol::ErrorCode;
 use berth_supervisor_client::{ClientError, SupervisorClient};
 
@@ -9,29 +8,30 @@ use super::{Jobs, WorkError};
 use crate::domain::definition::Definitions;
 use crate::domain::file::{MAX_FILE_BYTES, PATHS, Trigger, parse_bytes};
 use crate::domain::plan::plan;
-use crate::store::workspaces::{Busy, FileStatus};
-use crate::store::{executions, workspaces};
+use crate::store::executions::{self, NewRun};
+use crate::store::workspaces::{self, Busy, FileStatus, Read};
 
 impl Jobs {
     /// Reads the file of an instance if that is due, and makes the runs that the start of the workspace triggers, in one transaction.
     pub(super) async fn read_file(&self, busy: &Busy) -> Result<(), WorkError> {
         let mut conn = self.pool.acquire().await?;
-        if workspaces::wants_read(&mut conn, busy.workspace_id, busy.instance_id).await?.is_none() {
+        if workspaces::wants_read(&mut conn, busy).await? == Read::Done {
             return Ok(());
         }
         drop(conn);
         let (status, definitions) = self.look(busy).await?;
         let mut transaction = self.pool.begin().await?;
         // Checked again, under a lock: the instance may have stopped meanwhile.
-        let Some(fire) = workspaces::wants_read(&mut transaction, busy.workspace_id, busy.instance_id).await? else {
+        workspaces::lock(&mut transaction, busy.workspace_id).await?;
+        let wanted = workspaces::wants_read(&mut transaction, busy).await?;
+        if wanted == Read::Done {
             return Ok(());
-        };
+        }
         let now = self.clock.now();
-        workspaces::was_read(&mut transaction, busy.workspace_id, busy.instance_id, &status, definitions.as_ref(), now)
-            .await?;
-        if let (Some(first_start), Some(definitions)) = (fire, &definitions) {
+        workspaces::was_read(&mut transaction, busy, &status, definitions.as_ref(), now).await?;
+        if let (Read::AtStart { first }, Some(definitions)) = (wanted, &definitions) {
             let mut triggers = vec![Trigger::PostEnvironmentStart];
-            if first_start {
+            if first {
                 triggers.insert(0, Trigger::PostDevcontainerStart);
             }
             let trigger_of = |key: &str| {
@@ -42,19 +42,15 @@ impl Jobs {
                 definitions.0.keys().map(String::as_str).filter(|key| trigger_of(key).is_some()).collect();
             for key in plan(definitions, triggered).into_iter().flatten() {
                 let Some(definition) = definitions.0.get(&key) else { continue };
-                let id = ExecutionId::new(self.clock.as_ref(), self.entropy.as_ref());
-                let started_by = trigger_of(&key).map_or("dependency", Trigger::name);
-                executions::create(
-                    &mut transaction,
-                    id,
-                    busy.workspace_id,
-                    busy.instance_id,
-                    &key,
+                let new = NewRun {
+                    id: self.next_id(),
+                    workspace: busy.workspace_id,
+                    instance: busy.instance_id,
+                    reference: &key,
                     definition,
-                    started_by,
-                    now,
-                )
-                .await?;
+                    started_by: trigger_of(&key).map_or("dependency", Trigger::name),
+                };
+                executions::create(&mut transaction, &new, now).await?;
             }
         }
         transaction.commit().await?;

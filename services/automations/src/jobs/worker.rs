@@ -12,19 +12,26 @@ use berth_http::Upgraded;
 use berth_ids::ExecutionId;
 use berth_supervisor_client::protocol::{Event, Reply, Request, UnitStatus};
 use berth_supervisor_client::{ClientError, Incoming, SupervisorClient};
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Notify;
 
 use super::keep_log::Listeners;
 use super::{Jobs, WorkError};
 use crate::domain::progress::{Action, Run, actions, is_of, phase};
 use crate::store::executions::{self, Progress};
-use crate::store::workspaces::Busy;
+use crate::store::workspaces::{self, Busy};
 
 /// Bounds on the outputs of a run, as in the supervisor's protocol. They are untrusted, so they are checked again here.
 const MAX_OUTPUTS: usize = 64;
 const MAX_OUTPUT_BYTES: usize = 4096;
 const MAX_KEY_BYTES: usize = 128;
 const MAX_MESSAGE_BYTES: usize = 2000;
+
+/// Outputs of runs that ended together are fetched so many at a time.
+const LOGS_AT_ONCE: usize = 16;
+
+/// What became of a run.
+type Outcome = (ExecutionId, Progress);
 
 impl Jobs {
     /// Works until nothing is left to do for the instance.
@@ -69,20 +76,18 @@ impl Jobs {
             if !todo.is_empty() && self.act(busy, &runs, todo).await? {
                 continue;
             }
-            tokio::select! {
-                incoming = watching.receive() => match incoming? {
-                    Some(Incoming::Event(Event::Unit(status))) => self.note(busy, &runs, &status).await?,
-                    Some(_) => {}
-                    None => return Err(ClientError::Closed.into()),
-                },
-                () = nudge.notified() => {}
-            }
+            let changed = tokio::select! {
+                changed = next_changes(watching) => changed?,
+                () = nudge.notified() => continue,
+            };
+            let outcomes = self.outcomes(busy, &runs, changed).await;
+            self.record(busy, outcomes).await?;
         }
     }
 
     async fn runs(&self, busy: &Busy) -> Result<Vec<Run>, sqlx::Error> {
         let mut conn = self.pool.acquire().await?;
-        executions::of_instance(&mut conn, busy.instance_id).await
+        executions::of_instance(&mut conn, busy.workspace_id, busy.instance_id).await
     }
 
     /// Watches the units, and catches up on what happened while nobody watched.
@@ -91,115 +96,125 @@ impl Jobs {
         let Reply::Units { units } = supervisor.request(&Request::UnitWatch).await? else {
             return Err(ClientError::Closed.into());
         };
-        for unit in &units {
-            self.note(busy, runs, unit).await?;
-        }
+        let mut outcomes = Vec::new();
         // A run whose unit is gone, or was run again without us, has ended and nobody saw how.
-        let mut conn = self.pool.acquire().await?;
         for run in runs.iter().filter(|run| !run.phase.is_final()) {
             let Some(ours) = run.run else { continue };
             let newest = units.iter().find(|unit| unit.id == run.reference).map_or(0, |unit| unit.run);
             if i64::try_from(newest).unwrap_or(i64::MAX) != ours {
                 let lost = Progress::ended(AutomationPhase::Stopped, "it ended while nobody watched");
-                executions::advance(&mut conn, run.id, &lost, self.next_id(), self.clock.now()).await?;
+                outcomes.push((run.id, lost));
             }
         }
+        outcomes.extend(self.outcomes(busy, runs, units).await);
+        self.record(busy, outcomes).await?;
         Ok(supervisor)
     }
 
     /// Does what there is to do; returns whether anything changed.
     async fn act(&self, busy: &Busy, runs: &[Run], todo: Vec<Action>) -> Result<bool, WorkError> {
-        let mut supervisor = None;
-        let mut changed = false;
+        let (mut outcomes, mut starts, mut stops) = (Vec::new(), Vec::new(), Vec::new());
+        let run = |id| runs.iter().find(|run| run.id == id);
         for action in todo {
             match action {
-                Action::Complete(id) => {
-                    self.end(id, Progress::ended(AutomationPhase::Succeeded, "")).await?;
-                    changed = true;
-                }
-                Action::Fail(id, reason) => {
-                    self.end(id, Progress::ended(AutomationPhase::Failed, reason)).await?;
-                    changed = true;
-                }
+                Action::Complete(id) => outcomes.push((id, Progress::ended(AutomationPhase::Succeeded, ""))),
+                Action::Fail(id, reason) => outcomes.push((id, Progress::ended(AutomationPhase::Failed, reason))),
                 Action::Cancel(id) => {
-                    self.end(id, Progress::ended(AutomationPhase::Stopped, "it was stopped before it began")).await?;
-                    changed = true;
+                    outcomes.push((id, Progress::ended(AutomationPhase::Stopped, "it was stopped before it began")));
                 }
-                Action::Start(id) => {
-                    let Some(run) = runs.iter().find(|run| run.id == id) else { continue };
-                    if supervisor.is_none() {
-                        supervisor = Some(self.supervisors.connect(busy.instance_id).await?);
+                Action::Start(id) => starts.extend(run(id)),
+                Action::Stop(id) => stops.extend(run(id)),
+            }
+        }
+        let changed = !outcomes.is_empty() || !starts.is_empty();
+        if !starts.is_empty() || !stops.is_empty() {
+            let mut supervisor = self.supervisors.connect(busy.instance_id).await?;
+            if !starts.is_empty() {
+                outcomes.extend(self.start(busy, &mut supervisor, &starts).await?);
+            }
+            for run in stops {
+                match supervisor.stop_unit(&run.reference).await {
+                    Ok(status) => outcomes.extend(self.outcome(busy, std::slice::from_ref(run), &status).await),
+                    // It ended by itself meanwhile; the watch reports how.
+                    Err(ClientError::Refused { message, .. }) => {
+                        tracing::debug!(unit = %run.reference, %message, "a unit was not stopped");
                     }
-                    if let Some(supervisor) = &mut supervisor {
-                        self.start(busy, supervisor, run).await?;
-                        changed = true;
-                    }
-                }
-                Action::Stop(id) => {
-                    let Some(run) = runs.iter().find(|run| run.id == id) else { continue };
-                    if supervisor.is_none() {
-                        supervisor = Some(self.supervisors.connect(busy.instance_id).await?);
-                    }
-                    if let Some(supervisor) = &mut supervisor {
-                        match supervisor.stop_unit(&run.reference).await {
-                            Ok(status) => self.note(busy, std::slice::from_ref(run), &status).await?,
-                            // It ended by itself meanwhile; the watch reports how.
-                            Err(ClientError::Refused { message, .. }) => {
-                                tracing::debug!(unit = %run.reference, %message, "a unit was not stopped");
-                            }
-                            Err(error) => return Err(error.into()),
-                        }
-                    }
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
+        self.record(busy, outcomes).await?;
         Ok(changed)
     }
 
-    /// Starts a run's unit, exactly once: how often it has run before is recorded first.
+    /// Starts the units of runs, each exactly once: how often they have run before is recorded first.
     async fn start(
         &self,
         busy: &Busy,
         supervisor: &mut SupervisorClient<Upgraded>,
-        run: &Run,
-    ) -> Result<(), WorkError> {
-        let Some(unit) = run.definition.unit(&run.reference) else { return Ok(()) };
-        let units = supervisor.units().await?;
-        let known = units.iter().find(|unit| unit.id == run.reference);
-        let mut run = run.clone();
-        if run.phase == AutomationPhase::Pending {
-            let before = known.map_or(0, |unit| i64::try_from(unit.run).unwrap_or(i64::MAX));
-            let mut conn = self.pool.acquire().await?;
-            executions::starting(&mut conn, run.id, before).await?;
-            (run.phase, run.runs_before) = (AutomationPhase::Starting, Some(before));
-        } else if let Some(status) = known.filter(|status| is_of(&run, status)) {
-            return self.note(busy, std::slice::from_ref(&run), status).await;
-        }
-        match supervisor.start_unit(unit).await {
-            Ok(status) => {
-                run.run = Some(i64::try_from(status.run).unwrap_or(i64::MAX));
-                self.note(busy, std::slice::from_ref(&run), &status).await
+        runs: &[&Run],
+    ) -> Result<Vec<Outcome>, WorkError> {
+        // Nobody else starts units: what is said of them now holds until each one's turn.
+        let units: BTreeMap<String, UnitStatus> =
+            supervisor.units().await?.into_iter().map(|unit| (unit.id.clone(), unit)).collect();
+        let before =
+            |run: &Run| units.get(&run.reference).map_or(0, |unit| i64::try_from(unit.run).unwrap_or(i64::MAX));
+        let new: Vec<_> =
+            runs.iter().filter(|run| run.phase == AutomationPhase::Pending).map(|run| (run.id, before(run))).collect();
+        let mut conn = self.pool.acquire().await?;
+        executions::starting(&mut conn, &new).await?;
+        drop(conn);
+        let mut outcomes = Vec::new();
+        for run in runs {
+            let Some(unit) = run.definition.unit(&run.reference) else { continue };
+            let mut run = (*run).clone();
+            if run.phase == AutomationPhase::Pending {
+                (run.phase, run.runs_before) = (AutomationPhase::Starting, Some(before(&run)));
+            } else if let Some(status) = units.get(&run.reference).filter(|status| is_of(&run, status)) {
+                outcomes.extend(self.outcome(busy, std::slice::from_ref(&run), status).await);
+                continue;
             }
-            Err(ClientError::Refused { message, .. }) => {
-                self.end(run.id, Progress::ended(AutomationPhase::Failed, clean(&message))).await
+            match supervisor.start_unit(unit).await {
+                Ok(status) => {
+                    run.run = Some(i64::try_from(status.run).unwrap_or(i64::MAX));
+                    outcomes.extend(self.outcome(busy, std::slice::from_ref(&run), &status).await);
+                }
+                Err(ClientError::Refused { message, .. }) => {
+                    outcomes.push((run.id, Progress::ended(AutomationPhase::Failed, clean(&message))));
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        Ok(outcomes)
     }
 
-    async fn end(&self, id: ExecutionId, progress: Progress) -> Result<(), WorkError> {
-        let mut conn = self.pool.acquire().await?;
-        executions::advance(&mut conn, id, &progress, self.next_id(), self.clock.now()).await?;
+    /// Records what became of runs, in one transaction: each costs a write to the disk.
+    async fn record(&self, busy: &Busy, outcomes: Vec<Outcome>) -> Result<(), WorkError> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.pool.begin().await?;
+        // Who ends all runs at once holds this lock too, so the two cannot wait for each other.
+        workspaces::lock(&mut transaction, busy.workspace_id).await?;
+        for (id, progress) in &outcomes {
+            executions::advance(&mut transaction, *id, progress, self.next_id(), self.clock.now()).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
-    fn next_id(&self) -> ExecutionId {
-        ExecutionId::new(self.clock.as_ref(), self.entropy.as_ref())
+    /// What the units' statuses mean for the runs that they belong to.
+    async fn outcomes(&self, busy: &Busy, runs: &[Run], units: Vec<UnitStatus>) -> Vec<Outcome> {
+        futures::stream::iter(units)
+            .map(|status| async move { self.outcome(busy, runs, &status).await })
+            .buffered(LOGS_AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await
     }
 
-    /// Records what a unit's status means for the run that it belongs to.
-    async fn note(&self, busy: &Busy, runs: &[Run], status: &UnitStatus) -> Result<(), WorkError> {
-        let Some(run) = runs.iter().find(|run| !run.phase.is_final() && is_of(run, status)) else { return Ok(()) };
+    async fn outcome(&self, busy: &Busy, runs: &[Run], status: &UnitStatus) -> Option<Outcome> {
+        let run = runs.iter().find(|run| !run.phase.is_final() && is_of(run, status))?;
         let phase = phase(status.state);
         let exit_code = status.exit.map(berth_supervisor_client::protocol::ExitStatus::shell_code);
         let reason = match (&status.message, exit_code) {
@@ -218,7 +233,7 @@ impl Jobs {
             outputs: bounded(&status.outputs),
             log,
         };
-        self.end(run.id, progress).await
+        Some((run.id, progress))
     }
 
     /// The end of a unit's output, to be stored; `None` if it is not available.
@@ -247,6 +262,24 @@ impl Jobs {
                 None
             }
             Err(_) => None,
+        }
+    }
+}
+
+/// The changes of units that the watch tells: waits for one, and takes with it those that have come meanwhile. Cancel safe.
+async fn next_changes(watch: &mut SupervisorClient<Upgraded>) -> Result<Vec<UnitStatus>, ClientError> {
+    let mut changed = Vec::new();
+    let mut incoming = watch.receive().await?;
+    loop {
+        match incoming {
+            Some(Incoming::Event(Event::Unit(status))) => changed.push(status),
+            Some(_) => {}
+            None if changed.is_empty() => return Err(ClientError::Closed),
+            None => return Ok(changed),
+        }
+        match watch.receive().now_or_never() {
+            Some(next) => incoming = next?,
+            None => return Ok(changed),
         }
     }
 }

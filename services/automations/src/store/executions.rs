@@ -56,18 +56,20 @@ fn phase(name: &str, row: ExecutionId) -> Result<AutomationPhase, CorruptRow> {
     })
 }
 
+/// A run that is wanted.
+#[derive(Debug)]
+pub(crate) struct NewRun<'a> {
+    pub(crate) id: ExecutionId,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) instance: InstanceId,
+    pub(crate) reference: &'a str,
+    pub(crate) definition: &'a Definition,
+    /// A trigger, `manual`, or `dependency`.
+    pub(crate) started_by: &'a str,
+}
+
 /// Makes a run, unless one of the same key is under way in the instance; if that one is ending, another will follow it.
-#[expect(clippy::too_many_arguments, reason = "the columns of a row")]
-pub(crate) async fn create(
-    conn: &mut PgConnection,
-    id: ExecutionId,
-    workspace: WorkspaceId,
-    instance: InstanceId,
-    reference: &str,
-    definition: &Definition,
-    started_by: &str,
-    now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn create(conn: &mut PgConnection, new: &NewRun<'_>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO automations.executions AS e (id, workspace_id, instance_id, reference, kind, definition, started_by, phase, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 'Pending', $8)
@@ -75,13 +77,13 @@ pub(crate) async fn create(
            SET restart = jsonb_build_object('started_by', EXCLUDED.started_by, 'definition', EXCLUDED.definition)
            WHERE e.stop_requested OR e.phase = 'Stopping'",
     )
-    .bind(id)
-    .bind(workspace)
-    .bind(instance)
-    .bind(reference)
-    .bind(kind_name(definition.kind))
-    .bind(Json(definition))
-    .bind(started_by)
+    .bind(new.id)
+    .bind(new.workspace)
+    .bind(new.instance)
+    .bind(new.reference)
+    .bind(kind_name(new.definition.kind))
+    .bind(Json(new.definition))
+    .bind(new.started_by)
     .bind(now)
     .execute(&mut *conn)
     .await?;
@@ -91,8 +93,8 @@ pub(crate) async fn create(
            AND phase NOT IN ('Pending', 'Starting', 'Running', 'Stopping')
            AND id NOT IN (SELECT id FROM automations.executions WHERE workspace_id = $1 AND reference = $2 ORDER BY id DESC LIMIT $3)",
     )
-    .bind(workspace)
-    .bind(reference)
+    .bind(new.workspace)
+    .bind(new.reference)
     .bind(KEPT_RUNS)
     .execute(conn)
     .await?;
@@ -112,11 +114,17 @@ struct RunRow {
 }
 
 /// The newest run of each key in an instance.
-pub(crate) async fn of_instance(conn: &mut PgConnection, instance: InstanceId) -> Result<Vec<Run>, sqlx::Error> {
+pub(crate) async fn of_instance(
+    conn: &mut PgConnection,
+    workspace: WorkspaceId,
+    instance: InstanceId,
+) -> Result<Vec<Run>, sqlx::Error> {
+    // The index is that of the workspace.
     let rows: Vec<RunRow> = sqlx::query_as(
         "SELECT DISTINCT ON (reference) id, reference, definition, phase, stop_requested, restart IS NOT NULL AS restarts, runs_before, run
-         FROM automations.executions WHERE instance_id = $1 ORDER BY reference, id DESC",
+         FROM automations.executions WHERE workspace_id = $1 AND instance_id = $2 ORDER BY reference, id DESC",
     )
+    .bind(workspace)
     .bind(instance)
     .fetch_all(conn)
     .await?;
@@ -136,12 +144,14 @@ pub(crate) async fn of_instance(conn: &mut PgConnection, instance: InstanceId) -
         .collect()
 }
 
-/// Records, before the supervisor is asked, how often the unit has run.
-pub(crate) async fn starting(conn: &mut PgConnection, id: ExecutionId, runs_before: i64) -> Result<(), sqlx::Error> {
+/// Records, before the supervisor is asked, how often the unit of each of these runs has run.
+pub(crate) async fn starting(conn: &mut PgConnection, runs: &[(ExecutionId, i64)]) -> Result<(), sqlx::Error> {
+    let (ids, runs_before): (Vec<ExecutionId>, Vec<i64>) = runs.iter().copied().unzip();
     sqlx::query(
-        "UPDATE automations.executions SET phase = 'Starting', runs_before = $2 WHERE id = $1 AND phase = 'Pending'",
+        "UPDATE automations.executions AS run SET phase = 'Starting', runs_before = known.runs_before
+         FROM unnest($1::uuid[], $2::bigint[]) AS known (id, runs_before) WHERE run.id = known.id AND phase = 'Pending'",
     )
-    .bind(id)
+    .bind(ids)
     .bind(runs_before)
     .execute(conn)
     .await?;
@@ -206,7 +216,7 @@ pub(crate) async fn advance(
 /// workspace that is stopping may deliver nothing.
 pub(crate) async fn keep_log(conn: &mut PgConnection, id: ExecutionId, log: &[u8]) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE automations.executions SET log = $2 WHERE id = $1 AND octet_length($2) >= COALESCE(octet_length(log), 0)",
+        "UPDATE automations.executions SET log = $2 WHERE id = $1 AND octet_length($2) > COALESCE(octet_length(log), -1)",
     )
     .bind(id)
     .bind(log)
@@ -280,16 +290,18 @@ struct NewestRow {
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// The newest run of each key of a workspace.
+/// The newest run of each key of a workspace, or of one key.
 pub(crate) async fn newest(
     conn: &mut PgConnection,
     workspace: WorkspaceId,
+    reference: Option<&str>,
 ) -> Result<BTreeMap<String, Newest>, sqlx::Error> {
     let rows: Vec<NewestRow> = sqlx::query_as(
         "SELECT DISTINCT ON (reference) id, instance_id, reference, started_by, phase, reason, restart IS NOT NULL AS restarts, exit_code, outputs, created_at, started_at, ready_at, finished_at
-         FROM automations.executions WHERE workspace_id = $1 ORDER BY reference, id DESC",
+         FROM automations.executions WHERE workspace_id = $1 AND ($2::text IS NULL OR reference = $2) ORDER BY reference, id DESC",
     )
     .bind(workspace)
+    .bind(reference)
     .fetch_all(conn)
     .await?;
     rows.into_iter()

@@ -5,7 +5,7 @@ pub(crate) mod workspaces;
 
 /// The channel that wakes the jobs; it carries the instance.
 pub(crate) const CHANNEL: &str = "berth_automations";
-/// The channel that tells that a run moved on, or ended.
+/// The channel that tells that a run moved on, or ended, or that a file was read.
 pub(crate) const RUNS_CHANNEL: &str = "berth_automation_runs";
 
 /// Advisory lock of the leader.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::CHANNEL;
+use super::{CHANNEL, RUNS_CHANNEL};
 use crate::domain::definition::{Definition, Definitions};
 use crate::domain::file::Finding;
 
@@ -94,47 +94,75 @@ pub(crate) async fn busy(conn: &mut PgConnection) -> Result<Vec<Busy>, sqlx::Err
     .await
 }
 
-/// Whether the file of this instance is to be read: `Some(first start)` if its triggers are to fire too.
-pub(crate) async fn wants_read(
+/// What to do with the file of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// It was read, or the instance is over.
+    Done,
+    /// It was asked for; no trigger fires.
+    Again,
+    /// The instance has started, and its triggers fire.
+    AtStart {
+        /// The first of the workspace.
+        first: bool,
+    },
+}
+
+/// Whether the file of this instance is to be read. Nothing is locked: a lock is written to disk, and the worker asks at every turn.
+pub(crate) async fn wants_read(conn: &mut PgConnection, busy: &Busy) -> Result<Read, sqlx::Error> {
+    let row: Option<(bool, bool, bool)> = sqlx::query_as(
+        "SELECT read_for IS DISTINCT FROM instance_id, reload, first_start FROM automations.workspaces
+         WHERE workspace_id = $1 AND instance_id = $2 AND running",
+    )
+    .bind(busy.workspace_id)
+    .bind(busy.instance_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(match row {
+        Some((true, _, first)) => Read::AtStart { first },
+        Some((false, true, _)) => Read::Again,
+        _ => Read::Done,
+    })
+}
+
+/// Whether the file of an instance that runs, says api, was read, or never will be because a newer one is known or it is over.
+pub(crate) async fn is_read(
     conn: &mut PgConnection,
     workspace: WorkspaceId,
     instance: InstanceId,
-) -> Result<Option<Option<bool>>, sqlx::Error> {
-    let row: Option<(bool, bool, bool)> = sqlx::query_as(
-        "SELECT read_for IS DISTINCT FROM instance_id, reload, first_start FROM automations.workspaces
-         WHERE workspace_id = $1 AND instance_id = $2 AND running FOR UPDATE",
+) -> Result<bool, sqlx::Error> {
+    let read: Option<bool> = sqlx::query_scalar(
+        "SELECT NOT running OR read_for IS NOT DISTINCT FROM instance_id AND NOT reload FROM automations.workspaces
+         WHERE workspace_id = $1 AND instance_id >= $2",
     )
     .bind(workspace)
     .bind(instance)
     .fetch_optional(conn)
     .await?;
-    Ok(match row {
-        Some((true, _, first_start)) => Some(Some(first_start)),
-        Some((false, true, _)) => Some(None),
-        _ => None,
-    })
+    Ok(read.unwrap_or(false))
 }
 
-/// Records the outcome of reading the file. New definitions replace the old ones.
+/// Records the outcome of reading the file and wakes those who wait for it. New definitions replace the old ones.
 pub(crate) async fn was_read(
     conn: &mut PgConnection,
-    workspace: WorkspaceId,
-    instance: InstanceId,
+    busy: &Busy,
     status: &FileStatus,
     definitions: Option<&Definitions>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
+    let workspace = busy.workspace_id;
     sqlx::query(
         "UPDATE automations.workspaces SET read_for = $2, reload = false, file_state = $3, file_path = $4, errors = $5, warnings = $6, updated_at = $7
-         WHERE workspace_id = $1",
+         WHERE workspace_id = $1 RETURNING pg_notify($8, '')",
     )
     .bind(workspace)
-    .bind(instance)
+    .bind(busy.instance_id)
     .bind(status.state)
     .bind(&status.path)
     .bind(Json(&status.errors))
     .bind(Json(&status.warnings))
     .bind(now)
+    .bind(RUNS_CHANNEL)
     .execute(&mut *conn)
     .await?;
     let Some(definitions) = definitions else { return Ok(()) };
@@ -186,6 +214,21 @@ pub(crate) async fn reload(conn: &mut PgConnection, workspace: WorkspaceId) -> R
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// One of a workspace's definitions.
+pub(crate) async fn definition(
+    conn: &mut PgConnection,
+    workspace: WorkspaceId,
+    reference: &str,
+) -> Result<Option<Definition>, sqlx::Error> {
+    let row: Option<Json<Definition>> =
+        sqlx::query_scalar("SELECT definition FROM automations.units WHERE workspace_id = $1 AND reference = $2")
+            .bind(workspace)
+            .bind(reference)
+            .fetch_optional(conn)
+            .await?;
+    Ok(row.map(|Json(definition)| definition))
 }
 
 /// A workspace's definitions.

@@ -139,6 +139,43 @@ async fn started_while_it_stops_it_starts_again() {
 }
 
 #[tokio::test]
+async fn what_was_just_started_has_its_tasks() {
+    let service = service("tasks:\n  build: {command: echo built}\n").await;
+    assert_eq!(service.post("/tasks/build/start").await.status, 409, "nobody knows yet what its file says");
+    // Its file cannot be read yet when somebody asks.
+    service.workspace.away.send_replace(true);
+    service.runs_says_api(1);
+    service.instance(1, Phase::Running, true).await;
+    let read = async {
+        service.workspace.refuses(1).await;
+        service.workspace.away.send_replace(false);
+    };
+    let (started, list, ()) = tokio::join!(service.post("/tasks/build/start"), service.list("tasks"), read);
+    assert_eq!(started.status, 202, "{}", started.text);
+    assert_eq!((list.file.state.as_str(), list.items.len()), ("applied", 1));
+    // What was asked for is seen, too.
+    service.workspace.files.lock().unwrap().insert(".berth/automations.yaml".to_owned(), "tasks: {}\n".to_owned());
+    assert_eq!(service.post("/automations/reload").await.status, 202);
+    assert_eq!(service.list("tasks").await.items.len(), 0);
+}
+
+#[tokio::test]
+async fn the_units_are_listed_once_for_all_that_start_together() {
+    const TASKS: u64 = 60;
+    let tasks: String = (0..TASKS)
+        .map(|number| format!("  t{number}: {{command: echo done, triggeredBy: [postEnvironmentStart]}}\n"))
+        .collect();
+    let service = service(&format!("tasks:\n{tasks}")).await;
+    service.instance(1, Phase::Running, true).await;
+    for number in 0..TASKS {
+        service.wait(&format!("/tasks/t{number}"), AutomationPhase::Succeeded).await;
+        assert_eq!(service.workspace.runs(&format!("t{number}")), 1);
+        assert_eq!(service.call("GET", &format!("/tasks/t{number}/logs"), "anna").await.text, "done\n");
+    }
+    assert!(service.workspace.listed() < TASKS / 10, "listed {} times", service.workspace.listed());
+}
+
+#[tokio::test]
 async fn output_while_it_runs_and_after() {
     let (_folder, text) = file();
     let service = service(&text).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -33,6 +34,8 @@ pub(crate) struct Workspace {
     pub(crate) away: watch::Sender<bool>,
     /// How many connections it refused.
     refused: watch::Sender<u64>,
+    /// How often its units were listed.
+    listed: AtomicU64,
 }
 
 impl Workspace {
@@ -43,12 +46,18 @@ impl Workspace {
             version: watch::channel(0).0,
             away: watch::channel(false).0,
             refused: watch::channel(0).0,
+            listed: AtomicU64::new(0),
         })
     }
 
     /// How often a unit was started.
     pub(crate) fn runs(&self, id: &str) -> u64 {
         self.units.lock().unwrap().get(id).map_or(0, |unit| unit.status.run)
+    }
+
+    /// How often its units were listed.
+    pub(crate) fn listed(&self) -> u64 {
+        self.listed.load(Ordering::Relaxed)
     }
 
     /// How many connections it has refused.
@@ -268,7 +277,10 @@ async fn answer(workspace: &Arc<Workspace>, connection: &mut Connection, request
             }
             connection.stdout(&[]).await
         }
-        Request::UnitList => connection.json(&Reply::Units { units: workspace.all() }).await,
+        Request::UnitList => {
+            workspace.listed.fetch_add(1, Ordering::Relaxed);
+            connection.json(&Reply::Units { units: workspace.all() }).await
+        }
         Request::UnitStart(spec) => {
             let reply = workspace.start(spec);
             connection.json(&reply).await

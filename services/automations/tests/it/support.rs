@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,6 +26,7 @@ pub(crate) struct Service {
     pub(crate) workspace: Arc<Workspace>,
     node: Router,
     pub(crate) database: TestDatabase,
+    running: Running,
     shutdown: CancellationToken,
     jobs: Option<tokio::task::JoinHandle<()>>,
 }
@@ -36,7 +37,10 @@ impl Drop for Service {
     }
 }
 
-async fn authorize(Json(question): Json<Authorize>) -> Result<Json<Authorized>, Problem> {
+/// What api knows: the instance that runs.
+type Running = Arc<Mutex<Option<InstanceId>>>;
+
+async fn authorize(running: Running, Json(question): Json<Authorize>) -> Result<Json<Authorized>, Problem> {
     let token = question.authorization.as_deref().and_then(|header| header.strip_prefix("Bearer "));
     match token {
         None => return Err(Problem::unauthorized("sign in")),
@@ -50,14 +54,15 @@ async fn authorize(Json(question): Json<Authorize>) -> Result<Json<Authorized>, 
         actor: "anna@example.com".to_owned(),
         credential: "local".to_owned(),
         workspace_id: WorkspaceId::from_uuid(id(2)),
-        instance_id: None,
+        instance_id: *running.lock().unwrap(),
         phase: Phase::Running,
         node: None,
     }))
 }
 
-fn build(database: &TestDatabase, node: &Router) -> Automations {
-    let api = Router::new().route("/internal/authorize", post(authorize));
+fn build(database: &TestDatabase, node: &Router, running: &Running) -> Automations {
+    let running = Arc::clone(running);
+    let api = Router::new().route("/internal/authorize", post(move |question| authorize(running, question)));
     let dependencies = Dependencies {
         api: InternalClient::in_process("api", api),
         ws_manager: InternalClient::in_process("ws-manager", Router::new()),
@@ -82,9 +87,10 @@ pub(crate) async fn service_with(files: &[(&str, &str)]) -> Service {
     let database = berth_testkit::database_with(&berth_db::MIGRATIONS).await;
     let workspace = Workspace::new(files);
     let node = workspace.router();
-    let automations = build(&database, &node);
+    let running = Running::default();
+    let automations = build(&database, &node, &running);
     let mut service =
-        Service { automations, workspace, node, database, shutdown: CancellationToken::new(), jobs: None };
+        Service { automations, workspace, node, database, running, shutdown: CancellationToken::new(), jobs: None };
     service.run();
     service
 }
@@ -129,8 +135,13 @@ impl Service {
 
     /// A new process with the same database.
     pub(crate) fn restart(&mut self) {
-        self.automations = build(&self.database, &self.node);
+        self.automations = build(&self.database, &self.node, &self.running);
         self.run();
+    }
+
+    /// The n-th instance runs, as api says before its event has come here.
+    pub(crate) fn runs_says_api(&self, number: u32) {
+        *self.running.lock().unwrap() = Some(InstanceId::from_uuid(id(100 + number)));
     }
 
     /// Publishes an event of the n-th instance.

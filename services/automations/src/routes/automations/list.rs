@@ -26,7 +26,7 @@ pub(crate) async fn handler(
     caller: Caller,
     Path(workspace): Path<String>,
 ) -> Result<Json<AutomationList>, Problem> {
-    let authorized = caller.may(&state, &workspace, WorkspaceAction::Read).await?;
+    let authorized = caller.may_in_file(&state, &workspace, WorkspaceAction::Read).await?;
     let mut conn = state.jobs.pool.acquire().await.map_err(Problem::internal)?;
     let row = workspaces::find(&mut conn, authorized.workspace_id).await.map_err(Problem::internal)?;
     let items = super::all(&mut conn, authorized.workspace_id, kind).await.map_err(Problem::internal)?;

@@ -47,7 +47,7 @@ pub(crate) async fn handler(
     Path((workspace, reference)): Path<(String, String)>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Problem> {
-    let authorized = caller.may(&state, &workspace, WorkspaceAction::Read).await?;
+    let authorized = caller.may_in_file(&state, &workspace, WorkspaceAction::Read).await?;
     let id = authorized.workspace_id;
     let mut conn = state.jobs.pool.acquire().await.map_err(Problem::internal)?;
     super::one(&mut conn, id, kind, &reference).await?;

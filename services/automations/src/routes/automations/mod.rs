@@ -78,7 +78,7 @@ async fn all(
     kind: AutomationKind,
 ) -> Result<BTreeMap<String, Automation>, sqlx::Error> {
     let definitions = workspaces::definitions(conn, workspace).await?;
-    let mut newest = executions::newest(conn, workspace).await?;
+    let mut newest = executions::newest(conn, workspace, None).await?;
     Ok(definitions
         .0
         .into_iter()
@@ -97,6 +97,10 @@ async fn one(
     kind: AutomationKind,
     reference: &str,
 ) -> Result<Automation, Problem> {
-    let mut all = all(conn, workspace, kind).await.map_err(Problem::internal)?;
-    all.remove(reference).ok_or_else(|| missing(kind, reference))
+    let definition = workspaces::definition(conn, workspace, reference).await.map_err(Problem::internal)?;
+    let Some(definition) = definition.filter(|definition| definition.kind == kind) else {
+        return Err(missing(kind, reference));
+    };
+    let mut newest = executions::newest(conn, workspace, Some(reference)).await.map_err(Problem::internal)?;
+    Ok(shown(reference.to_owned(), definition, newest.remove(reference)))
 }

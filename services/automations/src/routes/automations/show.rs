@@ -24,7 +24,7 @@ pub(crate) async fn handler(
     caller: Caller,
     Path((workspace, reference)): Path<(String, String)>,
 ) -> Result<Json<Automation>, Problem> {
-    let authorized = caller.may(&state, &workspace, WorkspaceAction::Read).await?;
+    let authorized = caller.may_in_file(&state, &workspace, WorkspaceAction::Read).await?;
     let mut conn = state.jobs.pool.acquire().await.map_err(Problem::internal)?;
     Ok(Json(super::one(&mut conn, authorized.workspace_id, kind, &reference).await?))
 }

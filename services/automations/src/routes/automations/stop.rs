@@ -26,7 +26,7 @@ pub(crate) async fn handler(
     caller: Caller,
     Path((workspace, reference)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<Automation>), Problem> {
-    let authorized = caller.may(&state, &workspace, WorkspaceAction::Exec).await?;
+    let authorized = caller.may_in_file(&state, &workspace, WorkspaceAction::Exec).await?;
     let id = authorized.workspace_id;
     let mut transaction = state.jobs.pool.begin().await.map_err(Problem::internal)?;
     let automation = super::one(&mut transaction, id, kind, &reference).await?;
