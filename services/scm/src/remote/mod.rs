@@ -105,7 +105,7 @@ impl Remote {
         let known = self.version_2.lock().unwrap_or_else(PoisonError::into_inner).contains(&origin);
         if known {
             // Whatever is wrong, the ordinary request finds out and reports it.
-            if let Ok(refs) = self.ask_v2(&client, &url, host, prefixes, true, "sha1", login).await {
+            if let Ok(refs) = self.ask_v2(&client, &url, host, ls_refs_request(prefixes, true, "sha1"), login).await {
                 return Ok(Listing { refs, url: url.into() });
             }
         }
@@ -114,7 +114,8 @@ impl Remote {
         let refs = match advertisement(&answer).map_err(protocol)? {
             Advertisement::V0(refs) => refs,
             Advertisement::V2 { unborn, object_format } => {
-                let refs = self.ask_v2(&client, &url, host, prefixes, unborn, &object_format, login).await?;
+                let question = ls_refs_request(prefixes, unborn, &object_format);
+                let refs = self.ask_v2(&client, &url, host, question, login).await?;
                 if unborn {
                     self.version_2.lock().unwrap_or_else(PoisonError::into_inner).insert(origin);
                 }
@@ -157,15 +158,13 @@ impl Remote {
         Err(RemoteError::Redirects { host: host.to_owned() })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one question with all that it depends on")]
+    /// Asks the question that [`ls_refs_request`] made.
     async fn ask_v2(
         &self,
         client: &Client,
         url: &Url,
         host: &str,
-        prefixes: &[String],
-        unborn: bool,
-        object_format: &str,
+        question: Vec<u8>,
         login: Option<&Login>,
     ) -> Result<Refs, RemoteError> {
         const STEP: &str = "reading the refs of";
@@ -174,7 +173,7 @@ impl Remote {
             .header("Git-Protocol", "version=2")
             .header(header::CONTENT_TYPE, "application/x-git-upload-pack-request")
             .header(header::ACCEPT, "application/x-git-upload-pack-result")
-            .body(ls_refs_request(prefixes, unborn, object_format));
+            .body(question);
         let response = with_login(request, login).send().await.map_err(|source| self.failed(STEP, host, source))?;
         self.accept(response.status(), host, url, login.is_some())?;
         let answer = self.body(response, STEP, host, MAX_ANSWER_BYTES).await?;

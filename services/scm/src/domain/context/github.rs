@@ -6,6 +6,9 @@ use super::error::{ContextError, beginning};
 use super::names::{OWNER, file_or_directory, line, plain_name, repository, without_git_suffix};
 use super::{Draft, Point, Target};
 
+/// Serves the content of files: `/owner/repository/REF/path`.
+pub(super) const RAW_HOST: &str = "raw.githubusercontent.com";
+
 const EXPECTED: &str = "/owner/repository";
 
 /// First path segments that are pages of the site, not accounts.
@@ -72,6 +75,14 @@ const REPOSITORY_PAGES: [&str; 22] = [
     "wiki",
 ];
 
+/// The path on github.com of what [`RAW_HOST`] serves.
+pub(super) fn page_of_raw(mut path: Vec<String>) -> Vec<String> {
+    if path.len() >= 2 {
+        path.insert(2, "raw".to_owned());
+    }
+    path
+}
+
 pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let [owner, name, rest @ ..] = target.path.as_slice() else { return Err(target.no_repository(EXPECTED)) };
     if SITE_PAGES.contains(&owner.as_str()) {
@@ -87,7 +98,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let point = match segments.as_slice() {
         [] => Point::REPOSITORY,
         _ if target.ssh => return Err(page(rest)),
-        ["tree", ..] => tree(ContextType::Directory)?,
+        ["tree", _, ..] => tree(ContextType::Directory)?,
         // The history of a file or folder: its URL does not tell which.
         ["commits", ..] => Point::in_tree(&rest[1..], |path| file_or_directory(path, None, target.trailing_slash))?,
         ["blob" | "raw" | "blame" | "edit", _, _, ..] => at_line(tree(ContextType::File)?),

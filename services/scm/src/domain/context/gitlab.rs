@@ -38,7 +38,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let point = match segments.as_slice() {
         [] => Point::REPOSITORY,
         _ if target.ssh => return Err(page(rest)),
-        ["tree" | "network" | "graphs" | "find_file", ..] => tree(&|_| ContextType::Directory)?,
+        ["tree" | "network" | "graphs" | "find_file", _, ..] => tree(&|_| ContextType::Directory)?,
         // The history of a file or folder: its URL does not tell which.
         ["commits", ..] => tree(&|path| file_or_directory(path, None, target.trailing_slash))?,
         ["blob" | "raw" | "blame" | "edit", _, _, ..] => {

@@ -58,11 +58,12 @@ pub struct Hosts {
 }
 
 /// Public hosts, and the names under which they answer over ssh.
-const PUBLIC: [(&str, &str, Provider); 16] = [
+const PUBLIC: [(&str, &str, Provider); 17] = [
     ("github.com", "github.com", Provider::Github),
     ("www.github.com", "github.com", Provider::Github),
     ("ssh.github.com", "github.com", Provider::Github),
     ("github.dev", "github.com", Provider::Github),
+    (super::github::RAW_HOST, "github.com", Provider::Github),
     ("gitlab.com", "gitlab.com", Provider::Gitlab),
     ("www.gitlab.com", "gitlab.com", Provider::Gitlab),
     ("altssh.gitlab.com", "gitlab.com", Provider::Gitlab),

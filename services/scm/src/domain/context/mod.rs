@@ -172,6 +172,7 @@ pub fn parse(text: &str, hosts: &Hosts) -> Result<Context, ContextError> {
     let base: &[String] = &found.base;
     let under_base = path.segments.get(..base.len()).is_some_and(|start| start == base);
     let segments = path.segments.get(if under_base { base.len() } else { 0 }..).unwrap_or_default().to_vec();
+    let segments = if authority.host == github::RAW_HOST { github::page_of_raw(segments) } else { segments };
     // Azure DevOps has the organization as user name in its clone URLs, Bitbucket the user's; elsewhere a lone user name may be a token.
     let offered_by_host = match found.provider {
         Provider::AzureDevops => user.as_deref() == segments.first().map(String::as_str),
