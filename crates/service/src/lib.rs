@@ -189,24 +189,10 @@ where
     F: FnOnce(C, Context) -> Fut,
     Fut: Future<Output = anyhow::Result<Parts>>,
 {
-    let read = |file: &str| {
-        let path = settings.keys.join(file);
-        std::fs::read(&path).with_context(|| {
-            format!("cannot read {}: `keys` names the folder of the installation's key pair", path.display())
-        })
-    };
-    let keys = ServiceKeys::from_pem(&read("services.key")?, &read("services.pub")?)?;
+    let keys = read_keys(&settings.keys)?;
     let clock = SystemClock::shared();
     let shutdown = CancellationToken::new();
-    let pool = match settings.database_url.as_str() {
-        "" => None,
-        url => {
-            let pool =
-                berth_db::connect(&berth_db::DatabaseConfig { url: url.to_owned(), max_connections: 16 }).await?;
-            berth_db::migrate(&pool).await?;
-            Some(pool)
-        }
-    };
+    let pool = database(&settings.database_url).await?;
     let context = Context {
         name,
         pool: pool.clone(),
@@ -219,14 +205,14 @@ where
         shutdown: shutdown.clone(),
     };
     let parts = build(settings.service, context.clone()).await?;
-    let public = proxy::behind(context.verifier(name, parts.proxies), parts.public);
-    let internal = context.verifier(name, parts.callers).protect(parts.internal);
     let tls = match (&settings.tls_cert, &settings.tls_key) {
         (Some(certificate), Some(key)) => Some(serve::tls_config(certificate, key)?),
         (None, None) => None,
         _ => anyhow::bail!("tls_cert and tls_key belong together: set both, or neither"),
     };
-    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let public = proxy::behind(context.verifier(name, parts.proxies), parts.public);
+    let internal = context.verifier(name, parts.callers).protect(parts.internal);
+    let mut tasks: JoinSet<Ended> = JoinSet::new();
     for (what, address, router, tls) in
         [("public", &settings.listen, public, tls), ("internal", &settings.internal_listen, internal, None)]
     {
@@ -249,6 +235,22 @@ where
     for (job, future) in parts.jobs {
         tasks.spawn(async move { (job, future.await) });
     }
+    let ended = until_the_end(name, tasks, &shutdown).await;
+    if let Some(pool) = pool {
+        pool.close().await;
+    }
+    ended
+}
+
+/// A part of a service that has ended, and how.
+type Ended = (&'static str, anyhow::Result<()>);
+
+/// Waits for a signal, or for a part that ends by itself, which is an error; then ends all parts.
+async fn until_the_end(
+    name: &'static str,
+    mut tasks: JoinSet<Ended>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let died = tokio::select! {
         _ = terminate.recv() => None,
@@ -261,9 +263,6 @@ where
             tracing::error!(service = name, part, error = %format!("{error:#}"), "a part ended with an error");
         }
     }
-    if let Some(pool) = pool {
-        pool.close().await;
-    }
     match died {
         None => Ok(()),
         Some(ended) => {
@@ -272,4 +271,24 @@ where
             anyhow::bail!("{part} ended by itself")
         }
     }
+}
+
+fn read_keys(folder: &Path) -> anyhow::Result<ServiceKeys> {
+    let read = |file: &str| {
+        let path = folder.join(file);
+        std::fs::read(&path).with_context(|| {
+            format!("cannot read {}: `keys` names the folder of the installation's key pair", path.display())
+        })
+    };
+    Ok(ServiceKeys::from_pem(&read("services.key")?, &read("services.pub")?)?)
+}
+
+/// The database, migrated; `None` for services without one.
+async fn database(url: &str) -> anyhow::Result<Option<PgPool>> {
+    if url.is_empty() {
+        return Ok(None);
+    }
+    let pool = berth_db::connect(&berth_db::DatabaseConfig { url: url.to_owned(), max_connections: 16 }).await?;
+    berth_db::migrate(&pool).await?;
+    Ok(Some(pool))
 }
