@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str) -> anyhow::Resu
 }
 
 async fn copy(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
-    let passed_over = match (End::parse(from), End::parse(to)) {
+    let Copied { passed_over, missing } = match (End::parse(from), End::parse(to)) {
         (End::Here(from), End::Workspace { workspace, path }) => upload(context, &from, &workspace, &path).await?,
         (End::Workspace { workspace, path }, End::Here(to)) => download(context, &workspace, &path, &to).await?,
         (End::Stream, End::Workspace { workspace, path }) => upload_stream(context, &workspace, &path).await?,
@@ -78,8 +78,8 @@ async fn copy(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
     match context.output {
         Output::Json => {
             let paths: Vec<_> = passed_over.iter().map(|file| file.path.to_string_lossy()).collect();
-            let copied = serde_json::json!({ "from": from, "to": to, "passed_over": paths });
-            output::result(Output::Json, &copied, |_| String::new())
+            let copied = serde_json::json!({ "from": from, "to": to, "passed_over": paths, "missing": missing });
+            output::result(Output::Json, &copied, |_| String::new())?;
         }
         Output::Text => {
             for SpecialFile { path, kind } in &passed_over {
@@ -87,13 +87,21 @@ async fn copy(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
                 output::note(format!("passed over {path:?}: it is {kind}"));
             }
             output::note(format!("copied {from} to {to}"));
-            Ok(())
         }
     }
+    missing.map_or(Ok(()), |missing| Err(anyhow::anyhow!("{missing}; everything else was copied")))
+}
+
+/// What was left out of a copy.
+#[derive(Debug, Default)]
+struct Copied {
+    passed_over: Vec<SpecialFile>,
+    /// Why files of the workspace are missing, in its words.
+    missing: Option<String>,
 }
 
 /// Sends standard input as a file.
-async fn upload_stream(context: &Context, workspace: &str, path: &str) -> anyhow::Result<Vec<SpecialFile>> {
+async fn upload_stream(context: &Context, workspace: &str, path: &str) -> anyhow::Result<Copied> {
     anyhow::ensure!(
         path != "." && !path.ends_with('/'),
         "{path} is a folder: name the file that standard input becomes"
@@ -107,8 +115,8 @@ async fn upload_stream(context: &Context, workspace: &str, path: &str) -> anyhow
     upload(context, &file, workspace, path).await
 }
 
-/// Sends a file or folder; what of it is passed over.
-async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> anyhow::Result<Vec<SpecialFile>> {
+/// Sends a file or folder.
+async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> anyhow::Result<Copied> {
     let from = from.canonicalize().with_context(|| format!("cannot read {}", from.display()))?;
     let passed_over = special_files::find(&from);
     if let [SpecialFile { path, kind }] = &passed_over[..]
@@ -138,17 +146,17 @@ async fn upload(context: &Context, from: &Path, workspace: &str, path: &str) -> 
     context.client.send_body(Method::PUT, &request, body, &[("content-type", "application/x-tar")]).await?;
     let status = tar.wait().await?;
     anyhow::ensure!(status.success(), "tar could not read all of {}", from.display());
-    Ok(passed_over)
+    Ok(Copied { passed_over, missing: None })
 }
 
 /// The tar stream of a file or folder; of a link, what it leads to, as with uploads.
 async fn fetch(context: &Context, workspace: &str, path: &str) -> anyhow::Result<hyper::body::Incoming> {
     let request = format!("/api/v1/workspaces/{}/files?follow=true&path={}", encode(workspace), encode(path));
-    Ok(context.client.send(Method::GET, &request, Vec::new(), &[]).await?.into_body())
+    Ok(context.client.send(Method::GET, &request, Vec::new(), &[("te", "trailers")]).await?.into_body())
 }
 
-/// Fetches a file or folder; what of it is passed over.
-async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> anyhow::Result<Vec<SpecialFile>> {
+/// Fetches a file or folder.
+async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> anyhow::Result<Copied> {
     let (folder, rename) = if to.is_dir() {
         (to.to_owned(), None)
     } else {
@@ -159,16 +167,25 @@ async fn download(context: &Context, workspace: &str, path: &str, to: &Path) -> 
     let mut body = fetch(context, workspace, path).await?;
     // Unpacked beside its place first: a broken copy leaves nothing half done, and a name inside cannot climb out of the folder.
     let scratch = Scratch::new(&folder).await?;
-    let passed_over = unpack(&mut body, &scratch.0).await?;
+    let copied = unpack(&mut body, &scratch.0).await?;
+    if let [SpecialFile { path: it, kind }] = &copied.passed_over[..]
+        && it.components().count() == 1
+        && std::fs::read_dir(&scratch.0)?.next().is_none()
+    {
+        bail!("{path} is {kind}: only files, folders and links can be copied");
+    }
     place(&scratch.0, &folder, rename)?;
-    Ok(passed_over)
+    Ok(copied)
 }
 
 /// Writes a file to standard output.
 async fn download_stream(context: &Context, workspace: &str, path: &str) -> anyhow::Result<()> {
     let mut body = fetch(context, workspace, path).await?;
     let scratch = Scratch::new(&std::env::temp_dir()).await?;
-    unpack(&mut body, &scratch.0).await?;
+    let copied = unpack(&mut body, &scratch.0).await?;
+    if let Some(missing) = copied.missing {
+        bail!(missing);
+    }
     let entries = std::fs::read_dir(&scratch.0)?.collect::<Result<Vec<_>, _>>()?;
     match &entries[..] {
         [only] if only.file_type()?.is_file() => output::copy(&mut std::fs::File::open(only.path())?),
@@ -177,7 +194,7 @@ async fn download_stream(context: &Context, workspace: &str, path: &str) -> anyh
 }
 
 /// Unpacks the stream, which is untrusted: even for root, no file belongs to somebody else, is setuid, or is a device.
-async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Result<Vec<SpecialFile>> {
+async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Result<Copied> {
     let mut tar = tokio::process::Command::new("tar")
         .args(["--extract", "--file=-", "--no-same-owner", "--no-same-permissions", "--directory"])
         .arg(scratch)
@@ -186,10 +203,14 @@ async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Res
         .spawn()
         .context("tar is not installed")?;
     let mut stdin = tar.stdin.take().context("tar's input")?;
+    let mut missing = None;
     while let Some(frame) = body.frame().await {
         let frame: Frame<Bytes> = frame.context("the copy broke off")?;
         if let Some(data) = frame.data_ref() {
             stdin.write_all(data).await.context("tar ended early")?;
+        }
+        if let Some(why) = frame.trailers_ref().and_then(|trailers| trailers.get("berth-incomplete")) {
+            missing = Some(String::from_utf8_lossy(why.as_bytes()).into_owned());
         }
     }
     drop(stdin);
@@ -202,7 +223,7 @@ async fn unpack(body: &mut hyper::body::Incoming, scratch: &Path) -> anyhow::Res
         // The workspace sends all of these as pipes.
         file.kind = "a named pipe, a socket or a device";
     }
-    Ok(passed_over)
+    Ok(Copied { passed_over, missing })
 }
 
 fn place(scratch: &Path, folder: &Path, rename: Option<&Path>) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use berth_supervisor_protocol::{CopyIn, CopyOut, ErrorCode, Event, Reply};
@@ -143,6 +143,9 @@ fn unpack_entry<R: Read>(
     Ok(())
 }
 
+/// Longest content of a file that says it has none.
+const MAX_UNSIZED: u64 = 4 << 20;
+
 /// Files that could not be packed: the rest goes out all the same.
 #[derive(Default)]
 struct Left {
@@ -209,16 +212,20 @@ fn add(
         };
     }
     if file_type.is_file() {
-        return match File::open(path) {
-            Ok(file) => {
-                header.set_size(metadata.size());
-                builder.append_data(&mut header, name, Exactly { file, left: metadata.size() })
-            }
-            Err(error) => {
-                left.add(Problem::io("reading", path, &error));
-                Ok(())
-            }
+        let added = match metadata.size() {
+            0 => read_unsized(path).map(|content| {
+                header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
+                builder.append_data(&mut header, name, content.as_slice())
+            }),
+            size => File::open(path).map(|file| {
+                header.set_size(size);
+                builder.append_data(&mut header, name, Exactly { file, left: size })
+            }),
         };
+        return added.unwrap_or_else(|error| {
+            left.add(Problem::io("reading", path, &error));
+            Ok(())
+        });
     }
     header.set_size(0);
     if !file_type.is_dir() {
@@ -245,6 +252,19 @@ fn add(
         }
     }
     Ok(())
+}
+
+/// The content of a file that says it has none: that is so of most, but those of `/proc` are made when they are read. Some of them wait for
+/// something to happen, which is not waited for.
+fn read_unsized(path: &Path) -> io::Result<Vec<u8>> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let mut content = Vec::new();
+    file.take(MAX_UNSIZED + 1).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).unwrap_or(u64::MAX) > MAX_UNSIZED {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it does not say how long it is, and has no end"));
+    }
+    Ok(content)
 }
 
 /// Exactly as many bytes as the header said, even if the file has grown, shrunk or become unreadable since.

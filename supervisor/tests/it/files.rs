@@ -215,7 +215,8 @@ fn a_stream_cannot_climb_out() {
             .request(&Request::CopyIn(CopyIn { path: target.to_str().unwrap().to_owned(), ..CopyIn::default() }))
             .unwrap();
         client.bytes(Kind::Stdin, &tar).unwrap();
-        client.bytes(Kind::Stdin, b"").unwrap();
+        // It may have refused, and hung up, already.
+        drop(client.bytes(Kind::Stdin, b""));
         assert!(matches!(end(&mut client), Event::Failed { code: ErrorCode::BadRequest, .. }));
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     }

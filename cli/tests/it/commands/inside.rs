@@ -196,6 +196,13 @@ pub(super) fn files_are_copied(world: &World) {
         server.fails(&["cp", "hello:README.md", &format!("{}/", back.join("none").display())], 3).contains("no folder")
     );
     assert!(server.fails(&["cp", "hello:/no/such", back.to_str().unwrap()], 3).contains("/no/such"));
+    // Files without a size have their content; one that cannot be read is named, and the others come.
+    assert!(server.ok(&["cp", "hello:/proc/self/status", "-"]).starts_with("Name:"));
+    let some = server.fails(&["cp", "hello:/proc/1", back.to_str().unwrap()], 1);
+    assert!(some.contains("could not be read, the first: ") && some.contains("everything else"), "{some}");
+    assert!(std::fs::read_to_string(back.join("1/status")).unwrap().starts_with("Name:"));
+    let socket = server.fails(&["cp", "hello:/.berth/run/credentials.sock", back.to_str().unwrap()], 1);
+    assert!(socket.contains("a socket") && socket.contains("only files"), "{socket}");
     assert!(server.fails(&["cp", "/no/such/here", "hello:"], 1).contains("/no/such/here"));
     assert!(server.fails(&["cp", "hello:/etc/hostname", "/no/such/folder/x"], 1).contains("is not a folder"));
 }

@@ -2,12 +2,16 @@
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Problem, QueryWithEmpty};
+use berth_supervisor_client::ClientError;
 use berth_supervisor_client::protocol::{CopyIn, CopyOut, ErrorCode, FileType};
-use futures::TryStreamExt as _;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use serde::Deserialize;
 
 use crate::Gateway;
@@ -29,7 +33,11 @@ pub(super) struct Download {
     wait: bool,
 }
 
-/// A file or folder as a tar stream. A stream that breaks is incomplete.
+/// Trailer of a download: which files are missing in it, in words.
+const INCOMPLETE: &str = "berth-incomplete";
+
+/// A file or folder as a tar stream. Where some of the files cannot be read, all others come. Whoever asks with `TE: trailers` is then told why
+/// in the trailer `Berth-Incomplete`; for others the stream breaks. A stream that breaks is incomplete.
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{workspace}/files", operation_id = "download_files", tag = "inside",
     params(("workspace" = String, Path, description = "Id or name."), Download),
@@ -38,6 +46,7 @@ pub(super) struct Download {
 pub(super) async fn download(
     State(gateway): State<Gateway>,
     caller: Caller,
+    headers: HeaderMap,
     QueryWithEmpty(download): QueryWithEmpty<Download>,
 ) -> Result<Response, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, download.wait).await?;
@@ -46,7 +55,24 @@ pub(super) async fn download(
     // A missing file is reported before the answer has begun.
     access.supervisor().await?.stat(&copy.path).await.map_err(problem)?;
     let tar = access.supervisor().await?.copy_out(copy).await.map_err(problem)?;
-    Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(tar)).into_response())
+    let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let body = if trailers { with_trailer(tar) } else { Body::from_stream(tar) };
+    let headers = [(header::CONTENT_TYPE, "application/x-tar"), (header::TRAILER, INCOMPLETE)];
+    Ok((headers, body).into_response())
+}
+
+/// The stream, in good order also where the workspace could not read some of the files: then the trailer says so.
+fn with_trailer(tar: impl Stream<Item = Result<Bytes, ClientError>> + Send + 'static) -> Body {
+    let frames = tar.map(|piece| match piece {
+        Ok(bytes) => Ok(Frame::data(bytes)),
+        Err(ClientError::Refused { message, .. }) => {
+            let text: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let value = HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static("yes"));
+            Ok(Frame::trailers(HeaderMap::from_iter([(HeaderName::from_static(INCOMPLETE), value)])))
+        }
+        Err(error) => Err(error),
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 /// Where to.

@@ -363,7 +363,12 @@ impl Supervisor {
                     self.bytes(wire::Kind::Stdout, b"tar of ").await;
                     self.bytes(wire::Kind::Stdout, copy.path.as_bytes()).await;
                     self.bytes(wire::Kind::Stdout, b"").await;
-                    self.json(&wire::Event::Done).await;
+                    if copy.path == "/folder" {
+                        let message = "1 of the files could not be read".to_owned();
+                        self.json(&wire::Event::Failed { code: wire::ErrorCode::PermissionDenied, message }).await;
+                    } else {
+                        self.json(&wire::Event::Done).await;
+                    }
                 }
                 wire::Request::CopyIn(copy) => self.copy_in(&copy).await,
                 _ => {

@@ -1,6 +1,7 @@
 //! Files and logs.
 
 use berth_api_types::public::Phase;
+use http_body_util::BodyExt as _;
 use reqwest::Method;
 
 use crate::peers::World;
@@ -15,6 +16,19 @@ async fn files_go_out_as_tar() {
     assert_eq!(missing.status(), 404);
     let problem: serde_json::Value = missing.json().await.unwrap();
     assert_eq!(problem["detail"], "there is nothing at /nothing");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_read_are_told_in_a_trailer_or_break_the_stream() {
+    let world = World::new(Phase::Running).await;
+    let folder = || world.http(Method::GET, "/files?path=/folder");
+    let answer = folder().header("te", "trailers").send().await.unwrap();
+    assert_eq!(answer.headers()["trailer"], "berth-incomplete");
+    let body = http::Response::from(answer).into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["berth-incomplete"], "1 of the files could not be read");
+    assert_eq!(body.to_bytes(), "tar of /folder");
+    let whole = async { folder().send().await?.text().await };
+    whole.await.unwrap_err();
 }
 
 #[tokio::test]
