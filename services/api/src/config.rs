@@ -39,7 +39,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            public_url: "http://127.0.0.1:7320".to_owned(),
+            public_url: "http://127.0.0.1:7070".to_owned(),
             default_class: "small".to_owned(),
             local_admin_uids: vec![0],
             session_idle_seconds: 12 * 3600,
