@@ -16,7 +16,6 @@ use crate::values::{self, PortPair};
     propagate_version = true,
     after_help = exit::HELP,
     after_long_help = exit::HELP,
-    disable_help_subcommand = true,
     max_term_width = 120
 )]
 pub(crate) struct Cli {
@@ -168,6 +167,20 @@ pub(crate) enum ClientCommand {
     Login {
         /// The server
         url: String,
+    },
+    /// Make the first administrator with a server's one-time link, and sign in as them
+    #[command(
+        after_help = "The password, 12 characters at least, is read from standard input.\n\nExample: berth setup 'https://berth.example.com/setup#TOKEN' --name Ada --email ada@example.com < password.txt"
+    )]
+    Setup {
+        /// The link, as the server printed it
+        link: String,
+        /// The administrator's name
+        #[arg(long)]
+        name: String,
+        /// Their e-mail address
+        #[arg(long)]
+        email: String,
     },
     /// Forget the stored sign-in
     #[command(after_help = "Example: berth logout")]

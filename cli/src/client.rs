@@ -1,7 +1,8 @@
 //! A client of the API for the commands: through the local server's unix socket, or over TLS with a token.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use berth_api_types::public::Page;
@@ -20,6 +21,8 @@ use tokio_tungstenite::WebSocketStream;
 
 use crate::commands::encode;
 use crate::exit::{self, Exit};
+use crate::home::{LOCK, STARTING};
+use crate::output;
 
 /// Where the server is.
 #[derive(Clone, Debug)]
@@ -40,6 +43,26 @@ pub(crate) enum Target {
         /// PEM file of the CA that signed its certificate.
         ca: Option<PathBuf>,
     },
+}
+
+/// An answer that takes longer has a reason.
+const LONG: Duration = Duration::from_secs(1);
+
+/// A server that starts.
+struct Starting {
+    step: String,
+    seconds: u64,
+}
+
+impl Starting {
+    /// The one that will serve at this socket; `None` if it serves.
+    fn of(socket: &Path) -> Option<Self> {
+        let run = socket.parent()?;
+        let step = std::fs::read_to_string(run.join(STARTING)).ok()?;
+        let begun = std::fs::metadata(run.join(LOCK)).and_then(|lock| lock.modified()).ok();
+        let seconds = begun.and_then(|begun| begun.elapsed().ok()).unwrap_or_default().as_secs();
+        Some(Self { step, seconds })
+    }
 }
 
 /// A websocket to the server.
@@ -149,8 +172,8 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = sender
-            .send_request(request.body(body)?)
+        let response = self
+            .answered(sender.send_request(request.body(body)?))
             .await
             .map_err(|error| Exit::new(exit::UNREACHABLE, format!("the server broke off: {error}")))?;
         if response.status().is_success() {
@@ -191,13 +214,32 @@ impl Client {
         if let Some(authorization) = self.authorization() {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.parse()?);
         }
-        match tokio_tungstenite::client_async(request, stream).await {
+        match self.answered(tokio_tungstenite::client_async(request, stream)).await {
             Ok((socket, _)) => Ok(socket),
             Err(tungstenite::Error::Http(response)) => {
                 let body = response.body().clone().unwrap_or_default();
                 Err(problem(response.status(), &body).into())
             }
             Err(error) => Err(Exit::new(exit::UNREACHABLE, format!("no websocket to the server: {error}")).into()),
+        }
+    }
+
+    /// Waits for an answer. This machine's server serves nobody while it starts, which takes minutes where it first builds its base image:
+    /// then it is told what it is at.
+    async fn answered<T>(&self, answer: impl Future<Output = T>) -> T {
+        let Target::Socket { path, .. } = &self.target else { return answer.await };
+        let mut answer = std::pin::pin!(answer);
+        let mut told = String::new();
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                () = tokio::time::sleep(LONG) => {}
+            }
+            if let Some(starting) = Starting::of(path).filter(|starting| starting.step != told) {
+                output::note(format!("  the server is starting, {} s: {}", starting.seconds, starting.step));
+                told = starting.step;
+            }
         }
     }
 
@@ -253,8 +295,14 @@ impl Client {
                 }
                 let config = tls(ca.as_deref())?;
                 let name = rustls_pki_types::ServerName::try_from(host)?;
-                let stream =
-                    tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(unreachable)?;
+                let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+                    // What `openssl req -x509` makes unless told otherwise.
+                    if error.to_string().contains("CaUsedAsEndEntity") {
+                        let text = format!("the certificate of {url} is that of a CA, which may sign certificates and be none of a server: make it with `basicConstraints=CA:FALSE` (docs/operations.md)");
+                        return Exit::new(exit::UNREACHABLE, text);
+                    }
+                    unreachable(error)
+                })?;
                 Ok(Box::new(stream))
             }
         }

@@ -9,6 +9,11 @@ const SOCKET_PATH_BYTES: usize = 107;
 /// The longest of those below a home. Workspaces' sockets are reached by their folder.
 const LONGEST_SOCKET: &str = "/run/postgres/.s.PGSQL.5432";
 
+/// In [`Home::run`]: locked by the running server, whose pid it holds; written when the server began.
+pub(crate) const LOCK: &str = "server.lock";
+/// In [`Home::run`]: what a server is at that does not serve yet.
+pub(crate) const STARTING: &str = "starting";
+
 /// The folders of an installation.
 #[derive(Clone, Debug)]
 pub(crate) struct Home(PathBuf);
@@ -46,7 +51,12 @@ impl Home {
 
     /// Locked by the running server, whose pid it holds.
     pub(crate) fn lock(&self) -> PathBuf {
-        self.run().join("server.lock")
+        self.run().join(LOCK)
+    }
+
+    /// What the server is at while it starts; gone when it serves.
+    pub(crate) fn starting(&self) -> PathBuf {
+        self.run().join(STARTING)
     }
 
     /// Log of a detached server.

@@ -1,6 +1,7 @@
 //! `berth login` and `berth logout`.
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use berth_api_types::public::User;
@@ -30,11 +31,16 @@ pub(crate) async fn login(context: &Context, global: &Global, url: &str) -> anyh
     );
     let client = Client::new(Target::Remote { url: parsed, token: Some(token.clone()), ca: global.ca_cert.clone() });
     let user: User = client.get("/api/v1/users/me").await?;
-    let ca_cert = global.ca_cert.as_ref().map(std::path::absolute).transpose()?;
-    let file = credentials::store(&credentials::Stored { url: url.to_owned(), token, ca_cert })?;
+    let file = keep(global, url, token)?;
     output::result(context.output, &user, |user| {
         format!("signed in to {url} as {} (kept in {})", user.email, file.display())
     })
+}
+
+/// Keeps a token that is good at a server; returns the file.
+pub(crate) fn keep(global: &Global, url: &str, token: String) -> anyhow::Result<PathBuf> {
+    let ca_cert = global.ca_cert.as_ref().map(std::path::absolute).transpose()?;
+    credentials::store(&credentials::Stored { url: url.to_owned(), token, ca_cert })
 }
 
 /// Forgets the stored sign-in.

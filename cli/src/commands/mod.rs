@@ -18,6 +18,7 @@ mod logs;
 mod ports;
 mod receipt;
 mod rename;
+mod setup;
 mod shell;
 mod show;
 mod special_files;
@@ -118,6 +119,7 @@ async fn ask(context: &Context, global: &Global, command: ClientCommand) -> anyh
         ClientCommand::Service(command) => task::service(context, command).await,
         ClientCommand::Token(command) => token::run(context, command).await,
         ClientCommand::Login { url } => login::login(context, global, &url).await,
+        ClientCommand::Setup { link, name, email } => setup::run(context, global, &link, &name, &email).await,
         ClientCommand::Logout => login::logout(context.output),
         ClientCommand::Kubeconfig => crate::server::kubeconfig::print(&context.home, context.output),
         ClientCommand::SupportBundle { file } => support_bundle::run(context, &file).await,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use berth_api_types::channel::{CONTROL, Control, STDERR, STDIN, STDOUT};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -41,6 +41,24 @@ impl Drop for Raw {
         // If this fails, there is nobody left to tell.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0);
     }
+}
+
+/// Reads a line that nobody is to see: without echo where standard input is a terminal, after a prompt.
+pub(crate) fn secret(prompt: &str) -> anyhow::Result<String> {
+    let quiet = if std::io::stdin().is_terminal() {
+        let before = tcgetattr(std::io::stdin()).context("the terminal")?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &quiet).context("the terminal")?;
+        output::note(prompt);
+        Some(Raw(before))
+    } else {
+        None
+    };
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("standard input")?;
+    drop(quiet);
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Size of our terminal, rows and columns; 24 by 80 without one.

@@ -48,6 +48,7 @@ pub(crate) fn run(global: &Global, args: &[String]) -> anyhow::Result<()> {
 
 /// Starts a server in the background, unless one runs; returns once it serves.
 pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
+    super::need_root()?;
     let home = Home::find(global.home.as_deref())?;
     home.prepare()?;
     if let Some(status) = ask(&home)? {
@@ -134,12 +135,8 @@ pub(crate) fn status(global: &Global) -> anyhow::Result<()> {
 /// `berth server stop`: SIGTERM, then waits for its end.
 pub(crate) fn stop(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
-    let pid = match ask(&home)? {
-        Some(status) => Some(status.pid),
-        // It may be starting, or stopping already: then its lock is held, and names it.
-        None => super::lifecycle::lock_holder(&home),
-    };
-    let Some(pid) = pid else { return stopped(global, None, "no server runs") };
+    // Not asked: one that starts, or stops already, answers nobody.
+    let Some(pid) = super::lifecycle::lock_holder(&home) else { return stopped(global, None, "no server runs") };
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("the server's pid")?;
     let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,

@@ -1,23 +1,24 @@
 //! The life of one server: lock, database, parts, ready, stop.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use berth_clock::{SystemClock, SystemEntropy};
-use berth_embedded_pg::Postgres;
 use berth_http::hosts::Hosts;
 use berth_http::{ServeOptions, serve};
 use rustix::fs::{FlockOperation, flock};
-use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::assemble;
 use super::config::Config;
+use super::database::Database;
 use super::detach::{self, READY_LINE, READY_VARIABLE};
-use super::{keys, listeners};
+use super::keys::{self, Keys};
+use super::listeners::{self, Listeners};
 use crate::args::Global;
 use crate::exit::{self, Exit};
 use crate::home::Home;
@@ -26,27 +27,39 @@ use crate::output;
 /// Runs the server until SIGTERM or SIGINT, or until one of its parts dies.
 pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
     let _lock = lock(&home)?;
-    let progress = Progress::new();
+    let progress = Progress::new(&home);
     std::fs::write(home.private_hosts(), config.scm.allow_private_hosts.join("\n"))
         .context("the folder of what runs")?;
     let keys = keys::load_or_make(&home, &SystemEntropy)?;
     let listeners = listeners::bind(&home, &config, &keys).await?;
 
     progress.line("database");
-    let stop_database = CancellationToken::new();
-    let (pool, postgres) = database(&home, &config).await?;
-    let mut database_task = JoinSet::new();
-    if let Some(postgres) = postgres {
-        let token = stop_database.clone();
-        database_task.spawn(async move { postgres.run(token).await });
+    let mut database = Database::open(&home, &config).await?;
+    // However that ends, the database is stopped last: a start that fails leaves nothing behind.
+    let ended = serve_all(&home, &config, &keys, listeners, &mut database, progress).await;
+    database.close().await?;
+    if ended.is_ok() {
+        tracing::info!("stopped");
     }
+    ended
+}
 
+/// Builds the parts and serves until SIGTERM or SIGINT, or until one of them dies.
+async fn serve_all(
+    home: &Home,
+    config: &Config,
+    keys: &Keys,
+    listeners: Listeners,
+    database: &mut Database,
+    progress: Progress,
+) -> anyhow::Result<()> {
     progress.line("services");
     let stop = CancellationToken::new();
-    let parts = assemble::assemble(&config, &keys, pool.clone()).await?;
+    let parts = assemble::assemble(config, keys, database.pool.clone()).await?;
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     // Before anything is served: a running server downloads nothing but what its users name.
-    if let Err(error) = parts.node.prepare_base_image(Arc::new(move |text: String| progress.line(&text))).await {
+    let image = progress.clone();
+    if let Err(error) = parts.node.prepare_base_image(Arc::new(move |text: String| image.line(&text))).await {
         let error = berth_http::problem::chain(&error);
         progress.line(&format!("no base image, so that only workspaces with an image of their own start: {error}"));
     }
@@ -76,27 +89,17 @@ pub(crate) async fn run(home: Home, config: Config) -> anyhow::Result<()> {
             None
         }
         ended = tasks.join_next() => ended,
-        ended = database_task.join_next(), if !database_task.is_empty() => {
-            Some(Ok(("database", ended.map_or(Ok(()), |result| Ok(result??)))))
-        }
+        ended = database.died() => Some(Ok(("database", ended))),
     };
-    // Clients first, so that nothing new comes; then the parts; the database last.
+    // Clients first, so that nothing new comes; then the parts.
     serving.cancel();
     stop.cancel();
     while let Some(ended) = tasks.join_next().await {
         report(ended);
     }
     parts.shutdown().await;
-    pool.close().await;
-    stop_database.cancel();
-    while let Some(ended) = database_task.join_next().await {
-        ended?.context("the database could not be stopped")?;
-    }
     match died {
-        None => {
-            tracing::info!("stopped");
-            Ok(())
-        }
+        None => Ok(()),
         Some(ended) => {
             let (part, result) = ended.context("a part of the server panicked")?;
             result.with_context(|| format!("{part} failed"))?;
@@ -121,25 +124,6 @@ async fn wait_for_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
     }
     Ok(())
-}
-
-async fn database(home: &Home, config: &Config) -> anyhow::Result<(PgPool, Option<Postgres>)> {
-    let (url, postgres) = if config.database.url.is_empty() {
-        let postgres = Postgres::start(berth_embedded_pg::Config {
-            data: home.path().join("postgres"),
-            socket: home.run().join("postgres"),
-            binaries: config.database.binaries.clone(),
-            user: config.database.user.clone(),
-        })
-        .await?;
-        (postgres.url(), Some(postgres))
-    } else {
-        (config.database.url.clone(), None)
-    };
-    let settings = berth_db::DatabaseConfig { url, max_connections: config.database.max_connections };
-    let pool = berth_db::connect(&settings).await?;
-    berth_db::migrate(&pool).await?;
-    Ok((pool, postgres))
 }
 
 /// Locks the home for this process; the kernel releases the lock when we die, however we die.
@@ -179,18 +163,22 @@ pub(crate) fn lock_holder(home: &Home) -> Option<u32> {
     std::fs::read_to_string(&path).ok()?.trim().parse().ok()
 }
 
-/// Reports progress to whoever started us in the background.
-#[derive(Clone, Copy)]
+/// Reports progress to whoever started us in the background, and to commands that wait for an answer.
+#[derive(Clone)]
 struct Progress {
     told: bool,
+    starting: PathBuf,
 }
 
 impl Progress {
-    fn new() -> Self {
-        Self { told: std::env::var_os(READY_VARIABLE).is_some() }
+    fn new(home: &Home) -> Self {
+        Self { told: std::env::var_os(READY_VARIABLE).is_some(), starting: home.starting() }
     }
 
     fn line(&self, text: &str) {
+        // Replaced whole: nobody reads half a line. Without it commands wait in silence, which is no reason to end.
+        let fresh = self.starting.with_extension("new");
+        let _ = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &self.starting));
         if self.told {
             // They may have been interrupted; we go on.
             let _ = output::write(format!("{text}\n").as_bytes());
@@ -202,6 +190,9 @@ impl Progress {
     fn ready(&self) {
         if self.told {
             self.line(READY_LINE);
+        }
+        let _ = std::fs::remove_file(&self.starting);
+        if self.told {
             // From here on nobody reads it.
             if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null")
                 && let Err(error) = rustix::stdio::dup2_stdout(&null)
@@ -217,22 +208,29 @@ pub(crate) fn setup_link(global: &Global) -> anyhow::Result<()> {
     let home = Home::find(global.home.as_deref())?;
     let mut config = Config::load_default(&home)?;
     // A running server may know its address from options that are not in the configuration.
-    if let Some(running) = detach::ask(&home)?.filter(|running| !running.public_url.is_empty()) {
+    let running = detach::ask(&home)?;
+    let runs = running.is_some();
+    if let Some(running) = running.filter(|running| !running.public_url.is_empty()) {
         config.api.public_url = running.public_url;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (pool, _postgres) = database(&home, &config).await?;
+        let database = Database::open(&home, &config).await?;
         let nobody = |name| berth_http::InternalClient::in_process(name, axum::Router::new());
         let api = berth_api::Api::new(
             config.api.clone(),
-            pool,
+            database.pool.clone(),
             SystemClock::shared(),
             Arc::new(SystemEntropy),
             nobody("scm"),
             nobody("ws-manager"),
         );
-        match api.setup_link().await? {
+        let link = api.setup_link().await;
+        // That of a server that runs is its own.
+        if !runs {
+            database.close().await?;
+        }
+        match link? {
             Some(link) => output::result(global.output, &serde_json::json!({ "setup_link": link }), |_| link.clone()),
             None => {
                 Err(Exit::new(exit::CONFLICT, "the first administrator was made already: sign in, or ask them").into())

@@ -6,6 +6,7 @@ pub(crate) mod kubeconfig;
 pub(crate) mod settings;
 
 mod assemble;
+mod database;
 mod keys;
 mod late;
 mod lifecycle;
@@ -27,7 +28,17 @@ pub(crate) fn run(global: &Global, server: Server) -> anyhow::Result<()> {
     }
 }
 
+/// A server makes namespaces, disks and cgroups of workspaces.
+fn need_root() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "a server needs root, for the disks and networks of its workspaces: start it as root, or sign in to one that runs with `berth login URL`"
+    );
+    Ok(())
+}
+
 fn foreground(global: &Global, server: &Server) -> anyhow::Result<()> {
+    need_root()?;
     let home = Home::find(global.home.as_deref())?;
     home.prepare()?;
     let config = config::Config::load(&home, server)?;

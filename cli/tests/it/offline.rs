@@ -16,6 +16,7 @@ fn commands(help: &str) -> Vec<String> {
     lines
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned))
+        .filter(|name| name != "help")
         .collect()
 }
 
@@ -44,6 +45,19 @@ fn the_help_of_every_command_shows_an_example() {
     let mut seen = 0;
     assert_help(&[], &mut seen);
     assert!(seen > 40, "only {seen} commands were found");
+}
+
+#[test]
+fn help_is_a_command() {
+    for (command, option) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "up"], &["up", "--help"]),
+        (&["help", "server", "stop"], &["server", "stop", "--help"]),
+        (&["token", "help", "create"], &["token", "create", "--help"]),
+    ] {
+        let (by_command, by_option) = (run(command), run(option));
+        assert!(by_command.status == 0 && by_command.stdout == by_option.stdout, "{command:?}: {by_command}");
+    }
 }
 
 #[test]

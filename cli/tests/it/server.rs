@@ -1,6 +1,6 @@
 //! The server itself: its database, what it tells about itself, what it keeps to itself, its end, and the next version of it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use berth_testkit::{GitServer, OnTerminal};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::Semaphore;
 
-use crate::support::{Ran, Server, bin, serve_held, wait_for};
+use crate::support::{Ran, Server, berth, beside, bin, serve_held, wait_for};
 
 const NODE: &str = "ready_networks = 0\nblank_disks = 0\n";
 
@@ -225,4 +225,56 @@ async fn who_waits_for_a_start_is_told_that_the_server_went() {
     server.wait_phase("hello", "Running");
     assert_eq!(server.ok(&["exec", "hello", "--", "cat", "README.md"]), "hi\n");
     server.close();
+}
+
+#[test]
+fn who_waits_for_a_server_that_starts_is_told_what_it_is_at() {
+    let home = tempfile::Builder::new().prefix("berth-cli-").tempdir_in("/var/tmp").unwrap();
+    let run = home.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    std::fs::write(run.join("server.lock"), "1").unwrap();
+    std::fs::write(run.join("starting"), "building the base image").unwrap();
+    // It listens, and answers nobody yet.
+    let socket = std::os::unix::net::UnixListener::bind(run.join("api.sock")).unwrap();
+    let mut list = berth(home.path(), &["list"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(list.stderr.take().unwrap()).lines();
+    let line = told.next().unwrap().unwrap();
+    assert!(line.starts_with("  the server is starting, ") && line.ends_with(" s: building the base image"), "{line}");
+    std::fs::write(run.join("starting"), "services").unwrap();
+    assert!(told.next().unwrap().unwrap().ends_with(": services"));
+    drop(socket);
+    assert_eq!(list.wait().unwrap().code(), Some(6));
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_database() {
+    let home = tempfile::Builder::new().prefix("berth-cli-").tempdir_in("/var/tmp").unwrap();
+    let Some(server) = Server::prepare(home, &[]) else { return };
+    server.configure("", "");
+    let settings = std::fs::read_to_string(server.path().join("berth.toml")).unwrap();
+    let settings = settings.replace(beside("hull").unwrap().to_str().unwrap(), "/no/such/hull");
+    std::fs::write(server.path().join("berth.toml"), settings).unwrap();
+    let failed = Ran::of(&mut berth(server.path(), &["server", "--detach"]));
+    assert!(failed.status == 1 && failed.stderr.contains("/no/such/hull"), "{failed}");
+    assert!(server.path().join("postgres/PG_VERSION").exists(), "it came so far");
+    assert!(!server.path().join("postgres/postmaster.pid").exists());
+}
+
+#[test]
+fn a_server_is_roots() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("berth-cli-").tempdir_in("/var/tmp").unwrap();
+    let program = folder.path().join("berth");
+    std::fs::copy(bin().join("berth"), &program).unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for args in [&["server"][..], &["server", "--detach"], &["up", "https://github.com/o/n"]] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--clear-groups"]).arg(&program).args(args);
+        let ran = Ran::of(command.env_clear().env("HOME", folder.path()));
+        assert!(ran.status == 1 && ran.stderr.contains("needs root"), "{ran}");
+    }
+    assert!(!folder.path().join(".local").exists(), "nothing was made");
 }

@@ -75,6 +75,7 @@ async fn every_command_does_what_it_says() {
     remote::kubectl_gets_in(&world);
     settings::a_support_bundle_has_no_secrets(&world);
     settings::the_server_is_stopped_and_started(&world);
+    remote::a_setup_link_signs_in_without_a_browser(&world);
     world.server.close();
 }
 

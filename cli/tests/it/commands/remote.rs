@@ -62,6 +62,43 @@ pub(super) fn a_token_signs_in_over_tls(world: &World) {
     assert_eq!(nobody.status, 4, "{nobody}");
 }
 
+pub(super) fn a_setup_link_signs_in_without_a_browser(world: &World) {
+    // Without a server too, of whose Postgres nothing is left then.
+    world.server.ok(&["server", "stop"]);
+    world.server.ok(&["server", "setup-link"]);
+    assert!(!world.server.path().join("postgres/postmaster.pid").exists());
+    world.server.up();
+    let link = world.server.ok(&["server", "setup-link"]);
+    let link = link.trim();
+    assert!(link.starts_with(&world.url), "{link}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let ca = world.tls.path().join("cert.pem");
+    let ca = ca.to_str().unwrap();
+    let remote = |args: &[&str]| {
+        let mut command = berth(Path::new("/nonexistent"), args);
+        command.env_remove("BERTH_HOME").env("HOME", elsewhere.path());
+        command
+    };
+    let setup = |link: &str, password: &str| {
+        let args = ["setup", link, "--name", "Ada", "--email", "ada@example.com", "--ca-cert", ca, "-o", "json"];
+        Ran::with_input(&mut remote(&args), password)
+    };
+    let short = setup(link, "short\n");
+    assert!(short.status == 1 && short.stderr.contains("12"), "{short}");
+    let wrong = setup(&format!("{}/setup#nonsense", world.url), "correct horse battery\n");
+    assert!(wrong.status == 4 && wrong.stderr.contains("setup-link"), "{wrong}");
+    let none = setup(&world.url, "correct horse battery\n");
+    assert!(none.status == 1 && none.stderr.contains("no set-up link"), "{none}");
+    let made = setup(link, "correct horse battery\n");
+    assert!(made.status == 0 && made.json()["email"] == "ada@example.com", "{made}");
+    let list = Ran::of(&mut remote(&["list", "--all", "-o", "json"]));
+    assert!(list.status == 0 && list.json()[0]["id"].is_string(), "an administrator sees all: {list}");
+    let tokens = Ran::of(&mut remote(&["token", "list", "-o", "json"])).json();
+    assert_eq!(tokens[0]["name"], "berth setup");
+    let again = setup(link, "correct horse battery\n");
+    assert_eq!(again.status, 5, "{again}");
+}
+
 pub(super) fn kubectl_gets_in(world: &World) {
     let server = &world.server;
     let folder = tempfile::tempdir().unwrap();
