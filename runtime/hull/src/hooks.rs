@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -81,20 +81,15 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
     // The command also holds the pipe's writing end: until it is dropped, the end of the output would never come.
     drop(command);
     let input = child.stdin.take().map(|stdin| (OwnedFd::from(stdin), state));
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| fail("no process id".to_owned()))?;
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Some(pidfd),
-        // A filter older than the call: then the end of the output shows that the process has ended.
-        Err(Errno::NOSYS | Errno::PERM) => None,
-        Err(e) => return Err(Error::os(Code::Hook, name, e)),
-    };
     let deadline = hook.timeout.and_then(|t| u32::try_from(t).ok()).map(|t| Deadline::after_ms(t.saturating_mul(1000)));
     let mut output = Vec::new();
-    let finished = follow(reader.as_fd(), pidfd.as_ref().map(AsFd::as_fd), deadline, input, &mut output)
-        .map_err(|e| Error::os(Code::Hook, name, e))?;
-    if !finished {
+    let finished = handle_of(&child)
+        .and_then(|pidfd| follow(reader.as_fd(), pidfd.as_ref().map(AsFd::as_fd), deadline, input, &mut output));
+    if finished != Ok(true) {
         let _ = child.kill();
         let _ = child.wait();
+    }
+    if !finished.map_err(|e| Error::os(Code::Hook, name, e))? {
         return Err(fail(format!("timed out after {} seconds", hook.timeout.unwrap_or(0))));
     }
     let status = child.wait().map_err(|e| io("cannot be waited for", &e))?;
@@ -105,6 +100,16 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
     let text = String::from_utf8_lossy(kept);
     let text = text.trim();
     Err(fail(if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }))
+}
+
+/// A handle of the process. Without one, by a filter older than the call, the end of its output has to show its own.
+fn handle_of(child: &Child) -> Result<Option<OwnedFd>, Errno> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Writes the input and reads the output until the process ends; false if the deadline came first.

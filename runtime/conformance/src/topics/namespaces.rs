@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
+use crate::command::run;
 use crate::context::Context;
 use crate::suite::{Test, case, test};
 
@@ -104,6 +105,7 @@ pub(crate) const TESTS: &[Test] = &[
         "the runtime MUST generate an error if path is not associated with a namespace of type type",
         wrong_type,
     ),
+    test("path-fifo", "a namespace path that is a FIFO is an error, and nothing waits for its writer", path_fifo),
     test("path-missing", "a namespace path that does not exist is an error", path_missing),
     test(
         "duplicate",
@@ -236,6 +238,14 @@ fn wrong_type(context: &Context) -> Result<()> {
     bundle.namespace("network", Some("/proc/self/ns/uts"));
     bundle.refused()?;
     bundle.namespace("network", Some("/dev/null"));
+    bundle.refused().map(drop)
+}
+
+fn path_fifo(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    let path = bundle.path.join("fifo");
+    run(Command::new("mkfifo").arg(&path), None)?.ok()?;
+    bundle.namespace("ipc", Some(&path.to_string_lossy()));
     bundle.refused().map(drop)
 }
 

@@ -1,5 +1,6 @@
 //! config.md "POSIX-platform User".
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -31,6 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("home", "HOME, when it is not configured, is the home of the uid in the container's passwd file", home),
     test("stdio-owner", "a process of another user can reopen its standard output", stdio_owner),
     test("unmapped", "a uid that is not mapped in the user namespace is an error", unmapped),
+    test("passwd-fifo", "a FIFO for /etc/passwd does not hold the start up", passwd_fifo),
 ];
 
 fn uid_gid(context: &Context) -> Result<()> {
@@ -120,4 +122,14 @@ fn unmapped(context: &Context) -> Result<()> {
     bundle.user_namespace()?;
     bundle.set("/process/user", json!({"uid": 70000, "gid": 0}));
     bundle.refused().map(drop)
+}
+
+fn passwd_fifo(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    let path = bundle.rootfs().join("etc/passwd");
+    fs::remove_file(&path)?;
+    run(Command::new("mkfifo").arg(&path), None)?.ok()?;
+    let said = bundle.run_script("echo $HOME")?;
+    ensure!(said == "/", "{said}");
+    Ok(())
 }

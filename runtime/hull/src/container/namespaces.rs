@@ -68,8 +68,9 @@ impl Namespaces {
             match namespace.path.as_deref().filter(|p| !p.is_empty()) {
                 None => out.new |= flag(namespace.r#type),
                 Some(path) => {
-                    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                        .context(Code::NamespaceJoin, path)?;
+                    // What is no namespace is refused on joining it; a FIFO would not even let itself be opened.
+                    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                    let fd = rustix::fs::open(path, flags, Mode::empty()).context(Code::NamespaceJoin, path)?;
                     if is_own(&fd, namespace.r#type) {
                         // Joining the namespace that one is already in fails for a user namespace and changes nothing for others.
                         continue;

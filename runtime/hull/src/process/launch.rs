@@ -304,7 +304,10 @@ fn verify_directory(kernel: &mut impl Syscalls, cwd: &str) -> Result<()> {
 
 /// Home directory by the container's /etc/passwd; the only thing the runtime looks up there.
 fn home_of(uid: u32) -> String {
-    let home = files::read_at(CWD, "/etc/passwd", 1 << 20).ok().and_then(|bytes| {
+    // The image may have anything there; a FIFO without a writer must not hold the start up.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let passwd = rustix::fs::openat(CWD, "/etc/passwd", flags, Mode::empty());
+    let home = passwd.and_then(|file| files::read_all(&file, 1 << 20)).ok().and_then(|bytes| {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         text.lines().find_map(|line| {
             let mut fields = line.split(':');
