@@ -20,6 +20,11 @@ impl Report {
         self.rows.push([what.to_owned(), format!("{figure:.1} {unit}"), format!("< {bar} {unit}"), verdict.to_owned()]);
     }
 
+    /// Adds a figure whose bar was looked at already.
+    pub(crate) fn row(&mut self, what: &str, figure: String, bar: String, verdict: &str) {
+        self.rows.push([what.to_owned(), figure, bar, verdict.to_owned()]);
+    }
+
     /// Adds a figure without a bar.
     pub(crate) fn tell(&mut self, what: &str, figure: impl Into<String>) {
         self.rows.push([what.to_owned(), figure.into(), String::new(), String::new()]);

@@ -1,6 +1,7 @@
 //! `berth-bench`: measures a real server on this machine, with a home of its own, and writes a table of what it found.
 
 mod api;
+mod controller;
 mod cpu;
 mod figures;
 mod many;
@@ -42,6 +43,9 @@ struct Args {
     /// Home of the measured server; it may hold the base image already
     #[arg(long, default_value = "/var/lib/berth-bench")]
     home: PathBuf,
+    /// Figures of the controller alone, as the test `figures_of_the_controller` of ws-manager writes them
+    #[arg(long)]
+    controller: Option<PathBuf>,
     /// File whose part between `<!-- bench -->` and `<!-- /bench -->` is replaced
     #[arg(long)]
     write: Option<PathBuf>,
@@ -68,6 +72,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("api") {
         runtime.block_on(api::measure(&server, args.api_workspaces, args.api_rate, args.api_seconds, &mut report))?;
+    }
+    if let Some(file) = &args.controller {
+        controller::tell(file, &mut report)?;
     }
     server.stop()?;
     if wanted("api") {

@@ -8,7 +8,7 @@ use berth_api_types::public::Phase;
 use berth_clock::{SystemClock, SystemEntropy};
 use berth_http::InternalClient;
 use berth_ids::{InstanceId, OrganizationId, UserId, WorkspaceId};
-use berth_kube_embedded::{ApiServer, Builder};
+use berth_kube_embedded::{ApiServer, Builder, Store};
 use berth_workspace_crd::Workspace;
 use berth_ws_manager::{Config, WsManager};
 use futures::StreamExt as _;
@@ -39,7 +39,11 @@ impl Drop for World {
 
 impl World {
     pub async fn new() -> Self {
-        let mut builder = Builder::new().namespace("berth");
+        Self::on(Store::Memory).await
+    }
+
+    pub async fn on(store: Store) -> Self {
+        let mut builder = Builder::new().namespace("berth").store(store);
         for definition in berth_workspace_crd::definitions() {
             builder = builder.crd(definition);
         }
