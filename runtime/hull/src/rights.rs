@@ -9,6 +9,11 @@ pub(crate) fn rule_the_host() -> bool {
     rustix::process::geteuid().is_root() && rustix::fs::stat("/proc/self/ns/user").map_or(true, |s| s.st_ino == FIRST)
 }
 
+/// Whether this process' user namespace lets processes set their groups; those that are made below it inherit that.
+pub(crate) fn may_set_groups() -> bool {
+    rule_the_host() || crate::files::read_text("/proc/self/setgroups", 16).map_or(true, |text| text.trim() != "deny")
+}
+
 /// This process' uid as seen from outside its user namespace.
 pub(crate) fn outer_uid() -> u32 {
     let own = rustix::process::geteuid().as_raw();

@@ -51,6 +51,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("limits-refused", "limits without a cgroup that could hold them are an error, not ignored", limits_refused),
     test("delegated", "in a delegated cgroup the limits apply", delegated),
     test("user-manager", "the user's systemd makes the scope (--systemd-cgroup)", user_manager),
+    test(
+        "inside-namespace",
+        "root of a user namespace makes containers, also such that have none of their own",
+        inside_namespace,
+    ),
     test("nested", "a container inside a container of a user namespace", nested),
 ];
 
@@ -282,6 +287,30 @@ fn user_manager(context: &Context) -> Result<()> {
     let wanted = format!("/user.slice/test-{}.scope", user.id);
     ensure!(said.text().contains(&wanted) && said.text().contains("/user@"), "{:?}", said.text());
     Ok(())
+}
+
+/// As below rootless Podman, which enters a user namespace itself; this one has one id, and no right to set groups.
+fn inside_namespace(context: &Context) -> Result<()> {
+    let mut user = User::new(context)?;
+    let text = "echo gone >/dev/null && stat -c %t:%T /dev/null /dev/urandom";
+    user.config["process"]["args"] = json!(["sh", "-c", text]);
+    let ids = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    user.config["linux"]["uidMappings"] = ids.clone();
+    user.config["linux"]["gidMappings"] = ids;
+    let run_inside = |user: &User<'_>| {
+        user.save()?;
+        let mut command = user.command(Path::new("unshare"));
+        command.args(["--user", "--map-root-user", "--mount"]).arg(&context.runtime).args(["run", &user.id]);
+        let said = run(&mut command, None)?.ok()?;
+        ensure!(said.text() == "1:3\n1:9", "{:?}", said.text());
+        Ok(())
+    };
+    run_inside(&user).context("with a user namespace")?;
+    let linux = &mut user.config["linux"];
+    linux["namespaces"].as_array_mut().context("no namespaces")?.retain(|namespace| namespace["type"] != "user");
+    linux["uidMappings"].take();
+    linux["gidMappings"].take();
+    run_inside(&user)
 }
 
 fn nested(context: &Context) -> Result<()> {

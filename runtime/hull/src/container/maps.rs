@@ -19,7 +19,7 @@ fn lines(mappings: &[IdMapping]) -> String {
 
 /// Writes both maps for `pid`; true if the groups may be set inside.
 pub(crate) fn write(pid: i32, linux: &Linux) -> Result<bool> {
-    let mut set_groups = true;
+    let mut set_groups = crate::rights::may_set_groups();
     let own_uid = rustix::process::geteuid().as_raw();
     let own_gid = rustix::process::getegid().as_raw();
     if own_uid != 0 && is_single(&linux.gid_mappings, own_gid) {

@@ -86,7 +86,7 @@ pub(super) fn make<'a>(
         mounts.extend(mounts::prepare(&[mount], &bundle.path, early)?);
         launch.extra_env.push(variable);
     }
-    let bind_devices = namespaces.user() || !root_rights;
+    let bind_devices = namespaces.user() || !crate::rights::rule_the_host();
     let dev_is_bound = mounts.iter().any(|m| m.destination == "/dev" && m.options.bind);
     let nodes = devices::prepare(&linux.devices, bind_devices && !dev_is_bound)?;
     let cgroup_namespace = linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Cgroup);
@@ -138,6 +138,8 @@ fn launch<'a>(
     filters: &mut Filters,
 ) -> Result<Launch<'a>> {
     let mut launch = prepare_launch(&bundle.spec, process, filters)?;
+    // Of a new user namespace the runtime tells when it has written its maps.
+    launch.set_groups = crate::rights::may_set_groups();
     if !options.no_new_keyring {
         let id = options.id.as_str();
         launch.keyring = Some(CString::new(format!("_ses.{id}")).map_err(|_| Error::new(Code::InvalidId, id))?);
