@@ -1,5 +1,6 @@
 //! Extractors whose rejection is a [`Problem`].
 
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -12,7 +13,7 @@ use crate::Problem;
 /// A NUL character, as a URI writes it. Neither Postgres nor a program's arguments can hold one.
 const NUL: &str = "%00";
 
-/// A JSON body, in and out.
+/// A JSON body, in and out. What comes in is an object: serde takes an array for one, with the fields in their order in our code.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json<T>(pub T);
 
@@ -20,20 +21,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state)
+            .await
+            .map_err(|rejection| refused(rejection.status(), &rejection.body_text()))?;
+        let is_array = bytes.trim_ascii_start().starts_with(b"[");
+        let request = Request::from_parts(parts, Body::from(bytes));
         match axum::Json::<T>::from_request(request, state).await {
+            Ok(_) if is_array => Err(refused(StatusCode::UNPROCESSABLE_ENTITY, "it is an array: send an object")),
             Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
-                rejection.status(),
-                "body_too_large",
-                "the request body is larger than the server takes",
-            )),
-            Err(rejection) => Err(Problem::new(
-                rejection.status(),
-                "invalid_body",
-                format!("the request body: {}", told(&rejection.body_text())),
-            )),
+            Err(rejection) => Err(refused(rejection.status(), &rejection.body_text())),
         }
     }
+}
+
+fn refused(status: StatusCode, text: &str) -> Problem {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Problem::new(status, "body_too_large", "the request body is larger than the server takes");
+    }
+    Problem::new(status, "invalid_body", format!("the request body: {}", told(text)))
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
@@ -148,5 +154,19 @@ mod tests {
         let (mut parts, ()) = http::Request::get("/?arg=x&arg=").body(()).unwrap().into_parts();
         let QueryWithEmpty(all) = QueryWithEmpty::<Asked>::from_request_parts(&mut parts, &()).await.unwrap();
         assert_eq!(all.arg, ["x", ""]);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_an_object() {
+        let sent = async |body: &'static str| {
+            let request = http::Request::post("/").header("content-type", "application/json").body(Body::from(body));
+            let got = Json::<Asked>::from_request(request.unwrap(), &()).await;
+            got.map(|Json(asked)| asked.name.unwrap_or_default()).map_err(|problem| problem.status().as_u16())
+        };
+        assert_eq!(sent(r#"{"name":"a"}"#).await, Ok("a".to_owned()));
+        for body in [r#"[3,"a",[]]"#, " \n[null,null]", "[]", "7", "null"] {
+            assert_eq!(sent(body).await, Err(422), "{body}");
+        }
+        assert_eq!(sent("[").await, Err(400));
     }
 }
