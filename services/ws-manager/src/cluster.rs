@@ -14,7 +14,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::cache::{Cache, Change, follow};
 use crate::directory::Directory;
@@ -38,6 +38,8 @@ pub(crate) struct Cluster {
     // The controller asks a store for the object behind a reference. This one holds names only: the objects are in `workspaces`, once.
     names: Mutex<Writer<Workspace>>,
     pub(crate) store: Store<Workspace>,
+    /// A class came, changed or went.
+    pub(crate) classes_changed: Notify,
     // The running controller, if this replica leads.
     wake: Mutex<Option<mpsc::UnboundedSender<ObjectRef<Workspace>>>>,
 }
@@ -67,6 +69,7 @@ impl Cluster {
             nodes: Arc::default(),
             known_nodes: RwLock::default(),
             directory: Directory::default(),
+            classes_changed: Notify::new(),
             wake: Mutex::default(),
         }
     }
@@ -134,6 +137,7 @@ impl Cluster {
             move |change: Change<WorkspaceClass>| {
                 let name = change.new.as_ref().or(change.old.as_ref()).map(|class| class.name_any());
                 cluster.wake_where(|workspace| Some(&workspace.spec.class) == name.as_ref());
+                cluster.classes_changed.notify_one();
             }
         });
         let nodes = follow(Api::all(self.client.clone()), watcher::Config::default(), self.nodes.clone(), {

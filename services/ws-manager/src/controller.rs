@@ -19,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::domain::actions::{Action, actions};
+use crate::domain::happening::happenings;
 use crate::domain::view::View;
 use crate::domain::{pod, status};
 use crate::metrics::InstanceMetrics;
+use crate::recorder::Happenings;
 
 /// Concurrent reconciles: enough to keep a batching store busy, few enough that the first pass over ten thousand objects stays small.
 const CONCURRENCY: u16 = 64;
@@ -37,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) config: Arc<Config>,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: InstanceMetrics,
+    pub(crate) happenings: Happenings,
     failures: Mutex<HashMap<String, u32>>,
 }
 
@@ -59,7 +62,8 @@ pub(crate) enum ReconcileError {
 
 impl Context {
     pub(crate) fn new(cluster: Arc<Cluster>, config: Arc<Config>, clock: SharedClock) -> Self {
-        Self { cluster, config, clock, metrics: InstanceMetrics::default(), failures: Mutex::default() }
+        let (metrics, happenings) = (InstanceMetrics::default(), Happenings::default());
+        Self { cluster, config, clock, metrics, happenings, failures: Mutex::default() }
     }
 }
 
@@ -227,6 +231,9 @@ impl Context {
             .map_err(|source| ReconcileError::Status { instance: name.to_owned(), source })?;
         if let Some(workspace) = self.cluster.workspaces.get(name) {
             self.metrics.written(&workspace, old, new, self.clock.now());
+            for happening in happenings(old, new) {
+                self.happenings.tell(&workspace, happening);
+            }
         }
         if old.phase != new.phase {
             tracing::info!(instance = name, attempt = new.attempt, from = ?old.phase, to = ?new.phase, reason = new.reason, "phase");

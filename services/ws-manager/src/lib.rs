@@ -12,6 +12,7 @@ pub mod domain;
 mod leader;
 pub mod manifests;
 mod metrics;
+mod recorder;
 mod routes;
 mod setup;
 
@@ -58,6 +59,7 @@ impl WsManager {
         }
         tokio::select! {
             () = self.context.cluster.follow() => {}
+            () = self.context.happenings.write(client.clone(), &self.context.config.identity) => {}
             () = self.lead(&shutdown) => {}
         }
     }
@@ -75,6 +77,7 @@ impl WsManager {
             tracing::info!(identity = config.identity, "this replica runs the controller");
             tokio::select! {
                 () = controller::run(self.context.clone(), shutdown.clone()) => {}
+                () = setup::keep_classes(&self.context.cluster, config) => {}
                 () = elector.hold(lease) => {
                     // Dropping the controller cancels what it was about to write: from now on another replica may act.
                     tracing::warn!("the lease is lost; another replica may run the controller");

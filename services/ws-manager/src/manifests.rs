@@ -104,6 +104,7 @@ pub fn role() -> Role {
             rule("berth.dev", &["disks"], &["get", "list", "watch", "patch", "delete"]),
             rule("", &["pods"], &["get", "list", "watch", "create", "patch", "delete"]),
             rule("coordination.k8s.io", &["leases"], &["get", "create", "update"]),
+            rule("events.k8s.io", &["events"], &["create", "patch"]),
         ]),
     }
 }

@@ -11,7 +11,7 @@ use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt as _};
 
-use crate::cluster::MANAGER;
+use crate::cluster::{Cluster, MANAGER};
 use crate::config::Config;
 
 /// A step of the preparation that failed.
@@ -43,6 +43,25 @@ pub(crate) async fn ensure(client: &Client, config: &Config) {
         tracing::warn!(error = &error as &dyn std::error::Error, "the cluster could not be prepared; trying again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Puts back each configured class that somebody deletes, for ever. For the replica that leads: another one may have an older configuration.
+pub(crate) async fn keep_classes(cluster: &Cluster, config: &Config) {
+    let mut pause = Duration::from_millis(50);
+    cluster.synced().await;
+    loop {
+        let mut configured = config.classes.iter().map(|class| class.name.as_str());
+        if let Some(missing) = configured.find(|name| cluster.classes.get(name).is_none()) {
+            tracing::warn!(class = missing, "a configured class was deleted; it is put back");
+            if let Err(error) = classes(&cluster.client, config, &PatchParams::apply(MANAGER).force()).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "it could not be put back; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+                continue;
+            }
+        }
+        cluster.classes_changed.notified().await;
     }
 }
 

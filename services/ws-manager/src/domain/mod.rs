@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod binding;
 pub mod failure;
+pub mod happening;
 pub mod instance;
 pub mod pod;
 pub mod retry;

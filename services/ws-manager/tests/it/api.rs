@@ -3,8 +3,11 @@
 use berth_api_types::internal::{Class, InstanceStatus, StopInstance};
 use berth_api_types::public::Phase;
 use berth_http::CallError;
+use berth_workspace_crd::WorkspaceClass;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 
-use crate::world::{Manager, World, config, start};
+use crate::world::{Manager, World, config, eventually, start};
 
 fn code(error: CallError) -> (u16, String) {
     match error {
@@ -101,6 +104,29 @@ async fn classes_follow_the_configuration() {
     let classes: Vec<Class> = manager.api.get("/internal/classes").await.unwrap();
     assert_eq!(classes[1].credits_per_hour, "2.5");
     assert_eq!(names(classes), ["large", "medium"]);
+}
+
+#[tokio::test]
+async fn a_configured_class_that_is_deleted_is_put_back() {
+    let world = World::new().await;
+    let manager = Manager::start(world.kube.clone(), config());
+    manager.begin(&start()).await;
+    let classes = Api::<WorkspaceClass>::all(world.kube.clone());
+    let before = classes.get("small").await.unwrap();
+    for _ in 0..2 {
+        classes.delete("small", &DeleteParams::default()).await.unwrap();
+        eventually("the class is back", || async {
+            classes.get_opt("small").await.unwrap().is_some_and(|class| class.spec == before.spec)
+        })
+        .await;
+    }
+    let mut own = WorkspaceClass::new("own", before.spec.clone());
+    own.spec.credits_per_hour = "7".into();
+    classes.create(&PostParams::default(), &own).await.unwrap();
+    classes.delete("own", &DeleteParams::default()).await.unwrap();
+    classes.delete("large", &DeleteParams::default()).await.unwrap();
+    eventually("the class is back", || async { classes.get_opt("large").await.unwrap().is_some() }).await;
+    assert!(classes.get_opt("own").await.unwrap().is_none(), "an administrator's own class is not ours to put back");
 }
 
 #[tokio::test]

@@ -6,13 +6,14 @@ use berth_api_types::public::Phase;
 use berth_kube_embedded::{Builder, Rule, Tokens, User};
 use berth_workspace_crd::Workspace;
 use berth_ws_manager::manifests;
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 
 use crate::gate::Gate;
 use crate::node::FakeNode;
-use crate::world::{Manager, World, config, start};
+use crate::world::{Manager, World, config, eventually, start};
 
 /// `BERTH_UPDATE=1` writes them instead.
 #[test]
@@ -63,6 +64,8 @@ async fn the_rights_are_enough_for_a_life() {
     manager.api.delete(&format!("/internal/instances/{}", one.instance_id)).await.unwrap();
     watch.gone(one.instance_id).await;
     manager.api.delete(&format!("/internal/disks/{}", one.workspace_id)).await.unwrap();
+    let events = Api::<Event>::namespaced(kube::Client::new(server.router(), "berth"), "berth");
+    eventually("it is told", || async { events.list(&ListParams::default()).await.unwrap().items.len() >= 3 }).await;
     manager.stop().await;
     task.abort();
 }

@@ -11,6 +11,7 @@
 
 mod api;
 mod definitions;
+mod events;
 mod figures;
 mod gate;
 mod kill;
