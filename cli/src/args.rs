@@ -509,7 +509,7 @@ pub(crate) enum Image {
     /// Import an image from a tar (docker-archive or OCI) or an OCI layout folder
     #[command(after_help = "Example: berth image import tools.tar berth/tools:1 && berth up URL --image berth/tools:1")]
     Import {
-        /// The tar or folder
+        /// The tar or folder; PATH:TAG if it holds several images
         path: PathBuf,
         /// Reference to import it as, for example berth/tools:1
         reference: String,

@@ -113,7 +113,7 @@ fn internal_routes_are_not_served(server: &Server) {
         ("GET", "/internal/classes"),
         ("POST", "/internal/contexts/resolve"),
         ("POST", "/internal/git-credentials/lookup"),
-        ("GET", "/internal/node"),
+        ("GET", "/internal/instances/0/logs"),
     ] {
         for (status, text) in [at_the_socket(server, method, path), over_tcp(server, method, path)] {
             assert_eq!(status, 404, "{method} {path}: {text}");

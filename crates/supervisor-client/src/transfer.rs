@@ -1,6 +1,6 @@
 //! Files: whole ones by value, trees as tar streams.
 
-use berth_supervisor_protocol::{CopyIn, CopyOut, ErrorCode, Event, FileInfo, Kind, Reply, Request, WriteFile};
+use berth_supervisor_protocol::{CopyIn, CopyOut, ErrorCode, Event, FileInfo, Kind, Reply, Request};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
@@ -42,12 +42,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
                 Incoming::Event(_) | Incoming::Bytes(..) => {}
             }
         }
-    }
-
-    /// Writes a file, atomically.
-    pub async fn write_file(self, file: WriteFile, content: &[u8]) -> Result<(), ClientError> {
-        let content = futures::stream::once(std::future::ready(Ok(Bytes::copy_from_slice(content))));
-        self.upload(&Request::WriteFile(file), content).await
     }
 
     /// Unpacks a tar stream inside. When `tar` ends in an error nothing more is sent and the connection is dropped: what was unpacked stays.

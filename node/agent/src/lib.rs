@@ -16,7 +16,7 @@ pub mod network;
 mod scm;
 mod supervisor;
 
-pub use agent::{AgentError, Deps, DiskUsage, NodeAgent, NodeStatus};
+pub use agent::{AgentError, Deps, NodeAgent};
 pub use config::{Config, ConfigError};
 pub use credentials::{Credential, CredentialQuery, CredentialSource, NoCredentials};
 pub use scm::ScmCredentials;

@@ -161,14 +161,6 @@ impl Admission {
     pub(super) fn capacity(&self) -> Capacity {
         self.inner.capacity
     }
-
-    /// Memory limits of what runs, how many run, and who waits, in order.
-    #[must_use]
-    pub(super) fn usage(&self) -> (u64, usize, Vec<String>) {
-        let state = self.state();
-        (state.running.values().sum(), state.running.len(), state.queue.iter().cloned().collect())
-    }
-
     /// The place of an instance that runs already.
     #[must_use]
     pub(super) fn take_over(&self, instance: &str, demand: &Demand) -> Place {
@@ -230,6 +222,14 @@ fn first_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Admission {
+        /// Bytes given, who has a place, and who waits.
+        fn usage(&self) -> (u64, usize, Vec<String>) {
+            let state = self.state();
+            (state.running.values().sum(), state.running.len(), state.queue.iter().cloned().collect())
+        }
+    }
 
     const GB: u64 = 1 << 30;
 

@@ -11,7 +11,7 @@ mod reconcile;
 mod report;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,11 +30,9 @@ use crate::config::Config;
 use crate::credentials::CredentialSource;
 use crate::disk::DiskError;
 use crate::image::{Digest, Image, ImageError, Progress};
-use crate::instance::{Node, NodeError, Steps};
+use crate::instance::{Node, NodeError};
 use admission::Admission;
 use status::Writer;
-
-pub use http::{DiskUsage, NodeStatus};
 
 /// What the agent is given.
 #[derive(Debug, Clone)]
@@ -61,23 +59,20 @@ struct Inner {
     boot_id: String,
     writer: Writer,
     admission: Admission,
-    /// Starts under way.
-    starting: Mutex<BTreeMap<String, Steps>>,
+    /// Instances that are being started.
+    starting: Mutex<BTreeSet<String>>,
     /// Disk sizes that were asked for, so that blank ones are kept ready.
     sizes: Mutex<BTreeSet<u64>>,
 }
 
 impl Inner {
-    fn show_steps(&self, instance: &str, steps: Option<Steps>) {
+    fn note_start(&self, instance: &str, under_way: bool) {
         let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        match steps {
-            Some(steps) => starting.insert(instance.to_owned(), steps),
-            None => starting.remove(instance),
-        };
-    }
-
-    fn steps_of(&self, instance: &str) -> Option<Steps> {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned()
+        if under_way {
+            starting.insert(instance.to_owned());
+        } else {
+            starting.remove(instance);
+        }
     }
 
     fn note_size(&self, pod: &Pod) {

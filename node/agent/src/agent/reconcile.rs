@@ -198,7 +198,7 @@ impl Driver<'_> {
     ) {
         let node = &self.agent.node;
         let timed = steps.insert(Steps::new(node.clock().clone())).clone();
-        self.agent.show_steps(self.id(), Some(timed.clone()));
+        self.agent.note_start(self.id(), true);
         let asked = asked_at(self.id()).or_else(|| creation(workspace)).unwrap_or_else(|| self.now());
 
         if place.is_none() {
@@ -259,7 +259,7 @@ impl Driver<'_> {
             Err(error) if error.may_pass() => self.report_rejected(&chain(&error)).await,
             Err(error) => self.report_failed(&chain(&error), Some(&timed)).await,
         }
-        self.agent.show_steps(self.id(), None);
+        self.agent.note_start(self.id(), false);
     }
 
     /// Reports the place in the queue as it changes. Never ends.

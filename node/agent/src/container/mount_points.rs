@@ -1,9 +1,12 @@
 //! Whether an image has room for what every workspace is given. Such an image starts nowhere, however often it is tried.
 
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat};
 use rustix::io::Errno;
 
 use super::config::{GIT_CONFIG, INIT};
@@ -45,8 +48,40 @@ fn kind(root: BorrowedFd<'_>, path: &str) -> Option<&'static str> {
         Ok(_) => Some("a file"),
         Err(Errno::NOTDIR) => Some("below a file"),
         Err(Errno::LOOP) => Some("a circle of links"),
+        Err(Errno::NOENT) if leads_to_kernel(root, path) => Some("behind a link into the kernel's files"),
         Err(_) => None,
     }
+}
+
+/// Most links on one path, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// Whether links lead a path below `/proc` or `/sys`. Nothing is there yet, and what will be there leads anywhere: the runtime refuses to
+/// mount over it.
+fn leads_to_kernel(root: BorrowedFd<'_>, path: &str) -> bool {
+    let parts = |path: &Path| path.iter().map(OsStr::to_owned).collect::<Vec<OsString>>();
+    let mut todo = VecDeque::from(parts(Path::new(path)));
+    let mut place = PathBuf::new();
+    let mut links = 0;
+    while let Some(part) = todo.pop_front() {
+        if part == "/" {
+            place.clear();
+        } else if part == ".." {
+            place.pop();
+        } else {
+            place.push(&part);
+        }
+        let Ok(target) = readlinkat(root, &place, Vec::new()) else { continue };
+        links += 1;
+        if links > MOST_LINKS {
+            return false;
+        }
+        place.pop();
+        for part in parts(Path::new(OsStr::from_bytes(target.as_bytes()))).into_iter().rev() {
+            todo.push_front(part);
+        }
+    }
+    links > 0 && ["proc", "sys"].iter().any(|kernel| place.starts_with(kernel))
 }
 
 #[cfg(test)]
@@ -59,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_is_named() {
-        let cases: [(Make, Option<&str>); 8] = [
+        let cases: [(Make, Option<&str>); 11] = [
             (|_| {}, None),
             (|root| symlink("/usr/etc", root.join("etc")).unwrap(), None),
             (
@@ -72,6 +107,20 @@ mod tests {
             // The host's /etc is no business of an image.
             (|root| symlink("../../../../../../etc", root.join("dev")).unwrap(), None),
             (|root| symlink("/dev/pts", root.join("etc")).unwrap(), None),
+            // What is there once /proc is mounted is anything.
+            (
+                |root| symlink("/proc/1/root", root.join("etc")).unwrap(),
+                Some("/etc/hosts is behind a link into the kernel's files, where"),
+            ),
+            (
+                |root| {
+                    symlink("../a/b", root.join("dev")).unwrap();
+                    std::fs::create_dir(root.join("a")).unwrap();
+                    symlink("../proc/self/cwd/x", root.join("a/b")).unwrap();
+                },
+                Some("/dev is behind a link into the kernel's files"),
+            ),
+            (|root| symlink("/process", root.join("etc")).unwrap(), None),
         ];
         for (number, (make, expected)) in cases.into_iter().enumerate() {
             let root = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::document::{Descriptor, Index, Manifest};
-use super::layout::{Layout, LayoutError, MAX_DOCUMENT_BYTES};
+use super::layout::{Layout, LayoutError, MAX_DOCUMENT_BYTES, REF_NAME};
 use super::pull::architecture;
 use super::reference::{Digest, Reference};
 
@@ -32,6 +32,24 @@ pub enum ImportError {
         /// What is missing.
         why: String,
     },
+    /// It holds more than one.
+    #[error("{} holds several images: say which one as {}:TAG, where TAG is one of {}", path.display(), path.display(), tags.join(", "))]
+    Several {
+        /// The file.
+        path: PathBuf,
+        /// Their names.
+        tags: Vec<String>,
+    },
+    /// It holds others than the one asked for.
+    #[error("{} holds no image {tag:?}, but {}", path.display(), tags.join(", "))]
+    NoSuchTag {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        tag: String,
+        /// What there is.
+        tags: Vec<String>,
+    },
     /// The store.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -40,38 +58,84 @@ pub enum ImportError {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DockerManifest {
+    // `null` in the archive of an image that was saved by its id.
+    repo_tags: Option<Vec<String>>,
     config: String,
     layers: Vec<String>,
 }
 
-/// Imports the image in `source` under the name `reference`. Every blob is named by the digest of its content, so nothing that the file
+/// An image that a file holds.
+#[derive(Debug)]
+struct Candidate {
+    names: Vec<String>,
+    manifest: Digest,
+}
+
+/// Imports the image in `source` under the name `reference`: `path`, or `path:tag` where it holds several. Every blob is named by the digest of its content, so nothing that the file
 /// claims is trusted.
 ///
 /// # Errors
 /// See [`ImportError`].
 pub fn import(layout: &Layout, source: &Path, reference: &Reference) -> Result<Digest, ImportError> {
+    let (source, tag) = split_tag(source);
     let not_an_image = |why: &str| ImportError::NotAnImage { path: source.to_owned(), why: why.to_owned() };
     let members = read_members(layout, source)?;
     let document = |name: &str| -> Result<Option<Vec<u8>>, ImportError> {
         members.get(name).map(|digest| layout.document(digest)).transpose().map_err(ImportError::from)
     };
-    let manifest = if let Some(bytes) = document("index.json")? {
+    let candidates = if let Some(bytes) = document("index.json")? {
         let index: Index = serde_json::from_slice(&bytes).map_err(|e| not_an_image(&format!("its index.json: {e}")))?;
-        oci_manifest(layout, &index, 0).ok_or_else(|| not_an_image("its index names no image for this machine"))?
+        oci_candidates(layout, &index)
     } else if let Some(bytes) = document("manifest.json")? {
         let list: Vec<DockerManifest> =
             serde_json::from_slice(&bytes).map_err(|e| not_an_image(&format!("its manifest.json: {e}")))?;
-        let first = list.into_iter().next().ok_or_else(|| not_an_image("its manifest.json is empty"))?;
         let member =
             |name: &String| members.get(name).copied().ok_or_else(|| not_an_image(&format!("{name} is missing")));
-        let config = member(&first.config)?;
-        let layers = first.layers.iter().map(member).collect::<Result<Vec<_>, _>>()?;
-        put_manifest(layout, config, &layers)?
+        let mut candidates = Vec::new();
+        for image in list {
+            let config = member(&image.config)?;
+            let layers = image.layers.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+            let manifest = put_manifest(layout, config, &layers)?;
+            candidates.push(Candidate { names: image.repo_tags.unwrap_or_default(), manifest });
+        }
+        candidates
     } else {
         return Err(not_an_image("it has neither index.json nor manifest.json"));
     };
+    let manifest = choose(candidates, source, tag)?.ok_or_else(|| not_an_image("it holds none for this machine"))?;
     layout.tag(reference, manifest)?;
     Ok(manifest)
+}
+
+/// `path:tag`, where there is no file of that whole name.
+fn split_tag(source: &Path) -> (&Path, Option<&str>) {
+    // A tag may be a whole name with colons and slashes in it, so that the longest path counts that exists.
+    let text = source.to_str().filter(|_| !source.exists()).unwrap_or_default();
+    text.rmatch_indices(':')
+        .map(|(at, _)| (Path::new(&text[..at]), Some(&text[at + 1..])))
+        .find(|(path, _)| path.exists())
+        .unwrap_or((source, None))
+}
+
+/// The image that is meant: the one of this tag, or the only one.
+fn choose(candidates: Vec<Candidate>, path: &Path, tag: Option<&str>) -> Result<Option<Digest>, ImportError> {
+    let path = path.to_owned();
+    let tags = || candidates.iter().flat_map(|candidate| candidate.names.iter().cloned()).collect::<Vec<_>>();
+    let is_called = |candidate: &&Candidate, tag: &str| {
+        let ends = format!(":{tag}");
+        candidate.names.iter().any(|name| name == tag || name.ends_with(&ends))
+    };
+    let found: Vec<&Candidate> =
+        candidates.iter().filter(|candidate| tag.is_none_or(|tag| is_called(candidate, tag))).collect();
+    match (found.as_slice(), tag) {
+        ([], Some(tag)) => Err(ImportError::NoSuchTag { path, tag: tag.to_owned(), tags: tags() }),
+        ([first, rest @ ..], _)
+            if rest.iter().any(|other| other.manifest != first.manifest && !other.names.is_empty()) =>
+        {
+            Err(ImportError::Several { path, tags: tags() })
+        }
+        (found, _) => Ok(found.first().map(|candidate| candidate.manifest)),
+    }
 }
 
 /// Makes an image of one layer from the tar archive of a root file system.
@@ -119,6 +183,17 @@ fn put_manifest(layout: &Layout, config: Digest, layers: &[Digest]) -> Result<Di
     };
     let bytes = serde_json::to_vec(&manifest).map_err(|source| LayoutError::Document { what: "manifest", source })?;
     layout.put(&bytes)
+}
+
+/// The images of a layout's index that are for this machine. Tools write the whole name, the tag alone, or no name.
+fn oci_candidates(layout: &Layout, index: &Index) -> Vec<Candidate> {
+    let candidate = |entry: &Descriptor| {
+        let names = ["io.containerd.image.name", REF_NAME].iter().find_map(|key| entry.annotations.get(*key));
+        let only = Index { manifests: vec![entry.clone()], ..index.clone() };
+        let manifest = oci_manifest(layout, &only, 0)?;
+        Some(Candidate { names: names.cloned().into_iter().collect(), manifest })
+    };
+    index.manifests.iter().filter_map(candidate).collect()
 }
 
 /// The manifest for this machine; indices may be nested, three deep is enough for every tool.
@@ -190,4 +265,80 @@ fn read_members(layout: &Layout, source: &Path) -> Result<BTreeMap<String, Diges
         });
     }
     Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A layout with one image for each of these: its annotations, and a word in its configuration that makes it another one.
+    fn layout_folder(images: &[(Value, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = folder.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let put = |content: String| {
+            let digest = Digest::of(content.as_bytes());
+            std::fs::write(blobs.join(digest.hex()), &content).unwrap();
+            json!({ "mediaType": "x", "digest": digest, "size": content.len() })
+        };
+        let manifests: Vec<Value> = images
+            .iter()
+            .map(|(annotations, word)| {
+                let config = put(json!({ "author": word }).to_string());
+                let mut entry = put(json!({ "schemaVersion": 2, "config": config, "layers": [] }).to_string());
+                entry["annotations"] = annotations.clone();
+                entry
+            })
+            .collect();
+        let index = json!({ "schemaVersion": 2, "manifests": manifests });
+        std::fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
+        folder
+    }
+
+    /// What is imported from here: the word of its configuration, or the refusal.
+    fn imported(path: &Path) -> Result<String, String> {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::open(home.path().join("images"), crate::image::layout::Limits::default()).unwrap();
+        let reference: Reference = "berth/x:1".parse().unwrap();
+        let digest = import(&layout, path, &reference).map_err(|error| error.to_string())?;
+        assert_eq!(layout.lookup(&reference).unwrap(), Some(digest));
+        let manifest: Manifest = serde_json::from_slice(&layout.document(&digest).unwrap()).unwrap();
+        let config: Value = serde_json::from_slice(&layout.document(&manifest.config.digest).unwrap()).unwrap();
+        Ok(config["author"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn of_several_images_the_one_that_is_named_is_taken() {
+        let named = |name: &str| json!({ "org.opencontainers.image.ref.name": name });
+        let full = json!({
+            "io.containerd.image.name": "docker.io/team/app:9", "org.opencontainers.image.ref.name": "9",
+        });
+        let one = layout_folder(&[(named("v1"), "one")]);
+        let nameless = layout_folder(&[(json!({}), "one")]);
+        let many = layout_folder(&[(named("v1"), "one"), (named("v2"), "two"), (full, "nine")]);
+        // Two names of the same image leave no choice to make.
+        let twice = layout_folder(&[(named("v1"), "one"), (named("latest"), "one")]);
+        let at = |folder: &tempfile::TempDir, tag: &str| PathBuf::from(format!("{}{tag}", folder.path().display()));
+        for (folder, tag, expected) in [
+            (&one, "", "one"),
+            (&one, ":v1", "one"),
+            (&nameless, "", "one"),
+            (&many, ":v1", "one"),
+            (&many, ":v2", "two"),
+            (&many, ":9", "nine"),
+            (&many, ":docker.io/team/app:9", "nine"),
+            (&twice, "", "one"),
+            (&twice, ":latest", "one"),
+        ] {
+            assert_eq!(imported(&at(folder, tag)).as_deref(), Ok(expected), "{tag:?}");
+        }
+        let refused = imported(&at(&many, "")).unwrap_err();
+        assert!(refused.contains(":TAG, where TAG is one of v1, v2, docker.io/team/app:9"), "{refused}");
+        let refused = imported(&at(&many, ":v3")).unwrap_err();
+        assert!(refused.ends_with("holds no image \"v3\", but v1, v2, docker.io/team/app:9"), "{refused}");
+        let missing = imported(&at(&many, "/nothing:v1")).unwrap_err();
+        assert!(missing.contains("nothing:v1 cannot be read"), "{missing}");
+    }
 }

@@ -24,7 +24,8 @@ pub(crate) const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 /// Most layers of one image; overlayfs and the rootfs helper take no more.
 pub(crate) const MAX_LAYERS: usize = 118;
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation with an image's name in an index.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The store.
 #[derive(Debug)]

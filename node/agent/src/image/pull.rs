@@ -19,8 +19,12 @@ use super::reference::{Digest, Reference};
 
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json";
-/// If a blob takes longer than this, the connection is broken.
+/// For a whole blob: a registry that sends a byte now and then does not hold a start for ever.
 const BLOB_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a registry may send nothing of a blob before the user is told.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the user is told before the pull is given up.
+const PATIENCES: u32 = 6;
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 5;
 
@@ -44,6 +48,22 @@ pub enum PullError {
         /// Why.
         #[source]
         source: reqwest::Error,
+    },
+    /// It stopped in the middle of a blob.
+    #[error(
+        "the registry of the image {reference} has sent nothing for {seconds} seconds, after {received} of {size} bytes of {digest}"
+    )]
+    Stalled {
+        /// The image.
+        reference: String,
+        /// Since when.
+        seconds: u64,
+        /// What it sent.
+        received: u64,
+        /// What there is.
+        size: u64,
+        /// The blob.
+        digest: Digest,
     },
     /// The image does not exist, or needs credentials.
     #[error(
@@ -82,7 +102,9 @@ impl PullError {
     /// Whether the registry cannot be asked now, rather than having said no.
     pub(super) fn is_away(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Refused { source: Refused::Unresolved { .. }, .. } => true,
+            Self::Transport { .. }
+            | Self::Stalled { .. }
+            | Self::Refused { source: Refused::Unresolved { .. }, .. } => true,
             Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
             Self::Refused { .. } | Self::Missing { .. } | Self::Protocol { .. } | Self::Layout(_) => false,
         }
@@ -96,6 +118,7 @@ struct Puller<'a> {
     reference: &'a Reference,
     token: tokio::sync::Mutex<Option<String>>,
     progress: &'a (dyn Fn(String) + Send + Sync),
+    patience: Duration,
 }
 
 /// The digest that the registry has under the reference now, without pulling it.
@@ -103,8 +126,7 @@ struct Puller<'a> {
 /// # Errors
 /// See [`PullError`].
 pub async fn resolve(layout: &Layout, guard: &Guard, reference: &Reference) -> Result<Digest, PullError> {
-    let puller = Puller { layout, guard, reference, token: tokio::sync::Mutex::new(None), progress: &|_| {} };
-    puller.manifest().await.map(|(digest, _)| digest)
+    Puller::new(layout, guard, reference, &|_| {}).manifest().await.map(|(digest, _)| digest)
 }
 
 /// Pulls the blobs of an image and names its manifest. `progress` hears how far it is.
@@ -117,15 +139,27 @@ pub async fn pull(
     reference: &Reference,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Digest, PullError> {
-    let puller = Puller { layout, guard, reference, token: tokio::sync::Mutex::new(None), progress };
-    let (digest, manifest) = puller.manifest().await?;
-    puller.document(&manifest.config).await?;
-    puller.layers(&manifest.layers).await?;
-    layout.tag(reference, digest)?;
-    Ok(digest)
+    Puller::new(layout, guard, reference, progress).pull().await
 }
 
-impl Puller<'_> {
+impl<'a> Puller<'a> {
+    fn new(
+        layout: &'a Layout,
+        guard: &'a Guard,
+        reference: &'a Reference,
+        progress: &'a (dyn Fn(String) + Send + Sync),
+    ) -> Self {
+        Self { layout, guard, reference, token: tokio::sync::Mutex::new(None), progress, patience: PATIENCE }
+    }
+
+    async fn pull(&self) -> Result<Digest, PullError> {
+        let (digest, manifest) = self.manifest().await?;
+        self.document(&manifest.config).await?;
+        self.layers(&manifest.layers).await?;
+        self.layout.tag(self.reference, digest)?;
+        Ok(digest)
+    }
+
     fn name(&self) -> String {
         self.reference.to_string()
     }
@@ -239,10 +273,11 @@ impl Puller<'_> {
     }
 
     async fn blob(&self, descriptor: &Descriptor, tell: &(dyn Fn(u64) + Send + Sync)) -> Result<(), PullError> {
-        let response = self.get(&format!("blobs/{}", descriptor.digest), BLOB_TIMEOUT).await?;
+        let path = format!("blobs/{}", descriptor.digest);
+        let response = self.unless_stalled(self.get(&path, BLOB_TIMEOUT), descriptor, 0).await??;
         let mut writer = self.layout.blob_writer()?;
         let mut stream = response.bytes_stream();
-        while let Some(chunk) = stream.next().await {
+        while let Some(chunk) = self.unless_stalled(stream.next(), descriptor, writer.bytes()).await? {
             let chunk = chunk.map_err(|source| PullError::Transport { reference: self.name(), source })?;
             let count = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             if writer.bytes() + count > descriptor.size {
@@ -256,6 +291,33 @@ impl Puller<'_> {
             tell(count);
         }
         Ok(self.layout.keep(writer, &descriptor.digest, Some(descriptor.size))?)
+    }
+
+    /// The next piece of a blob: while none comes the user is told, and after a while it is given up.
+    async fn unless_stalled<T>(
+        &self,
+        next: impl Future<Output = T>,
+        blob: &Descriptor,
+        received: u64,
+    ) -> Result<T, PullError> {
+        let mut next = std::pin::pin!(next);
+        let (size, digest) = (blob.size, blob.digest);
+        for times in 1..=PATIENCES {
+            if let Ok(next) = tokio::time::timeout(self.patience, &mut next).await {
+                return Ok(next);
+            }
+            let seconds = (self.patience * times).as_secs();
+            let what =
+                format!("the registry has sent nothing for {seconds} s, after {received} of {size} bytes of {digest}");
+            (self.progress)(what);
+        }
+        Err(PullError::Stalled {
+            reference: self.name(),
+            seconds: (self.patience * PATIENCES).as_secs(),
+            received,
+            size,
+            digest,
+        })
     }
 
     /// GET below the repository, with the anonymous token that the registry asks for, and redirects followed by hand.
@@ -366,6 +428,8 @@ pub(crate) fn architecture() -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -379,6 +443,62 @@ mod tests {
         assert_eq!(parameters, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
         assert_eq!(bearer_parameters("Basic realm=\"x\""), None);
         assert_eq!(bearer_parameters(""), None);
+    }
+
+    /// Answers each request in turn with these bytes, and then leaves the connection open.
+    async fn registry(answers: Vec<Vec<u8>>) -> std::net::SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(&answer).await.unwrap();
+                open.push(stream);
+            }
+            std::future::pending::<()>().await
+        });
+        address
+    }
+
+    fn answer(length: usize, body: &[u8]) -> Vec<u8> {
+        [format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n").as_bytes(), body].concat()
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_falls_silent_is_told_and_given_up() {
+        berth_http::install_crypto();
+        let config = b"{}";
+        let layer = Digest::of(b"never sent whole");
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "config": { "mediaType": "c", "digest": Digest::of(config), "size": config.len() },
+            "layers": [{ "mediaType": "l", "digest": layer, "size": 100 }],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let documents = || vec![answer(manifest.len(), &manifest), answer(config.len(), config)];
+        // In the middle of a blob, and before it says anything.
+        for (last, received) in [(answer(100, b"ten bytes."), 10), (Vec::new(), 0)] {
+            let address = registry([documents(), vec![last]].concat()).await;
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::open(folder.path().join("images"), crate::image::layout::Limits::default()).unwrap();
+            let guard = Guard::new([address.to_string().as_str()]).unwrap();
+            let reference: Reference = format!("{address}/team/app:1").parse().unwrap();
+            let told = std::sync::Mutex::new(Vec::new());
+            let progress = |text| told.lock().unwrap().push(text);
+            let patience = Duration::from_millis(50);
+            let puller = Puller { patience, ..Puller::new(&layout, &guard, &reference, &progress) };
+            let error = tokio::time::timeout(Duration::from_secs(20), puller.pull()).await.unwrap().unwrap_err();
+            assert!(error.is_away(), "{error}");
+            let part = format!("after {received} of 100 bytes of {layer}");
+            assert!(error.to_string().contains(&part), "{error}");
+            let told = told.lock().unwrap();
+            assert_eq!(told.iter().filter(|text| text.contains(&part)).count(), 6, "{told:?}");
+        }
     }
 
     #[test]

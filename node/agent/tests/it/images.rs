@@ -96,7 +96,9 @@ async fn an_image_that_can_start_nowhere_is_refused_at_once_with_the_reason() {
     let (file, folder) = (tar::EntryType::Regular, tar::EntryType::Directory);
     let first = archive(&[("first", file, "", b"1\n")]);
     let taken = archive(&[("etc", folder, "", b""), ("etc/resolv.conf", folder, "", b"")]);
+    let host = archive(&[("etc", tar::EntryType::Symlink, "/proc/1/root", b"")]);
     let cases = [
+        ("host", save("x", "amd64", &[first.clone(), host]), "/etc/hosts is behind a link into the kernel's files"),
         ("taken", save("x", "amd64", &[first.clone(), taken]), "/etc/resolv.conf is a folder"),
         ("foreign", save("x", "s390x", &[first.clone(), first]), "it is for s390x"),
     ];

@@ -260,7 +260,17 @@ async fn failures_have_reasons_and_queues_are_shown() {
     .await;
 
     // Its main process ends: reported with the reason, the disk safe.
+    // Who wants its supervisor meanwhile, and cannot reach it any more, hears that it does not run: no fault of the node's.
+    let socket = c.home.config.home.join("run/instances").join(&second).join("supervisor.sock");
+    std::fs::remove_file(socket).unwrap();
+    let node = berth_http::InternalClient::in_process("node", c.agent.internal_router());
+    let path = format!("/internal/instances/{second}/supervisor");
+    let asked = tokio::spawn(async move { node.upgrade(&path, "berth-supervisor").await.map(drop) });
     support::kill_main_process(c.agent.node(), &second).await;
+    match asked.await.unwrap() {
+        Err(berth_http::CallError::Problem(problem)) => assert_eq!(problem.status, 404, "{problem:?}"),
+        other => panic!("{other:?}"),
+    }
     let w = c.workspace(&second, "ended", |w| is(w, ConditionType::ContainerRunning, ConditionStatus::False, 1)).await;
     assert!(
         message(&w, ConditionType::ContainerRunning).contains("killed by signal 9"),

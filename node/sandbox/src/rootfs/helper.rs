@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use hull_sys::sandbox_mount::idmap_detached;
 use hull_sys::sandbox_process::{close_inherited_from, fork, unshare_namespaces};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -209,6 +209,7 @@ fn own(request: &Request, mapper: &OwnedFd) -> Result<(), Failure> {
     drop(stage);
     unshare_namespaces(UnshareFlags::NEWNS).step(|| "make the workspace's mount namespace".to_owned())?;
     let mount = overlay(request)?;
+    furnish(mount.as_fd())?;
     message::send(mapper, &Response::Built { elapsed_us: 0 }, &[mount.as_fd()]).map_err(talk)
 }
 
@@ -233,6 +234,24 @@ fn overlay(request: &Request) -> Result<OwnedFd, Failure> {
     set("workdir", &format!("disk/{}", request.work))?;
     fsconfig_create(fd).step(|| format!("mount the overlay of {} layers{}", names.len(), complaint(fd)))?;
     fsmount(fd, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).step(|| "take the overlay's mount".to_owned())
+}
+
+/// What every program expects, and some images leave out: a place for temporary files, and root's home.
+const FURNITURE: [(&str, u32); 2] = [("tmp", 0o1777), ("root", 0o700)];
+
+fn furnish(root: BorrowedFd<'_>) -> Result<(), Failure> {
+    for (name, mode) in FURNITURE {
+        let what = || format!("make /{name}, which the image leaves out");
+        let mode = Mode::from_raw_mode(mode);
+        match rustix::fs::mkdirat(root, name, mode) {
+            // Whatever it is, it is the image's or the user's. On a disk that is full a workspace starts without, to be tidied up.
+            Err(Errno::EXIST | Errno::NOSPC | Errno::DQUOT) => {}
+            // Our umask does not count.
+            Ok(()) => rustix::fs::chmodat(root, name, mode, AtFlags::empty()).step(what)?,
+            Err(errno) => return Err(errno).step(what),
+        }
+    }
+    Ok(())
 }
 
 /// What the kernel wrote about a failed configuration step, if anything.
