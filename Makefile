@@ -53,6 +53,8 @@ engines: ## Install the container engines, and the registry, that tests run
 .PHONY: test
 test: test-deps engines build tools test-wasm ## Run every test
 	@$(CARGO) build --locked -p hull -p berth-init
+	@# nextest runs no examples of documentation.
+	@$(CARGO) test --doc --locked -q -p hull
 	@deploy/run-tests
 
 .PHONY: test-wasm
