@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use berth_http::problem::chain;
 use berth_sandbox::monitor::{self, Exit, MonitorHandle, Outcome};
@@ -15,6 +16,9 @@ use super::runtime::Runtime;
 use crate::disk::DiskError;
 use crate::home::Home;
 use crate::image;
+
+/// Longest time for a monitor to be gone once it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an earlier agent left.
 pub(super) struct Found {
@@ -43,12 +47,35 @@ pub(super) fn find(home: &Home, boot_id: &str) -> Result<Found, NodeError> {
         let handle = if record.boot_id == boot_id { monitor::adopt(&folder)? } else { None };
         let began = folder.join(monitor::MONITOR_FILE).exists() || folder.join(monitor::EXIT_FILE).exists();
         match handle {
-            Some(handle) => found.live.push((record, folder, handle)),
-            None if began => found.over.push((record, folder)),
+            Some(handle) if record.ready || is_created(&handle)? => found.live.push((record, folder, handle)),
+            Some(handle) => {
+                end(handle)?;
+                found.unborn.push(folder);
+            }
+            None if began && !failed_alone(&record, &folder) => found.over.push((record, folder)),
             None => found.unborn.push(folder),
         }
     }
     Ok(found)
+}
+
+/// Whether hull has made the container. Until then it needs what the agent holds open, the user namespace for one: without that agent it
+/// fails, so it is ended and begun again.
+fn is_created(handle: &MonitorHandle) -> Result<bool, NodeError> {
+    Ok(handle.info()?.is_some_and(|info| info.container_pid.is_some()))
+}
+
+/// Ends a monitor whose container is not made yet, and hull with it.
+fn end(mut handle: MonitorHandle) -> Result<(), NodeError> {
+    handle.kill_monitor()?;
+    handle.wait_exit(END_TIMEOUT, || 0)?;
+    Ok(())
+}
+
+/// Whether hull could not make the container, and no agent was there to hear of it. A failure for another reason than the missing agent comes
+/// again, and is told then.
+fn failed_alone(record: &Record, folder: &Path) -> bool {
+    !record.ready && MonitorHandle::exit_in(folder, 0).is_ok_and(|exit| matches!(exit.outcome, Outcome::NotStarted(_)))
 }
 
 /// Removes everything of ours that belongs to no live instance. Networks, disks and images clean up after themselves when they are opened.

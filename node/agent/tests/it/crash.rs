@@ -11,6 +11,7 @@ use berth_node::instance::{Node, StartRequest};
 use berth_sandbox::monitor::{self, Outcome};
 use berth_testkit::GitServer;
 
+use crate::moments::until;
 use crate::support::{TestHome, request, run, steps};
 
 const ROLE: &str = "BERTH_NODE_TEST_ROLE";
@@ -173,5 +174,39 @@ async fn a_killed_monitor_and_a_reboot_are_told_as_what_they_are() {
     again.instance_id = request.instance_id.replace("-7000-", "-7002-");
     node.start(again.clone(), &steps(), &Default::default()).await.unwrap();
     assert_eq!(run(&node, &again.instance_id, &["cat", "note"]).await.unwrap(), "work");
+    clear(&home, node).await;
+}
+
+/// hull finds the container's user namespace by a descriptor of the agent: it fails when that was killed first. Nobody but the next agent
+/// learns of it, and that was no fault of the user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_failed_for_want_of_an_agent_is_made_again() {
+    let Some(home) = TestHome::lock(|_| {}).await else { return };
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
+    let request = request(120, &repository, "main");
+    let id = request.instance_id.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let (began, go_on, slow) = (folder.path().join("began"), folder.path().join("go-on"), folder.path().join("hull"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *' create '*) : > {began}; while ! [ -e {go_on} ]; do sleep 0.01; done ;; esac\nexec {hull} \"$@\"\n",
+        began = began.display(),
+        go_on = go_on.display(),
+        hull = home.config.hull.as_ref().unwrap().display(),
+    );
+    std::fs::write(&slow, script).unwrap();
+    std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = berth_node::Config { hull: Some(slow), ..home.config.clone() };
+    let agent = Agent::spawn(&config, &request);
+    until("hull to begin", || began.exists());
+    agent.kill();
+    std::fs::write(&go_on, "").unwrap();
+    let end = home.config.home.join("run/instances").join(&id).join(berth_sandbox::monitor::EXIT_FILE);
+    until("hull to fail", || end.exists());
+
+    let node = open(&home);
+    assert!(node.instance(&id).is_none());
+    node.start(request.clone(), &steps(), &Default::default()).await.unwrap();
+    assert_eq!(run(&node, &id, &["cat", "README.md"]).await.unwrap(), "hi");
     clear(&home, node).await;
 }

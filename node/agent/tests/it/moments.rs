@@ -65,7 +65,7 @@ impl Traces {
 }
 
 /// Waits for a moment that may be short.
-fn until(what: &str, reached: impl Fn() -> bool) {
+pub fn until(what: &str, reached: impl Fn() -> bool) {
     let begun = Instant::now();
     while !reached() {
         assert!(begun.elapsed() < Duration::from_secs(60), "waited a minute: {what}");
