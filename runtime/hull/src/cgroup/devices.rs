@@ -25,6 +25,17 @@ pub(crate) struct Rule {
     pub(crate) access: String,
 }
 
+impl Rule {
+    /// Whether it says something of this access (a letter of `rwm`) to the device.
+    pub(crate) fn is_about(&self, kind: char, major: u32, minor: u32, access: &str) -> bool {
+        let number = |of_rule: Option<u32>, number| of_rule.is_none_or(|n| n == number);
+        (self.kind == 'a' || self.kind == kind)
+            && number(self.major, major)
+            && number(self.minor, minor)
+            && self.access.contains(access)
+    }
+}
+
 const fn number(n: u32) -> Option<u32> {
     Some(n)
 }

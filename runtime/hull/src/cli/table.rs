@@ -228,7 +228,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         (1, 1),
         c::explain::run,
     ),
-    plain("features", "", "print what this runtime can do on this machine, as JSON", &[], (0, 0), c::features::run),
+    plain("features", "", "print what this runtime can do, as JSON", &[], (0, 0), c::features::run),
     plain("info", "", "print facts about the runtime and the machine", &[], (0, 0), c::info::run),
     command(
         "kill",

@@ -226,8 +226,9 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
             return Err(invalid(format!("linux.maskedPaths and readonlyPaths: {path:?} must be absolute")));
         }
     }
-    for key in linux.sysctl.keys() {
+    for (key, value) in &linux.sysctl {
         super::sysctl::check(key, &has)?;
+        super::sysctl::check_names(spec, key, value)?;
     }
     linux.seccomp.as_ref().map_or(Ok(()), check_seccomp)
 }

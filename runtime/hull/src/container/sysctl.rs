@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::process::labels::host_proc;
-use crate::spec::{Linux, NamespaceType};
+use crate::spec::{Linux, NamespaceType, Spec};
 
 /// Keys of the IPC namespace.
 const IPC: &[&str] = &[
@@ -62,6 +62,22 @@ pub(crate) fn check(key: &str, has: &dyn Fn(NamespaceType) -> bool) -> Result<()
     }
 }
 
+/// Refuses a name that the configuration says twice, and not the same.
+pub(crate) fn check_names(spec: &Spec, key: &str, value: &str) -> Result<()> {
+    let (field, name) = match parts(key).join(".").as_str() {
+        "kernel.hostname" => ("hostname", &spec.hostname),
+        "kernel.domainname" => ("domainname", &spec.domainname),
+        _ => return Ok(()),
+    };
+    match name.as_deref().filter(|name| !name.is_empty() && *name != value) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            Code::ConfigInvalid,
+            format!("linux.sysctl {key} is {value:?}, but {field} is {name:?}: leave one of them out"),
+        )),
+    }
+}
+
 /// Writes the configured parameters.
 pub(crate) fn apply(linux: &Linux) -> Result<()> {
     if linux.sysctl.is_empty() {
@@ -95,5 +111,13 @@ mod tests {
         assert!(check("net.ipv4.ip_forward", &all).is_ok());
         assert!(check("net.ipv4.ip_forward", &|_| false).is_err());
         assert!(check("net/../kernel/core_pattern", &all).is_err());
+    }
+    #[test]
+    fn a_name_that_is_said_twice_must_be_the_same() {
+        let spec = Spec { hostname: Some("one".to_owned()), ..Spec::default() };
+        assert!(check_names(&spec, "kernel.hostname", "one").is_ok());
+        assert!(check_names(&spec, "kernel.domainname", "two").is_ok());
+        let error = check_names(&spec, "kernel/hostname", "two").unwrap_err().to_string();
+        assert!(error.contains("\"two\", but hostname is \"one\""), "{error}");
     }
 }

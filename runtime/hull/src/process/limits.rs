@@ -229,6 +229,14 @@ pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
     }
     let nodes = parse_list(spec.nodes.as_deref().unwrap_or(""))
         .ok_or_else(|| invalid("invalid memory policy nodes: not a list of numbers".to_owned()))?;
+    // As set_mempolicy(2) wants it, which says only EINVAL.
+    match (spec.mode.as_str(), nodes.is_empty()) {
+        ("MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_PREFERRED_MANY" | "MPOL_WEIGHTED_INTERLEAVE", true) => {
+            return Err(invalid(format!("{} requires at least one node", spec.mode)));
+        }
+        ("MPOL_DEFAULT" | "MPOL_LOCAL", false) => return Err(invalid(format!("{} takes no nodes", spec.mode))),
+        _ => {}
+    }
     let highest = nodes.iter().copied().max();
     let words = highest.map_or(0, |h| usize::try_from(h / 64 + 1).unwrap_or(1));
     let mut mask = vec![0u64; words];
@@ -301,5 +309,16 @@ mod tests {
         assert_eq!(scheduler(&spec).unwrap().policy, 1);
         assert!(scheduler(&Scheduler { priority: Some(100), ..spec.clone() }).is_err());
         assert!(scheduler(&Scheduler { nice: Some(20), ..spec }).is_err());
+    }
+
+    #[test]
+    fn a_memory_policy_has_nodes_where_it_must() {
+        let policy = |mode: &str, nodes: &str| {
+            memory_policy(&MemoryPolicy { mode: mode.into(), nodes: Some(nodes.into()), ..MemoryPolicy::default() })
+        };
+        assert!(policy("MPOL_BIND", "").unwrap_err().to_string().contains("at least one node"));
+        assert!(policy("MPOL_LOCAL", "0").unwrap_err().to_string().contains("no nodes"));
+        assert_eq!(policy("MPOL_BIND", "0-1").unwrap(), (2, vec![3]));
+        assert!(policy("MPOL_DEFAULT", "").is_ok() && policy("MPOL_PREFERRED", "").is_ok());
     }
 }

@@ -260,7 +260,26 @@ fn explain_names_what_decides() {
     assert!(explain(&["--path", "/proc/sys/kernel/panic"]).contains("readonlyPaths"));
     assert_eq!(explain(&["--syscall", "read"]), "read: allowed, there is no filter");
     assert!(explain(&["--cap", "CAP_SYS_ADMIN"]).contains("CAP_SYS_ADMIN"));
+    // What the filter lets through, the kernel may still refuse.
+    let mount = explain(&["--syscall", "mount"]);
+    assert!(mount.contains("the kernel wants CAP_SYS_ADMIN, which is not in force"), "{mount}");
+    let null = explain(&["--path", "/dev/null"]);
+    assert!(null.contains("every container has (c 1:3): the device rules allow to read and write it"), "{null}");
+    let none = explain(&["--path", "/dev/sda"]);
+    assert!(none.contains("no device that hull makes"), "{none}");
     assert!(explain(&[]).contains("runs natively"));
+}
+
+#[test]
+fn explain_says_what_the_device_rules_refuse() {
+    let Some(mut b) = bundle("explain-device", "true") else { return };
+    let linux = b.spec.linux.as_mut().unwrap();
+    linux.devices = serde_json::from_str(r#"[{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]"#).unwrap();
+    let rules = r#"{"devices": [{"allow": false}, {"allow": true, "type": "c", "major": 10, "access": "r"}]}"#;
+    linux.resources = Some(serde_json::from_str(rules).unwrap());
+    b.write();
+    let said = text(&b.hull(&["explain", "--path", "/dev/fuse", b.path().to_str().unwrap()]).stdout);
+    assert!(said.contains("(c 10:229): the device rules refuse writing with EPERM"), "{said}");
 }
 
 #[test]
@@ -284,7 +303,7 @@ fn explain_says_of_a_call_what_the_filter_does() {
         assert_eq!(text(&explain(name).stdout), said);
     }
     let unknown = explain("raed");
-    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no such system call"));
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no system call of that name"));
 }
 
 #[test]

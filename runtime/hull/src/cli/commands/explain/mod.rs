@@ -1,35 +1,34 @@
 //! `hull explain`: what a container may and may not do, and why.
 
+mod ask;
+
 use std::fmt::Write as _;
 
 use rustix::io::Errno;
 
-use super::super::parse::Parsed;
-use super::super::{Global, print};
 use crate::cgroup::devices;
+use crate::cli::parse::Parsed;
+use crate::cli::{Global, print};
 use crate::container::bundle::Bundle;
 use crate::container::store::Entry;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::process::launch::KEEP_GROUPS;
 use crate::process::wasm::{self, config::Config};
 use crate::process::{caps, landlock};
-use crate::rootfs::resolve::clean;
-use crate::rootfs::{self, options};
-use crate::seccomp;
 use crate::spec::seccomp::{Action, Arg, Op};
 use crate::spec::{IdMapping, Linux, NamespaceType, Process, Spec};
 
-pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
+pub(in crate::cli) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let spec = find(global, parsed.arg(0))?;
     let mut questions = String::new();
     if let Some(path) = parsed.owned("path") {
-        questions.push_str(&explain_path(&spec, &path));
+        questions.push_str(&ask::path(&spec, &path)?);
     }
     if let Some(name) = parsed.owned("syscall") {
-        questions.push_str(&explain_syscall(&spec, &name)?);
+        questions.push_str(&ask::syscall(&spec, &name)?);
     }
     if let Some(name) = parsed.owned("cap") {
-        questions.push_str(&explain_capability(&spec, &name)?);
+        questions.push_str(&ask::capability(&spec, &name)?);
     }
     if questions.is_empty() {
         questions = overview(&spec, &Config::load(global.wasm_config.as_deref())?);
@@ -151,6 +150,16 @@ fn namespaces(out: &mut String, linux: &Linux) {
     }
 }
 
+/// The capabilities that the program has once it runs: a user other than 0 keeps over execve those that are ambient.
+fn in_force(process: &Process) -> u64 {
+    let bits = caps::resolve(process.capabilities.as_ref());
+    if process.user.uid == 0 {
+        bits.effective & bits.permitted
+    } else {
+        bits.ambient & bits.permitted & bits.inheritable
+    }
+}
+
 fn capabilities(out: &mut String, process: &Process) {
     let _ = writeln!(out, "\nCAPABILITIES");
     let bits = caps::resolve(process.capabilities.as_ref());
@@ -158,11 +167,7 @@ fn capabilities(out: &mut String, process: &Process) {
         let names: Vec<&str> = caps::names(bits).map(|n| n.strip_prefix("CAP_").unwrap_or(n)).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(" ") }
     };
-    let effective = if process.user.uid == 0 {
-        bits.effective & bits.permitted
-    } else {
-        bits.ambient & bits.permitted & bits.inheritable
-    };
+    let effective = in_force(process);
     let _ = writeln!(out, "  in force     {}\n  can be had   {} (bounding)", list(effective), list(bits.bounding));
     let _ = writeln!(out, "  dropped      {}", list(caps::known_by_kernel() & !bits.bounding));
     if process.user.uid != 0 && effective == 0 && bits.permitted != 0 {
@@ -263,91 +268,4 @@ fn conditions(args: &[Arg]) -> String {
         })
         .collect();
     if parts.is_empty() { String::new() } else { format!(" when {}", parts.join(" and ")) }
-}
-
-fn explain_syscall(spec: &Spec, name: &str) -> Result<String> {
-    if !seccomp::exists(name) {
-        return Err(Error::new(Code::Usage, format!("--syscall {name:?}: this machine has no such system call")));
-    }
-    let Some(profile) = linux(spec).seccomp else { return Ok(format!("{name}: allowed, there is no filter\n")) };
-    let decided = seccomp::decide(&profile, name).map_err(|e| Error::new(Code::Seccomp, e.to_string()))?;
-    let mut out = String::new();
-    for rule in decided.unwrap_or_default() {
-        let why = if rule.args.is_empty() && !out.is_empty() {
-            " otherwise"
-        } else if rule.args.is_empty() && !profile.syscalls.iter().any(|r| r.names.iter().any(|n| n == name)) {
-            ", no rule names it"
-        } else {
-            ""
-        };
-        let _ = writeln!(out, "{name}: {}{}{why}", action(rule.action, rule.errno_ret), conditions(&rule.args));
-    }
-    Ok(out)
-}
-
-fn explain_capability(spec: &Spec, name: &str) -> Result<String> {
-    let bit = caps::bit(name).ok_or_else(|| Error::new(Code::Usage, format!("--cap {name:?} is not a capability")))?;
-    let process = spec.process.clone().unwrap_or_default();
-    let bits = caps::resolve(process.capabilities.as_ref());
-    let text = if bits.effective & bits.permitted & bit == 0 {
-        if bits.bounding & bit == 0 {
-            "dropped: not in the bounding set, nothing inside can get it"
-        } else {
-            "not in force, but programs with that file capability get it"
-        }
-    } else if process.user.uid != 0 && bits.ambient & bits.inheritable & bit == 0 {
-        "lost at execve: the user is not 0 and it is not ambient"
-    } else {
-        "in force"
-    };
-    Ok(format!("{name}: {text}\n"))
-}
-
-fn explain_path(spec: &Spec, path: &str) -> String {
-    let path = clean(path);
-    let linux = linux(spec);
-    let covers = |at: &str| path == at || at == "/" || path.starts_with(&format!("{}/", at.trim_end_matches('/')));
-    let mut out = String::new();
-    if let Some(at) = linux.masked_paths.iter().find(|at| covers(at)) {
-        let _ = writeln!(out, "{path}: masked by linux.maskedPaths {at}: reads as empty, cannot be written");
-        return out;
-    }
-    let mount = spec.mounts.iter().rev().find(|m| covers(&clean(&m.destination)));
-    match mount {
-        Some(mount) => {
-            let _ = writeln!(
-                out,
-                "{path}: on the mount {} ({})",
-                mount.destination,
-                mount.source.as_deref().unwrap_or("no source")
-            );
-            if let Ok(parsed) = options::parse(mount) {
-                let attrs = parsed.set | parsed.recursive_set;
-                let bits = [
-                    (hull_sys::mount::ATTR_RDONLY, "read-only: writing fails with EROFS"),
-                    (hull_sys::mount::ATTR_NOEXEC, "noexec: executing fails with EACCES"),
-                    (hull_sys::mount::ATTR_NODEV, "nodev: opening devices fails with EACCES"),
-                    (hull_sys::mount::ATTR_NOSUID, "nosuid: setuid bits are ignored"),
-                ];
-                for (_, text) in bits.iter().filter(|(bit, _)| attrs & bit != 0) {
-                    let _ = writeln!(out, "  {text}");
-                }
-            }
-        }
-        None => {
-            let text = if spec.root.as_ref().is_some_and(|r| r.readonly) {
-                "read-only: writing fails with EROFS"
-            } else {
-                "writable"
-            };
-            let _ = writeln!(out, "{path}: on the root file system, {text}");
-        }
-    }
-    if let Some(at) = linux.readonly_paths.iter().find(|at| covers(at)) {
-        let _ = writeln!(out, "  linux.readonlyPaths {at}: writing fails with EROFS");
-    }
-    if rootfs::devices::DEFAULTS.iter().any(|(at, _, _)| *at == path) {
-        let _ = writeln!(out, "  one of the devices every container has");
-    }
-    out
 }
