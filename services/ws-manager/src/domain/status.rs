@@ -213,6 +213,9 @@ fn of_pod(status: &WorkspaceStatus, pod: &Pod) -> Phase {
     let started = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     if status.is(ConditionType::EverReady) || ready && view::holds(status, ConditionType::ContentReady) {
         Phase::Running
+    } else if view::holds(status, ConditionType::ContentReady) {
+        // Only the pod's own report is missing, which follows at once: not worth a write.
+        Phase::Creating
     } else if started || ready || view::holds(status, ConditionType::ContainerRunning) {
         Phase::Initializing
     } else if view::node_of(pod).is_some() {
