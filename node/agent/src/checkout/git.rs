@@ -104,6 +104,8 @@ fn git(plain_http: bool) -> Vec<String> {
         "protocol.https.allow=always",
         "core.hooksPath=/dev/null",
         "core.fsmonitor=false",
+        // The whole disk is synced before its content counts as there.
+        "core.fsync=none",
         "submodule.recurse=false",
         "http.lowSpeedLimit=1000",
         "http.lowSpeedTime=60",

@@ -18,7 +18,7 @@ use tokio::sync::futures::Notified;
 use super::filesystem::{self, FileSystemError};
 use super::lock::{self, Lock};
 use super::record::{DISK_JSON, DISK_JSON_NEW, DiskRecord};
-use crate::instance::START_LOG_FILE;
+use crate::instance::{Quiet, START_LOG_FILE};
 
 /// Names of blank disks begin with this; no workspace id does.
 const BLANK: &str = ".blank-";
@@ -273,10 +273,11 @@ impl DiskStore {
         wanted.iter().find(|(size, count)| blanks.get(size).map_or(0, Vec::len) < **count).map(|(size, _)| *size)
     }
 
-    /// Makes blanks as they are used up, for as long as it is polled.
-    pub async fn keep_blanks(&self) {
+    /// Makes blanks as they are used up, between starts, for as long as it is polled.
+    pub(crate) async fn keep_blanks(&self, mut quiet: Quiet) {
         loop {
-            while let Some(size) = self.next_missing() {
+            // Looked at after the wait: who empties the pool meanwhile is right.
+            while let Some(size) = quiet.then(|| self.next_missing()).await {
                 let store = self.clone();
                 match tokio::task::spawn_blocking(move || store.make_blank(size)).await {
                     Ok(Ok(path)) => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::instance::UnderWay;
 
 /// Tests that mount need root and loop devices.
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
@@ -101,7 +102,7 @@ async fn blanks_are_made_ahead_and_survive_a_restart() {
     let Some((dir, store)) = store() else { return };
     store.want_blanks(&[SIZE].into(), 1);
     {
-        let keep = store.keep_blanks();
+        let keep = store.keep_blanks(UnderWay::default().quiet());
         tokio::pin!(keep);
         while store.inner.blanks.lock().unwrap().get(&SIZE).is_none_or(Vec::is_empty) {
             tokio::select! {

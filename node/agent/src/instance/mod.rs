@@ -12,6 +12,7 @@ mod start;
 mod steps;
 mod stop;
 mod takeover;
+mod under_way;
 
 pub(crate) use end::readiness;
 pub use leftovers::{Census, census};
@@ -22,3 +23,4 @@ pub use runtime::{Runtime, RuntimeError};
 pub use start::{Ready, StartError};
 pub use steps::{START_LOG_FILE, StepGuard, Steps};
 pub use stop::explain;
+pub(crate) use under_way::{Quiet, UnderWay};

@@ -18,7 +18,7 @@ use super::programs::{ProgramError, Programs};
 use super::record::{self, Ended, Record};
 use super::runtime::Runtime;
 use super::steps::START_LOG_FILE;
-use super::{leftovers, takeover};
+use super::{UnderWay, leftovers, takeover};
 use crate::config::{Config, ConfigError};
 use crate::credentials::CredentialSource;
 use crate::disk::{Disk, DiskError, DiskStore};
@@ -92,6 +92,7 @@ pub(super) struct Inner {
     pub(super) guard: Guard,
     pub(super) boot_id: String,
     pub(super) starting: tokio::sync::Semaphore,
+    pub(super) under_way: UnderWay,
     instances: Mutex<BTreeMap<String, Arc<Instance>>>,
     /// Cancelled when this agent lets go of everything that runs.
     pub(super) detached: CancellationToken,
@@ -203,6 +204,7 @@ impl Node {
             guard,
             boot_id,
             starting,
+            under_way: UnderWay::default(),
             instances: Mutex::default(),
             detached: CancellationToken::new(),
             _lock: lock,
@@ -257,7 +259,8 @@ impl Node {
 
     /// Keeps the pools filled; runs until it is dropped.
     pub async fn keep_pools(&self) {
-        tokio::join!(self.inner.networks.keep_ready(), self.inner.disks.keep_blanks());
+        let starts = &self.inner.under_way;
+        tokio::join!(self.inner.networks.keep_ready(starts.quiet()), self.inner.disks.keep_blanks(starts.quiet()));
     }
 
     pub(super) fn instances_lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Instance>>> {

@@ -118,6 +118,7 @@ impl Node {
             turn = self.inner.starting.acquire() => turn,
         };
         let _turn = turn.map_err(|_| StartError::Broken("place"))?;
+        let _begun = self.inner.under_way.begin();
         // What is left of an earlier attempt has served its purpose.
         if self
             .instance(&id)

@@ -9,6 +9,7 @@ use super::host::{self, addresses};
 use super::link::{self, LinkError};
 use super::rules::{self, HostTable, Opening, OpeningKind};
 use super::slot::{INTERFACE_PREFIX, Slot, Subnets};
+use crate::instance::Quiet;
 
 /// The node's networks.
 #[derive(Debug, Clone)]
@@ -213,10 +214,10 @@ impl NetworkPool {
         Ok(())
     }
 
-    /// Makes namespaces as they are used up, for as long as it is polled.
-    pub async fn keep_ready(&self) {
+    /// Makes namespaces as they are used up, between starts, for as long as it is polled.
+    pub(crate) async fn keep_ready(&self, mut quiet: Quiet) {
         loop {
-            while self.is_short() {
+            while quiet.then(|| self.is_short()).await {
                 let pool = self.clone();
                 let made = tokio::task::spawn_blocking(move || {
                     let _making = pool.inner.making.lock().unwrap_or_else(PoisonError::into_inner);
