@@ -14,10 +14,12 @@ pub mod sse;
 pub mod upgrade;
 
 mod extract;
+mod parameters;
 
 pub use client::{CallError, InternalClient};
 pub use extract::{Json, Path, Query, QueryWithEmpty};
 pub use page::{PageQuery, Paging};
+pub use parameters::only_declared;
 pub use problem::{Problem, ProblemBody, ProblemResponse};
 pub use relay::relay;
 pub use serve::{Listener, PeerCredentials, ServeOptions, serve};

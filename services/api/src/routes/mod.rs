@@ -17,6 +17,7 @@ use std::sync::Arc;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Router};
+use berth_http::only_declared;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -66,10 +67,9 @@ pub(crate) fn document(others: Vec<OpenApi>) -> OpenApi {
 }
 
 pub(crate) fn public(api: &Api, others: Vec<OpenApi>) -> Router {
-    let (open, open_document) = open().split_for_parts();
-    let (closed, closed_document) = closed().split_for_parts();
-    let document = openapi::assemble(open_document, [vec![closed_document], others].concat());
-    let text: Arc<str> = openapi::text(&document).into();
+    let text: Arc<str> = openapi::text(&document(others)).into();
+    let open = only_declared(open().split_for_parts());
+    let closed = only_declared(closed().split_for_parts());
     let closed = layers::protect(api, closed.with_state(api.clone()));
     open.with_state(api.clone())
         .merge(closed)

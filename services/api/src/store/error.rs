@@ -8,7 +8,7 @@ use berth_http::Problem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Conflict {
     /// `workspaces_owner_name_key`.
-    #[error("you have another workspace with this name")]
+    #[error("you have another workspace with this name: choose another name")]
     WorkspaceName,
     /// `users_email_key`.
     #[error("there is an account with this address already")]

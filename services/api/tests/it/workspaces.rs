@@ -294,3 +294,27 @@ async fn what_is_not_there_is_named() {
         assert_eq!(stop.body["detail"], told);
     }
 }
+
+#[tokio::test]
+async fn what_an_operation_does_not_take_is_refused() {
+    let service = service().await;
+    let ada = service.person("ada").await;
+    for (path, named) in [
+        ("/api/v1/workspaces?phases=Running", "phases"),
+        ("/api/v1/workspaces?limit=1&limit=2", "limit"),
+        ("/api/v1/workspaces?Name=a", "Name"),
+        ("/api/v1/users/me?x=1", "x"),
+        ("/api/v1/workspaces/watch?phase=Running", "phase"),
+    ] {
+        let refused = ada.client.get(path).await;
+        refused.is_problem(400, "invalid_query");
+        assert_eq!(refused.body["errors"][0]["pointer"], named, "{path}");
+    }
+    let listed = ada.client.get("/api/v1/workspaces?phase=Running&phase=Stopped&limit=3").await;
+    assert_eq!(listed.status, 200, "{listed:?}");
+    ada.client.post("/api/v1/workspaces?waits=true", json!({})).await.is_problem(400, "invalid_query");
+    // Who is not signed in learns nothing of it.
+    let nobody = service.nobody();
+    nobody.get("/api/v1/workspaces?phases=Running").await.is_problem(401, "unauthorized");
+    nobody.get("/api/v1/setup?x=1").await.is_problem(400, "invalid_query");
+}

@@ -6,6 +6,7 @@ mod of_kind;
 
 use axum::Router;
 use berth_api_types::automations::AutomationKind;
+use berth_http::only_declared;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -31,8 +32,10 @@ const KINDS: [AutomationKind; 2] = [AutomationKind::Task, AutomationKind::Servic
 
 /// Routes below `/api/v1`.
 pub(crate) fn public(state: &State) -> Router {
-    KINDS.into_iter().fold(Router::from(of_the_file()).with_state(state.clone()), |router, kind| {
-        router.merge(Router::from(alike(kind)).with_state(OfKind { state: state.clone(), kind }))
+    let of_the_file = only_declared(of_the_file().split_for_parts()).with_state(state.clone());
+    KINDS.into_iter().fold(of_the_file, |router, kind| {
+        let alike = only_declared(alike(kind).split_for_parts());
+        router.merge(alike.with_state(OfKind { state: state.clone(), kind }))
     })
 }
 

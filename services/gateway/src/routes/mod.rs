@@ -28,7 +28,7 @@ fn api() -> OpenApiRouter<Gateway> {
 
 /// All of it.
 pub(crate) fn router(gateway: Gateway) -> Router {
-    api().split_for_parts().0.with_state(gateway)
+    berth_http::only_declared(api().split_for_parts()).with_state(gateway)
 }
 
 /// What the routes look like.

@@ -20,7 +20,7 @@ fn api() -> OpenApiRouter<State> {
 
 /// Routes below `/api/v1`.
 pub(crate) fn public(state: &State) -> Router {
-    let (router, _) = api().split_for_parts();
+    let router = berth_http::only_declared(api().split_for_parts());
     router.layer(Extension(Arc::clone(&state.authenticator))).with_state(state.clone())
 }
 
