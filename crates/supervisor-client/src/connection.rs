@@ -56,8 +56,10 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             self.input.resize(READ_LEN, 0);
             let count = match self.stream.read(&mut self.input).await {
                 Ok(count) => count,
-                Err(error) if is_hang_up(&error) && !self.reader.is_partial() => 0,
-                Err(error) => return Err(error.into()),
+                Err(error) => match error.into() {
+                    ClientError::Closed => 0,
+                    error => return Err(error),
+                },
             };
             if count == 0 {
                 return if self.reader.is_partial() { Err(ClientError::Closed) } else { Ok(None) };
@@ -65,11 +67,6 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             self.reader.push(self.input.get(..count).unwrap_or_default());
         }
     }
-}
-
-fn is_hang_up(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
 }
 
 /// The half that writes. Each call writes its frames whole and flushes.
@@ -147,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
         let sent = self.sender.json(request).await;
         let frame = match (self.receiver.frame().await, sent) {
             (Ok(Some(frame)), _) => frame,
-            (_, Err(ClientError::Io(error))) if !is_hang_up(&error) => return Err(error.into()),
+            (_, Err(error @ ClientError::Io(_))) => return Err(error),
             (Ok(None), _) => return Err(ClientError::Closed),
             (Err(error), _) => return Err(error),
         };

@@ -7,7 +7,7 @@ use berth_supervisor_protocol::{ErrorCode, FrameError};
 pub enum ClientError {
     /// Reading or writing failed.
     #[error("the connection to the workspace's supervisor failed")]
-    Io(#[from] std::io::Error),
+    Io(#[source] std::io::Error),
     /// What was to be sent could not be read.
     #[error("what was to be sent into the workspace could not be read")]
     Source(#[source] std::io::Error),
@@ -33,6 +33,17 @@ pub enum ClientError {
         /// For people.
         message: String,
     },
+}
+
+impl From<std::io::Error> for ClientError {
+    /// A stream that breaks off is the other side's hanging up: a workspace stops in the middle of whatever is asked of it.
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match error.kind() {
+            ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 impl ClientError {

@@ -101,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SupervisorClient<S> {
             sent = &mut sending => match sent {
                 Ok(()) => answer.await,
                 // The pipe broke: if the supervisor said why, that is the better error.
-                Err(error @ ClientError::Io(_)) => match answer.await {
+                Err(error @ (ClientError::Io(_) | ClientError::Closed)) => match answer.await {
                     Err(refused @ ClientError::Refused { .. }) => Err(refused),
                     _ => Err(error),
                 },

@@ -17,6 +17,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_tungstenite::tungstenite;
 
 use crate::access::{Access, word};
 use crate::instances;
@@ -26,6 +27,8 @@ use crate::websocket::Upgrade;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long a client that was told the end may take to close the connection.
 const LINGER: Duration = Duration::from_secs(5);
+/// What the library takes in one message. Twice what we take, so that most that are too large are read, and their senders are told.
+const MOST_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
 /// Bytes kept for each idle socket, each direction.
 const SOCKET_BUFFER: usize = 4 * 1024;
 
@@ -50,8 +53,8 @@ impl Session {
 pub(crate) fn upgrade(upgrade: Upgrade, access: Access, session: Session) -> Response {
     let Upgrade { websocket, drain } = upgrade;
     websocket
-        .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES)
+        .max_message_size(MOST_BYTES)
+        .max_frame_size(MOST_BYTES)
         .read_buffer_size(SOCKET_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(2 * MAX_MESSAGE_BYTES)
@@ -79,6 +82,11 @@ async fn serve(socket: WebSocket, access: Access, session: Session, drain: &Drai
     match last {
         Last::Word(last) => finish(&mut sink, &last).await,
         Last::Said => close(&mut sink, close_code::NORMAL).await,
+        Last::TooLarge => {
+            let message = format!("a message has at most {MAX_MESSAGE_BYTES} bytes: send it in parts");
+            sink.send(control(&failure("message_too_large", message))).await.ok();
+            close(&mut sink, close_code::SIZE).await;
+        }
         Last::Away => {
             let last = failure("server_stopping", "the server stops; workspaces and their terminals go on");
             sink.send(control(&last)).await.ok();
@@ -132,6 +140,8 @@ enum Last {
     Word(Control),
     /// Both sides of a port's connection have finished: there is nothing to add.
     Said,
+    /// The client sent more in a message than there may be.
+    TooLarge,
     /// The server stops.
     Away,
     /// The client has gone.
@@ -224,9 +234,11 @@ async fn inward(
         // A pong answers each ping; three missing ones mean that the client is gone without a word.
         let message = match tokio::time::timeout(access.ping() * 3, source.next()).await {
             Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) if is_too_large(&error) => return Last::TooLarge,
             Ok(Some(Err(_)) | None) | Err(_) => return Last::Gone,
         };
         let bytes = match message {
+            Message::Binary(bytes) if bytes.len() > MAX_MESSAGE_BYTES => return Last::TooLarge,
             Message::Binary(bytes) => bytes,
             Message::Ping(_) | Message::Pong(_) => continue,
             Message::Close(_) => return Last::Gone,
@@ -267,6 +279,11 @@ async fn inward(
             return std::future::pending().await;
         }
     }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(tungstenite::Error::Capacity(_)))
 }
 
 async fn finish(sink: &mut SplitSink<WebSocket, Message>, last: &Control) {

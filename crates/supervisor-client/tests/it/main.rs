@@ -169,3 +169,20 @@ async fn a_cut_archive_is_an_error() {
     assert_eq!(items[0].as_ref().unwrap().as_ref(), b"tar");
     assert!(matches!(items[1], Err(ClientError::Closed)));
 }
+
+#[tokio::test]
+async fn a_workspace_that_stops_in_the_middle_of_an_upload_has_hung_up() {
+    // A unix socket: closed with bytes that nobody read, it is reset.
+    let (near, mut far) = tokio::net::UnixStream::pair().unwrap();
+    let supervisor = async move {
+        let mut request = [0; 8];
+        far.read_exact(&mut request).await.unwrap();
+        let mut ready = Vec::new();
+        encode_json(&Reply::Ready, &mut ready).unwrap();
+        far.write_all(&ready).await.unwrap();
+        far.readable().await.unwrap();
+    };
+    let endless = futures::stream::repeat_with(|| Ok(Bytes::from_static(&[0; 4096])));
+    let (result, ()) = tokio::join!(SupervisorClient::new(near).copy_in(CopyIn::default(), endless), supervisor);
+    assert!(matches!(result, Err(ClientError::Closed)), "{result:?}");
+}

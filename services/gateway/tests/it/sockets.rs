@@ -128,11 +128,32 @@ async fn nonsense_ends_the_connection_with_the_reason() {
         );
         assert_eq!(socket.next().await, None);
     }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_named_so() {
+    let world = World::new(Phase::Running).await;
+    for bytes in [MAX_MESSAGE_BYTES + 1, 2 * MAX_MESSAGE_BYTES, 4 * MAX_MESSAGE_BYTES] {
+        let mut socket = world.socket("/exec?arg=sleep", &[]).await.unwrap();
+        assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
+        let (mut sink, mut source) = socket.0.split();
+        // The gateway may have hung up before everything is sent.
+        let send = async { sink.send(Message::Binary(vec![0; bytes].into())).await.is_ok() };
+        let read = async {
+            let Some(Ok(Message::Binary(said))) = source.next().await else { panic!("{bytes}: a control message") };
+            let Some(Ok(Message::Close(Some(close)))) = source.next().await else { panic!("{bytes}: a close") };
+            (said, close)
+        };
+        let (_sent, (said, close)) = tokio::join!(send, read);
+        let Ok(Control::Error { code, message }) = serde_json::from_slice(&said[1..]) else { panic!("an error") };
+        assert_eq!((code.as_str(), u16::from(close.code)), ("message_too_large", 1009), "{bytes}");
+        assert!(message.contains("1048576"), "{message}");
+    }
+    // What fits goes in.
     let mut socket = world.socket("/exec?arg=cat", &[]).await.unwrap();
-    assert_eq!(socket.expect_control().await, Control::Ready { input_window: None });
-    // The gateway may have hung up before everything is sent.
-    socket.0.send(Message::Binary(vec![0; MAX_MESSAGE_BYTES + 1].into())).await.ok();
-    assert_eq!(socket.next().await, None, "too big");
+    socket.expect_control().await;
+    socket.send(STDIN, &vec![b'x'; MAX_MESSAGE_BYTES - 1]).await;
+    assert_eq!(socket.next().await.map(|(channel, _)| channel), Some(STDOUT));
 }
 
 #[tokio::test]
