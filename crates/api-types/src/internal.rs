@@ -210,6 +210,18 @@ pub struct Authorize {
     /// The request came past api's rate limits: it counts here.
     #[serde(default)]
     pub uncounted: bool,
+    /// What they are about to do, for the audit log: the row is written when they may.
+    #[serde(default)]
+    pub act: Option<Act>,
+}
+
+/// Something done in a workspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Act {
+    /// `workspace.exec`, ...
+    pub name: String,
+    /// Which program, which file; never a secret.
+    pub detail: serde_json::Value,
 }
 
 const fn yes() -> bool {
@@ -241,6 +253,9 @@ pub struct Authorized {
     pub credential: String,
     /// The workspace.
     pub workspace_id: WorkspaceId,
+    /// Its name.
+    #[serde(default)]
+    pub workspace_name: String,
     /// Its newest instance, if it ever started.
     pub instance_id: Option<InstanceId>,
     /// Where that is.
@@ -321,6 +336,9 @@ pub struct AuditEvent {
     pub action: String,
     /// `git_credential`, ...
     pub target_type: String,
+    /// Its id, or the id of the workspace that it is in.
+    #[serde(default)]
+    pub target_id: Option<uuid::Uuid>,
     /// Its name; never a secret.
     pub target: String,
 }

@@ -93,6 +93,7 @@ impl Presented {
             workspace: workspace.to_owned(),
             action,
             uncounted: false,
+            act: None,
         }
     }
 

@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::RETRY_AFTER;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
-use berth_api_types::internal::{Authorize, Authorized, WorkspaceAction};
+use berth_api_types::internal::{Act, Authorize, Authorized, WorkspaceAction};
 use berth_api_types::public::Phase;
 use berth_authz::Presented;
 use berth_http::proxy::Forwarded;
@@ -62,7 +62,7 @@ pub(crate) struct Access {
 impl Caller {
     /// As [`Self::ask`], the first time for a request.
     async fn authorize(&mut self, gateway: &Gateway, action: WorkspaceAction) -> Result<Authorized, Problem> {
-        let answer = self.ask(gateway, action).await;
+        let answer = self.ask(gateway, action, None).await;
         self.uncounted = false;
         answer.map_err(|problem| match problem.status() {
             // An allowance grows by one a second at least.
@@ -71,8 +71,8 @@ impl Caller {
         })
     }
 
-    async fn ask(&self, gateway: &Gateway, action: WorkspaceAction) -> Result<Authorized, Problem> {
-        let question = Authorize { uncounted: self.uncounted, ..self.shown.may(action, &self.workspace) };
+    async fn ask(&self, gateway: &Gateway, action: WorkspaceAction, act: Option<Act>) -> Result<Authorized, Problem> {
+        let question = Authorize { uncounted: self.uncounted, act, ..self.shown.may(action, &self.workspace) };
         Ok(gateway.0.dependencies.api.post("/internal/authorize", &question).await?)
     }
 
@@ -121,7 +121,7 @@ impl Caller {
     }
 }
 
-async fn changed(news: &mut watch::Receiver<Option<Known>>) -> Result<(), Problem> {
+pub(crate) async fn changed(news: &mut watch::Receiver<Option<Known>>) -> Result<(), Problem> {
     news.changed().await.map_err(|_| Problem::unavailable("the workspace's state is not known; try again"))
 }
 
@@ -145,11 +145,19 @@ impl Access {
 
     /// The agent of the node it runs, or last ran, on.
     pub(crate) fn node_client(&self) -> Result<&berth_http::InternalClient, Problem> {
-        let node = self.node.as_deref();
-        let client = self.gateway.0.dependencies.nodes.client(node);
+        let placed = self.news.borrow().as_ref().and_then(|known| known.node.clone());
+        let node = placed.or_else(|| self.node.clone());
+        let client = self.gateway.0.dependencies.nodes.client(node.as_deref());
         client.ok_or_else(|| {
-            Problem::unavailable(format!("the gateway knows no way to node {}", node.unwrap_or("(not known)")))
+            let node = node.as_deref().unwrap_or("(not known)");
+            Problem::unavailable(format!("the gateway knows no way to node {node}"))
         })
+    }
+
+    /// Writes into the audit log what the user is about to do; without the row it is not done.
+    pub(crate) async fn audit(&self, name: &str, detail: serde_json::Value) -> Result<(), Problem> {
+        let act = Act { name: name.to_owned(), detail };
+        self.caller.ask(&self.gateway, self.action, Some(act)).await.map(|_| ())
     }
 
     /// The user did something.
@@ -162,7 +170,7 @@ impl Access {
         let pause = Duration::from_secs(self.gateway.0.config.recheck_seconds);
         loop {
             tokio::time::sleep(pause).await;
-            match self.caller.ask(&self.gateway, self.action).await {
+            match self.caller.ask(&self.gateway, self.action, None).await {
                 Err(problem) if problem.status().is_client_error() => return,
                 Ok(_) | Err(_) => {}
             }
@@ -195,6 +203,11 @@ pub(crate) fn problem(error: berth_supervisor_client::ClientError) -> Problem {
         ClientError::Closed => Problem::conflict("workspace_stopped", "the workspace stopped, or is stopping"),
         error => Problem::unavailable("the workspace's supervisor cannot be reached; try again").with_source(error),
     }
+}
+
+/// A name from a client as the audit log keeps it: readable, and not a whole page.
+pub(crate) fn kept(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// The API's stable code for a code of the supervisor.

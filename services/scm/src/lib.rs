@@ -64,6 +64,7 @@ impl State {
             credential: principal.credential.to_string(),
             action: action.to_owned(),
             target_type: "git_credential".to_owned(),
+            target_id: None,
             target: host.to_owned(),
         };
         berth_db::outbox::publish(conn, "audit", &principal.user_id.to_string(), &event)

@@ -188,8 +188,8 @@ pub(crate) async fn write_reported(conn: &mut PgConnection, event: &AuditEvent, 
     let millis = u64::try_from(event.at.timestamp_millis()).unwrap_or(0);
     let id = uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid();
     sqlx::query(
-        "INSERT INTO api.audit (id, at, actor_id, actor, credential, action, target_type, target, result)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'done') ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO api.audit (id, at, actor_id, actor, credential, action, target_type, target_id, target, result)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'done') ON CONFLICT (id) DO NOTHING",
     )
     .bind(id)
     .bind(event.at)
@@ -198,6 +198,7 @@ pub(crate) async fn write_reported(conn: &mut PgConnection, event: &AuditEvent, 
     .bind(&event.credential)
     .bind(&event.action)
     .bind(&event.target_type)
+    .bind(event.target_id)
     .bind(&event.target)
     .execute(conn)
     .await?;

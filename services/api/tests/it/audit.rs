@@ -102,6 +102,7 @@ async fn what_other_services_report_is_in_the_log_once_however_often_it_is_told(
         credential: "local".to_owned(),
         action: action.to_owned(),
         target_type: "git_credential".to_owned(),
+        target_id: Some(uuid::Uuid::from_u128(7)),
         target: "git.example.com".to_owned(),
     };
     let mut conn = service.database.pool.acquire().await.unwrap();
@@ -113,6 +114,7 @@ async fn what_other_services_report_is_in_the_log_once_however_often_it_is_told(
     eventually("both are in the log", || async { service.count(ROWS).await == 2 }).await;
     let log = service.root().get(&format!("/api/v1/audit?actor={}&action=git_credential.set", ada.id)).await;
     let row = &log.body["items"][0];
+    assert_eq!(row["target_id"], "00000000-0000-0000-0000-000000000007");
     assert_eq!((row["target"].as_str(), row["credential"].as_str()), (Some("git.example.com"), Some("local")));
     assert_eq!((row["actor"].as_str(), row["result"].as_str()), (Some("ada@example.com"), Some("done")));
 

@@ -101,3 +101,26 @@ async fn what_comes_past_the_limits_counts_where_it_asks() {
     ask(true).await.is_problem(429, "rate_limited");
     assert_eq!(ask(false).await.status, 200);
 }
+
+#[tokio::test]
+async fn what_is_done_in_a_workspace_is_in_the_audit_log() {
+    let service = service().await;
+    let (ada, eve) = (service.person("ada").await, service.person("eve").await);
+    let made = ada.client.workspace(json!({ "start": false })).await;
+    let internal = Client::new(service.internal.clone());
+    let act = async |client: &Client| {
+        let token = client.post("/api/v1/tokens", json!({ "name": "x" })).await.text("secret");
+        let act = json!({ "name": "workspace.exec", "detail": { "program": "make" } });
+        let body = json!({ "authorization": format!("Bearer {token}"), "workspace": made.text("id"), "action": "exec", "act": act });
+        internal.post("/internal/authorize", body).await
+    };
+    let answer = act(&ada.client).await;
+    assert_eq!((answer.status, answer.text("workspace_name")), (200, "hello".to_owned()));
+    act(&eve.client).await.is_problem(404, "not_found");
+    let log = service.root().get("/api/v1/audit?action=workspace.exec").await;
+    let rows = log.body["items"].as_array().unwrap();
+    assert_eq!(rows.len(), 1, "who may not, does not: {rows:?}");
+    assert_eq!((&rows[0]["target_id"], &rows[0]["target"]), (&made.body["id"], &json!("hello")));
+    assert_eq!((&rows[0]["actor_id"], &rows[0]["detail"]["program"]), (&json!(ada.id), &json!("make")));
+    assert!(rows[0]["credential"].as_str().unwrap().starts_with("token:"));
+}

@@ -78,7 +78,8 @@ async fn file_was_read(state: &State, workspace: WorkspaceId, instance: Instance
     }
 }
 
-/// Reports to the audit log what somebody did in a workspace, in the transaction that does it.
+/// Reports to the audit log what somebody did in a workspace, in the transaction that does it. The row has the workspace's id, and its name
+/// within `target`.
 pub(crate) async fn audit(
     state: &State,
     conn: &mut PgConnection,
@@ -94,6 +95,7 @@ pub(crate) async fn audit(
         credential: who.credential.clone(),
         action: action.to_owned(),
         target_type: target_type.to_owned(),
+        target_id: Some(who.workspace_id.as_uuid()),
         target: target.to_owned(),
     };
     berth_db::outbox::publish(conn, "audit", &who.user_id.to_string(), &event).await.map_err(Problem::internal)

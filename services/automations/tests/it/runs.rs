@@ -100,7 +100,10 @@ async fn started_and_stopped_by_hand() {
     assert_eq!((service.workspace.runs("db"), service.workspace.runs("prepare")), (2, 1));
     // What changed something is told to the audit log, and only that.
     let told = service.audited().await;
-    assert_eq!(told[told.len() - 2..], ["anna@example.com service.stop db", "anna@example.com service.start db"]);
+    assert_eq!(
+        told[told.len() - 2..],
+        ["anna@example.com service.stop demo/db", "anna@example.com service.start demo/db"]
+    );
 
     assert_eq!(service.post("/tasks/nosuch/start").await.status, 404);
     assert_eq!(service.post("/services/test/start").await.status, 404, "it is a task");

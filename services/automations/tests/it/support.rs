@@ -54,6 +54,7 @@ async fn authorize(running: Running, Json(question): Json<Authorize>) -> Result<
         actor: "anna@example.com".to_owned(),
         credential: "local".to_owned(),
         workspace_id: WorkspaceId::from_uuid(id(2)),
+        workspace_name: "demo".to_owned(),
         instance_id: *running.lock().unwrap(),
         phase: Phase::Running,
         node: None,
@@ -110,19 +111,15 @@ impl Service {
         self.jobs = Some(tokio::spawn(async move { automations.run_jobs(shutdown).await }));
     }
 
-    /// What the audit log was told, the oldest first: who, what, which task or service.
+    /// What the audit log was told of the workspace, the oldest first: who, what, which task or service.
     pub(crate) async fn audited(&self) -> Vec<String> {
-        let select = "SELECT payload FROM outbox.events WHERE topic = 'audit' ORDER BY id";
-        let events: Vec<serde_json::Value> = sqlx::query_scalar(select).fetch_all(&self.database.pool).await.unwrap();
+        let select =
+            "SELECT payload FROM outbox.events WHERE topic = 'audit' AND payload->>'target_id' = $1 ORDER BY id";
+        let events = sqlx::query_scalar(select).bind(id(2).to_string()).fetch_all(&self.database.pool).await;
+        let events: Vec<serde_json::Value> = events.unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-        events
-            .iter()
-            .map(|event| {
-                let target = text(&event["target"]);
-                let reference = target.split_once('/').map_or(target.as_str(), |(_, reference)| reference);
-                format!("{} {} {reference}", text(&event["actor"]), text(&event["action"]))
-            })
-            .collect()
+        let row = |event: &Value| ["actor", "action", "target"].map(|key| text(&event[key])).join(" ");
+        events.iter().map(row).collect()
     }
 
     /// The jobs end at once, wherever they are, as when the process is killed.

@@ -8,9 +8,10 @@ use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Problem, QueryWithEmpty};
 use berth_supervisor_client::protocol::{Exec, Request, TtySize};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::Gateway;
-use crate::access::Caller;
+use crate::access::{Caller, kept};
 use crate::relay::{self, Session};
 use crate::websocket::Upgrade;
 
@@ -63,6 +64,8 @@ pub(super) async fn handle(
     let exec = exec(parameters)?;
     let access = caller.running(&gateway, WorkspaceAction::Exec, wait).await?;
     access.mark();
+    // Of a command only its program: arguments may hold secrets.
+    access.audit("workspace.exec", json!({ "program": exec.argv.first().map(|program| kept(program)) })).await?;
     let session = Session { request: Request::Exec(exec), resize: None, marks_activity: true };
     Ok(relay::upgrade(upgrade, access, session))
 }

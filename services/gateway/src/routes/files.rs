@@ -13,9 +13,10 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::Gateway;
-use crate::access::{Caller, problem};
+use crate::access::{Caller, kept, problem};
 
 /// Which file or folder.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -113,6 +114,7 @@ pub(super) async fn upload(
         Err(error) => return Err(problem(error)),
     };
     let (path, rename_to) = if is_folder { (path.to_owned(), None) } else { split(path)? };
+    access.audit("workspace.upload", json!({ "path": kept(&upload.path) })).await?;
     let copy = CopyIn { path, rename_to, keep_owner: upload.keep_owner, user: upload.user };
     let content: BodyDataStream = body.into_data_stream();
     access.supervisor().await?.copy_in(copy, content.map_err(std::io::Error::other)).await.map_err(problem)?;

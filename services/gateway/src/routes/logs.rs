@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api_types::internal::WorkspaceAction;
+use berth_api_types::public::Phase;
 use berth_http::{Problem, Query};
 use futures::StreamExt as _;
 use serde::Deserialize;
 
 use crate::Gateway;
-use crate::access::Caller;
+use crate::access::{Access, Caller, changed};
 
 /// More are not counted.
 const MOST_LINES: u32 = 100_000;
@@ -41,22 +42,44 @@ pub(super) async fn handle(
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Problem> {
     let access = caller.instance(&gateway, WorkspaceAction::Read).await?;
-    let node = access.node_client()?;
     let path = format!("/internal/instances/{}/logs?follow=", access.instance);
     let tail = match parameters.tail {
         None => String::new(),
         Some(lines) => {
             let mut tail = Tail::new(lines);
             // The node keeps a few megabytes at most; it counts bytes, people count lines.
-            let mut whole = node.stream(&format!("{path}false")).await?.into_body().into_data_stream();
+            let mut whole = log(&access, &format!("{path}false"), parameters.follow).await?.into_data_stream();
             while let Some(piece) = whole.next().await {
                 tail.read(&piece.map_err(Problem::internal)?);
             }
             format!("&tail={}", tail.bytes())
         }
     };
-    let answer = node.stream(&format!("{path}{}{tail}", parameters.follow)).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::new(answer.into_body())).into_response())
+    let log = log(&access, &format!("{path}{}{tail}", parameters.follow), parameters.follow).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], log).into_response())
+}
+
+/// The log as the node has it. An instance that is being placed has none yet: with `wait` it is waited for.
+async fn log(access: &Access, path: &str, wait: bool) -> Result<Body, Problem> {
+    let mut news = access.news.clone();
+    loop {
+        let phase = news.borrow_and_update().as_ref().map(|known| known.phase);
+        let refused = match access.node_client() {
+            Ok(node) => match node.stream(path).await.map_err(Problem::from) {
+                Ok(answer) => return Ok(Body::new(answer.into_body())),
+                Err(problem) if problem.status() == StatusCode::NOT_FOUND => problem,
+                Err(problem) => return Err(problem),
+            },
+            Err(unplaced) => unplaced,
+        };
+        if phase >= Some(Phase::Running) {
+            return Err(refused);
+        }
+        if !wait {
+            return Err(Problem::not_found("the start has not come so far that there is a log: following it waits"));
+        }
+        changed(&mut news).await?;
+    }
 }
 
 /// Where the last lines of a stream begin.

@@ -9,10 +9,11 @@ use berth_api_types::internal::WorkspaceAction;
 use berth_http::{Json, Path, Problem, Query};
 use berth_supervisor_client::protocol::{Reply, Request, TerminalInfo, TerminalOpen, TerminalState, TtySize};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::Items;
 use crate::Gateway;
-use crate::access::{Caller, problem};
+use crate::access::{Caller, kept, problem};
 use crate::relay::{self, Session};
 use crate::websocket::Upgrade;
 
@@ -134,6 +135,8 @@ pub(super) async fn open(
 ) -> Result<(StatusCode, Json<Terminal>), Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, wait).await?;
     access.mark();
+    let program = open.argv.as_ref().and_then(|argv| argv.first());
+    access.audit("terminal.open", json!({ "program": program.map(|program| kept(program)) })).await?;
     let request = Request::TerminalOpen(TerminalOpen {
         argv: open.argv,
         env: open.env,
@@ -201,6 +204,7 @@ pub(super) async fn close(
     Path((_, terminal)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let access = caller.running(&gateway, WorkspaceAction::Exec, false).await?;
+    access.audit("terminal.close", json!({ "terminal": kept(&terminal) })).await?;
     access.supervisor().await?.request(&Request::TerminalClose { id: terminal }).await.map_err(problem)?;
     Ok(StatusCode::NO_CONTENT)
 }

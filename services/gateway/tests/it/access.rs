@@ -6,6 +6,8 @@ use berth_api_types::channel::Control;
 use berth_api_types::internal::WorkspaceAction;
 use berth_api_types::public::Phase;
 use berth_gateway::Config;
+use berth_supervisor_client::protocol::Request;
+use serde_json::json;
 
 use crate::peers::World;
 
@@ -173,4 +175,53 @@ async fn a_port_is_a_number_of_a_port() {
         let refused = world.socket(&format!("/ports/{port}/connect"), &[]).await.unwrap_err();
         assert_eq!(refused, (400, "invalid_path".into()), "{port}");
     }
+}
+
+#[tokio::test]
+async fn what_is_done_in_a_workspace_is_in_the_audit_log_before_it_is_done() {
+    let world = World::new(Phase::Running).await;
+    let send = async |method: &str, path: &str, body: serde_json::Value| {
+        let request = world.http(method.parse().unwrap(), path).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let shell = json!({ "argv": ["ba\u{0}sh", "-c", "echo $SECRET"] });
+    world.socket("/exec?arg=cat&arg=secret", &[]).await.unwrap();
+    assert_eq!(send("POST", "/terminals", shell.clone()).await, 201);
+    assert_eq!(send("POST", "/terminals", json!({})).await, 201);
+    assert_eq!(send("PUT", "/files?path=/new", json!({})).await, 204);
+    assert_eq!(send("DELETE", "/terminals/t1", json!({})).await, 204);
+    let acts = std::mem::take(&mut *world.peers.acts.lock().unwrap());
+    let acts: Vec<_> = acts.into_iter().map(|act| (act.name, act.detail)).collect();
+    let expected = [
+        ("workspace.exec", json!({ "program": "cat" })),
+        ("terminal.open", json!({ "program": "bash" })),
+        ("terminal.open", json!({ "program": null })),
+        ("workspace.upload", json!({ "path": "/new" })),
+        ("terminal.close", json!({ "terminal": "t1" })),
+    ];
+    assert_eq!(acts, expected.map(|(name, detail)| (name.to_owned(), detail)));
+
+    // What reads is no change.
+    for path in ["/terminals", "/ports", "/files?path=/file", "/logs"] {
+        assert_eq!(send("GET", path, json!({})).await, 200, "{path}");
+    }
+    assert_eq!(*world.peers.acts.lock().unwrap(), []);
+
+    world.peers.logs_acts.store(false, Ordering::SeqCst);
+    world.peers.requests.lock().unwrap().clear();
+    assert_eq!(world.socket(EXEC, &[]).await.unwrap_err(), (503, "unavailable".into()));
+    assert_eq!(send("POST", "/terminals", shell).await, 503);
+    assert_eq!(send("PUT", "/files?path=/new", json!({})).await, 503);
+    assert_eq!(send("DELETE", "/terminals/t1", json!({})).await, 503);
+    let requests = world.peers.requests.lock().unwrap().clone();
+    assert!(requests.iter().all(|request| matches!(request, Request::Stat { .. })), "{requests:?}");
+}
+
+#[tokio::test]
+async fn what_an_operation_does_not_take_is_refused() {
+    let world = World::new(Phase::Running).await;
+    for path in ["/exec?arg=cat&args=x", "/exec?arg=cat&cwd=/&cwd=/tmp", "/terminals/t1?row=1"] {
+        assert_eq!(world.socket(path, &[]).await.unwrap_err(), (400, "invalid_query".into()), "{path}");
+    }
+    assert_eq!(world.http(reqwest::Method::GET, "/logs?tails=1").send().await.unwrap().status(), 400);
 }

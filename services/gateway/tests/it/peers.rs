@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use berth_api_types::channel::{CONTROL, Control};
-use berth_api_types::internal::{Authorize, Authorized, InstanceEvent, InstanceStatus, WorkspaceAction};
+use berth_api_types::internal::{Act, Authorize, Authorized, InstanceEvent, InstanceStatus, WorkspaceAction};
 use berth_api_types::public::Phase;
 use berth_gateway::{Config, Dependencies, Gateway, Nodes};
 use berth_http::{InternalClient, Problem, Upgraded, sse};
@@ -36,6 +36,10 @@ pub struct Peers {
     news: broadcast::Sender<InstanceEvent>,
     pub allowed: AtomicBool,
     pub asked: Mutex<Vec<WorkspaceAction>>,
+    /// What api was told for the audit log, and whether it can write it.
+    pub acts: Mutex<Vec<Act>>,
+    pub logs_acts: AtomicBool,
+    pub logs_asked: AtomicUsize,
     /// How many requests were asked to be counted, and may still be.
     pub counted: AtomicUsize,
     pub allowance: AtomicUsize,
@@ -109,6 +113,9 @@ impl World {
             news: broadcast::Sender::new(64),
             allowed: AtomicBool::new(true),
             asked: Mutex::default(),
+            acts: Mutex::default(),
+            logs_acts: AtomicBool::new(true),
+            logs_asked: AtomicUsize::new(0),
             counted: AtomicUsize::new(0),
             allowance: AtomicUsize::new(usize::MAX),
             activity: AtomicUsize::new(0),
@@ -226,13 +233,18 @@ async fn authorize(
     if question.uncounted && peers.counted.fetch_add(1, Ordering::SeqCst) >= peers.allowance.load(Ordering::SeqCst) {
         return Err(Problem::too_many_requests(1));
     }
-    peers.asked.lock().unwrap().push(question.action);
+    match question.act {
+        None => peers.asked.lock().unwrap().push(question.action),
+        Some(_) if !peers.logs_acts.load(Ordering::SeqCst) => return Err(Problem::unavailable("the disk is full")),
+        Some(act) => peers.acts.lock().unwrap().push(act),
+    }
     let status = peers.status.lock().unwrap().clone();
     Ok(Json(Authorized {
         user_id: peers.user,
         actor: "anna@example.com".to_owned(),
         credential: "local".to_owned(),
         workspace_id: peers.workspace,
+        workspace_name: "hello".to_owned(),
         instance_id: Some(peers.instance),
         phase: status.phase,
         node: status.node,
@@ -252,8 +264,12 @@ async fn activity(State(peers): State<Arc<Peers>>, Path(id): Path<InstanceId>) {
     peers.activity.fetch_add(1, Ordering::SeqCst);
 }
 
-async fn logs(request: Request) -> String {
-    format!("log of {}\n", request.uri())
+async fn logs(State(peers): State<Arc<Peers>>, request: Request) -> Result<String, Problem> {
+    peers.logs_asked.fetch_add(1, Ordering::SeqCst);
+    if peers.status.lock().unwrap().phase < Phase::Initializing {
+        return Err(Problem::not_found("the node one has no logs of it"));
+    }
+    Ok(format!("log of {}\n", request.uri()))
 }
 
 async fn supervisor(State(peers): State<Arc<Peers>>, request: Request) -> Result<Response, Problem> {

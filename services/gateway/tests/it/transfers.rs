@@ -1,5 +1,7 @@
 //! Files and logs.
 
+use std::sync::atomic::Ordering;
+
 use berth_api_types::public::Phase;
 use http_body_util::BodyExt as _;
 use reqwest::Method;
@@ -57,4 +59,28 @@ async fn logs_are_there_after_the_end_too() {
     let expected =
         format!("log of /internal/instances/{}/logs?follow=true&tail={}\n", world.peers.instance, whole.len());
     assert_eq!(text, expected);
+}
+
+#[tokio::test]
+async fn the_log_of_a_start_that_has_just_begun_is_waited_for_when_it_is_followed() {
+    let world = World::new(Phase::Pending).await;
+    let at_once = world.http(Method::GET, "/logs").send().await.unwrap();
+    assert_eq!(at_once.status(), 404);
+    let problem: serde_json::Value = at_once.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("following it waits"), "{problem}");
+    for tail in ["", "&tail=1"] {
+        world.set(Phase::Pending, "");
+        let asked = world.peers.logs_asked.load(Ordering::SeqCst);
+        let follow = world.http(Method::GET, &format!("/logs?follow=true{tail}")).send();
+        let (answer, ()) = tokio::join!(follow, async {
+            while world.peers.logs_asked.load(Ordering::SeqCst) == asked {
+                tokio::task::yield_now().await;
+            }
+            world.set(Phase::Creating, "");
+            world.set(Phase::Initializing, "");
+        });
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.text().await.unwrap().starts_with("log of "));
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use berth_api_types::internal::{Authorize, Authorized as Answer, WorkspaceAction};
+use berth_api_types::internal::{Act, Authorize, Authorized as Answer, WorkspaceAction};
 use berth_authz::{Authorized, Presented, Principal};
 use berth_http::{Json, Problem};
 
@@ -13,6 +13,7 @@ use crate::http::caller::Caller;
 use crate::layers::principal::count;
 use crate::routes::workspaces::load;
 use crate::state::Api;
+use crate::store::audit::Record;
 
 /// Whose credentials these are, and whether they may do this to the workspace. A cookie counts only where it would count here.
 pub(in crate::routes) async fn authorize(
@@ -36,12 +37,18 @@ pub(in crate::routes) async fn authorize(
         WorkspaceAction::Exec => check::<ExecInWorkspace>(&api, &principal, &question.workspace).await?,
         WorkspaceAction::Connect => check::<ConnectToWorkspace>(&api, &principal, &question.workspace).await?,
     };
+    if let Some(Act { name, detail }) = question.act {
+        let record = Record::by(&principal, &Caller::default(), &name);
+        let record = record.on("workspace", workspace.id.as_uuid(), &workspace.name).detail(detail);
+        api.audit(&mut *api.connection().await?, record).await?;
+    }
     let run = workspace.instance.as_ref();
     Ok(Json(Answer {
         user_id: principal.user_id,
         actor: principal.email.clone(),
         credential: principal.credential.to_string(),
         workspace_id: workspace.id,
+        workspace_name: workspace.name.clone(),
         instance_id: run.map(|run| run.id),
         phase: workspace.phase(),
         node: run.and_then(|run| run.node.clone()),

@@ -33,7 +33,8 @@ async fn audit(
     reference: &str,
 ) -> Result<(), Problem> {
     let noun = noun(kind);
-    access::audit(state, conn, who, &format!("{noun}.{verb}"), noun, &format!("{}/{reference}", who.workspace_id)).await
+    access::audit(state, conn, who, &format!("{noun}.{verb}"), noun, &format!("{}/{reference}", who.workspace_name))
+        .await
 }
 
 fn missing(kind: AutomationKind, reference: &str) -> Problem {

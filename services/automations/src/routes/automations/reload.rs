@@ -35,8 +35,8 @@ pub(crate) async fn handler(
             format!("workspace {workspace} does not run: start it first"),
         ));
     };
-    let workspace = authorized.workspace_id.to_string();
-    access::audit(&state, &mut transaction, &authorized, "automations.reload", "workspace", &workspace).await?;
+    access::audit(&state, &mut transaction, &authorized, "automations.reload", "workspace", &authorized.workspace_name)
+        .await?;
     workspaces::reload(&mut transaction, authorized.workspace_id).await.map_err(Problem::internal)?;
     workspaces::wake(&mut transaction, row.instance_id).await.map_err(Problem::internal)?;
     transaction.commit().await.map_err(Problem::internal)?;
