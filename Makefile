@@ -47,8 +47,9 @@ stop: ## Stop the server; workspaces' disks stay
 	@deploy/stop $(BIN)
 
 .PHONY: engines
-engines: ## Install the container engines, and the registry, that tests run
+engines: ## Install the container engines, the registry and the kubectl that tests run
 	@deploy/install-engines
+	@deploy/install-kubectl
 
 .PHONY: test
 test: test-deps engines build tools test-wasm ## Run every test
