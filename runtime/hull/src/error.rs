@@ -208,7 +208,7 @@ codes! {
     /// A scheduling property cannot be set.
     Scheduling = 41, "scheduling", Process, "cannot set";
     /// A security label cannot be set.
-    Label = 42, "label", Process, "cannot set security label";
+    Label = 42, "label", Process, "cannot set security label:";
     /// The seccomp filter cannot be compiled or installed.
     Seccomp = 43, "seccomp", Process, "seccomp:";
     /// The program cannot be found or executed.
@@ -232,7 +232,7 @@ codes! {
     /// A notify or listener socket cannot be used.
     Socket = 53, "socket", Process, "cannot use socket";
     /// Output cannot be written.
-    Output = 54, "output", Usage, "cannot write output";
+    Output = 54, "output", Usage, "cannot write";
     /// A WebAssembly program cannot be run.
     Wasm = 55, "wasm", Process, "WebAssembly:";
 }
@@ -253,19 +253,23 @@ pub struct Error {
 struct Inner {
     code: Code,
     object: String,
+    /// Empty: made of the code's text and the object.
+    message: String,
     errno: Option<Errno>,
     hint: String,
 }
 
 impl Error {
-    /// An error without an error number.
+    /// An error without an error number. The object is what the code is about, by name and nothing else: a path, a
+    /// container's id, a property such as `linux.seccomp.syscalls[3].action`, a flag.
     ///
     /// ```
     /// use hull::{Code, Error};
     /// assert_eq!(Error::new(Code::Mount, "/data").to_string(), "cannot mount /data");
     /// ```
     pub fn new(code: Code, object: impl Into<String>) -> Self {
-        Self { inner: Box::new(Inner { code, object: object.into(), errno: None, hint: String::new() }) }
+        let (message, hint) = (String::new(), String::new());
+        Self { inner: Box::new(Inner { code, object: object.into(), message, errno: None, hint }) }
     }
 
     /// An error of a system call.
@@ -276,7 +280,48 @@ impl Error {
     /// assert_eq!(error.to_string(), "cannot mount /data: operation not permitted");
     /// ```
     pub fn os(code: Code, object: impl Into<String>, errno: Errno) -> Self {
-        Self { inner: Box::new(Inner { code, object: object.into(), errno: Some(errno), hint: String::new() }) }
+        Self::new(code, object).with_errno(Some(errno))
+    }
+
+    /// What the message says in place of the object's bare name.
+    ///
+    /// ```
+    /// use hull::{Code, Error};
+    /// let error = Error::new(Code::ConfigInvalid, "process.args").says("process.args is empty");
+    /// assert_eq!(error.to_string(), "invalid configuration: process.args is empty");
+    /// assert_eq!(error.object(), "process.args");
+    /// ```
+    #[must_use]
+    pub fn says(mut self, sentence: impl AsRef<str>) -> Self {
+        self.inner.message = joined(self.code().text(), sentence.as_ref());
+        self
+    }
+
+    /// An error of the standard library, with its error number if it has one.
+    pub(crate) fn of_io(code: Code, object: impl Into<String>, error: &std::io::Error) -> Self {
+        let object = object.into();
+        match Errno::from_io_error(error) {
+            Some(errno) => Self::os(code, object, errno),
+            None => Self::new(code, object.as_str()).says(format!("{object}: {error}")),
+        }
+    }
+
+    /// A property of the configuration, and what is wrong with it.
+    pub(crate) fn invalid(property: impl Into<String>, sentence: impl AsRef<str>) -> Self {
+        Self::new(Code::ConfigInvalid, property).says(sentence)
+    }
+
+    /// A flag, command or argument, and what is wrong with it.
+    pub(crate) fn usage(word: impl Into<String>, sentence: impl AsRef<str>) -> Self {
+        Self::new(Code::Usage, word).says(sentence)
+    }
+
+    /// The same error of a part of what `parent` names.
+    pub(crate) fn within(mut self, parent: &str) -> Self {
+        if self.code() == Code::ConfigInvalid {
+            self.inner.object = format!("{parent}.{}", self.inner.object);
+        }
+        self
     }
 
     /// Adds what to do about it.
@@ -338,17 +383,29 @@ impl Error {
         &self.inner.hint
     }
 
+    /// The error that a log tells of.
+    pub(crate) fn from_log(code: Code, object: String, errno: Option<Errno>, hint: String, message: &str) -> Self {
+        let mut error = Self::new(code, object).with_errno(errno).hint(hint);
+        error.inner.message = message.strip_suffix(&error.tail()).unwrap_or(message).to_owned();
+        error
+    }
+
+    /// What follows the message: error number and hint.
+    fn tail(&self) -> String {
+        let errno = self.errno().map(|errno| format!(": {}", errno_text(errno))).unwrap_or_default();
+        if self.advice().is_empty() { errno } else { format!("{errno} ({})", self.advice()) }
+    }
+
     /// The bytes that carry the error from the container's process to the runtime.
     pub(crate) fn to_wire(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.extend_from_slice(&self.code().number().to_ne_bytes());
         out.extend_from_slice(&self.errno().map_or(0, Errno::raw_os_error).to_ne_bytes());
         // Bounded, so that one datagram always carries it.
-        let object: String = self.object().chars().take(2000).collect();
-        let hint: String = self.advice().chars().take(500).collect();
-        out.extend_from_slice(object.as_bytes());
-        out.push(0);
-        out.extend_from_slice(hint.as_bytes());
+        for (text, longest) in [(self.object(), 2000), (&self.inner.message, 2000), (self.advice(), 500)] {
+            out.extend(text.chars().take(longest).filter(|c| *c != '\0').collect::<String>().into_bytes());
+            out.push(0);
+        }
         out
     }
 
@@ -358,13 +415,15 @@ impl Error {
         };
         let errno = i32::from_ne_bytes([c, d, e, f]);
         let text = String::from_utf8_lossy(bytes.get(6..).unwrap_or(&[]));
-        let (object, hint) = text.split_once('\0').unwrap_or((&text, ""));
+        let mut texts = text.split('\0').map(str::to_owned);
+        let mut next = || texts.next().unwrap_or_default();
         Self {
             inner: Box::new(Inner {
                 code: Code::from_number(u16::from_ne_bytes([a, b])),
-                object: object.to_owned(),
+                object: next(),
+                message: next(),
                 errno: errno_of(errno),
-                hint: hint.to_owned(),
+                hint: next(),
             }),
         }
     }
@@ -386,21 +445,23 @@ pub(crate) fn errno_text(errno: Errno) -> String {
     }
 }
 
+/// A code's text and what it is about.
+fn joined(text: &str, rest: &str) -> String {
+    match (text.is_empty(), rest.is_empty()) {
+        (true, _) => rest.to_owned(),
+        (false, true) => text.trim_end_matches(':').to_owned(),
+        (false, false) => format!("{text} {rest}"),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.code().text();
-        match (text.is_empty(), self.object().is_empty()) {
-            (true, _) => f.write_str(self.object())?,
-            (false, true) => f.write_str(text.trim_end_matches(':'))?,
-            (false, false) => write!(f, "{text} {}", self.object())?,
+        if self.inner.message.is_empty() {
+            f.write_str(&joined(self.code().text(), self.object()))?;
+        } else {
+            f.write_str(&self.inner.message)?;
         }
-        if let Some(errno) = self.errno() {
-            write!(f, ": {}", errno_text(errno))?;
-        }
-        if !self.advice().is_empty() {
-            write!(f, " ({})", self.advice())?;
-        }
-        Ok(())
+        f.write_str(&self.tail())
     }
 }
 
@@ -410,6 +471,8 @@ impl std::error::Error for Error {}
 pub(crate) trait Context<T> {
     fn context(self, code: Code, object: &str) -> Result<T>;
     fn with<S: Into<String>>(self, code: Code, object: impl FnOnce() -> S) -> Result<T>;
+    /// The message says what was done to the object.
+    fn doing(self, code: Code, object: &str, what: &str) -> Result<T>;
 }
 
 impl<T> Context<T> for std::result::Result<T, Errno> {
@@ -420,6 +483,10 @@ impl<T> Context<T> for std::result::Result<T, Errno> {
     fn with<S: Into<String>>(self, code: Code, object: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|errno| Error::os(code, object(), errno))
     }
+
+    fn doing(self, code: Code, object: &str, what: &str) -> Result<T> {
+        self.map_err(|errno| Error::os(code, object, errno).says(what))
+    }
 }
 
 #[cfg(test)]
@@ -427,12 +494,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wire_round_trip_keeps_everything() {
-        let error = Error::os(Code::Mount, "proc on /proc", Errno::PERM).hint("mount it read-only");
-        let back = Error::from_wire(&error.to_wire());
-        assert_eq!(back.to_string(), error.to_string());
-        assert_eq!(back.code(), Code::Mount);
-        assert_eq!(back.to_string(), "cannot mount proc on /proc: operation not permitted (mount it read-only)");
+    fn wire_and_log_keep_everything() {
+        let plain = Error::os(Code::Mount, "/proc", Errno::PERM).hint("mount it read-only");
+        assert_eq!(plain.to_string(), "cannot mount /proc: operation not permitted (mount it read-only)");
+        let said = Error::os(Code::Mount, "/proc", Errno::PERM).says("proc on /proc");
+        assert_eq!(said.to_string(), "cannot mount proc on /proc: operation not permitted");
+        for error in [plain, said, Error::new(Code::Internal, "")] {
+            let log = |e: &Error| {
+                let (object, hint) = (e.object().to_owned(), e.advice().to_owned());
+                Error::from_log(e.code(), object, e.errno(), hint, &e.to_string())
+            };
+            for back in [Error::from_wire(&error.to_wire()), log(&error)] {
+                assert_eq!(back.to_string(), error.to_string());
+                assert_eq!((back.code(), back.object()), (error.code(), error.object()));
+                assert_eq!((back.errno(), back.advice()), (error.errno(), error.advice()));
+            }
+        }
     }
 
     /// Callers compare them, in JSON logs and across versions of the two processes of one start.

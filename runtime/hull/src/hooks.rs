@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::log;
 use crate::spec::Hook;
 use crate::time::Deadline;
@@ -41,26 +41,31 @@ fn name(kind: &str, index: usize, hook: &Hook) -> String {
 
 /// Checks the specification's requirements on a hook.
 pub(crate) fn check(kind: &str, hooks: &[Hook]) -> Result<()> {
-    for hook in hooks {
-        let invalid = |what: &str| Err(Error::new(Code::ConfigInvalid, format!("hooks.{kind} {}: {what}", hook.path)));
+    for (index, hook) in hooks.iter().enumerate() {
+        let invalid = |field: &str, what: &str| {
+            Err(Error::invalid(format!("hooks.{kind}[{index}].{field}"), format!("hooks.{kind} {}: {what}", hook.path)))
+        };
         if !hook.path.starts_with('/') {
-            return invalid("the path must be absolute");
+            return invalid("path", "the path must be absolute");
         }
         if hook.timeout.is_some_and(|t| t <= 0) {
-            return invalid("the timeout must be above zero");
+            return invalid("timeout", "the timeout must be above zero");
         }
         if hook.env.iter().any(|v| v.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
-            return invalid("a variable of its environment is not NAME=value");
+            return invalid("env", "a variable of its environment is not NAME=value");
         }
     }
     Ok(())
 }
 
 fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env: &[String]) -> Result<()> {
-    let fail = |what: String| Error::new(Code::Hook, format!("{name}: {what}"));
+    let fail = |what: String| Error::new(Code::Hook, hook.path.as_str()).says(format!("{name}: {what}"));
     let io = |what: &str, e: &std::io::Error| fail(format!("{what}: {e}"));
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| Error::os(Code::Hook, format!("{name}: pipe"), e))?;
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(
+        Code::Hook,
+        &hook.path,
+        &format!("{name}: pipe"),
+    )?;
     let mut command = Command::new(&hook.path);
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
@@ -89,7 +94,7 @@ fn run_one(name: &str, hook: &Hook, state: &[u8], cwd: Option<&str>, default_env
         let _ = child.kill();
         let _ = child.wait();
     }
-    if !finished.map_err(|e| Error::os(Code::Hook, name, e))? {
+    if !finished.doing(Code::Hook, &hook.path, name)? {
         return Err(fail(format!("timed out after {} seconds", hook.timeout.unwrap_or(0))));
     }
     let status = child.wait().map_err(|e| io("cannot be waited for", &e))?;

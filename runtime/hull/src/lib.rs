@@ -5,14 +5,71 @@
 //! threads or an async runtime.
 //!
 //! ```no_run
-//! use hull::{Runtime, spec::Spec};
+//! use hull::Runtime;
 //!
 //! let runtime = Runtime::new("/usr/local/bin/hull").root("/run/my-program/hull");
-//! let spec: Spec = serde_json::from_str(&std::fs::read_to_string("config.json").unwrap()).unwrap();
-//! let container = runtime.create("web", "/srv/bundles/web").spec(spec).create()?;
-//! let running = container.start()?;
-//! println!("process {} ended with {:?}", running.pid(), running.wait()?);
+//! let container = runtime.create("web", "/srv/bundles/web").create()?;
+//! let running = container.start()?;          // a pidfd: async code waits for `running.pidfd()`
+//! let status = running.wait()?;              // exit code, or 128 plus the signal
 //! container.delete(false)?;
+//! # Ok::<(), hull::Error>(())
+//! ```
+//!
+//! # From several threads, and from async code
+//!
+//! Calls block while the program works, a few milliseconds; they may be made from any thread, at the same time. Only the
+//! wait for a container's end is long, and that is a descriptor, which becomes readable:
+//!
+//! ```no_run
+//! use rustix::event::{PollFd, PollFlags, poll};
+//!
+//! let runtime = hull::Runtime::new("/usr/local/bin/hull");
+//! let running = std::thread::scope(|scope| {
+//!     let start = |id: &str| runtime.create(id, format!("/srv/bundles/{id}")).create()?.start();
+//!     ["web", "db"].map(|id| scope.spawn(move || start(id))).map(|thread| thread.join().unwrap())
+//! });
+//! let [web, db] = running;
+//! let (web, db) = (web?, db?);
+//! // An async runtime registers these descriptors in place of this call: tokio's `AsyncFd`, for example.
+//! poll(&mut [PollFd::new(&web.pidfd(), PollFlags::IN), PollFd::new(&db.pidfd(), PollFlags::IN)], None).unwrap();
+//! # Ok::<(), hull::Error>(())
+//! ```
+//!
+//! # The end of a process, and errors
+//!
+//! Both are values: an exit status where the process has ended, and a code, the object, the error number and a hint where
+//! something failed, be it in the container's own process:
+//!
+//! ```no_run
+//! use hull::{Code, Runtime};
+//!
+//! let runtime = Runtime::new("/usr/local/bin/hull");
+//! match runtime.create("web", "/srv/bundles/web").create().and_then(|container| container.start()?.wait()) {
+//!     Ok(Some(status)) => println!("ended with {status}"),
+//!     Ok(None) => println!("ended; its status went to another process"),
+//!     Err(error) if error.code() == Code::MountSource => println!("{} is missing: {:?}", error.object(), error.errno()),
+//!     Err(error) => println!("{error}"),
+//! }
+//! ```
+//!
+//! # Everything per container
+//!
+//! Nothing is taken from the calling process but what is given: streams are descriptors, the configuration may be a value,
+//! paths are absolute or the caller's. Working directory, umask, environment and signal handlers stay as they are.
+//!
+//! ```no_run
+//! use hull::{Runtime, spec::{Process, Root, Spec}};
+//!
+//! let (input, output) = (std::fs::File::open("in").unwrap(), std::fs::File::create("out").unwrap());
+//! let spec = Spec {
+//!     oci_version: "1.3.0".into(),
+//!     root: Some(Root { path: "rootfs".into(), readonly: true }),
+//!     process: Some(Process { args: vec!["/bin/sort".into()], cwd: "/".into(), ..Process::default() }),
+//!     ..Spec::default()
+//! };
+//! let runtime = Runtime::new("/usr/local/bin/hull");
+//! let sort = runtime.create("sort", "/srv/bundles/sort").spec(spec).stdin(input.into()).stdout(output.into());
+//! sort.create()?.start()?.wait()?;
 //! # Ok::<(), hull::Error>(())
 //! ```
 //!
@@ -49,4 +106,11 @@ pub use embed::{
 };
 pub use error::{Code, Error, Phase, Result};
 /// What [`Error::errno`] gives.
+///
+/// ```
+/// use hull::{Code, Errno, Error};
+///
+/// let error = Error::os(Code::MountSource, "/data", Errno::NOENT);
+/// assert_eq!(error.errno().map(Errno::raw_os_error), Some(2));
+/// ```
 pub use rustix::io::Errno;

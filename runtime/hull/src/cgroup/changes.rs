@@ -40,10 +40,10 @@ impl Cgroup {
             (None, None) => return Ok(()),
         };
         let refuse = |what: &str, limit: Option<i64>, used: u64| match limit.and_then(|l| u64::try_from(l).ok()) {
-            Some(limit) if limit != 0 && limit < used => Err(Error::new(
-                Code::CgroupWrite,
-                format!("rejecting {what} limit {limit} of {}: {used} bytes are used", directory.path),
-            )),
+            Some(limit) if limit != 0 && limit < used => {
+                let text = format!("rejecting {what} limit {limit} of {}: {used} bytes are used", directory.path);
+                Err(Error::new(Code::CgroupWrite, directory.path.as_str()).says(text))
+            }
             _ => Ok(()),
         };
         refuse("memory+swap", memory.swap, with_swap.unwrap_or(used))?;

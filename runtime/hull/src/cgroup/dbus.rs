@@ -154,8 +154,8 @@ pub(super) struct Bus {
     deadline: Deadline,
 }
 
-fn failed(what: impl Into<String>) -> Error {
-    Error::new(Code::Systemd, what)
+fn failed(what: impl AsRef<str>) -> Error {
+    Error::new(Code::Systemd, "D-Bus").says(what)
 }
 
 impl Bus {
@@ -169,7 +169,8 @@ impl Bus {
             })?
         };
         let socket = socket::connect(&path).map_err(|e| {
-            Error::os(Code::Systemd, format!("cannot connect to {path}"), e)
+            Error::os(Code::Systemd, path.as_str(), e)
+                .says(format!("cannot connect to {path}"))
                 .hint("is systemd with dbus running here? --cgroup-manager=cgroupfs needs neither")
         })?;
         let mut bus = Self { socket, serial: 0, deadline: Deadline::after_ms(milliseconds) };
@@ -204,7 +205,8 @@ impl Bus {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        files::write_all(&self.socket, bytes).map_err(|e| Error::os(Code::Systemd, "sending to the bus", e))
+        files::write_all(&self.socket, bytes)
+            .map_err(|e| Error::os(Code::Systemd, "D-Bus", e).says("sending to the bus"))
     }
 
     fn receive(&mut self, length: usize) -> Result<Vec<u8>> {
@@ -218,13 +220,13 @@ impl Bus {
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
                 Ok(0) | Err(Errno::INTR) => continue,
                 Ok(_) => {}
-                Err(e) => return Err(Error::os(Code::Systemd, "poll", e)),
+                Err(e) => return Err(Error::os(Code::Systemd, "D-Bus", e).says("poll")),
             }
             match rustix::io::read(&self.socket, out.get_mut(filled..).unwrap_or(&mut [])) {
                 Ok(0) => return Err(failed("the bus closed the connection")),
                 Ok(n) => filled = filled.saturating_add(n),
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(e) => return Err(Error::os(Code::Systemd, "reading from the bus", e)),
+                Err(e) => return Err(Error::os(Code::Systemd, "D-Bus", e).says("reading from the bus")),
             }
         }
         Ok(out)

@@ -58,8 +58,8 @@ const ALWAYS: &[(char, Option<u32>, Option<u32>, &str)] = &[
 pub(crate) fn rules(configured: &[DeviceRule]) -> Result<Vec<Rule>> {
     let deny_all = Rule { allow: false, kind: 'a', major: None, minor: None, access: "rwm".to_owned() };
     let mut out = vec![deny_all];
-    for rule in configured {
-        out.push(parse(rule)?);
+    for (index, rule) in configured.iter().enumerate() {
+        out.push(parse(index, rule)?);
     }
     let last_allows_all =
         out.last().is_some_and(|r| r.allow && r.kind == 'a' && r.major.is_none() && r.minor.is_none());
@@ -75,23 +75,26 @@ pub(crate) fn rules(configured: &[DeviceRule]) -> Result<Vec<Rule>> {
     Ok(out)
 }
 
-fn parse(rule: &DeviceRule) -> Result<Rule> {
-    let invalid = |what: &str| Error::new(Code::ConfigInvalid, format!("linux.resources.devices: {what}"));
+fn parse(index: usize, rule: &DeviceRule) -> Result<Rule> {
+    let invalid = |field: &str, what: &str| {
+        let list = "linux.resources.devices";
+        Error::invalid(format!("{list}[{index}].{field}"), format!("{list}: {what}"))
+    };
     let kind = match rule.r#type.as_deref() {
         None | Some("" | "a") => 'a',
         Some("b") => 'b',
         Some("c") => 'c',
-        Some(other) => return Err(invalid(&format!("type {other:?} is not one of a, b and c"))),
+        Some(other) => return Err(invalid("type", &format!("type {other:?} is not one of a, b and c"))),
     };
-    let part = |n: Option<i64>| match n {
+    let part = |field: &str, n: Option<i64>| match n {
         None | Some(-1) => Ok(None),
-        Some(n) => u32::try_from(n).map(Some).map_err(|_| invalid(&format!("device number {n}"))),
+        Some(n) => u32::try_from(n).map(Some).map_err(|_| invalid(field, &format!("device number {n}"))),
     };
     let access = rule.access.clone().filter(|a| !a.is_empty()).unwrap_or_else(|| "rwm".to_owned());
     if access.chars().any(|c| !"rwm".contains(c)) {
-        return Err(invalid(&format!("access {access:?} may hold r, w and m only")));
+        return Err(invalid("access", &format!("access {access:?} may hold r, w and m only")));
     }
-    Ok(Rule { allow: rule.allow, kind, major: part(rule.major)?, minor: part(rule.minor)?, access })
+    Ok(Rule { allow: rule.allow, kind, major: part("major", rule.major)?, minor: part("minor", rule.minor)?, access })
 }
 
 /// Writes the rules to a version 1 devices cgroup.

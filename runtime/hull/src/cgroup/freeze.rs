@@ -32,7 +32,9 @@ impl Cgroup {
             }
         }
         let Some(directory) = self.with_controller("freezer") else {
-            return Err(Error::new(Code::Unsupported, "pause: the container has no cgroup that can be frozen"));
+            return Err(
+                Error::new(Code::Unsupported, "pause").says("pause: the container has no cgroup that can be frozen")
+            );
         };
         self.freeze_v1(directory)
     }
@@ -96,7 +98,8 @@ impl Record {
             };
             if text.is_some_and(|text| !text.lines().any(|line| line == thawed)) {
                 let what = format!("{path}: container's cgroup unexpectedly frozen");
-                return Err(Error::new(Code::CgroupCreate, what)
+                return Err(Error::new(Code::CgroupCreate, path.as_str())
+                    .says(what)
                     .hint(format!("thaw {nearest}, or give another linux.cgroupsPath")));
             }
         }

@@ -42,7 +42,7 @@ impl Cgroup {
         let all = group.controllers.is_empty();
         let has = |directory: &Directory, controller: &str| directory.name.split(',').any(|c| c == controller);
         if let Some(missing) = group.controllers.iter().find(|c| !self.v1.iter().any(|d| has(d, c))) {
-            return Err(Error::new(Code::Usage, format!("--cgroup: there is no hierarchy with {missing:?}")));
+            return Err(Error::usage("--cgroup", format!("--cgroup: there is no hierarchy with {missing:?}")));
         }
         for directory in &mut self.v1 {
             if all || group.controllers.iter().any(|c| has(directory, c)) {
@@ -52,7 +52,7 @@ impl Cgroup {
         match self.v2.as_mut().filter(|_| all) {
             Some(directory) => directory.descend(&group.path),
             None if all && self.v1.is_empty() => {
-                Err(Error::new(Code::Usage, "--cgroup: the container was created without cgroups"))
+                Err(Error::usage("--cgroup", "--cgroup: the container was created without cgroups"))
             }
             None => Ok(()),
         }
@@ -64,10 +64,8 @@ impl Directory {
     fn descend(&mut self, path: &str) -> Result<()> {
         for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
             if part == ".." {
-                return Err(Error::new(
-                    Code::Usage,
-                    format!("--cgroup {path}: it must be below the container's cgroup"),
-                ));
+                let text = format!("--cgroup {path}: it must be below the container's cgroup");
+                return Err(Error::usage("--cgroup", text));
             }
             self.fd = open_below(&self.fd, part).with(Code::CgroupJoin, || format!("{}/{part}", self.path))?;
             self.path = format!("{}/{part}", self.path);

@@ -84,7 +84,9 @@ fn rdma_line(device: &str, limit: &Rdma) -> String {
 
 impl Directory {
     pub(crate) fn error(&self, file: &str, value: &str, errno: Errno) -> Error {
-        let error = Error::os(Code::CgroupWrite, format!("{value:?} to {}/{file}", self.path), errno);
+        let path = format!("{}/{file}", self.path);
+        let text = format!("{value:?} to {path}");
+        let error = Error::os(Code::CgroupWrite, path, errno).says(text);
         match errno {
             Errno::NOENT => error.hint("this kernel, or this cgroup, does not have that limit"),
             Errno::BUSY if file.starts_with("memory") => error.hint("the group uses more than that"),
@@ -118,10 +120,10 @@ impl Directory {
     }
 
     pub(crate) fn read_number<T: std::str::FromStr>(&self, file: &str) -> Result<T> {
-        self.read_text(file)?
-            .trim()
-            .parse()
-            .map_err(|_| Error::new(Code::CgroupRead, format!("{}/{file}: not a number", self.path)))
+        self.read_text(file)?.trim().parse().map_err(|_| {
+            let path = format!("{}/{file}", self.path);
+            Error::new(Code::CgroupRead, path.as_str()).says(format!("{path}: not a number"))
+        })
     }
 }
 
@@ -166,7 +168,7 @@ pub(crate) fn plan(layout: &Layout, path: Option<&str>, id: &str) -> Result<Reco
     let relative = path.filter(|p| !p.is_empty()).unwrap_or(id);
     let inner = crate::rootfs::resolve::clean(relative);
     if inner == "/" {
-        return Err(Error::new(Code::ConfigInvalid, "linux.cgroupsPath names the root cgroup"));
+        return Err(Error::invalid("linux.cgroupsPath", "linux.cgroupsPath names the root cgroup"));
     }
     let absolute = relative.starts_with('/');
     let join = |own: &str| {
@@ -393,10 +395,9 @@ impl Cgroup {
             if self.with_controller(controller).is_some() {
                 return Ok(());
             }
-            Err(Error::new(
-                Code::Unsupported,
-                format!("linux.resources.{field}: the {controller} cgroup controller is not available"),
-            ))
+            let property = format!("linux.resources.{field}");
+            let text = format!("{property}: the {controller} cgroup controller is not available");
+            Err(Error::new(Code::Unsupported, property).says(text))
         };
         if resources.memory.as_ref().is_some_and(|m| *m != crate::spec::resources::Memory::default()) {
             missing("memory", "memory")?;
@@ -432,7 +433,8 @@ impl Cgroup {
             missing("rdma", "rdma")?;
         }
         if !resources.unified.is_empty() && self.v2.is_none() {
-            return Err(Error::new(Code::Unsupported, "linux.resources.unified: there is no cgroup version 2 here"));
+            return Err(Error::new(Code::Unsupported, "linux.resources.unified")
+                .says("linux.resources.unified: there is no cgroup version 2 here"));
         }
         Ok(())
     }
@@ -468,7 +470,10 @@ impl Cgroup {
                 Ok(()) => return Ok(()),
                 // If the directory is gone, there is nothing left to signal.
                 Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
-                Err(e) => return Err(Error::os(Code::Signal, format!("all processes of {}", directory.path), e)),
+                Err(e) => {
+                    let text = format!("all processes of {}", directory.path);
+                    return Err(Error::os(Code::Signal, directory.path.as_str(), e).says(text));
+                }
             }
         }
         self.signal_all(9)
@@ -538,7 +543,8 @@ impl Directory {
             return Ok(());
         }
         let list: Vec<String> = pids.iter().take(8).map(ToString::to_string).collect();
-        Err(Error::new(Code::CgroupCreate, format!("{}: container's cgroup is not empty", self.path))
+        Err(Error::new(Code::CgroupCreate, self.path.as_str())
+            .says(format!("{}: container's cgroup is not empty", self.path))
             .hint(format!("processes are inside: {}; give another linux.cgroupsPath or end them", list.join(", "))))
     }
 }

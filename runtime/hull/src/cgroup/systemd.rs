@@ -27,19 +27,15 @@ fn names(path: Option<&str>, id: &str, root: bool) -> Result<(String, String)> {
         match parts.as_slice() {
             [slice, prefix, name] => (*slice, *prefix, *name),
             _ => {
-                return Err(Error::new(
-                    Code::ConfigInvalid,
-                    format!("linux.cgroupsPath {text:?}: with systemd it is slice:prefix:name"),
-                ));
+                let what = format!("linux.cgroupsPath {text:?}: with systemd it is slice:prefix:name");
+                return Err(Error::invalid("linux.cgroupsPath", what));
             }
         }
     };
     let slice = if slice.is_empty() { default_slice } else { slice };
     if !slice.ends_with(".slice") || slice.contains('/') {
-        return Err(Error::new(
-            Code::ConfigInvalid,
-            format!("linux.cgroupsPath: {slice:?} is not the name of a slice"),
-        ));
+        let what = format!("linux.cgroupsPath: {slice:?} is not the name of a slice");
+        return Err(Error::invalid("linux.cgroupsPath", what));
     }
     let unit = if name.ends_with(".slice") {
         name.to_owned()
@@ -103,7 +99,7 @@ pub(crate) fn start(
     let job = Reader { bytes: &answer, at: 0 }.text().unwrap_or_default();
     let result = bus.job_result(&job)?;
     if result != "done" {
-        return Err(Error::new(Code::Systemd, format!("unit {unit} was not started: {result}")));
+        return Err(Error::new(Code::Systemd, unit).says(format!("unit {unit} was not started: {result}")));
     }
     let cgroup = adopt(&layout, full, pid)?;
     if let Some(directory) = &cgroup.v2
@@ -197,7 +193,7 @@ fn adopt(layout: &Layout, unit: &str, pid: i32) -> Result<Cgroup> {
     };
     let path = of("").filter(|p| *p != "/").or_else(|| of("name=systemd")).unwrap_or("/");
     if path == "/" {
-        return Err(Error::new(Code::Systemd, format!("{unit}: the process is in no cgroup of its own")));
+        return Err(Error::new(Code::Systemd, unit).says(format!("{unit}: the process is in no cgroup of its own")));
     }
     let record = record(layout, unit, path);
     for (name, path) in &record.v1 {

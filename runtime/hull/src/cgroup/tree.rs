@@ -69,7 +69,8 @@ pub(super) fn enable_down_to(path: &str) -> Result<()> {
             // Above a delegated part the user may not write; what counts is that the controllers are available below.
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
             Err(e) => {
-                return Err(Error::os(Code::CgroupCreate, format!("{at}: cgroup.subtree_control"), e)
+                return Err(Error::os(Code::CgroupCreate, format!("{at}/cgroup.subtree_control"), e)
+                    .says(format!("{at}: cgroup.subtree_control"))
                     .hint("a group that holds processes cannot pass controllers on"));
             }
         }

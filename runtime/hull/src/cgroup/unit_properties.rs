@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::dbus::Value;
 use super::unit_io;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::files;
 use crate::process::limits::parse_list;
 use crate::spec::Resources;
@@ -57,9 +57,10 @@ pub(super) fn of_resources(resources: &Resources, unified: bool, knows_idle: boo
         out.extend(unit_io::of_block_io(io, unified));
     }
     if unified && let Some(cpu) = &resources.cpu {
-        for (name, list) in [("AllowedCPUs", &cpu.cpus), ("AllowedMemoryNodes", &cpu.mems)] {
+        for (name, field, list) in [("AllowedCPUs", "cpus", &cpu.cpus), ("AllowedMemoryNodes", "mems", &cpu.mems)] {
             if let Some(list) = list.as_ref().filter(|l| !l.is_empty()) {
-                out.push((name.to_owned(), Value::Bytes(bit_mask(list)?)));
+                let mask = bit_mask(&format!("linux.resources.cpu.{field}"), list)?;
+                out.push((name.to_owned(), Value::Bytes(mask)));
             }
         }
     }
@@ -110,9 +111,10 @@ const UNIFIED: &[(&str, &str)] = &[
 /// The properties for a file, if there are any; a text that is no number is for the kernel to refuse.
 fn unified_properties(file: &str, text: &str, knows_idle: bool) -> Result<Vec<(String, Value)>> {
     let one = |name: &str, value: Value| Ok(vec![(name.to_owned(), value)]);
+    let property = || format!("linux.resources.unified[{file}]");
     match file {
-        "cpuset.cpus" => return one("AllowedCPUs", Value::Bytes(bit_mask(text)?)),
-        "cpuset.mems" => return one("AllowedMemoryNodes", Value::Bytes(bit_mask(text)?)),
+        "cpuset.cpus" => return one("AllowedCPUs", Value::Bytes(bit_mask(&property(), text)?)),
+        "cpuset.mems" => return one("AllowedMemoryNodes", Value::Bytes(bit_mask(&property(), text)?)),
         "cpu.max" => return Ok(cpu_max(text)),
         "io.max" => return Ok(unit_io::of_io_max(text)),
         "io.weight" => return Ok(unit_io::of_io_weight(text)),
@@ -140,9 +142,9 @@ fn cpu_max(text: &str) -> Vec<(String, Value)> {
     vec![property("CPUQuotaPerSecUSec", per_second(quota, period)), property("CPUQuotaPeriodUSec", period)]
 }
 
-fn bit_mask(list: &str) -> Result<Vec<u8>> {
+fn bit_mask(property: &str, list: &str) -> Result<Vec<u8>> {
     let numbers = parse_list(list)
-        .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("{list:?} is not a list of numbers")))?;
+        .ok_or_else(|| Error::invalid(property, format!("{property}: {list:?} is not a list of numbers")))?;
     let mut mask = vec![0u8; 8];
     for number in numbers {
         let index = usize::try_from(number / 8).unwrap_or(0);
@@ -162,10 +164,12 @@ pub(super) fn annotated(annotations: &BTreeMap<String, String>) -> Result<Vec<(S
     for (key, text) in annotations {
         let Some(name) = key.strip_prefix(PROPERTY) else { continue };
         if name.len() < 3 || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(Error::new(Code::ConfigInvalid, format!("annotation {key}: not the name of a property")));
+            let text = format!("annotation {key}: not the name of a property");
+            return Err(Error::invalid(format!("annotations[{key}]"), text));
         }
-        let value = parse_variant(text)
-            .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("annotation {key}: cannot read {text:?}")))?;
+        let value = parse_variant(text).ok_or_else(|| {
+            Error::invalid(format!("annotations[{key}]"), format!("annotation {key}: cannot read {text:?}"))
+        })?;
         // In seconds for people, in microseconds on the bus.
         match (name.strip_suffix("Sec"), &value) {
             (Some(stem), Value::I32(seconds)) if !stem.ends_with('U') => {
@@ -272,6 +276,6 @@ mod tests {
 
     #[test]
     fn cpu_lists_become_bits() {
-        assert_eq!(bit_mask("0,9").unwrap(), [1, 2, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bit_mask("cpuset.cpus", "0,9").unwrap(), [1, 2, 0, 0, 0, 0, 0, 0]);
     }
 }

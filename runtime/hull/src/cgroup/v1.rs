@@ -56,10 +56,8 @@ fn apply_cpu(dir: &Directory, cpu: &Cpu) -> Result<()> {
         // The kernel clamps silently: say so.
         let got: u64 = dir.read_number("cpu.shares")?;
         if got != shares {
-            return Err(Error::new(
-                Code::CgroupWrite,
-                format!("cpu.shares of {}: asked for {shares}, the kernel allows {got}", dir.path),
-            ));
+            let text = format!("cpu.shares of {}: asked for {shares}, the kernel allows {got}", dir.path);
+            return Err(Error::new(Code::CgroupWrite, format!("{}/cpu.shares", dir.path)).says(text));
         }
     }
     apply_rt(dir, cpu)?;
@@ -163,7 +161,8 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
     }
     if let Some(value) = memory.swappiness {
         if value > 100 {
-            return Err(Error::new(Code::ConfigInvalid, format!("memory.swappiness {value}: must be from 0 to 100")));
+            let text = format!("memory.swappiness {value}: must be from 0 to 100");
+            return Err(Error::invalid("linux.resources.memory.swappiness", text));
         }
         dir.write("memory.swappiness", value)?;
     }

@@ -25,11 +25,9 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
         if let Some(network) = &resources.network
             && (network.class_id.is_some() || !network.priorities.is_empty())
         {
-            return Err(Error::new(
-                Code::Unsupported,
-                "linux.resources.network: cgroup version 2 has no network classes",
-            )
-            .hint("mark packets by the cgroup's path in nftables instead"));
+            return Err(Error::new(Code::Unsupported, "linux.resources.network")
+                .says("linux.resources.network: cgroup version 2 has no network classes")
+                .hint("mark packets by the cgroup's path in nftables instead"));
         }
     }
     warn_of_idle(resources);
@@ -45,7 +43,8 @@ pub(super) fn apply(dir: &Directory, resources: &Resources, extras_only: bool) -
                 && file != "cgroup.max.descendants"
                 && file != "cgroup.pressure"
         {
-            return Err(Error::new(Code::ConfigInvalid, format!("linux.resources.unified: {file:?} is not a limit")));
+            let text = format!("linux.resources.unified: {file:?} is not a limit");
+            return Err(Error::invalid(format!("linux.resources.unified[{file}]"), text));
         }
         for line in value.lines().filter(|l| !l.is_empty()) {
             dir.write(file, line)?;
@@ -124,10 +123,8 @@ fn apply_cpu(dir: &Directory, cpu: &Cpu) -> Result<()> {
         dir.write("cpu.max.burst", burst)?;
     }
     if cpu.realtime_runtime.is_some_and(|r| r != 0) || cpu.realtime_period.is_some_and(|p| p != 0) {
-        return Err(Error::new(
-            Code::Unsupported,
-            "linux.resources.cpu.realtimeRuntime and realtimePeriod: cgroup version 2 has no real-time limits",
-        ));
+        return Err(Error::new(Code::Unsupported, "linux.resources.cpu.realtimeRuntime")
+            .says("linux.resources.cpu.realtimeRuntime and realtimePeriod: cgroup version 2 has no real-time limits"));
     }
     for (file, value) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
         if let Some(value) = value.as_ref().filter(|v| !v.is_empty()) {
@@ -144,12 +141,11 @@ fn swap_max(limit: Option<i64>, swap: i64) -> Result<String> {
     }
     match limit {
         Some(limit) if limit > 0 && swap >= limit => Ok(swap.saturating_sub(limit).to_string()),
-        _ => Err(Error::new(
-            Code::ConfigInvalid,
-            format!(
-                "linux.resources.memory.swap {swap}: it counts memory and swap together, so it needs a limit not above it"
-            ),
-        )),
+        _ => {
+            let field = "linux.resources.memory.swap";
+            let why = "it counts memory and swap together, so it needs a limit not above it";
+            Err(Error::invalid(field, format!("{field} {swap}: {why}")))
+        }
     }
 }
 
@@ -179,13 +175,15 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
         dir.write("memory.low", super::or_max(reservation))?;
     }
     let refuse = |field: &str| {
-        Error::new(Code::Unsupported, format!("linux.resources.memory.{field}: cgroup version 2 does not have it"))
+        let property = format!("linux.resources.memory.{field}");
+        let text = format!("{property}: cgroup version 2 does not have it");
+        Error::new(Code::Unsupported, property).says(text)
     };
     if memory.kernel.is_some_and(|k| k > 0) {
         return Err(refuse("kernel"));
     }
     if memory.use_hierarchy == Some(false) {
-        return Err(refuse("useHierarchy false"));
+        return Err(refuse("useHierarchy"));
     }
     if memory.kernel_tcp.is_some_and(|k| k > 0) {
         return Err(refuse("kernelTCP"));
@@ -202,10 +200,8 @@ fn apply_memory(dir: &Directory, memory: &Memory) -> Result<()> {
 fn apply_io(dir: &Directory, io: &BlockIo) -> Result<()> {
     let mut leaves = io.weight_device.iter().map(|d| d.leaf_weight).chain([io.leaf_weight]);
     if leaves.any(|weight| weight.is_some_and(|w| w != 0)) {
-        return Err(Error::new(
-            Code::Unsupported,
-            "linux.resources.blockIO.leafWeight: cgroup version 2 does not have it",
-        ));
+        return Err(Error::new(Code::Unsupported, "linux.resources.blockIO.leafWeight")
+            .says("linux.resources.blockIO.leafWeight: cgroup version 2 does not have it"));
     }
     let bfq = dir.has("io.bfq.weight");
     if let Some(weight) = io.weight.filter(|w| *w != 0) {

@@ -43,7 +43,8 @@ fn run() -> i32 {
     let words: Vec<String> = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
         Ok(words) => words,
         Err(word) => {
-            log::fatal(&Error::new(Code::Usage, format!("{} is not UTF-8", word.display())));
+            let word = word.display().to_string();
+            log::fatal(&Error::usage(word.as_str(), format!("{word} is not UTF-8")));
             return 1;
         }
     };
@@ -69,16 +70,17 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
         Level::Debug
     } else {
         let name = global.get("log-level").unwrap_or("warn");
-        Level::parse(name).ok_or_else(|| fail(Error::new(Code::Usage, format!("--log-level {name:?} is not known"))))?
+        Level::parse(name)
+            .ok_or_else(|| fail(Error::usage("--log-level", format!("--log-level {name:?} is not known"))))?
     };
     let json = match global.get("log-format").unwrap_or("text") {
         "text" | "" => false,
         "json" => true,
-        other => return Err(fail(Error::new(Code::Usage, format!("invalid log-format: {other}")))),
+        other => return Err(fail(Error::usage("--log-format", format!("invalid log-format: {other}")))),
     };
     let rootless = global.get("rootless").unwrap_or("auto");
     if !matches!(rootless, "" | "auto") && parse::boolean(rootless).is_none() {
-        return Err(fail(Error::new(Code::Usage, format!("--rootless {rootless:?}: true, false or auto"))));
+        return Err(fail(Error::usage("--rootless", format!("--rootless {rootless:?}: true, false or auto"))));
     }
     log::setup(global.get("log"), json, level).map_err(fail)?;
     if matches!(name.as_str(), "help" | "h") {
@@ -86,7 +88,7 @@ fn dispatch(words: &[String]) -> Result<i32, (Error, i32)> {
     }
     let Some(command) = table::COMMANDS.iter().find(|c| c.name == name) else {
         // The exit status that runc has for this case alone.
-        return Err((Error::new(Code::Usage, format!("No help topic for '{name}'")), 3));
+        return Err((Error::usage(name.as_str(), format!("No help topic for '{name}'")), 3));
     };
     if let Some(path) = global.get("timeline") {
         timeline::open(path).map_err(fail)?;
@@ -124,13 +126,9 @@ fn parse_command(command: &table::Command, rest: &[String]) -> Result<Parsed> {
             most if most == fewest => format!("exactly {fewest}"),
             most => format!("{fewest} to {most}"),
         };
-        return Err(Error::new(
-            Code::Usage,
-            format!(
-                "hull {}: requires {wants} argument(s): hull {} [options] {}",
-                command.name, command.name, command.usage
-            ),
-        ));
+        let (name, usage) = (command.name, command.usage);
+        let text = format!("hull {name}: requires {wants} argument(s): hull {name} [options] {usage}");
+        return Err(Error::usage(name, text));
     }
     Ok(parsed)
 }
@@ -175,7 +173,10 @@ fn driver(global: &Parsed) -> Result<Driver> {
         "cgroupfs" | "" => Ok(Driver::Cgroupfs),
         "systemd" => Ok(Driver::Systemd),
         "disabled" => Ok(Driver::Disabled),
-        other => Err(Error::new(Code::Usage, format!("--cgroup-manager {other:?}: cgroupfs, systemd or disabled"))),
+        other => {
+            let flag = "--cgroup-manager";
+            Err(Error::usage(flag, format!("{flag} {other:?}: cgroupfs, systemd or disabled")))
+        }
     }
 }
 
@@ -184,18 +185,19 @@ pub(crate) fn print(text: &str) -> Result<i32> {
     match files::write_all(rustix::stdio::stdout(), text.as_bytes()) {
         // Nobody reads any more: whoever wanted it has read enough.
         Ok(()) | Err(rustix::io::Errno::PIPE) => Ok(0),
-        Err(e) => Err(Error::os(Code::Output, "", e)),
+        Err(e) => Err(Error::os(Code::Output, "standard output", e)),
     }
 }
 
 /// Prints a value as JSON on a line of its own.
 pub(crate) fn print_line(value: &impl serde::Serialize) -> Result<i32> {
-    let text = serde_json::to_string(value).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+    let text = serde_json::to_string(value).map_err(|e| Error::new(Code::Internal, "JSON").says(e.to_string()))?;
     print(&(text + "\n"))
 }
 
 /// Prints a value as indented JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<i32> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|e| Error::new(Code::Internal, "JSON").says(e.to_string()))?;
     print(&(text + "\n"))
 }

@@ -1,7 +1,7 @@
 //! A small command line parser driven by tables, with the conventions of Go programs: `-flag` and `--flag`, `--flag=value`, `--bool=false`,
 //! flags before or after the arguments, `--` ends them.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Parsed {
             .filter(|text| !text.is_empty())
             .map(|text| {
                 text.parse()
-                    .map_err(|_| usage(format!("invalid value {text:?} for flag -{name}: not a number in range")))
+                    .map_err(|_| usage(name, format!("invalid value {text:?} for flag -{name}: not a number in range")))
             })
             .transpose()
     }
@@ -98,8 +98,8 @@ impl Parsed {
     }
 }
 
-fn usage(what: String) -> Error {
-    Error::new(Code::Usage, what)
+fn usage(flag: &str, what: impl AsRef<str>) -> Error {
+    Error::usage(if flag.starts_with('-') { flag.to_owned() } else { format!("--{flag}") }, what)
 }
 
 /// Parses words. With `until_argument`, the first argument ends the flags (the rest belongs to another program); returns what was found and
@@ -131,11 +131,12 @@ pub(crate) fn parse(words: &[String], flags: &'static [Flag], until_argument: bo
             (Kind::Bool, None) => "true".to_owned(),
             (Kind::Bool, Some(value)) => match boolean(value) {
                 Some(on) => on.to_string(),
-                None => return Err(usage(format!("invalid boolean value {value:?} for -{name}"))),
+                None => return Err(usage(flag.name, format!("invalid boolean value {value:?} for -{name}"))),
             },
             (_, Some(value)) => value.to_owned(),
             (_, None) => {
-                let value = words.get(index).ok_or_else(|| usage(format!("flag needs an argument: -{name}")))?;
+                let value =
+                    words.get(index).ok_or_else(|| usage(flag.name, format!("flag needs an argument: -{name}")))?;
                 index = index.saturating_add(1);
                 value.clone()
             }
@@ -155,7 +156,8 @@ pub(crate) fn parse(words: &[String], flags: &'static [Flag], until_argument: bo
 fn check_number(flag: &Flag, text: &str) -> Result<()> {
     let number = matches!(flag.value, "N" | "GID");
     if number && !text.is_empty() && text.parse::<i64>().is_err() {
-        return Err(usage(format!("invalid value {text:?} for flag -{}: not a number", flag.name)));
+        let what = format!("invalid value {text:?} for flag -{}: not a number", flag.name);
+        return Err(usage(flag.name, what));
     }
     Ok(())
 }
@@ -171,7 +173,7 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 
 /// `-td` as `-t -d`.
 fn bundle_of_switches(word: &str, body: &str, flags: &'static [Flag], out: &mut Parsed) -> Result<()> {
-    let unknown = || usage(format!("flag provided but not defined: -{body}"));
+    let unknown = || usage(word, format!("flag provided but not defined: -{body}"));
     if word.starts_with("--") || body.contains('=') {
         return Err(unknown());
     }

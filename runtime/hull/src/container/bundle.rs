@@ -45,8 +45,7 @@ impl Bundle {
     }
 
     fn parse(path: String, json: Vec<u8>) -> Result<Self> {
-        let spec: Spec =
-            spec::from_slice(&json).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}/{CONFIG}: {e}")))?;
+        let spec: Spec = spec::read(&json, &format!("{path}/{CONFIG}"), "")?;
         check(&spec)?;
         Ok(Self { path, spec, json })
     }
@@ -60,7 +59,7 @@ impl Bundle {
     /// Absolute path of the root directory.
     pub(crate) fn rootfs(&self) -> Result<String> {
         let root = self.spec.root.as_ref().filter(|r| !r.path.is_empty());
-        let root = root.ok_or_else(|| Error::new(Code::ConfigInvalid, "root.path is missing"))?;
+        let root = root.ok_or_else(|| invalid("root.path", "root.path is missing"))?;
         Ok(if root.path.starts_with('/') { root.path.clone() } else { format!("{}/{}", self.path, root.path) })
     }
 }
@@ -88,8 +87,8 @@ pub(crate) fn absolute(path: &str) -> Result<String> {
     Ok(real.unwrap_or(full))
 }
 
-fn invalid(what: impl Into<String>) -> Error {
-    Error::new(Code::ConfigInvalid, what)
+fn invalid(property: &str, what: impl AsRef<str>) -> Error {
+    Error::invalid(property, what)
 }
 
 /// Checks a configuration.
@@ -103,7 +102,7 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
         ("freebsd", spec.freebsd.is_some()),
     ];
     if let Some((name, _)) = platforms.iter().find(|(_, there)| *there) {
-        return Err(Error::new(Code::Unsupported, format!("{name}: this runtime makes Linux containers")));
+        return Err(Error::new(Code::Unsupported, *name).says(format!("{name}: this runtime makes Linux containers")));
     }
     if let Some(hooks) = &spec.hooks {
         hooks::check("prestart", &hooks.prestart)?;
@@ -114,7 +113,7 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
         hooks::check("poststop", &hooks.poststop)?;
     }
     if spec.annotations.contains_key("") {
-        return Err(invalid("annotations: a key is empty"));
+        return Err(invalid("annotations", "annotations: a key is empty"));
     }
     if let Some(process) = &spec.process {
         check_process(process)?;
@@ -125,7 +124,7 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
     let has = |kind| spec.linux.as_ref().is_some_and(|l| l.namespaces.iter().any(|n| n.r#type == kind));
     for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
         if value.as_ref().is_some_and(|v| !v.is_empty()) && !has(NamespaceType::Uts) {
-            return Err(invalid(format!("{name} needs a uts namespace: it would change the host's")));
+            return Err(invalid(name, format!("{name} needs a uts namespace: it would change the host's")));
         }
     }
     Ok(())
@@ -137,38 +136,40 @@ fn check_version(version: &str) -> Result<()> {
     let parts: Vec<Option<u32>> = core.split('.').map(files::parse_unsigned).collect();
     match parts.as_slice() {
         [Some(1), Some(_), Some(_)] => Ok(()),
-        _ => Err(invalid(format!("ociVersion {version:?}: this runtime follows 1.x.y"))),
+        _ => Err(invalid("ociVersion", format!("ociVersion {version:?}: this runtime follows 1.x.y"))),
     }
 }
 
 /// Checks `process`, also when `exec` brings one.
 pub(crate) fn check_process(process: &Process) -> Result<()> {
     if process.command_line.as_ref().is_some_and(|c| !c.is_empty()) {
-        return Err(Error::new(Code::Unsupported, "process.commandLine: it is for Windows, use process.args"));
+        return Err(Error::new(Code::Unsupported, "process.commandLine")
+            .says("process.commandLine: it is for Windows, use process.args"));
     }
     if process.user.username.as_ref().is_some_and(|name| !name.is_empty()) {
-        return Err(Error::new(Code::Unsupported, "process.user.username: it is for Windows, use process.user.uid"));
+        return Err(Error::new(Code::Unsupported, "process.user.username")
+            .says("process.user.username: it is for Windows, use process.user.uid"));
     }
     if !process.cwd.starts_with('/') {
-        return Err(invalid(format!("process.cwd {:?} must be an absolute path", process.cwd)));
+        return Err(invalid("process.cwd", format!("process.cwd {:?} must be an absolute path", process.cwd)));
     }
     if process.args.is_empty() {
-        return Err(invalid("process.args is empty"));
+        return Err(invalid("process.args", "process.args is empty"));
     }
     let named = |v: &str| v.split_once('=').is_some_and(|(name, _)| !name.is_empty()) && !v.contains('\0');
-    if let Some(variable) = process.env.iter().find(|v| !named(v)) {
-        return Err(invalid(format!("process.env: {variable:?} is not NAME=value")));
+    if let Some((index, variable)) = process.env.iter().enumerate().find(|(_, v)| !named(v)) {
+        return Err(invalid(&format!("process.env[{index}]"), format!("process.env: {variable:?} is not NAME=value")));
     }
     let user = &process.user;
     // The system calls that set ids take this number as "leave it as it is": the process would stay root.
     if [user.uid, user.gid].iter().chain(&user.additional_gids).any(|id| *id == u32::MAX) {
-        return Err(invalid("process.user: 4294967295 is the number of no user and no group"));
+        return Err(invalid("process.user", "process.user: 4294967295 is the number of no user and no group"));
     }
     if let Some(umask) = process.user.umask.filter(|u| *u > 0o777) {
-        return Err(invalid(format!("process.user.umask {umask:#o} is above 0777")));
+        return Err(invalid("process.user.umask", format!("process.user.umask {umask:#o} is above 0777")));
     }
     if process.oom_score_adj.is_some_and(|s| !(-1000..=1000).contains(&s)) {
-        return Err(invalid("process.oomScoreAdj must be from -1000 to 1000"));
+        return Err(invalid("process.oomScoreAdj", "process.oomScoreAdj must be from -1000 to 1000"));
     }
     limits::exec_affinity(process.exec_cpu_affinity.as_ref())?;
     limits::check_rlimits(&process.rlimits)
@@ -181,49 +182,64 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         if linux.namespaces.iter().take(index).any(|other| other.r#type == namespace.r#type) {
             let kind = format!("{:?}", namespace.r#type).to_lowercase();
-            return Err(invalid(format!("linux.namespaces: {kind} is given twice")));
+            return Err(invalid(
+                &format!("linux.namespaces[{index}].type"),
+                format!("linux.namespaces: {kind} is given twice"),
+            ));
         }
         if let Some(path) = namespace.path.as_ref().filter(|p| !p.is_empty() && !p.starts_with('/')) {
-            return Err(invalid(format!("linux.namespaces: path {path:?} must be absolute")));
+            return Err(invalid(
+                &format!("linux.namespaces[{index}].path"),
+                format!("linux.namespaces: path {path:?} must be absolute"),
+            ));
         }
     }
     if makes(NamespaceType::User) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
-        return Err(invalid("a new user namespace needs linux.uidMappings and linux.gidMappings"));
+        return Err(invalid("linux.uidMappings", "a new user namespace needs linux.uidMappings and linux.gidMappings"));
     }
     let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
     if mapped && !has(NamespaceType::User) {
-        return Err(invalid("linux.uidMappings and gidMappings need a user namespace"));
+        return Err(invalid("linux.uidMappings", "linux.uidMappings and gidMappings need a user namespace"));
     }
     if !linux.time_offsets.is_empty() && !makes(NamespaceType::Time) {
-        return Err(invalid("linux.timeOffsets need a new time namespace"));
+        return Err(invalid("linux.timeOffsets", "linux.timeOffsets need a new time namespace"));
     }
     for clock in linux.time_offsets.keys() {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            return Err(invalid(format!("linux.timeOffsets: {clock:?} has no offset; monotonic and boottime have")));
+            return Err(invalid(
+                "linux.timeOffsets",
+                format!("linux.timeOffsets: {clock:?} has no offset; monotonic and boottime have"),
+            ));
         }
     }
     if !linux.net_devices.is_empty() && !has(NamespaceType::Network) {
-        return Err(invalid("linux.netDevices need a network namespace"));
+        return Err(invalid("linux.netDevices", "linux.netDevices need a network namespace"));
     }
     if let Some(name) = linux.rootfs_propagation.as_deref().filter(|p| !p.is_empty())
         && options::propagation(name).is_none()
     {
-        return Err(invalid(format!("linux.rootfsPropagation {name:?} is not a propagation")));
+        return Err(invalid(
+            "linux.rootfsPropagation",
+            format!("linux.rootfsPropagation {name:?} is not a propagation"),
+        ));
     }
     if !has(NamespaceType::Mount) {
         let masks = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
         if !spec.mounts.is_empty() || masks {
-            return Err(invalid(
-                "mounts, maskedPaths and readonlyPaths need a mount namespace: they would change the host's mounts",
-            ));
+            let property = if spec.mounts.is_empty() { "linux.maskedPaths" } else { "mounts" };
+            let why = "need a mount namespace: they would change the host's mounts";
+            return Err(invalid(property, format!("mounts, maskedPaths and readonlyPaths {why}")));
         }
         if spec.root.as_ref().is_some_and(|r| r.readonly) {
-            return Err(invalid("root.readonly needs a mount namespace"));
+            return Err(invalid("root.readonly", "root.readonly needs a mount namespace"));
         }
     }
-    for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
-        if !path.starts_with('/') {
-            return Err(invalid(format!("linux.maskedPaths and readonlyPaths: {path:?} must be absolute")));
+    for (property, paths) in
+        [("linux.maskedPaths", &linux.masked_paths), ("linux.readonlyPaths", &linux.readonly_paths)]
+    {
+        if let Some(index) = paths.iter().position(|path| !path.starts_with('/')) {
+            let what = format!("linux.maskedPaths and readonlyPaths: {:?} must be absolute", paths[index]);
+            return Err(invalid(&format!("{property}[{index}]"), what));
         }
     }
     for (key, value) in &linux.sysctl {
@@ -237,10 +253,13 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
 fn check_seccomp(seccomp: &Seccomp) -> Result<()> {
     let given = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
     if given(&seccomp.listener_metadata) && !given(&seccomp.listener_path) {
-        return Err(invalid("linux.seccomp.listenerMetadata needs a listenerPath"));
+        return Err(invalid("linux.seccomp.listenerMetadata", "linux.seccomp.listenerMetadata needs a listenerPath"));
     }
     match seccomp.syscalls.iter().position(|rule| rule.names.is_empty()) {
-        Some(index) => Err(invalid(format!("linux.seccomp.syscalls[{index}].names is empty"))),
+        Some(index) => {
+            let property = format!("linux.seccomp.syscalls[{index}].names");
+            Err(invalid(&property, format!("{property} is empty")))
+        }
         None => Ok(()),
     }
 }

@@ -24,13 +24,13 @@ pub(crate) struct Terminal {
 }
 
 fn from_master(master: OwnedFd, process: &Process) -> Result<Terminal> {
-    rustix::pty::unlockpt(&master).context(Code::Console, "unlock")?;
+    rustix::pty::unlockpt(&master).doing(Code::Console, "/dev/ptmx", "unlock")?;
     // By descriptor, never by the name the pty has in some mount (CVE-2025-52565).
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).context(Code::Console, "other end")?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).doing(Code::Console, "/dev/ptmx", "other end")?;
     if let Some(size) = &process.console_size {
         let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&slave, size).context(Code::Console, "size")?;
+        tcsetwinsize(&slave, size).doing(Code::Console, "process.consoleSize", "size")?;
     }
     let _ = rustix::fs::fchown(&slave, Some(Uid::from_raw(process.user.uid)), None);
     Ok(Terminal { master, slave })
@@ -43,7 +43,7 @@ pub(crate) fn open_inside(devpts: Option<&OwnedFd>, root: &Root, process: &Proce
         Some(devpts) => rustix::fs::openat(devpts, "ptmx", flags, Mode::empty()),
         None => rustix::fs::open("/dev/ptmx", flags, Mode::empty()),
     }
-    .context(Code::Console, "ptmx")?;
+    .context(Code::Console, "/dev/ptmx")?;
     let terminal = from_master(master, process)?;
     if let Ok(dev) = root.open_no_symlinks("/dev") {
         let make =
@@ -57,7 +57,7 @@ pub(crate) fn open_inside(devpts: Option<&OwnedFd>, root: &Root, process: &Proce
         };
         let stat = rustix::fs::fstat(&target).context(Code::Console, "/dev/console")?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
-            return Err(Error::new(Code::Console, "/dev/console is a symlink"));
+            return Err(Error::new(Code::Console, "/dev/console").says("/dev/console is a symlink"));
         }
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = rustix::mount::open_tree(&terminal.slave, "", clone).context(Code::Console, "/dev/console")?;
@@ -78,9 +78,9 @@ pub(crate) fn open_on_host(process: &Process) -> Result<Terminal> {
 ///
 /// Called before the program runs, which may change the settings.
 pub(super) fn plain_lines(master: &OwnedFd) -> Result<()> {
-    let mut modes = tcgetattr(master).context(Code::Console, "modes")?;
+    let mut modes = tcgetattr(master).doing(Code::Console, "/dev/ptmx", "modes")?;
     modes.output_modes.remove(OutputModes::ONLCR);
-    tcsetattr(master, OptionalActions::Now, &modes).context(Code::Console, "modes")
+    tcsetattr(master, OptionalActions::Now, &modes).doing(Code::Console, "/dev/ptmx", "modes")
 }
 
 /// Hands the master out.
@@ -89,15 +89,15 @@ pub(crate) fn send(to: &TerminalTo, master: &OwnedFd, sync: impl AsFd) -> Result
         TerminalTo::Socket(socket) => send_master(socket, master),
         TerminalTo::Runtime => {
             plain_lines(master)?;
-            let copy = rustix::io::fcntl_dupfd_cloexec(master, 3).context(Code::Console, "master")?;
-            sync::send(sync, &Message::Terminal(copy)).context(Code::Console, "runtime")
+            let copy = rustix::io::fcntl_dupfd_cloexec(master, 3).doing(Code::Console, "/dev/ptmx", "master")?;
+            sync::send(sync, &Message::Terminal(copy)).doing(Code::Console, "/dev/ptmx", "runtime")
         }
     }
 }
 
 /// Sends the master as engines expect it.
 pub(crate) fn send_master(socket: impl AsFd, master: &OwnedFd) -> Result<()> {
-    socket::send_with_fd(socket, b"/dev/ptmx", master).context(Code::Console, "console socket")
+    socket::send_with_fd(socket, b"/dev/ptmx", master).doing(Code::Console, "--console-socket", "console socket")
 }
 
 /// Makes the terminal the caller's controlling terminal and standard streams; closes the master.

@@ -93,14 +93,14 @@ impl Undo {
 /// Creates a container; on failure nothing is left behind.
 pub(crate) fn create(options: &CreateOptions) -> Result<Created> {
     let bundle = Bundle::load_protected(&options.bundle)?;
-    let process = bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
+    let process = bundle.spec.process.as_ref().ok_or_else(|| Error::invalid("process", "process is missing"))?;
     timeline::mark("config");
     let entry = Entry::create(&options.root, &options.id)?;
     let mut undo = Undo { entry, cgroup: None, pidfd: None, intel_rdt: None, hooks_began: false };
     match create_in(options, &bundle, process, &mut undo) {
         Ok((state, sync, terminal)) => {
             let (entry, pidfd) = (undo.entry, undo.pidfd);
-            let pidfd = pidfd.ok_or_else(|| Error::new(Code::Internal, "no process"))?;
+            let pidfd = pidfd.ok_or_else(|| Error::new(Code::Internal, "pidfd").says("no process"))?;
             Ok(Created { entry, state, bundle, pidfd, sync, terminal })
         }
         Err(error) => {
@@ -245,7 +245,7 @@ impl Tells {
     /// Tells them.
     pub(crate) fn about(&self, pid: i32, pidfd: Option<&OwnedFd>) -> Result<()> {
         if let Some(path) = &self.pidfd_socket {
-            let pidfd = pidfd.ok_or_else(|| Error::new(Code::Internal, "no process"))?;
+            let pidfd = pidfd.ok_or_else(|| Error::new(Code::Internal, "pidfd").says("no process"))?;
             let socket = socket::connect(path).context(Code::Socket, path)?;
             socket::send_with_fd(&socket, b"pidfd", pidfd).context(Code::Socket, path)?;
         }
@@ -260,5 +260,5 @@ pub(crate) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(dir, flags, Mode::empty())
         .and_then(|dir| files::publish_at(dir, name, pid.to_string().as_bytes(), Mode::from_raw_mode(0o644)))
-        .with(Code::Output, || format!("pid file {path}"))
+        .doing(Code::Output, path, &format!("pid file {path}"))
 }

@@ -91,11 +91,8 @@ pub(crate) fn delete(root: &str, id: &str, force: bool) -> Result<()> {
         _ if force => kill_and_wait(&state, &mut undone)?,
         Status::Created => kill_and_wait(&state, &mut undone)?,
         status => {
-            return Err(Error::new(
-                Code::WrongState,
-                format!("cannot delete container {id} that is not stopped: {}", status.as_str()),
-            )
-            .hint("stop it, or use --force"));
+            let text = format!("cannot delete container {id} that is not stopped: {}", status.as_str());
+            return Err(Error::new(Code::WrongState, id).says(text).hint("stop it, or use --force"));
         }
     }
     undone.interrupted = state.stage == Stage::Creating;
@@ -145,7 +142,8 @@ fn kill_left(cgroup: &Cgroup, id: &str, undone: &mut Undone) -> Result<()> {
     cgroup.thaw().ok();
     if !cgroup.wait_empty(KILL_MS)? {
         let pids: Vec<String> = cgroup.processes()?.iter().map(ToString::to_string).collect();
-        return Err(Error::new(Code::Timeout, format!("processes {} of {id} do not end", pids.join(", "))));
+        let text = format!("processes {} of {id} do not end", pids.join(", "));
+        return Err(Error::new(Code::Timeout, id).says(text));
     }
     undone.killed.extend(left);
     Ok(())
@@ -191,7 +189,8 @@ fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {
         let deadline = Deadline::after_ms(KILL_MS);
         loop {
             let Some(left) = deadline.left() else {
-                return Err(Error::new(Code::Timeout, format!("process {} does not end after SIGKILL", state.pid))
+                return Err(Error::new(Code::Timeout, state.id.as_str())
+                    .says(format!("process {} does not end after SIGKILL", state.pid))
                     .hint("it is in an uninterruptible system call: look at /proc/<pid>/stack"));
             };
             match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
@@ -206,7 +205,7 @@ fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {
 
 /// A pidfd of the container's process, checked to be that process. [`Code::WrongState`] when it has ended.
 pub(crate) fn open(state: &State) -> Result<OwnedFd> {
-    let gone = || Error::new(Code::WrongState, "container not running");
+    let gone = || Error::new(Code::WrongState, state.id.as_str()).says("container not running");
     let pid = Pid::from_raw(state.pid).ok_or_else(gone)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
         // INVAL: a thread of another process has the number now.
@@ -220,7 +219,7 @@ pub(crate) fn open(state: &State) -> Result<OwnedFd> {
 fn signal_fd(pidfd: &OwnedFd, signal: i32) -> Result<()> {
     match hull_sys::signal::send_by_pidfd(pidfd.as_fd(), signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(e) => Err(Error::os(Code::Signal, "the container's process", e)),
+        Err(e) => Err(Error::os(Code::Signal, "pidfd", e).says("the container's process")),
     }
 }
 
@@ -236,7 +235,7 @@ pub(crate) fn kill(root: &str, id: &str, signal: i32, all: bool) -> Result<()> {
     if all {
         return processes::signal(&entry, &state, signal);
     }
-    let not_running = || Error::new(Code::WrongState, "container not running");
+    let not_running = || Error::new(Code::WrongState, id).says("container not running");
     let status = state.status(&entry);
     if status == Status::Creating {
         return Err(not_running());

@@ -197,7 +197,7 @@ impl Entrance {
 
 /// The container's process, which has to be alive.
 fn open_process(state: &State) -> Result<OwnedFd> {
-    let stopped = || Error::new(Code::WrongState, "cannot exec in a stopped container");
+    let stopped = || Error::new(Code::WrongState, state.id.as_str()).says("cannot exec in a stopped container");
     if state.stage != super::store::Stage::Created {
         return Err(stopped());
     }
@@ -206,10 +206,8 @@ fn open_process(state: &State) -> Result<OwnedFd> {
 
 fn refuse_paused(state: &State, ignore_paused: bool) -> Result<()> {
     if !ignore_paused && state.cgroup.frozen() {
-        return Err(Error::new(
-            Code::WrongState,
-            "cannot exec in a paused container (use --ignore-paused to override)",
-        ));
+        return Err(Error::new(Code::WrongState, state.id.as_str())
+            .says("cannot exec in a paused container (use --ignore-paused to override)"));
     }
     Ok(())
 }
@@ -250,14 +248,18 @@ impl Place {
     /// Makes the process in its cgroup; true if it could not begin there and was moved near `first`, the container's first process.
     fn clone_into(&self, first: i32) -> Result<(Cloned, bool)> {
         let Some(group) = &self.v2 else {
-            return clone_process(&CloneOptions::default()).map(|cloned| (cloned, false)).context(Code::Clone, "");
+            return clone_process(&CloneOptions::default()).map(|cloned| (cloned, false)).doing(
+                Code::Clone,
+                "clone3",
+                "",
+            );
         };
         match clone_process(&CloneOptions { flags: 0, cgroup: Some(group.fd.as_fd()) }) {
             // The container has divided its cgroup.
             Err(Errno::BUSY | Errno::OPNOTSUPP) => {}
             other => return other.map(|cloned| (cloned, false)).context(Code::Clone, &group.path),
         }
-        let cloned = clone_process(&CloneOptions::default()).context(Code::Clone, "")?;
+        let cloned = clone_process(&CloneOptions::default()).doing(Code::Clone, "clone3", "")?;
         if let Cloned::Parent { pid, pidfd } = &cloned {
             group.join_near(*pid, first).inspect_err(|_| end(pidfd))?;
         }
@@ -295,7 +297,7 @@ fn parent(
             }
             Message::Failed(error) => return Err(error),
             Message::End => return Ok(terminal),
-            _ => return Err(Error::new(Code::Internal, "unexpected message")),
+            _ => return Err(Error::new(Code::Internal, "sync").says("unexpected message")),
         }
     }
 }
@@ -335,7 +337,11 @@ impl Child {
 
     fn place_streams(&mut self) -> Result<()> {
         for (stream, number) in self.streams.take().into_iter().flatten().zip(0..) {
-            hull_sys::fd::place(stream.as_fd(), number).context(Code::Descriptors, "standard streams")?;
+            hull_sys::fd::place(stream.as_fd(), number).doing(
+                Code::Descriptors,
+                &number.to_string(),
+                "standard streams",
+            )?;
         }
         Ok(())
     }
@@ -354,16 +360,20 @@ impl Child {
 
     fn setup(self, launch: &mut Launch<'_>, sync: &OwnedFd) -> Result<std::convert::Infallible> {
         if let Some(mask) = &self.before {
-            sched::set_affinity(mask).context(Code::Scheduling, "initial CPU affinity")?;
+            sched::set_affinity(mask).doing(
+                Code::Scheduling,
+                "process.execCPUAffinity.initial",
+                "initial CPU affinity",
+            )?;
         }
         for entrance in &self.entrances {
-            files::write_once(entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
+            files::write_once(entrance, b"0").doing(Code::CgroupJoin, "tasks", "of version 1")?;
         }
         drop(self.entrances);
         // The caller's CPU affinity has nothing to do with the container's CPUs.
         let _ = sched::set_affinity(&limits::all_cpus());
         if let Some(mask) = &self.after {
-            sched::set_affinity(mask).context(Code::Scheduling, "final CPU affinity")?;
+            sched::set_affinity(mask).doing(Code::Scheduling, "process.execCPUAffinity.final", "final CPU affinity")?;
         }
         let process = launch.process;
         // The parent answers once it has moved this process: no program of the container may run outside its limits.
@@ -431,7 +441,7 @@ fn join(target: &OwnedFd, flags: u64) -> Result<()> {
     match ns::setns(target.as_fd(), flags) {
         Ok(()) => return Ok(()),
         Err(Errno::PERM) => {}
-        Err(e) => return Err(Error::os(Code::NamespaceJoin, "of the container", e)),
+        Err(e) => return Err(Error::os(Code::NamespaceJoin, "pidfd", e).says("of the container")),
     }
     // The mount namespace last: joining it changes the root directory.
     let kinds = [ns::IPC, ns::UTS, ns::NETWORK, ns::CGROUP, ns::TIME];
@@ -440,11 +450,11 @@ fn join(target: &OwnedFd, flags: u64) -> Result<()> {
         match ns::setns(target.as_fd(), kind) {
             Ok(()) => {}
             Err(Errno::PERM) => refused |= kind,
-            Err(e) => return Err(Error::os(Code::NamespaceJoin, "of the container", e)),
+            Err(e) => return Err(Error::os(Code::NamespaceJoin, "pidfd", e).says("of the container")),
         }
     }
     for kind in [flags & ns::USER, refused, flags & ns::MOUNT].into_iter().filter(|k| *k != 0) {
-        ns::setns(target.as_fd(), kind).context(Code::NamespaceJoin, "of the container")?;
+        ns::setns(target.as_fd(), kind).doing(Code::NamespaceJoin, "pidfd", "of the container")?;
     }
     Ok(())
 }

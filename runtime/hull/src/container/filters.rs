@@ -51,7 +51,7 @@ impl Filters {
     }
 
     fn program(&mut self, seccomp: &Seccomp) -> Result<Program> {
-        let failed = |error: seccomp::CompileError| Error::new(Code::Seccomp, error.to_string());
+        let failed = |error| failure(seccomp, &error);
         let cache = match Cache::open(&self.directory) {
             Ok(cache) => cache,
             // It only saves time.
@@ -71,4 +71,10 @@ impl Filters {
             cache.save(&unsaved);
         }
     }
+}
+
+/// A profile that cannot be compiled, with the property that is why.
+pub(crate) fn failure(profile: &Seccomp, error: &seccomp::CompileError) -> Error {
+    let property = format!("linux.seccomp{}", seccomp::culprit(profile, error));
+    Error::new(Code::Seccomp, property).says(error.to_string())
 }

@@ -22,23 +22,22 @@ pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> 
     for mount in mounts.iter().filter(|m| m.wants_id_map()) {
         let at = &mount.destination;
         let Source::Tree(tree) = &mount.source else {
-            return Err(Error::new(
-                Code::Unsupported,
-                format!("mount {at}: ids can be mapped on bind mounts made by root only"),
-            ));
+            let text = format!("mount {at}: ids can be mapped on bind mounts made by root only");
+            return Err(Error::new(Code::Unsupported, at.as_str()).says(text));
         };
         let userns = if !mount.uid_mappings.is_empty() {
             user_namespace(&mount.uid_mappings, &mount.gid_mappings)?
         } else if linux.namespaces.iter().any(|n| n.r#type == NamespaceType::User) {
             open_userns(pid)?
         } else {
-            return Err(Error::new(Code::ConfigInvalid, format!("mount {at}: there is no map for its ids"))
+            return Err(Error::invalid(at.as_str(), format!("mount {at}: there is no map for its ids"))
                 .hint("give uidMappings and gidMappings, or a user namespace, whose maps it then has"));
         };
         let recursive = mount.options.idmap == Some(IdMap::Recursive);
         let attr = MountAttr { set: ATTR_IDMAP, userns: Some(userns.as_fd()), recursive, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), c"", &attr).map_err(|e| {
-            Error::os(Code::MountAttr, format!("id map of {at}"), e)
+            Error::os(Code::MountAttr, at.as_str(), e)
+                .says(format!("id map of {at}"))
                 .hint("the file system must support id-mapped mounts, and may not be mapped already")
         })?;
     }
@@ -53,7 +52,7 @@ fn open_userns(pid: i32) -> Result<OwnedFd> {
 /// A user namespace with these maps; it lives as long as its descriptor.
 pub(super) fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
     let linux = Linux { uid_mappings: uids.to_vec(), gid_mappings: gids.to_vec(), ..Linux::default() };
-    match clone_process(&CloneOptions { flags: ns::USER, cgroup: None }).context(Code::Clone, "for an id map")? {
+    match clone_process(&CloneOptions { flags: ns::USER, cgroup: None }).doing(Code::Clone, "user", "for an id map")? {
         Cloned::Child => {
             // Only its namespace is needed; it ends by the runtime's signal, or with the runtime.
             let _ = hull_sys::prctl::set_parent_death_signal(9);

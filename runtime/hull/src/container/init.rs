@@ -106,7 +106,7 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     plan.namespaces.join.clear();
     plan.namespaces.new &= !(ns::USER | ns::TIME);
     let flags = plan.namespaces.at_birth() | CLONE_PARENT;
-    let cloned = clone_process(&CloneOptions { flags, cgroup: None }).context(Code::Clone, "")?;
+    let cloned = clone_process(&CloneOptions { flags, cgroup: None }).doing(Code::Clone, "clone3", "")?;
     Ok(Some(cloned))
 }
 
@@ -121,7 +121,11 @@ fn open_time_offsets() -> Result<OwnedFd> {
 fn set_time_offsets(file: &OwnedFd, offsets: &std::collections::BTreeMap<String, TimeOffset>) -> Result<()> {
     // All clocks in one write: the file takes one.
     let lines: String = offsets.iter().map(|(clock, o)| format!("{clock} {} {}\n", o.secs, o.nanosecs)).collect();
-    files::write_once(file, lines.as_bytes()).with(Code::TimeOffsets, || lines.trim().replace('\n', ", "))
+    files::write_once(file, lines.as_bytes()).doing(
+        Code::TimeOffsets,
+        "linux.timeOffsets",
+        &lines.trim().replace('\n', ", "),
+    )
 }
 
 /// First steps of whichever process comes first.
@@ -139,7 +143,7 @@ fn enter_cgroups(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<()> {
     }
     for entrance in sync::await_cgroups(sync)? {
         // "0" is the writer itself: needs none of the locks that moving another process takes.
-        files::write_once(&entrance, b"0").context(Code::CgroupJoin, "of version 1")?;
+        files::write_once(&entrance, b"0").doing(Code::CgroupJoin, "tasks", "of version 1")?;
     }
     Ok(())
 }
@@ -166,8 +170,8 @@ fn become_root(set_groups: bool) -> Result<()> {
         ignore_unmapped(rustix::thread::set_thread_groups(&[])).context(Code::Identity, "groups")?;
     }
     let (gid, uid) = (Gid::ROOT, Uid::ROOT);
-    ignore_unmapped(rustix::thread::set_thread_res_gid(gid, gid, gid)).context(Code::Identity, "group 0")?;
-    ignore_unmapped(rustix::thread::set_thread_res_uid(uid, uid, uid)).context(Code::Identity, "user 0")
+    ignore_unmapped(rustix::thread::set_thread_res_gid(gid, gid, gid)).doing(Code::Identity, "gid", "group 0")?;
+    ignore_unmapped(rustix::thread::set_thread_res_uid(uid, uid, uid)).doing(Code::Identity, "uid", "user 0")
 }
 
 /// Runs as the container's first process.
@@ -273,10 +277,14 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
     }
     let spec = &plan.bundle.spec;
     if let Some(name) = spec.hostname.as_deref().filter(|n| !n.is_empty()) {
-        rustix::system::sethostname(name.as_bytes()).with(Code::HostName, || format!("hostname {name}"))?;
+        rustix::system::sethostname(name.as_bytes()).doing(Code::HostName, "hostname", &format!("hostname {name}"))?;
     }
     if let Some(name) = spec.domainname.as_deref().filter(|n| !n.is_empty()) {
-        rustix::system::setdomainname(name.as_bytes()).with(Code::HostName, || format!("domainname {name}"))?;
+        rustix::system::setdomainname(name.as_bytes()).doing(
+            Code::HostName,
+            "domainname",
+            &format!("domainname {name}"),
+        )?;
     }
     if plan.namespaces.makes(NamespaceType::Network) {
         hull_sys::net::interface_up("lo").context(Code::Network, "lo")?;
@@ -358,14 +366,15 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     change_root(&root, plan.no_pivot)?;
     if let Some((bit, recursive)) = propagation {
         let change = hull_sys::mount::MountAttr { propagation: bit, recursive, ..Default::default() };
-        hull_sys::mount::mount_setattr(rustix::fs::CWD, c"/", &change).context(Code::MountAttr, "rootfsPropagation")?;
+        hull_sys::mount::mount_setattr(rustix::fs::CWD, c"/", &change)
+            .context(Code::MountAttr, "linux.rootfsPropagation")?;
     }
     terminal.map_or(Ok(()), console::attach)
 }
 
 fn change_root(root: &Root, no_pivot: bool) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(root.fd(), ".", flags, Mode::empty()).context(Code::Pivot, "root")?;
+    let fd = rustix::fs::openat(root.fd(), ".", flags, Mode::empty()).context(Code::Pivot, "/")?;
     if no_pivot { rootfs::no_pivot::change_root(&fd) } else { rootfs::pivot(&fd) }
 }
 
@@ -465,10 +474,8 @@ fn plain_root(plan: &Plan<'_>) -> Result<()> {
         Some(to) => {
             let terminal = console::open_on_host(plan.launch.process)?;
             let TerminalTo::Socket(_) = to else {
-                return Err(Error::new(
-                    Code::Unsupported,
-                    "process.terminal without a mount namespace needs a console socket",
-                ));
+                return Err(Error::new(Code::Unsupported, "process.terminal")
+                    .says("process.terminal without a mount namespace needs a console socket"));
             };
             console::send(to, &terminal.master, rustix::stdio::stdin())?;
             Some(terminal)
@@ -493,7 +500,7 @@ fn complete_listener(plan: &mut Plan<'_>, learned: &Learned) {
 }
 
 fn channel(report: &Option<OwnedFd>) -> Result<&OwnedFd> {
-    report.as_ref().ok_or_else(|| Error::new(Code::Internal, "no channel to the runtime"))
+    report.as_ref().ok_or_else(|| Error::new(Code::Internal, "sync").says("no channel to the runtime"))
 }
 
 /// Tells that the container is complete.

@@ -30,12 +30,12 @@ fn apply_below(
         return Ok(None);
     }
     if !files::exists_at(CWD, &format!("{resctrl}/schemata")) {
-        return Err(Error::new(Code::Unsupported, "linux.intelRdt: resctrl is not mounted here"));
+        return Err(Error::new(Code::Unsupported, "linux.intelRdt").says("linux.intelRdt: resctrl is not mounted here"));
     }
     let named = rdt.clos_id.as_deref().filter(|c| !c.is_empty());
     let class = named.unwrap_or(id);
     if class.contains('/') && class != "/" || class == "." || class == ".." {
-        return Err(Error::new(Code::ConfigInvalid, format!("linux.intelRdt.closID {class:?} is not a name")));
+        return Err(Error::invalid("linux.intelRdt.closID", format!("linux.intelRdt.closID {class:?} is not a name")));
     }
     let group = if class == "/" { resctrl.to_owned() } else { format!("{resctrl}/{class}") };
     let made = enter_class(&group, rdt, named.is_some(), check)?;
@@ -55,7 +55,8 @@ fn enter_class(group: &str, rdt: &IntelRdt, named: bool, check: fn(&str, &IntelR
         return if files::exists_at(CWD, group) {
             Ok(false)
         } else {
-            Err(Error::new(Code::IntelRdt, format!("linux.intelRdt.closID: there is no class {group}"))
+            Err(Error::new(Code::IntelRdt, "linux.intelRdt.closID")
+                .says(format!("linux.intelRdt.closID: there is no class {group}"))
                 .hint("make it first, or give it a schema"))
         };
     }
@@ -74,7 +75,8 @@ fn check_schemata(group: &str, rdt: &IntelRdt) -> Result<()> {
     let wanted = rdt.l3_cache_schema.iter().chain(&rdt.mem_bw_schema).flat_map(|text| text.lines());
     for line in wanted.filter(|line| !line.trim().is_empty()) {
         if !has_schema(&present, line) {
-            return Err(Error::new(Code::IntelRdt, format!("schema {line:?}: the class {group} has another"))
+            return Err(Error::new(Code::IntelRdt, path)
+                .says(format!("schema {line:?}: the class {group} has another"))
                 .hint("name another linux.intelRdt.closID, or leave the schema out"));
         }
     }
@@ -104,8 +106,8 @@ fn has_schema(present: &str, wanted: &str) -> bool {
 fn fill(group: &str, rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
     for line in rdt.l3_cache_schema.iter().chain(&rdt.mem_bw_schema).chain(&rdt.schemata) {
         let text = format!("{}\n", line.trim_end());
-        files::write_at(CWD, &format!("{group}/schemata"), text.as_bytes())
-            .with(Code::IntelRdt, || format!("schemata {line:?}"))?;
+        let path = format!("{group}/schemata");
+        files::write_at(CWD, &path, text.as_bytes()).doing(Code::IntelRdt, &path, &format!("schemata {line:?}"))?;
     }
     files::write_at(CWD, &format!("{group}/tasks"), pid.to_string().as_bytes()).context(Code::IntelRdt, group)?;
     if ![rdt.enable_monitoring, rdt.enable_cmt, rdt.enable_mbm].contains(&Some(true)) {

@@ -42,7 +42,7 @@ fn put(pid: i32, file: &str, text: &str) -> Result<()> {
 }
 
 fn map_error(path: &str, text: &str, errno: Errno) -> Error {
-    let error = Error::os(Code::IdMap, format!("{path}: {}", text.trim().replace('\n', ", ")), errno);
+    let error = Error::os(Code::IdMap, path, errno).says(format!("{path}: {}", text.trim().replace('\n', ", ")));
     match errno {
         Errno::PERM => {
             error.hint("mapping ids of others needs CAP_SETUID and CAP_SETGID, mapping root also CAP_SETFCAP")
@@ -77,12 +77,14 @@ fn run_helper(pid: i32, helper: &str, mappings: &[IdMapping]) -> Result<()> {
     for m in mappings {
         command.args([m.container_id.to_string(), m.host_id.to_string(), m.size.to_string()]);
     }
-    let output = command.output().map_err(|e| Error::new(Code::IdMap, format!("{path}: {e}")))?;
+    let output = command.output().map_err(|e| Error::new(Code::IdMap, path.as_str()).says(format!("{path}: {e}")))?;
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(Code::IdMap, format!("{path}: {}", text.trim())).hint("see /etc/subuid and /etc/subgid"))
+    Err(Error::new(Code::IdMap, path.as_str())
+        .says(format!("{path}: {}", text.trim()))
+        .hint("see /etc/subuid and /etc/subgid"))
 }
 
 #[cfg(test)]

@@ -62,13 +62,17 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mu
         if seccomp.syscalls.iter().any(|rule| rule.action == Action::Notify) {
             let path = seccomp.listener_path.as_deref().filter(|p| !p.is_empty());
             let path = path.ok_or_else(|| {
-                Error::new(Code::Seccomp, "a rule asks a listener, but linux.seccomp.listenerPath is missing")
+                Error::new(Code::Seccomp, "linux.seccomp.listenerPath")
+                    .says("a rule asks a listener, but linux.seccomp.listenerPath is missing")
             })?;
             listener = Some(notify::Listener::connect(path, seccomp.listener_metadata.clone())?);
         }
     }
     if process.user.additional_gids.len() > 65_536 {
-        return Err(Error::new(Code::ConfigInvalid, "process.user.additionalGids has more than 65536 groups"));
+        return Err(Error::invalid(
+            "process.user.additionalGids",
+            "process.user.additionalGids has more than 65536 groups",
+        ));
     }
     let landlock = spec.annotations.get(landlock::ANNOTATION).map(|text| landlock::Rules::parse(text)).transpose()?;
     Ok(Launch {

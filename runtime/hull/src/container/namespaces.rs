@@ -108,7 +108,7 @@ impl Namespaces {
     pub(crate) fn make_own(&self) -> Result<()> {
         match self.new & (ns::MOUNT | ns::UTS | ns::IPC | ns::NETWORK) {
             0 => Ok(()),
-            flags => ns::unshare(flags).map_err(|errno| refused(Code::NamespaceCreate, errno)),
+            flags => ns::unshare(flags).map_err(|errno| refused(Code::NamespaceCreate, "unshare", errno)),
         }
     }
 
@@ -143,8 +143,8 @@ impl Namespaces {
 }
 
 /// The kernel makes no new namespaces.
-pub(crate) fn refused(code: Code, errno: Errno) -> Error {
-    let error = Error::os(code, "", errno);
+pub(crate) fn refused(code: Code, call: &str, errno: Errno) -> Error {
+    let error = Error::os(code, call, errno).says("");
     match errno {
         Errno::PERM => error.hint("without root, a user namespace is needed (and allowed by the kernel)"),
         Errno::NOSPC | Errno::USERS => error.hint("the limit of namespaces is reached: see /proc/sys/user"),

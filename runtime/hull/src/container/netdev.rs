@@ -39,20 +39,19 @@ pub(super) fn move_all(devices: &BTreeMap<String, NetDevice>, pid: i32) -> Resul
         let wanted = device.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(name);
         for n in [name.as_str(), wanted] {
             if n.is_empty() || n.len() > 15 || n == "." || n == ".." || n.contains(['/', ':', ' ']) {
-                return Err(Error::new(
-                    Code::ConfigInvalid,
-                    format!("linux.netDevices: {n:?} is not an interface name"),
-                ));
+                let text = format!("linux.netDevices: {n:?} is not an interface name");
+                return Err(Error::invalid(format!("linux.netDevices[{name}]"), text));
             }
         }
         let index = net::interface_index(name).context(Code::Network, name)?;
-        let addresses = lasting_addresses(&socket, index).with(Code::Network, || format!("addresses of {name}"))?;
+        let addresses =
+            lasting_addresses(&socket, index).doing(Code::Network, name, &format!("addresses of {name}"))?;
         let inside = within(&container, &host, || free_name(wanted).context(Code::Network, wanted))?;
         set_link(index, &inside, container.as_raw_fd())
             .and_then(|r| r.done_by(&socket))
             .context(Code::Network, name)?;
         within(&container, &host, || {
-            settle(&inside, &addresses).with(Code::Network, || format!("setting {inside} up in the container"))
+            settle(&inside, &addresses).doing(Code::Network, &inside, &format!("setting {inside} up in the container"))
         })?;
     }
     Ok(())
@@ -62,7 +61,7 @@ pub(super) fn move_all(devices: &BTreeMap<String, NetDevice>, pid: i32) -> Resul
 fn within<T>(container: &OwnedFd, host: &OwnedFd, work: impl FnOnce() -> Result<T>) -> Result<T> {
     ns::setns(container.as_fd(), ns::NETWORK).context(Code::NamespaceJoin, "network")?;
     let done = work();
-    ns::setns(host.as_fd(), ns::NETWORK).context(Code::NamespaceJoin, "the host's network")?;
+    ns::setns(host.as_fd(), ns::NETWORK).doing(Code::NamespaceJoin, "network", "the host's network")?;
     done
 }
 

@@ -121,7 +121,7 @@ impl Parent {
                 Message::NamespacesReady | Message::MountsReady | Message::Module(_) | Message::Ready
                     if self.pid == 0 =>
                 {
-                    return Err(Error::new(Code::Internal, "message of a process that was not told of"));
+                    return Err(Error::new(Code::Internal, "sync").says("message of a process that was not told of"));
                 }
                 Message::WantsMaps => {
                     let pid = self.stage.as_ref().map_or(self.pid, |s| s.0);
@@ -143,7 +143,7 @@ impl Parent {
                 Message::Failed(error) => return Err(error),
                 Message::End => return Err(death(undo)),
                 Message::Go { .. } | Message::Cgroups(_) | Message::Start | Message::Compiled(_) | Message::Exit(_) => {
-                    return Err(Error::new(Code::Internal, "unexpected message"));
+                    return Err(Error::new(Code::Internal, "sync").says("unexpected message"));
                 }
             }
         }
@@ -205,19 +205,19 @@ impl Parent {
 }
 
 fn clone_error(errno: Errno, into_cgroup: bool) -> Error {
-    let error = Error::os(Code::Clone, "", errno);
+    let error = Error::os(Code::Clone, "clone3", errno).says("");
     match errno {
         Errno::BUSY | Errno::OPNOTSUPP if into_cgroup => error.hint(
             "its cgroup was there before, and passes controllers on to groups below: give another linux.cgroupsPath",
         ),
         Errno::ACCESS if into_cgroup => error.hint("its cgroup is not one that this user may put processes into"),
-        _ => namespaces::refused(Code::Clone, errno),
+        _ => namespaces::refused(Code::Clone, "clone3", errno),
     }
 }
 
 fn no_handle(error: std::io::Error) -> Error {
     let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
-    Error::os(Code::Clone, "handle of the process in between", errno)
+    Error::os(Code::Clone, "pidfd", errno).says("handle of the process in between")
 }
 
 /// Runs the hooks that work on a container from outside. They find its mounts made, at the root's own path, and may add to them: the root is
@@ -231,7 +231,7 @@ pub(crate) fn run_creation_hooks(bundle: &Bundle, id: &str, pid: i32) -> Result<
 
 /// Sets what the process cannot, or may no longer, set for itself.
 pub(crate) fn set_outside(pid: i32, process: &Process) -> Result<()> {
-    let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
+    let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "pid").says("no process id"))?;
     limits::raise_limits(raw, &process.rlimits)?;
     if let Some(score) = process.oom_score_adj {
         let path = format!("/proc/{pid}/oom_score_adj");
@@ -240,7 +240,8 @@ pub(crate) fn set_outside(pid: i32, process: &Process) -> Result<()> {
             Err(e) => {
                 let same = files::read_text(&path, 64).is_ok_and(|now| now.trim() == score.to_string());
                 if !same {
-                    return Err(Error::os(Code::Scheduling, format!("oom_score_adj to {score}"), e)
+                    return Err(Error::os(Code::Scheduling, "process.oomScoreAdj", e)
+                        .says(format!("oom_score_adj to {score}"))
                         .hint("lowering it needs CAP_SYS_RESOURCE in the initial user namespace"));
                 }
             }
@@ -260,7 +261,7 @@ fn death(undo: &Undo) -> Error {
             status.and_then(|s| s.exit_status()).map_or_else(|| "no status".to_owned(), |code| format!("status {code}"))
         }
     };
-    let error = Error::new(Code::InitDied, text);
+    let error = Error::new(Code::InitDied, undo.entry.id.as_str()).says(text);
     let killed_by_memory = undo.cgroup.as_ref().is_some_and(Cgroup::had_oom_kill);
     if killed_by_memory {
         error.hint("it ran out of memory: linux.resources.memory.limit is too small to start")
@@ -270,7 +271,7 @@ fn death(undo: &Undo) -> Error {
 }
 
 /// Lets a created container's process run its program; the answer is the end of the channel (by execve) or an error.
-pub(crate) fn release(sync: &OwnedFd) -> Result<()> {
+pub(crate) fn release(sync: &OwnedFd, id: &str) -> Result<()> {
     let sent = match sync::send(sync, &Message::Start) {
         Ok(()) => true,
         // It is gone, and may have sent the reason.
@@ -279,9 +280,9 @@ pub(crate) fn release(sync: &OwnedFd) -> Result<()> {
     };
     match sync::receive(sync)? {
         Message::End if sent => Ok(()),
-        Message::End => Err(Error::new(Code::WrongState, "cannot start a container that has stopped")),
+        Message::End => Err(Error::new(Code::WrongState, id).says("cannot start a container that has stopped")),
         Message::Failed(error) => Err(error),
-        _ => Err(Error::new(Code::Internal, "unexpected message")),
+        _ => Err(Error::new(Code::Internal, "sync").says("unexpected message")),
     }
 }
 

@@ -165,11 +165,12 @@ pub(super) fn terminal_target(
     match (process.terminal, console_socket) {
         (true, Some(path)) => Ok(Some(TerminalTo::Socket(socket::connect(path).context(Code::Socket, path)?))),
         (true, None) if foreground => Ok(Some(TerminalTo::Runtime)),
-        (true, None) => {
-            Err(Error::new(Code::Usage, "cannot allocate tty if runc will detach without setting console socket"))
-        }
+        (true, None) => Err(Error::usage(
+            "--console-socket",
+            "cannot allocate tty if runc will detach without setting console socket",
+        )),
         (false, Some(_)) => {
-            Err(Error::new(Code::Usage, "cannot use console socket if runc will not detach or allocate tty"))
+            Err(Error::usage("--console-socket", "cannot use console socket if runc will not detach or allocate tty"))
         }
         (false, None) => Ok(None),
     }

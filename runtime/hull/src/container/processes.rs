@@ -27,7 +27,8 @@ pub(crate) fn list(entry: &Entry, state: &State) -> Result<Vec<i32>> {
         return Ok(Vec::new());
     }
     if !own_pids(&entry.config()?) {
-        return Err(Error::new(Code::Unsupported, "the container's processes are not known")
+        return Err(Error::new(Code::Unsupported, entry.id.as_str())
+            .says("the container's processes are not known")
             .hint("it was made without a cgroup, and shares its PID namespace"));
     }
     in_namespace_of(state.pid)
@@ -64,7 +65,11 @@ pub(super) fn own_pids(spec: &Spec) -> bool {
 
 /// The processes in the PID namespace of `first`, and in those nested in it.
 fn in_namespace_of(first: i32) -> Result<Vec<i32>> {
-    let mut family = Family::of(first).with(Code::Unsupported, || format!("the PID namespace of {first}"))?;
+    let mut family = Family::of(first).doing(
+        Code::Unsupported,
+        &format!("/proc/{first}"),
+        &format!("the PID namespace of {first}"),
+    )?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::openat(CWD, "/proc", flags, Mode::empty()).context(Code::CgroupRead, "/proc")?;
     let mut out = Vec::new();

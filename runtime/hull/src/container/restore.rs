@@ -72,8 +72,7 @@ impl Restoring<'_> {
         let (options, bundle, entry) = (self.options, self.bundle, self.entry);
         entry.lock()?;
         entry.save_config(&bundle.json)?;
-        let process =
-            bundle.spec.process.as_ref().ok_or_else(|| Error::new(Code::ConfigInvalid, "process is missing"))?;
+        let process = bundle.spec.process.as_ref().ok_or_else(|| Error::invalid("process", "process is missing"))?;
         let terminal = terminal_target(process, options.console_socket.as_deref(), options.foreground)?;
         let mut state = first_state(options, bundle)?;
         entry.save(&state)?;
@@ -102,9 +101,12 @@ impl Restoring<'_> {
         state.start_time = store::process_stat(state.pid).map_or(0, |s| s.0);
         state.stage = Stage::Created;
         entry.save(&state)?;
-        let pid = Pid::from_raw(state.pid).ok_or_else(|| Error::new(Code::Internal, "no process id"))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|e| Error::os(Code::Checkpoint, "the restored process is gone", e))?;
+        let pid = Pid::from_raw(state.pid).ok_or_else(|| Error::new(Code::Internal, "pid").says("no process id"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(
+            Code::Checkpoint,
+            &options.id,
+            "the restored process is gone",
+        )?;
         options.tells.about(state.pid, Some(&pidfd))?;
         Ok((state, pidfd))
     }
@@ -134,7 +136,8 @@ fn hand_out(to: Option<&TerminalTo>, master: OwnedFd) -> Result<Option<OwnedFd>>
     match to {
         Some(TerminalTo::Socket(socket)) => console::send_master(socket, &master).map(|()| None),
         Some(TerminalTo::Runtime) => console::plain_lines(&master).map(|()| Some(master)),
-        None => Err(Error::new(Code::Checkpoint, "the image holds a terminal, and process.terminal is false")),
+        None => Err(Error::new(Code::Checkpoint, "process.terminal")
+            .says("the image holds a terminal, and process.terminal is false")),
     }
 }
 

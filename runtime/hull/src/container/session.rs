@@ -125,7 +125,7 @@ fn answer(entrance: &mut Entrance, base: &ExecOptions, bytes: &[u8], fds: Vec<Ow
             Ok(theirs) => Ok((executed, theirs)),
             Err(errno) => {
                 exec::end(&executed.pidfd);
-                Err(Error::os(Code::Descriptors, "handle of the process", errno))
+                Err(Error::os(Code::Descriptors, "pidfd", errno).says("handle of the process"))
             }
         }
     });
@@ -142,11 +142,12 @@ fn answer(entrance: &mut Entrance, base: &ExecOptions, bytes: &[u8], fds: Vec<Ow
 }
 
 fn request(base: &ExecOptions, bytes: &[u8]) -> Result<ExecOptions> {
-    let process: crate::spec::Process =
-        crate::spec::from_slice(bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("process: {e}")))?;
+    let process: crate::spec::Process = crate::spec::read(bytes, "process", "process")?;
     bundle::check_process(&process)?;
     if process.terminal {
-        return Err(Error::new(Code::Unsupported, "process.terminal in a session").hint("use exec"));
+        return Err(Error::new(Code::Unsupported, "process.terminal")
+            .says("process.terminal in a session")
+            .hint("use exec"));
     }
     Ok(ExecOptions { process, ..base.clone() })
 }

@@ -17,20 +17,19 @@ pub(crate) fn start(root: &str, id: &str) -> Result<()> {
     let entry = Entry::open(root, id)?;
     entry.lock()?;
     let state = entry.state()?;
+    let wrong = |why: &str| Err(Error::new(Code::WrongState, id).says(why));
     match state.status(&entry) {
         Status::Created => {}
-        Status::Stopped => return Err(Error::new(Code::WrongState, "cannot start a container that has stopped")),
-        Status::Creating => return Err(Error::new(Code::WrongState, "cannot start a container that is being created")),
-        Status::Paused => return Err(Error::new(Code::WrongState, "cannot start a container in the paused state")),
-        Status::Running => {
-            return Err(Error::new(Code::WrongState, "cannot start an already running container"));
-        }
+        Status::Stopped => return wrong("cannot start a container that has stopped"),
+        Status::Creating => return wrong("cannot start a container that is being created"),
+        Status::Paused => return wrong("cannot start a container in the paused state"),
+        Status::Running => return wrong("cannot start an already running container"),
     }
     let process = super::delete::open(&state)?;
     let notify = notify_socket::listen(&entry.path)?;
     let path = entry.file(START_SOCKET);
     let connection = socket::connect(&path).context(Code::Socket, &path)?;
-    release(&connection).inspect_err(|_| end(&process))?;
+    release(&connection, id).inspect_err(|_| end(&process))?;
     entry.started()?;
     poststart(&entry.config()?, &state, &process)?;
     match notify {

@@ -108,7 +108,8 @@ impl Status {
 pub(crate) fn check_id(id: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     if id.is_empty() || id.len() > 1024 || id.starts_with('.') || !id.chars().all(fine) {
-        return Err(Error::new(Code::InvalidId, format!("{id:?}"))
+        return Err(Error::new(Code::InvalidId, id)
+            .says(format!("{id:?}"))
             .hint("letters, digits and _ + - . are allowed, not beginning with a dot"));
     }
     Ok(())
@@ -277,13 +278,19 @@ impl Entry {
     }
 
     pub(crate) fn parse_config(&self, json: &[u8]) -> Result<Spec> {
-        spec::from_slice(json).map_err(|e| Error::new(Code::StateFile, format!("{}: {e}", self.file(CONFIG))))
+        let file = self.file(CONFIG);
+        spec::from_slice(json).map_err(|e| Error::new(Code::StateFile, file.as_str()).says(format!("{file}: {e}")))
     }
 
     pub(crate) fn save(&self, state: &State) -> Result<()> {
-        let bytes = serde_json::to_vec(state).map_err(|e| Error::new(Code::StateFile, e.to_string()))?;
+        let bytes = self.bytes(STATE, state)?;
         files::replace_at(&self.dir, STATE, &bytes, Mode::from_raw_mode(0o600))
             .with(Code::StateFile, || self.file(STATE))
+    }
+
+    fn bytes(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+        let file = self.file(name);
+        serde_json::to_vec(value).map_err(|e| Error::new(Code::StateFile, file.as_str()).says(format!("{file}: {e}")))
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
@@ -331,7 +338,7 @@ impl Entry {
     }
 
     pub(crate) fn save_exit(&self, status: i32) -> Result<()> {
-        let bytes = serde_json::to_vec(&Exit { status }).map_err(|e| Error::new(Code::StateFile, e.to_string()))?;
+        let bytes = self.bytes(EXIT, &Exit { status })?;
         files::replace_at(&self.dir, EXIT, &bytes, Mode::from_raw_mode(0o600)).with(Code::StateFile, || self.file(EXIT))
     }
 
@@ -398,7 +405,8 @@ impl Journal {
             Self::Missing => Err(Error::os(Code::NotFound, entry.id.as_str(), Errno::NOENT)
                 .hint("its creation was interrupted: delete --force removes what is left of it")),
             Self::Damaged(reason) => {
-                Err(Error::new(Code::StateFile, reason).hint("delete --force removes what the configuration tells of"))
+                let error = Error::new(Code::StateFile, entry.file(STATE)).says(reason);
+                Err(error.hint("delete --force removes what the configuration tells of"))
             }
         }
     }

@@ -108,7 +108,7 @@ pub(crate) fn receive_short(socket: impl AsFd) -> Result<Message> {
 
 fn receive_within(socket: impl AsFd, limit: usize) -> Result<Message> {
     let (bytes, mut fds) =
-        socket::receive_with_fds(socket, limit).context(Code::Internal, "message of the container's process")?;
+        socket::receive_with_fds(socket, limit).doing(Code::Internal, "sync", "message of the container's process")?;
     if bytes.first() == Some(&CGROUPS) {
         return Ok(Message::Cgroups(fds));
     }
@@ -131,7 +131,7 @@ fn receive_within(socket: impl AsFd, limit: usize) -> Result<Message> {
         (Some(GO), _) => Message::Go { pid: number(&bytes), set_groups: bytes.get(5) == Some(&1) },
         (Some(START), _) => Message::Start,
         (Some(EXIT), _) => Message::Exit(number(&bytes)),
-        (Some(other), _) => return Err(Error::new(Code::Internal, format!("unknown message {other}"))),
+        (Some(other), _) => return Err(Error::new(Code::Internal, "sync").says(format!("unknown message {other}"))),
     })
 }
 
@@ -152,5 +152,5 @@ pub(crate) fn await_cgroups(socket: &OwnedFd) -> Result<Vec<OwnedFd>> {
 }
 
 fn ended() -> Error {
-    Error::new(Code::Internal, "the runtime ended during set-up")
+    Error::new(Code::Internal, "sync").says("the runtime ended during set-up")
 }

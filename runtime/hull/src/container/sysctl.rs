@@ -32,18 +32,22 @@ fn parts(key: &str) -> Vec<String> {
     }
 }
 
+fn property(key: &str) -> String {
+    format!("linux.sysctl[{key}]")
+}
+
 /// Refuses keys that do not belong to the container's namespaces.
 pub(crate) fn check(key: &str, has: &dyn Fn(NamespaceType) -> bool) -> Result<()> {
     let parts = parts(key);
     if parts.iter().any(|p| p.is_empty() || p == "..") {
-        return Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl: {key:?} is not a key")));
+        return Err(Error::invalid(property(key), format!("linux.sysctl: {key:?} is not a key")));
     }
     let dotted = parts.join(".");
     let needs = |kind, name: &str| {
         if has(kind) {
             Ok(())
         } else {
-            Err(Error::new(Code::ConfigInvalid, format!("linux.sysctl {key} needs its own {name} namespace")))
+            Err(Error::invalid(property(key), format!("linux.sysctl {key} needs its own {name} namespace")))
         }
     };
     if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
@@ -55,10 +59,8 @@ pub(crate) fn check(key: &str, has: &dyn Fn(NamespaceType) -> bool) -> Result<()
     } else if matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname") {
         needs(NamespaceType::Uts, "uts")
     } else {
-        Err(Error::new(
-            Code::ConfigInvalid,
-            format!("linux.sysctl {key} is not kept apart by any namespace: it would change the host's"),
-        ))
+        let text = format!("linux.sysctl {key} is not kept apart by any namespace: it would change the host's");
+        Err(Error::invalid(property(key), text))
     }
 }
 
@@ -71,10 +73,10 @@ pub(crate) fn check_names(spec: &Spec, key: &str, value: &str) -> Result<()> {
     };
     match name.as_deref().filter(|name| !name.is_empty() && *name != value) {
         None => Ok(()),
-        Some(name) => Err(Error::new(
-            Code::ConfigInvalid,
-            format!("linux.sysctl {key} is {value:?}, but {field} is {name:?}: leave one of them out"),
-        )),
+        Some(name) => {
+            let text = format!("linux.sysctl {key} is {value:?}, but {field} is {name:?}: leave one of them out");
+            Err(Error::invalid(property(key), text))
+        }
     }
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn apply(linux: &Linux) -> Result<()> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         rustix::fs::openat2(&proc, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
             .and_then(|fd| files::write_once(&fd, value.as_bytes()))
-            .with(Code::Sysctl, || format!("{key}={value}"))?;
+            .doing(Code::Sysctl, &property(key), &format!("{key}={value}"))?;
     }
     Ok(())
 }

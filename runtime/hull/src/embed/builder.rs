@@ -9,6 +9,18 @@ use crate::error::{Code, Error, Result};
 use crate::spec::Spec;
 
 /// A container in the making.
+///
+/// ```no_run
+/// use std::io::Read;
+///
+/// let runtime = hull::Runtime::new("/usr/bin/hull");
+/// let (mut output, end) = std::io::pipe().unwrap();
+/// let container = runtime.create("web", "/srv/bundles/web").stdout(end.into()).create()?;
+/// container.start()?.wait()?;
+/// let mut said = String::new();
+/// output.read_to_string(&mut said).unwrap();
+/// # Ok::<(), hull::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ContainerBuilder {
     runtime: Runtime,
@@ -110,6 +122,7 @@ impl ContainerBuilder {
 
 fn write_spec(bundle: &Path, spec: &Spec) -> Result<()> {
     let path = bundle.join("config.json");
-    let bytes = serde_json::to_vec_pretty(spec).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-    std::fs::write(&path, bytes).map_err(|e| Error::new(Code::Output, format!("{}: {e}", path.display())))
+    let bytes =
+        serde_json::to_vec_pretty(spec).map_err(|e| Error::new(Code::Internal, "config.json").says(e.to_string()))?;
+    std::fs::write(&path, bytes).map_err(|e| Error::of_io(Code::Output, path.display().to_string(), &e))
 }

@@ -13,6 +13,20 @@ use crate::files;
 use crate::spec::Process;
 
 /// A further process in the making.
+///
+/// ```no_run
+/// use std::io::Read;
+/// use hull::spec::Process;
+///
+/// let container = hull::Runtime::new("/usr/bin/hull").container("web");
+/// let process = Process { args: vec!["/bin/hostname".into()], cwd: "/".into(), ..Process::default() };
+/// let (mut output, end) = std::io::pipe().unwrap();
+/// let executing = container.exec(process).stdout(end.into()).spawn()?;
+/// let mut name = String::new();
+/// output.read_to_string(&mut name).unwrap();
+/// assert_eq!(executing.wait()?, 0);
+/// # Ok::<(), hull::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Exec {
     container: Container,
@@ -54,7 +68,8 @@ impl Exec {
     /// ```
     pub fn spawn(self) -> Result<Executing> {
         let file = rustix::fs::memfd_create("process", MemfdFlags::CLOEXEC).context(Code::Internal, "process")?;
-        let bytes = serde_json::to_vec(&self.process).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        let bytes =
+            serde_json::to_vec(&self.process).map_err(|e| Error::new(Code::Internal, "process").says(e.to_string()))?;
         files::write_all(&file, &bytes).context(Code::Internal, "process")?;
         let runtime = &self.container.runtime;
         let (mut command, log) = runtime.command()?;
@@ -78,11 +93,24 @@ impl Exec {
 /// A handle of a child that has not been waited for: its number cannot have been given to another process.
 fn handle_of(child: &Child) -> Result<OwnedFd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    pidfd_open(pid.ok_or_else(|| Error::new(Code::Internal, "no process id"))?, PidfdFlags::empty())
+    pidfd_open(pid.ok_or_else(|| Error::new(Code::Internal, "pid").says("no process id"))?, PidfdFlags::empty())
         .context(Code::Internal, "pidfd")
 }
 
 /// A further process that was started.
+///
+/// ```no_run
+/// use hull::{Code, spec::Process};
+///
+/// let container = hull::Runtime::new("/usr/bin/hull").container("web");
+/// let process = Process { args: vec!["/bin/check".into()], cwd: "/".into(), ..Process::default() };
+/// match container.exec(process).spawn()?.wait() {
+///     Ok(status) => println!("it ended with {status}"),
+///     Err(error) if error.code() == Code::Exec => println!("there is no {}", error.object()),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok::<(), hull::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Executing {
     child: Child,
@@ -125,7 +153,7 @@ impl Executing {
     /// # Ok::<(), hull::Error>(())
     /// ```
     pub fn wait(mut self) -> Result<i32> {
-        let status = self.child.wait().map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        let status = self.child.wait().map_err(|e| Error::of_io(Code::Internal, "wait", &e))?;
         match status.code() {
             // The runtime's own failure is told by its log, so that a program's 255 stays a program's.
             Some(255) => logged_error(&self.log).map_or(Ok(255), Err),

@@ -62,9 +62,38 @@ pub use session::{ExecSession, SessionExec, SessionProcess};
 /// ```
 pub trait Executor {
     /// Whether this executor takes the container; by its annotations, for example.
+    ///
+    /// ```
+    /// # struct Wasm;
+    /// # impl hull::Executor for Wasm {
+    /// fn takes(&self, spec: &hull::spec::Spec) -> bool {
+    ///     let program = spec.process.as_ref().and_then(|process| process.args.first());
+    ///     program.is_some_and(|program| program.ends_with(".wasm"))
+    /// }
+    /// # fn prepare(&self, _: &mut hull::spec::Spec) -> hull::Result<()> { Ok(()) }
+    /// # }
+    /// ```
     fn takes(&self, spec: &Spec) -> bool;
 
     /// Changes the configuration: program, mounts, environment.
+    ///
+    /// # Errors
+    /// What keeps the workload from being run; the container is then not created.
+    ///
+    /// ```
+    /// # use hull::{Code, Error, spec::Spec};
+    /// # struct Wasm;
+    /// # impl hull::Executor for Wasm {
+    /// # fn takes(&self, _: &Spec) -> bool { true }
+    /// fn prepare(&self, spec: &mut Spec) -> hull::Result<()> {
+    ///     let Some(process) = &mut spec.process else {
+    ///         return Err(Error::new(Code::ConfigInvalid, "process").says("a module needs a process"));
+    ///     };
+    ///     process.args.insert(0, "/opt/engine".into());
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
     fn prepare(&self, spec: &mut Spec) -> Result<()>;
 }
 
@@ -156,7 +185,7 @@ impl Runtime {
     /// ```
     pub fn list(&self) -> Result<Vec<ContainerState>> {
         let output = self.call(&["list", "--format", "json"])?;
-        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+        parse(&output)
     }
 
     /// The command with its global flags, logging to a memory file.
@@ -183,7 +212,7 @@ impl Runtime {
     }
 
     fn not_started(&self, error: &std::io::Error) -> Error {
-        Error::new(Code::Exec, format!("{}: {error}", self.program.display()))
+        Error::of_io(Code::Exec, self.program.display().to_string(), error)
     }
 }
 
@@ -191,6 +220,12 @@ impl Runtime {
 fn null() -> Result<OwnedFd> {
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).context(Code::Descriptors, "/dev/null")
+}
+
+/// What the program printed, as a value.
+fn parse<T: serde::de::DeserializeOwned>(output: &[u8]) -> Result<T> {
+    serde_json::from_slice(output)
+        .map_err(|e| Error::new(Code::Internal, "output").says(format!("output of hull: {e}")))
 }
 
 /// One line of the JSON log.
@@ -207,8 +242,9 @@ struct LogLine {
 
 /// The error that a failed command logged, as a value.
 fn logged(log: &OwnedFd, status: ExitStatus) -> Error {
-    logged_error(log)
-        .unwrap_or_else(|| Error::new(Code::Internal, format!("the runtime ended with {status} and said nothing")))
+    logged_error(log).unwrap_or_else(|| {
+        Error::new(Code::Internal, "hull").says(format!("the runtime ended with {status} and said nothing"))
+    })
 }
 
 /// The last error of a log, which may hold warnings too.
@@ -219,12 +255,21 @@ fn logged_error(log: &OwnedFd) -> Option<Error> {
     let mut lines = text.lines().rev().filter_map(|l| serde_json::from_str::<LogLine>(l).ok());
     let line = lines.find(|l| l.level == "error")?;
     Some(match Code::parse(&line.code) {
-        Some(code) => Error::new(code, line.object).hint(line.hint).with_errno(line.errno.and_then(errno_of)),
-        None => Error::new(Code::Internal, line.msg),
+        Some(code) => Error::from_log(code, line.object, line.errno.and_then(errno_of), line.hint, &line.msg),
+        None => Error::new(Code::Internal, line.code).says(line.msg),
     })
 }
 
 /// What the runtime says about a container.
+///
+/// ```
+/// use hull::ContainerState;
+///
+/// // As `hull state` prints it.
+/// let state: ContainerState = serde_json::from_str(r#"{"id": "web", "status": "stopped", "exitStatus": 3}"#)?;
+/// assert_eq!((state.status.as_str(), state.exit_status), ("stopped", Some(3)));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerState {
@@ -245,6 +290,20 @@ pub struct ContainerState {
 }
 
 /// A container.
+///
+/// ```no_run
+/// use hull::{Code, Runtime};
+///
+/// // Made by this process, another one, or an engine: the records are shared.
+/// let container = Runtime::new("/usr/bin/hull").container("web");
+/// match container.state() {
+///     Ok(state) if state.status == "running" => container.signal(15)?,
+///     Ok(_) => container.delete(false)?,
+///     Err(error) if error.code() == Code::NotFound => println!("there is no {}", container.id()),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok::<(), hull::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Container {
     runtime: Runtime,
@@ -272,7 +331,7 @@ impl Container {
     /// ```
     pub fn state(&self) -> Result<ContainerState> {
         let output = self.runtime.call(&["state", &self.id])?;
-        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+        parse(&output)
     }
 
     /// Lets the process run its program.
@@ -298,7 +357,7 @@ impl Container {
     /// ```
     pub fn running(&self) -> Result<Running> {
         let state = self.state()?;
-        let gone = || Error::new(Code::WrongState, "container not running");
+        let gone = || Error::new(Code::WrongState, self.id.as_str()).says("container not running");
         let pid = Pid::from_raw(state.pid).ok_or_else(gone)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
         // Still the same process after opening; otherwise the number was reused.
@@ -353,7 +412,8 @@ impl Container {
     /// ```
     pub fn update(&self, resources: &Resources) -> Result<()> {
         let file = rustix::fs::memfd_create("resources", MemfdFlags::CLOEXEC).context(Code::Internal, "resources")?;
-        let bytes = serde_json::to_vec(resources).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        let bytes =
+            serde_json::to_vec(resources).map_err(|e| Error::new(Code::Internal, "resources").says(e.to_string()))?;
         files::write_all(&file, &bytes).context(Code::Internal, "resources")?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         self.runtime.call(&["update", "--resources", &path, &self.id]).map(drop)
@@ -368,7 +428,7 @@ impl Container {
     /// ```
     pub fn stats(&self) -> Result<serde_json::Value> {
         let output = self.runtime.call(&["events", "--stats", &self.id])?;
-        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+        parse(&output)
     }
 
     /// Ids of all its processes, as the host has them.
@@ -380,7 +440,7 @@ impl Container {
     /// ```
     pub fn processes(&self) -> Result<Vec<i32>> {
         let output = self.runtime.call(&["ps", "--format", "json", &self.id])?;
-        serde_json::from_slice(&output).map_err(|e| Error::new(Code::Internal, e.to_string()))
+        parse(&output)
     }
 
     /// Begins a further process.
@@ -422,6 +482,18 @@ impl Container {
 }
 
 /// A container's running process.
+///
+/// ```no_run
+/// let container = hull::Runtime::new("/usr/bin/hull").container("web");
+/// let running = container.start()?;
+/// println!("process {} runs", running.pid());
+/// // The handle stays that process' even when its number is given to another.
+/// match running.wait()? {
+///     Some(status) => println!("it ended with {status}"),
+///     None => println!("it ended, and somebody else has the status"),
+/// }
+/// # Ok::<(), hull::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Running {
     pid: i32,

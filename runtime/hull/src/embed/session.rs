@@ -33,6 +33,8 @@ use crate::spec::Process;
 pub struct ExecSession {
     /// The other end is the runtime's.
     requests: OwnedFd,
+    /// The container's id.
+    id: String,
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -51,9 +53,9 @@ impl ExecSession {
             return Err(logged(&log, status));
         }
         match sync::receive(&ours)? {
-            Message::Ready => Ok(Self { requests: ours }),
+            Message::Ready => Ok(Self { requests: ours, id: container.id.clone() }),
             Message::Failed(error) => Err(error),
-            _ => Err(over()),
+            _ => Err(over(container.id.as_str())),
         }
     }
 
@@ -72,6 +74,15 @@ impl ExecSession {
 }
 
 /// A process of a session in the making.
+///
+/// ```no_run
+/// let session = hull::Runtime::new("/usr/bin/hull").container("web").exec_session()?;
+/// let check = hull::spec::Process { args: vec!["/bin/check".into()], cwd: "/".into(), ..Default::default() };
+/// // Without streams, the program has the null device.
+/// let process = session.exec(check).spawn()?;
+/// assert_eq!(process.wait()?, 0);
+/// # Ok::<(), hull::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SessionExec<'a> {
     session: &'a ExecSession,
@@ -98,29 +109,46 @@ impl SessionExec<'_> {
     /// # Ok::<(), hull::Error>(())
     /// ```
     pub fn spawn(self) -> Result<SessionProcess> {
-        let request = serde_json::to_vec(&self.process).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        let request =
+            serde_json::to_vec(&self.process).map_err(|e| Error::new(Code::Internal, "process").says(e.to_string()))?;
         if request.len() > LARGEST_REQUEST {
-            return Err(Error::new(Code::ConfigInvalid, format!("process: more than {LARGEST_REQUEST} bytes")));
+            return Err(Error::invalid("process", format!("process: more than {LARGEST_REQUEST} bytes")));
         }
         let (ours, theirs) = pair()?;
         let [stdin, stdout, stderr] = self.streams;
         let streams = [stdin.map_or_else(null, Ok)?, stdout.map_or_else(null, Ok)?, stderr.map_or_else(null, Ok)?];
         let fds: Vec<BorrowedFd<'_>> = std::iter::once(&theirs).chain(&streams).map(AsFd::as_fd).collect();
-        socket::send_with_fds(&self.session.requests, &request, &fds).map_err(|_| over())?;
+        socket::send_with_fds(&self.session.requests, &request, &fds).map_err(|_| over(self.session.id.as_str()))?;
         drop((theirs, streams));
         match sync::receive(&ours)? {
             Message::Init { pid, pidfd } => Ok(SessionProcess { pid, pidfd, answers: ours }),
             Message::Failed(error) => Err(error),
-            _ => Err(over()),
+            _ => Err(over(self.session.id.as_str())),
         }
     }
 }
 
-fn over() -> Error {
-    Error::new(Code::WrongState, "the session is over").hint("the container has ended, or the runtime was killed")
+fn over(object: impl Into<String>) -> Error {
+    let error = Error::new(Code::WrongState, object).says("the session is over");
+    error.hint("the container has ended, or the runtime was killed")
 }
 
 /// A process that was started in a session.
+///
+/// ```no_run
+/// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+///
+/// let session = hull::Runtime::new("/usr/bin/hull").container("web").exec_session()?;
+/// let check = hull::spec::Process { args: vec!["/bin/check".into()], cwd: "/".into(), ..Default::default() };
+/// let process = session.exec(check).spawn()?;
+/// // A check has five seconds.
+/// let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// if poll(&mut [PollFd::new(&process.pidfd(), PollFlags::IN)], Some(&patience)) == Ok(0) {
+///     process.signal(9)?;
+/// }
+/// println!("{}", process.wait()?);
+/// # Ok::<(), hull::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SessionProcess {
     pid: i32,
@@ -165,7 +193,9 @@ impl SessionProcess {
     pub fn signal(&self, signal: i32) -> Result<()> {
         match hull_sys::signal::send_by_pidfd(self.pidfd.as_fd(), signal) {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::SRCH) => Err(Error::new(Code::WrongState, "the process has ended")),
+            Err(rustix::io::Errno::SRCH) => {
+                Err(Error::new(Code::WrongState, self.pid.to_string()).says("the process has ended"))
+            }
             Err(e) => Err(Error::os(Code::Signal, self.pid.to_string(), e)),
         }
     }
@@ -183,7 +213,7 @@ impl SessionProcess {
     pub fn wait(self) -> Result<i32> {
         match sync::receive(&self.answers)? {
             Message::Exit(status) => Ok(status),
-            _ => Err(over()),
+            _ => Err(over(self.pid.to_string())),
         }
     }
 }

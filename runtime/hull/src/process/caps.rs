@@ -138,7 +138,7 @@ pub(crate) fn limit_bounding(bits: &CapabilityBits) -> Result<()> {
             Ok(()) => {}
             // Past the last one.
             Err(Errno::INVAL) => return Ok(()),
-            Err(e) => return Err(Error::os(Code::Capabilities, "bounding", e)),
+            Err(e) => return Err(Error::os(Code::Capabilities, "process.capabilities.bounding", e)),
         }
     }
     Ok(())
@@ -146,19 +146,23 @@ pub(crate) fn limit_bounding(bits: &CapabilityBits) -> Result<()> {
 
 /// Writes the other four sets, after the change of ids.
 pub(crate) fn apply(bits: &CapabilityBits) -> Result<()> {
-    let now = prctl::capabilities().context(Code::Capabilities, "")?;
+    let now = prctl::capabilities().context(Code::Capabilities, "process.capabilities")?;
     // Nobody can get what the runtime itself does not have.
     let sets = prctl::CapabilitySets {
         effective: bits.effective & bits.permitted & now.permitted,
         permitted: bits.permitted & now.permitted,
         inheritable: bits.inheritable & (now.permitted | now.inheritable),
     };
-    prctl::set_capabilities(sets).context(Code::Capabilities, "effective, permitted, inheritable")?;
-    prctl::ambient_clear().context(Code::Capabilities, "ambient")?;
+    prctl::set_capabilities(sets).doing(
+        Code::Capabilities,
+        "process.capabilities",
+        "effective, permitted, inheritable",
+    )?;
+    prctl::ambient_clear().context(Code::Capabilities, "process.capabilities.ambient")?;
     let ambient = bits.ambient & sets.permitted & sets.inheritable;
     for number in 0..64u32 {
         if ambient >> number & 1 == 1 {
-            prctl::ambient_raise(number).context(Code::Capabilities, "ambient")?;
+            prctl::ambient_raise(number).context(Code::Capabilities, "process.capabilities.ambient")?;
         }
     }
     Ok(())

@@ -34,13 +34,15 @@ impl Filter {
     /// The program; waits for it.
     pub(crate) fn program(&mut self) -> Result<&Program> {
         if let Self::Awaited(socket) = self {
-            let bytes = files::read_all(socket, LONGEST).context(Code::Seccomp, "receiving the filter")?;
-            let ended = || Error::new(Code::Seccomp, "the runtime ended before it sent the filter");
+            let bytes =
+                files::read_all(socket, LONGEST).doing(Code::Seccomp, "linux.seccomp", "receiving the filter")?;
+            let ended =
+                || Error::new(Code::Seccomp, "linux.seccomp").says("the runtime ended before it sent the filter");
             *self = Self::Ready(Program::read(&bytes).ok_or_else(ended)?);
         }
         match self {
             Self::Ready(program) => Ok(program),
-            Self::Awaited(_) => Err(Error::new(Code::Internal, "the filter")),
+            Self::Awaited(_) => Err(Error::new(Code::Internal, "linux.seccomp")),
         }
     }
 }

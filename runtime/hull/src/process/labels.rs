@@ -12,10 +12,22 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::rootfs::mounts::is_procfs;
 
+const APPARMOR: &str = "process.apparmorProfile";
+const SELINUX: &str = "process.selinuxLabel";
+
+#[derive(Debug)]
+struct Label {
+    file: OwnedFd,
+    text: Vec<u8>,
+    property: &'static str,
+    /// For the message of a failure.
+    what: String,
+}
+
 /// Labels to write, with the files they go to.
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
-    exec: Option<(OwnedFd, Vec<u8>)>,
+    exec: Option<Label>,
 }
 
 fn kernel_has_apparmor() -> bool {
@@ -40,27 +52,30 @@ impl Labels {
         let selinux = selinux.filter(|l| !l.is_empty());
         match (apparmor, selinux) {
             (None, None) => Ok(Self::default()),
-            (Some(_), Some(_)) => Err(Error::new(Code::Label, "AppArmor and SELinux at once")),
+            (Some(_), Some(_)) => Err(Error::new(Code::Label, SELINUX)
+                .says("there is one for AppArmor and one for SELinux, and only one of the two is in use")),
             (Some("unconfined"), None) if !apparmor_enabled() => Ok(Self::default()),
             (Some(profile), None) => {
                 // Whether profiles can be loaded does not matter: Podman detaches everything below /sys/kernel before it calls for a
                 // container with a user namespace.
                 if !kernel_has_apparmor() {
-                    return Err(Error::new(
-                        Code::Label,
-                        format!("apparmor failed to apply profile {profile}: AppArmor is not enabled here"),
-                    ));
+                    return Err(Error::new(Code::Label, APPARMOR)
+                        .says(format!("apparmor failed to apply profile {profile}: AppArmor is not enabled here")));
                 }
                 let file = open_attribute("thread-self/attr/apparmor/exec")
                     .or_else(|_| open_attribute("thread-self/attr/exec"))?;
-                Ok(Self { exec: Some((file, format!("exec {profile}").into_bytes())) })
+                let what = format!("apparmor failed to apply profile {profile}");
+                let text = format!("exec {profile}").into_bytes();
+                Ok(Self { exec: Some(Label { file, text, property: APPARMOR, what }) })
             }
             (None, Some(label)) => {
                 if !selinux_enabled() {
-                    return Err(Error::new(Code::Label, label)
+                    return Err(Error::new(Code::Label, SELINUX)
+                        .says(label)
                         .hint("SELinux is not enabled here: leave process.selinuxLabel out"));
                 }
-                Ok(Self { exec: Some((open_attribute("thread-self/attr/exec")?, label.as_bytes().to_vec())) })
+                let (file, text) = (open_attribute("thread-self/attr/exec")?, label.as_bytes().to_vec());
+                Ok(Self { exec: Some(Label { file, text, property: SELINUX, what: label.to_owned() }) })
             }
         }
     }
@@ -68,9 +83,7 @@ impl Labels {
     /// Sets the label of the next execve.
     pub(crate) fn apply_exec(&self) -> Result<()> {
         match &self.exec {
-            Some((file, text)) => {
-                files::write_once(file, text).with(Code::Label, || String::from_utf8_lossy(text).into_owned())
-            }
+            Some(l) => files::write_once(&l.file, &l.text).doing(Code::Label, l.property, &l.what),
             None => Ok(()),
         }
     }

@@ -12,6 +12,8 @@ use crate::error::{Code, Context, Error, Result};
 
 /// The annotation that holds the rules.
 pub(crate) const ANNOTATION: &str = "dev.hull.landlock";
+/// Its name in errors.
+const RULES: &str = "annotations[dev.hull.landlock]";
 
 /// Rules as written.
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -48,12 +50,12 @@ impl Rules {
     /// Reads the annotation.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         crate::spec::from_slice(text.as_bytes())
-            .map_err(|e| Error::new(Code::ConfigInvalid, format!("annotation {ANNOTATION}: {e}")))
+            .map_err(|e| Error::invalid(RULES, format!("annotation {ANNOTATION}: {e}")))
     }
 
     /// Applies the rules to the caller; paths are those of the container. `handler` is a program from outside that runs the process.
     pub(crate) fn apply(&self, handler: Option<BorrowedFd<'_>>) -> Result<()> {
-        let abi = hull_sys::landlock::abi().context(Code::Landlock, "this kernel does not have it")?;
+        let abi = hull_sys::landlock::abi().doing(Code::Landlock, RULES, "this kernel does not have it")?;
         let all = all_rights(abi);
         let mut net = 0;
         if self.bind_ports.is_some() {
@@ -63,9 +65,11 @@ impl Rules {
             net |= CONNECT_TCP;
         }
         if net != 0 && abi < 4 {
-            return Err(Error::new(Code::Landlock, format!("port rules need version 4, this kernel has {abi}")));
+            return Err(
+                Error::new(Code::Landlock, RULES).says(format!("port rules need version 4, this kernel has {abi}"))
+            );
         }
-        let ruleset = hull_sys::landlock::create(all, net, 0).context(Code::Landlock, "creating the rule set")?;
+        let ruleset = hull_sys::landlock::create(all, net, 0).doing(Code::Landlock, RULES, "creating the rule set")?;
         let lists = [
             (&self.read_only, READ_FILE | READ_DIR),
             (&self.read_write, all & !EXECUTE),
@@ -89,12 +93,15 @@ impl Rules {
         let ports = [(&self.bind_ports, BIND_TCP), (&self.connect_ports, CONNECT_TCP)];
         for (ports, rights) in ports {
             for port in ports.iter().flatten() {
-                hull_sys::landlock::allow_port(ruleset.as_fd(), u64::from(*port), rights)
-                    .context(Code::Landlock, "port rule")?;
+                hull_sys::landlock::allow_port(ruleset.as_fd(), u64::from(*port), rights).doing(
+                    Code::Landlock,
+                    RULES,
+                    "port rule",
+                )?;
             }
         }
         // Without no_new_privs this needs CAP_SYS_ADMIN; setting it here only takes rights away.
         hull_sys::prctl::set_no_new_privs().context(Code::Landlock, "no_new_privs")?;
-        hull_sys::landlock::restrict_self(ruleset.as_fd()).context(Code::Landlock, "restricting")
+        hull_sys::landlock::restrict_self(ruleset.as_fd()).doing(Code::Landlock, RULES, "restricting")
     }
 }

@@ -140,7 +140,7 @@ impl Launch<'_> {
         if let Some(rules) = &self.landlock {
             kernel.restrict_paths(rules, self.handler_program())?;
         }
-        let nul = |_| Error::new(Code::ConfigInvalid, "process: an argument or variable holds a null byte");
+        let nul = |_| Error::invalid("process", "process: an argument or variable holds a null byte");
         Ok(Armed {
             program,
             argv: StringVector::new(args.iter().map(String::as_str)).map_err(nul)?,
@@ -186,9 +186,11 @@ impl Launch<'_> {
         }
         for fd in 3..self.first_closed() {
             let number = i32::try_from(fd).unwrap_or(i32::MAX);
-            kernel
-                .keep_over_exec(number)
-                .with(Code::Descriptors, || format!("descriptor {fd} of --preserve-fds is not open"))?;
+            kernel.keep_over_exec(number).doing(
+                Code::Descriptors,
+                "--preserve-fds",
+                &format!("descriptor {fd} of --preserve-fds is not open"),
+            )?;
         }
         if let Some(handler) = &self.wasm {
             handler.keep_compiled()?;
@@ -227,14 +229,14 @@ impl Launch<'_> {
             let mut groups = user.additional_gids.clone();
             groups.sort_unstable();
             groups.dedup();
-            kernel.set_groups(&groups).map_err(|e| id_error("supplementary groups", &groups, e))?;
+            kernel.set_groups(&groups).map_err(|e| id_error("additionalGids", "supplementary groups", &groups, e))?;
         } else if !user.additional_gids.is_empty() {
-            return Err(Error::new(Code::Identity, "supplementary groups").hint(
+            return Err(Error::new(Code::Identity, "process.user.additionalGids").says("supplementary groups").hint(
                 "a user namespace made without rights cannot have any: use newgidmap, or leave additionalGids out",
             ));
         }
-        kernel.set_gid(user.gid).map_err(|e| id_error("group", &[user.gid], e))?;
-        kernel.set_uid(user.uid).map_err(|e| id_error("user", &[user.uid], e))
+        kernel.set_gid(user.gid).map_err(|e| id_error("gid", "group", &[user.gid], e))?;
+        kernel.set_uid(user.uid).map_err(|e| id_error("uid", "user", &[user.uid], e))
     }
 
     fn environment(&self) -> Vec<String> {
@@ -259,9 +261,10 @@ impl Launch<'_> {
     }
 }
 
-fn id_error(what: &str, ids: &[u32], errno: Errno) -> Error {
+fn id_error(field: &str, what: &str, ids: &[u32], errno: Errno) -> Error {
     let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let error = Error::os(Code::Identity, format!("{what} {}", list.join(",")), errno);
+    let error =
+        Error::os(Code::Identity, format!("process.user.{field}"), errno).says(format!("{what} {}", list.join(",")));
     if errno == Errno::INVAL { error.hint("the id has no mapping in the user namespace") } else { error }
 }
 
@@ -274,7 +277,7 @@ fn join_keyring(name: &CString) -> Result<()> {
         }
         // Not built in, over quota, or refused inside another container: the container then shares its creator's keyring.
         Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT | Errno::ACCESS) => Ok(()),
-        Err(e) => Err(Error::os(Code::Identity, "session keyring", e)),
+        Err(e) => Err(Error::os(Code::Identity, name.to_string_lossy(), e).says("session keyring")),
     }
 }
 
@@ -325,15 +328,15 @@ fn home_of(uid: u32) -> String {
 /// Finds the program by the container's PATH; texts as Go's, which engines turn into exit statuses 126 and 127.
 pub(crate) fn find_program(process: &Process, environment: &[String]) -> Result<CString> {
     let Some(name) = process.args.first() else {
-        return Err(Error::new(Code::ConfigInvalid, "process.args is empty"));
+        return Err(Error::invalid("process.args", "process.args is empty"));
     };
     let c_string =
-        |path: &str| CString::new(path).map_err(|_| Error::new(Code::ConfigInvalid, "process.args: null byte"));
+        |path: &str| CString::new(path).map_err(|_| Error::invalid("process.args", "process.args: null byte"));
     if name.contains('/') {
         return match runnable(name) {
             Ok(()) => c_string(name),
             Err(Errno::ACCESS) => Err(denied(name, name)),
-            Err(e) => Err(Error::new(Code::Exec, format!("{name:?}: stat {name}: {}", crate::error::errno_text(e)))),
+            Err(e) => Err(Error::os(Code::Exec, name.as_str(), e).says(format!("{name:?}: stat {name}"))),
         };
     }
     let path = environment.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
@@ -350,7 +353,7 @@ pub(crate) fn find_program(process: &Process, environment: &[String]) -> Result<
     if let Some(path) = refused.filter(|_| !name.is_empty()) {
         return Err(denied(name, &path));
     }
-    Err(Error::new(Code::Exec, format!("{name:?}: executable file not found in $PATH")))
+    Err(Error::new(Code::Exec, name.as_str()).says(format!("{name:?}: executable file not found in $PATH")))
 }
 
 const NOT_EXECUTABLE: &str = "the file is not executable for this user, or its mount is noexec";
@@ -358,7 +361,7 @@ const NOT_EXECUTABLE: &str = "the file is not executable for this user, or its m
 fn denied(name: &str, path: &str) -> Error {
     let file = rustix::fs::stat(path).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_file());
     let hint = if file { NOT_EXECUTABLE } else { "it is not a regular file" };
-    Error::new(Code::Exec, format!("{name:?}: permission denied")).hint(hint)
+    Error::os(Code::Exec, path, Errno::ACCESS).says(format!("{name:?}")).hint(hint)
 }
 
 fn runnable(path: &str) -> Result<(), Errno> {
@@ -374,10 +377,9 @@ fn runnable(path: &str) -> Result<(), Errno> {
 }
 
 fn exec_error(program: &str, errno: Errno) -> Error {
-    let error = Error::os(Code::Exec, format!("{program:?}"), errno);
+    let error = Error::os(Code::Exec, program, errno).says(format!("{program:?}"));
     match errno {
         Errno::NOENT => error.hint("the file is there, its interpreter or loader is not"),
-        Errno::NOEXEC => Error::new(Code::Exec, format!("{program:?}: exec format error")),
         Errno::ACCESS => error.hint(NOT_EXECUTABLE),
         _ => error,
     }
@@ -409,8 +411,10 @@ pub(crate) fn take_stdin() -> Result<OwnedFd, Errno> {
 
 /// Makes a terminal the standard streams and the controlling terminal.
 pub(crate) fn take_terminal(terminal: &OwnedFd) -> Result<()> {
-    let on = |fd: BorrowedFd<'_>, number: i32| sysfd::place(fd, number).context(Code::Console, "standard streams");
-    rustix::process::ioctl_tiocsctty(terminal).context(Code::Console, "controlling terminal")?;
+    let on = |fd: BorrowedFd<'_>, number: i32| {
+        sysfd::place(fd, number).doing(Code::Console, "process.terminal", "standard streams")
+    };
+    rustix::process::ioctl_tiocsctty(terminal).doing(Code::Console, "process.terminal", "controlling terminal")?;
     for number in 0..3 {
         on(terminal.as_fd(), number)?;
     }
@@ -422,7 +426,7 @@ mod tests {
     use super::super::caps;
     use super::super::syscalls::Recorder;
     use super::*;
-    use crate::spec::process::Rlimit;
+    use crate::spec::Rlimit;
     use crate::spec::{Capabilities, User};
 
     fn process(no_new_privileges: bool) -> Process {

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::error::{Code, Context, Error, Result};
-use crate::spec::process::{ExecCpuAffinity, IoPriority, Rlimit as RlimitSpec, Scheduler};
+use crate::spec::{ExecCpuAffinity, IoPriority, Rlimit as RlimitSpec, Scheduler};
 use crate::spec::{MemoryPolicy, Personality};
 
 /// Limits by name.
@@ -34,15 +34,18 @@ pub(crate) fn resource(name: &str) -> Option<Resource> {
 /// Checks names and doubles.
 pub(crate) fn check_rlimits(limits: &[RlimitSpec]) -> Result<()> {
     for (index, limit) in limits.iter().enumerate() {
-        let invalid = |what: &str| Error::new(Code::ConfigInvalid, format!("process.rlimits {}: {what}", limit.r#type));
+        let invalid = |field: &str, what: &str| {
+            let text = format!("process.rlimits {}: {what}", limit.r#type);
+            Error::invalid(format!("process.rlimits[{index}].{field}"), text)
+        };
         if resource(&limit.r#type).is_none() {
-            return Err(invalid("not a resource limit"));
+            return Err(invalid("type", "not a resource limit"));
         }
         if limits.iter().take(index).any(|other| other.r#type == limit.r#type) {
-            return Err(invalid("given twice"));
+            return Err(invalid("type", "given twice"));
         }
         if limit.soft > limit.hard {
-            return Err(invalid("the soft limit is above the hard one"));
+            return Err(invalid("soft", "the soft limit is above the hard one"));
         }
     }
     Ok(())
@@ -86,7 +89,8 @@ pub(crate) fn set_limits(limits: &[RlimitSpec]) -> Result<()> {
 }
 
 fn limit_error(limit: &RlimitSpec, errno: Errno) -> Error {
-    let error = Error::os(Code::Rlimit, format!("{} to {}:{}", limit.r#type, limit.soft, limit.hard), errno);
+    let text = format!("{} to {}:{}", limit.r#type, limit.soft, limit.hard);
+    let error = Error::os(Code::Rlimit, limit.r#type.as_str(), errno).says(text);
     if errno == Errno::PERM {
         error.hint("raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace")
     } else {
@@ -96,7 +100,9 @@ fn limit_error(limit: &RlimitSpec, errno: Errno) -> Error {
 
 /// The kernel's form of `process.scheduler`.
 pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
-    let invalid = |what: String| Error::new(Code::ConfigInvalid, format!("process.scheduler: {what}"));
+    let invalid = |field: &str, what: String| {
+        Error::invalid(format!("process.scheduler.{field}"), format!("process.scheduler: {what}"))
+    };
     let policy = match spec.policy.as_str() {
         "SCHED_OTHER" => 0,
         "SCHED_FIFO" => 1,
@@ -105,7 +111,7 @@ pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
         "SCHED_ISO" => 4,
         "SCHED_IDLE" => 5,
         "SCHED_DEADLINE" => 6,
-        other => return Err(invalid(format!("policy {other:?} is not known"))),
+        other => return Err(invalid("policy", format!("policy {other:?} is not known"))),
     };
     let mut flags = 0;
     for flag in &spec.flags {
@@ -117,30 +123,34 @@ pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
             "SCHED_FLAG_KEEP_PARAMS" => 16,
             "SCHED_FLAG_UTIL_CLAMP_MIN" => 32,
             "SCHED_FLAG_UTIL_CLAMP_MAX" => 64,
-            other => return Err(invalid(format!("flag {other:?} is not known"))),
+            other => return Err(invalid("flags", format!("flag {other:?} is not known"))),
         };
     }
     let priority = spec.priority.unwrap_or(0);
     if priority != 0 && !matches!(policy, 1 | 2) {
-        return Err(invalid(format!("priority is for SCHED_FIFO and SCHED_RR, not {}", spec.policy)));
+        return Err(invalid("priority", format!("priority is for SCHED_FIFO and SCHED_RR, not {}", spec.policy)));
     }
     let nice = spec.nice.unwrap_or(0);
     // The kernel would silently use the nearest value that it has.
     if !(-20..=19).contains(&nice) {
-        return Err(invalid(format!("nice {nice} must be from -20 to 19")));
+        return Err(invalid("nice", format!("nice {nice} must be from -20 to 19")));
     }
     if matches!(policy, 1 | 2) && !(1..=99).contains(&priority) {
-        return Err(invalid(format!("priority {priority} must be from 1 to 99 for {}", spec.policy)));
+        return Err(invalid("priority", format!("priority {priority} must be from 1 to 99 for {}", spec.policy)));
     }
     let deadline = [spec.runtime, spec.deadline, spec.period];
     if deadline.iter().any(|v| v.is_some_and(|v| v != 0)) && policy != 6 {
-        return Err(invalid(format!("runtime, deadline and period are for SCHED_DEADLINE, not {}", spec.policy)));
+        return Err(invalid(
+            "policy",
+            format!("runtime, deadline and period are for SCHED_DEADLINE, not {}", spec.policy),
+        ));
     }
     Ok(sched::SchedAttr {
         policy,
         flags,
         nice,
-        priority: u32::try_from(priority).map_err(|_| invalid(format!("priority {priority} is negative")))?,
+        priority: u32::try_from(priority)
+            .map_err(|_| invalid("priority", format!("priority {priority} is negative")))?,
         runtime: spec.runtime.unwrap_or(0),
         deadline: spec.deadline.unwrap_or(0),
         period: spec.period.unwrap_or(0),
@@ -149,16 +159,18 @@ pub(crate) fn scheduler(spec: &Scheduler) -> Result<sched::SchedAttr> {
 
 /// Class and priority of `process.ioPriority`.
 pub(crate) fn io_priority(spec: &IoPriority) -> Result<(u16, u16)> {
-    let invalid = |what: String| Error::new(Code::ConfigInvalid, format!("process.ioPriority: {what}"));
+    let invalid = |field: &str, what: String| {
+        Error::invalid(format!("process.ioPriority.{field}"), format!("process.ioPriority: {what}"))
+    };
     let class = match spec.class.as_str() {
         "IOPRIO_CLASS_RT" => 1,
         "IOPRIO_CLASS_BE" => 2,
         "IOPRIO_CLASS_IDLE" => 3,
-        other => return Err(invalid(format!("class {other:?} is not known"))),
+        other => return Err(invalid("class", format!("class {other:?} is not known"))),
     };
     match u16::try_from(spec.priority) {
         Ok(priority) if priority <= 7 => Ok((class, priority)),
-        _ => Err(invalid(format!("priority {} must be from 0 to 7", spec.priority))),
+        _ => Err(invalid("priority", format!("priority {} must be from 0 to 7", spec.priority))),
     }
 }
 
@@ -180,14 +192,17 @@ pub(crate) fn parse_list(text: &str) -> Option<Vec<u32>> {
 /// The masks of `process.execCPUAffinity` before and after the process is in its cgroup.
 pub(crate) fn exec_affinity(affinity: Option<&ExecCpuAffinity>) -> Result<[Option<Vec<u8>>; 2]> {
     let Some(affinity) = affinity else { return Ok([None, None]) };
-    let mask = |list: &Option<String>| list.as_deref().filter(|l| !l.is_empty()).map(cpu_mask).transpose();
-    Ok([mask(&affinity.initial)?, mask(&affinity.r#final)?])
+    let mask = |field: &str, list: &Option<String>| {
+        list.as_deref().filter(|l| !l.is_empty()).map(|list| cpu_mask(field, list)).transpose()
+    };
+    Ok([mask("initial", &affinity.initial)?, mask("final", &affinity.r#final)?])
 }
 
 /// A byte mask of a CPU list.
-fn cpu_mask(text: &str) -> Result<Vec<u8>> {
+fn cpu_mask(field: &str, text: &str) -> Result<Vec<u8>> {
     let cpus = parse_list(text).filter(|list| !list.is_empty()).ok_or_else(|| {
-        Error::new(Code::ConfigInvalid, format!("process.execCPUAffinity: {text:?} is not a CPU list"))
+        let property = "process.execCPUAffinity";
+        Error::invalid(format!("{property}.{field}"), format!("{property}: {text:?} is not a CPU list"))
     })?;
     let highest = cpus.iter().copied().max().unwrap_or(0);
     // The kernel wants whole longs.
@@ -208,7 +223,9 @@ pub(crate) fn all_cpus() -> Vec<u8> {
 
 /// Mode with flags, and node mask, of `linux.memoryPolicy`.
 pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
-    let invalid = |what: String| Error::new(Code::ConfigInvalid, format!("linux.memoryPolicy: {what}"));
+    let invalid = |field: &str, what: String| {
+        Error::invalid(format!("linux.memoryPolicy.{field}"), format!("linux.memoryPolicy: {what}"))
+    };
     let mut mode = match spec.mode.as_str() {
         "MPOL_DEFAULT" => 0,
         "MPOL_PREFERRED" => 1,
@@ -217,24 +234,26 @@ pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
         "MPOL_LOCAL" => 4,
         "MPOL_PREFERRED_MANY" => 5,
         "MPOL_WEIGHTED_INTERLEAVE" => 6,
-        other => return Err(invalid(format!("invalid memory policy mode {other:?}"))),
+        other => return Err(invalid("mode", format!("invalid memory policy mode {other:?}"))),
     };
     for flag in &spec.flags {
         mode |= match flag.as_str() {
             "MPOL_F_STATIC_NODES" => 1 << 15,
             "MPOL_F_RELATIVE_NODES" => 1 << 14,
             "MPOL_F_NUMA_BALANCING" => 1 << 13,
-            other => return Err(invalid(format!("invalid memory policy flag {other:?}"))),
+            other => return Err(invalid("flags", format!("invalid memory policy flag {other:?}"))),
         };
     }
     let nodes = parse_list(spec.nodes.as_deref().unwrap_or(""))
-        .ok_or_else(|| invalid("invalid memory policy nodes: not a list of numbers".to_owned()))?;
+        .ok_or_else(|| invalid("nodes", "invalid memory policy nodes: not a list of numbers".to_owned()))?;
     // As set_mempolicy(2) wants it, which says only EINVAL.
     match (spec.mode.as_str(), nodes.is_empty()) {
         ("MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_PREFERRED_MANY" | "MPOL_WEIGHTED_INTERLEAVE", true) => {
-            return Err(invalid(format!("{} requires at least one node", spec.mode)));
+            return Err(invalid("nodes", format!("{} requires at least one node", spec.mode)));
         }
-        ("MPOL_DEFAULT" | "MPOL_LOCAL", false) => return Err(invalid(format!("{} takes no nodes", spec.mode))),
+        ("MPOL_DEFAULT" | "MPOL_LOCAL", false) => {
+            return Err(invalid("nodes", format!("{} takes no nodes", spec.mode)));
+        }
         _ => {}
     }
     let highest = nodes.iter().copied().max();
@@ -251,12 +270,16 @@ pub(crate) fn memory_policy(spec: &MemoryPolicy) -> Result<(u32, Vec<u64>)> {
 /// The number of `linux.personality`.
 pub(crate) fn personality(spec: &Personality) -> Result<u32> {
     if let Some(flag) = spec.flags.first() {
-        return Err(Error::new(Code::ConfigInvalid, format!("linux.personality.flags: {flag:?}: no flag is defined")));
+        let field = "linux.personality.flags";
+        return Err(Error::invalid(field, format!("{field}: {flag:?}: no flag is defined")));
     }
     match spec.domain.as_str() {
         "LINUX" => Ok(0),
         "LINUX32" => Ok(8),
-        other => Err(Error::new(Code::ConfigInvalid, format!("linux.personality.domain {other:?}: LINUX or LINUX32"))),
+        other => {
+            let field = "linux.personality.domain";
+            Err(Error::invalid(field, format!("{field} {other:?}: LINUX or LINUX32")))
+        }
     }
 }
 
@@ -273,16 +296,16 @@ impl Scheduling {
     /// Applies all of them to the caller.
     pub(crate) fn apply(&self) -> Result<()> {
         if let Some(persona) = self.personality {
-            prctl::set_personality(persona).context(Code::Scheduling, "personality")?;
+            prctl::set_personality(persona).doing(Code::Scheduling, "linux.personality", "personality")?;
         }
         if let Some(attr) = &self.scheduler {
-            sched::set_scheduler(attr).context(Code::Scheduling, "scheduler")?;
+            sched::set_scheduler(attr).doing(Code::Scheduling, "process.scheduler", "scheduler")?;
         }
         if let Some((class, priority)) = self.io_priority {
-            sched::set_io_priority(class, priority).context(Code::Scheduling, "I/O priority")?;
+            sched::set_io_priority(class, priority).doing(Code::Scheduling, "process.ioPriority", "I/O priority")?;
         }
         if let Some((mode, nodes)) = &self.memory_policy {
-            sched::set_memory_policy(*mode, nodes).context(Code::Scheduling, "memory policy")?;
+            sched::set_memory_policy(*mode, nodes).doing(Code::Scheduling, "linux.memoryPolicy", "memory policy")?;
         }
         Ok(())
     }
@@ -297,8 +320,8 @@ mod tests {
         assert_eq!(parse_list("0-2,5").unwrap(), [0, 1, 2, 5]);
         assert_eq!(parse_list(""), Some(vec![]));
         assert_eq!(parse_list("3-1"), None);
-        assert_eq!(cpu_mask("0,9").unwrap(), [1, 2, 0, 0, 0, 0, 0, 0]);
-        assert!(cpu_mask("x").is_err());
+        assert_eq!(cpu_mask("final", "0,9").unwrap(), [1, 2, 0, 0, 0, 0, 0, 0]);
+        assert!(cpu_mask("final", "x").is_err());
     }
 
     #[test]

@@ -38,10 +38,13 @@ impl Listener {
     /// Installs the filter and sends its descriptor.
     pub(crate) fn install(self, filter: &Program) -> Result<()> {
         let notify = hull_sys::seccomp::install(&filter.instructions, filter.flags)
-            .context(Code::Seccomp, "installing the filter")?
+            .doing(Code::Seccomp, "linux.seccomp", "installing the filter")?
             .ok_or(Errno::INVAL)
-            .context(Code::Seccomp, "the filter has no notify action")?;
-        crate::socket::send_with_fd(&self.socket, &self.message, &notify)
-            .context(Code::Seccomp, "sending the notify descriptor")
+            .doing(Code::Seccomp, "linux.seccomp", "the filter has no notify action")?;
+        crate::socket::send_with_fd(&self.socket, &self.message, &notify).doing(
+            Code::Seccomp,
+            "linux.seccomp.listenerPath",
+            "sending the notify descriptor",
+        )
     }
 }

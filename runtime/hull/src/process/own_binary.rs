@@ -42,7 +42,7 @@ pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
         return Ok(());
     }
     let program = read_only(&exe, "the runtime's own binary")?;
-    let nul = |_| Error::new(Code::Internal, "command line");
+    let nul = |_| Error::new(Code::Internal, "argv");
     let argv = StringVector::new(std::env::args_os().map(|a| a.as_bytes().to_vec())).map_err(nul)?;
     let envp = StringVector::new(std::env::vars_os().map(|(key, value)| {
         let mut out = key.as_bytes().to_vec();
@@ -52,7 +52,7 @@ pub(crate) fn protect(linux: Option<&Linux>) -> Result<()> {
     }))
     .map_err(nul)?;
     let errno = execveat(program.as_fd(), &argv, &envp);
-    Err(Error::os(Code::Internal, "executing the runtime again from a protected file", errno))
+    Err(Error::os(Code::Internal, SELF, errno).says("executing the runtime again from a protected file"))
 }
 
 /// Opens another program of ours that will run inside the container, protected in the same way.
@@ -63,9 +63,12 @@ pub(crate) fn open_program(path: &str, linux: Option<&Linux>) -> Result<OwnedFd>
 
 /// A descriptor of a file of ours to leave with a container: opening it anew through /proc never gives a writable one.
 pub(crate) fn read_only_file(file: &OwnedFd) -> Result<OwnedFd> {
-    let handle = read_only(file, "a file of ours")?;
-    rustix::fs::open(through_proc(&handle), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .context(Code::Internal, "opening a file read-only")
+    let handle = read_only(file, "/proc/self/fd")?;
+    rustix::fs::open(through_proc(&handle), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing(
+        Code::Internal,
+        SELF,
+        "opening a file read-only",
+    )
 }
 
 /// A handle of the file that leads to no writable descriptor.
@@ -73,9 +76,9 @@ fn read_only(file: &OwnedFd, what: &str) -> Result<OwnedFd> {
     match read_only_clone(file) {
         Ok(handle) => Ok(handle),
         Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
-            sealed_copy(file).with(Code::Internal, || format!("copying {what}"))
+            sealed_copy(file).doing(Code::Internal, what, &format!("copying {what}"))
         }
-        Err(e) => Err(Error::os(Code::Internal, format!("cloning the mount of {what}"), e)),
+        Err(e) => Err(Error::os(Code::Internal, what, e).says(format!("cloning the mount of {what}"))),
     }
 }
 

@@ -13,7 +13,7 @@ use super::labels::Labels;
 use super::{landlock, limits, notify};
 use crate::error::{Code, Context, Result};
 use crate::seccomp::Program;
-use crate::spec::process::Rlimit;
+use crate::spec::Rlimit;
 
 /// Calls that change the caller's identity and rights.
 pub(crate) trait Syscalls {
@@ -52,9 +52,11 @@ impl Syscalls for Kernel {
     fn install_filter(&mut self, filter: &Program, listener: Option<notify::Listener>) -> Result<()> {
         match listener {
             Some(listener) => listener.install(filter),
-            None => hull_sys::seccomp::install(&filter.instructions, filter.flags)
-                .map(drop)
-                .context(Code::Seccomp, "installing the filter"),
+            None => hull_sys::seccomp::install(&filter.instructions, filter.flags).map(drop).doing(
+                Code::Seccomp,
+                "linux.seccomp",
+                "installing the filter",
+            ),
         }
     }
 
@@ -63,7 +65,7 @@ impl Syscalls for Kernel {
     }
 
     fn keep_capabilities(&mut self) -> Result<()> {
-        prctl::keep_capabilities(true).context(Code::Capabilities, "keep over the change of user")
+        prctl::keep_capabilities(true).doing(Code::Capabilities, "process.capabilities", "keep over the change of user")
     }
 
     /// Never through a magic link such as /proc/self/fd/7, which leads to wherever a descriptor of the runtime is.
@@ -105,7 +107,7 @@ impl Syscalls for Kernel {
     }
 
     fn set_no_new_privs(&mut self) -> Result<()> {
-        prctl::set_no_new_privs().context(Code::Identity, "no_new_privs")
+        prctl::set_no_new_privs().doing(Code::Identity, "process.noNewPrivileges", "no_new_privs")
     }
 
     fn restrict_paths(&mut self, rules: &landlock::Rules, program: Option<BorrowedFd<'_>>) -> Result<()> {

@@ -42,7 +42,7 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
     let read_only = options.set & sysmount::ATTR_RDONLY;
     let mut tmpfs = MountOptions { set: options.set & !read_only, ..MountOptions::default() };
     tmpfs.data.push(("mode".to_owned(), Some("755".to_owned())));
-    let tree = new_filesystem("tmpfs", Some("tmpfs"), &tmpfs)?;
+    let tree = new_filesystem("tmpfs", Some("tmpfs"), &tmpfs, at)?;
     // Everything below is made through the new mount's own descriptor.
     move_onto(&tree, &target, at)?;
     for hierarchy in &view.v1 {
@@ -60,7 +60,7 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
                     None => fs.data.push((controller.clone(), None)),
                 }
             }
-            new_filesystem("cgroup", Some("cgroup"), &fs)?
+            new_filesystem("cgroup", Some("cgroup"), &fs, at)?
         } else {
             clone_directory(&hierarchy.path, options.set)?
         };
@@ -81,7 +81,8 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
 
 fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> Result<()> {
     let tree = if view.namespace {
-        new_filesystem("cgroup2", Some("cgroup2"), &MountOptions { data: Vec::new(), ..options.clone() })
+        let options = MountOptions { data: Vec::new(), ..options.clone() };
+        new_filesystem("cgroup2", Some("cgroup2"), &options, at)
     } else if view.v2.is_some() {
         // The namespace is the runtime's, so the hierarchy is too, and /proc/self/cgroup names places in it. A clone, because a new mount in
         // the initial namespace would drop `nsdelegate` and other options of the host's.

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::resolve::Root;
-use crate::error::{Code, Context, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::files;
 
 /// How deep directories may nest.
@@ -16,7 +16,8 @@ pub(super) fn copy_tree(root: &Root, at: &str, tmpfs: &OwnedFd) -> Result<()> {
     let from = root.open_flags(at, OFlags::RDONLY | OFlags::DIRECTORY).context(Code::Mount, at)?;
     let to = rustix::fs::openat(tmpfs, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context(Code::Mount, at)?;
-    copy_directory(&from, &to, 0).with(Code::Mount, || format!("tmpfs on {at}: copying the files that are there"))
+    copy_directory(&from, &to, 0)
+        .map_err(|e| Error::os(Code::Mount, at, e).says(format!("tmpfs on {at}: copying the files that are there")))
 }
 
 fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> Result<(), Errno> {

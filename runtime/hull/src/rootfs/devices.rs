@@ -61,8 +61,8 @@ pub(crate) fn prepare(configured: &[Device], bind: bool) -> Result<Vec<Node>> {
             late: false,
         });
     }
-    for device in configured {
-        nodes.push(configured_node(device)?);
+    for (index, device) in configured.iter().enumerate() {
+        nodes.push(configured_node(index, device)?);
     }
     if bind {
         for node in &mut nodes {
@@ -76,22 +76,26 @@ pub(crate) fn prepare(configured: &[Device], bind: bool) -> Result<Vec<Node>> {
     Ok(nodes)
 }
 
-fn configured_node(device: &Device) -> Result<Node> {
-    let invalid = |what: &str| Error::new(Code::ConfigInvalid, format!("linux.devices {}: {what}", device.path));
+fn configured_node(index: usize, device: &Device) -> Result<Node> {
+    let invalid = |field: &str, what: &str| {
+        Error::invalid(format!("linux.devices[{index}].{field}"), format!("linux.devices {}: {what}", device.path))
+    };
     if !device.path.starts_with('/') {
-        return Err(invalid("the path must be absolute"));
+        return Err(invalid("path", "the path must be absolute"));
     }
     let kind = match device.r#type.as_str() {
         "c" | "u" => FileType::CharacterDevice,
         "b" => FileType::BlockDevice,
         "p" => FileType::Fifo,
-        _ => return Err(invalid("the type must be one of c, b, u and p")),
+        _ => return Err(invalid("type", "the type must be one of c, b, u and p")),
     };
     let number = if kind == FileType::Fifo {
         0
     } else {
-        let part = |n: i64| u32::try_from(n).map_err(|_| invalid("major and minor must be numbers from 0 on"));
-        rustix::fs::makedev(part(device.major)?, part(device.minor)?)
+        let part = |field: &str, n: i64| {
+            u32::try_from(n).map_err(|_| invalid(field, "major and minor must be numbers from 0 on"))
+        };
+        rustix::fs::makedev(part("major", device.major)?, part("minor", device.minor)?)
     };
     let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
     let mode = device.file_mode.unwrap_or(0o666) & 0o7777;

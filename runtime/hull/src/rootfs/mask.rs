@@ -62,7 +62,7 @@ impl Masker {
         let mut options = MountOptions { set: sysmount::ATTR_RDONLY, ..MountOptions::default() };
         options.data.push(("nr_blocks".to_owned(), Some("1".to_owned())));
         options.data.push(("nr_inodes".to_owned(), Some("2".to_owned())));
-        let tree = new_filesystem("tmpfs", Some("tmpfs"), &options)
+        let tree = new_filesystem("tmpfs", Some("tmpfs"), &options, path)
             .map_err(|e| Error::os(Code::Mask, path, e.errno().unwrap_or(Errno::IO)))?;
         let again = rustix::io::fcntl_dupfd_cloexec(&tree, 3).context(Code::Mask, path)?;
         self.directory = Some(again);

@@ -61,9 +61,9 @@ pub(crate) fn attach_root(
     recursive: bool,
 ) -> Result<OwnedFd> {
     let host = MountAttr { propagation: sysmount::SLAVE, recursive: true, ..MountAttr::default() };
-    mount_setattr(CWD, c"/", &host).context(Code::Pivot, "making the host's mounts slaves")?;
+    mount_setattr(CWD, c"/", &host).doing(Code::Pivot, "/", "making the host's mounts slaves")?;
     let parent = MountAttr { propagation: sysmount::PRIVATE, ..MountAttr::default() };
-    mount_setattr(CWD, c"/", &parent).context(Code::Pivot, "making the parent mount private")?;
+    mount_setattr(CWD, c"/", &parent).doing(Code::Pivot, "/", "making the parent mount private")?;
     let opened;
     let tree = match source {
         RootSource::Tree(tree) => tree,
@@ -73,7 +73,7 @@ pub(crate) fn attach_root(
         }
     };
     let attr = MountAttr { propagation, recursive, ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), c"", &attr).context(Code::Pivot, "setting the root's propagation")?;
+    mount_setattr(tree.as_fd(), c"", &attr).doing(Code::Pivot, "/", "setting the root's propagation")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = match visible_at.map(|path| (path, rustix::fs::open(path, flags, Mode::empty()))) {
         Some((_, Ok(place))) => Some(place),
@@ -88,25 +88,28 @@ pub(crate) fn attach_root(
         }
         None => rustix::mount::move_mount(tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
     }
-    .context(Code::Pivot, "attaching the root")?;
-    rustix::fs::openat(tree, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .context(Code::Pivot, "opening the root")
+    .doing(Code::Pivot, "/", "attaching the root")?;
+    rustix::fs::openat(tree, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing(
+        Code::Pivot,
+        "/",
+        "opening the root",
+    )
 }
 
 /// Makes `root` the root directory and detaches the old one.
 pub(crate) fn pivot(root: &OwnedFd) -> Result<()> {
-    rustix::process::fchdir(root).context(Code::Pivot, "entering the root")?;
-    rustix::process::pivot_root(".", ".").context(Code::Pivot, "pivot_root")?;
+    rustix::process::fchdir(root).doing(Code::Pivot, "/", "entering the root")?;
+    rustix::process::pivot_root(".", ".").doing(Code::Pivot, "/", "pivot_root")?;
     // The old root is now on top of the new one at "/"; "." is still the new one.
-    rustix::mount::unmount(".", UnmountFlags::DETACH).context(Code::Pivot, "detaching the old root")?;
-    rustix::process::chdir("/").context(Code::Pivot, "entering the new root")
+    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(Code::Pivot, "/", "detaching the old root")?;
+    rustix::process::chdir("/").doing(Code::Pivot, "/", "entering the new root")
 }
 
 /// Makes `root` the root directory of this process alone.
 pub(crate) fn enter(root: impl AsFd) -> Result<()> {
-    rustix::process::fchdir(root).context(Code::Pivot, "entering the root")?;
-    rustix::process::chroot(".").context(Code::Pivot, "chroot")?;
-    rustix::process::chdir("/").context(Code::Pivot, "entering the new root")
+    rustix::process::fchdir(root).doing(Code::Pivot, "/", "entering the root")?;
+    rustix::process::chroot(".").doing(Code::Pivot, "/", "chroot")?;
+    rustix::process::chdir("/").doing(Code::Pivot, "/", "entering the new root")
 }
 
 /// Makes a mount read-only by its handle.

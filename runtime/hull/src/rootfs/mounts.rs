@@ -61,7 +61,9 @@ impl Prepared {
 
 /// Prepares all mounts; `bundle` is what relative bind sources start from, `early` whether trees can be opened now.
 pub(crate) fn prepare(mounts: &[Mount], bundle: &str, early: bool) -> Result<Vec<Prepared>> {
-    mounts.iter().map(|mount| prepare_one(mount, bundle, early)).collect()
+    let mut numbered = mounts.iter().enumerate();
+    let prepare = |(n, mount)| prepare_one(mount, bundle, early).map_err(|error| error.within(&format!("mounts[{n}]")));
+    numbered.by_ref().map(prepare).collect()
 }
 
 /// The path of a bind mount's source; a relative one starts from the bundle.
@@ -75,17 +77,16 @@ fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
         crate::log::warn(text);
     }
     if mount.destination.is_empty() {
-        return Err(Error::new(Code::ConfigInvalid, "mounts: a destination is empty"));
+        return Err(Error::invalid("destination", "mounts: a destination is empty"));
     }
     if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
-        return Err(Error::new(
-            Code::ConfigInvalid,
-            format!("mount {}: uidMappings and gidMappings must be given together", mount.destination),
-        ));
+        let field = if mount.uid_mappings.is_empty() { "uidMappings" } else { "gidMappings" };
+        let text = format!("mount {}: uidMappings and gidMappings must be given together", mount.destination);
+        return Err(Error::invalid(field, text));
     }
     let destination = clean(&mount.destination);
     if destination == "/" && !options.remount {
-        return Err(Error::new(Code::ConfigInvalid, "mounts: destination / would hide under the root file system")
+        return Err(Error::invalid("destination", "mounts: destination / would hide under the root file system")
             .hint("name the directory in root.path"));
     }
     let source = if options.remount {
@@ -93,14 +94,14 @@ fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
         Source::Path(String::new())
     } else if options.bind {
         let Some(source) = mount.source.as_deref().filter(|s| !s.is_empty()) else {
-            return Err(Error::new(Code::ConfigInvalid, format!("bind mount {destination} has no source")));
+            return Err(Error::invalid("source", format!("bind mount {destination} has no source")));
         };
         bind_source(source_path(source, bundle), &options, early)?
     } else {
         let kind = mount.r#type.as_deref().unwrap_or("");
         match kind {
             "" | "none" => {
-                return Err(Error::new(Code::ConfigInvalid, format!("mount {destination} has no type")));
+                return Err(Error::invalid("type", format!("mount {destination} has no type")));
             }
             "cgroup" | "cgroup2" => Source::Cgroup,
             kind => Source::Filesystem { kind: kind.to_owned(), source: mount.source.clone() },
@@ -233,13 +234,11 @@ fn check_proc(destination: &str, source: &Source) -> Result<()> {
             Source::Symlink(_) | Source::Cgroup => false,
         };
         if !fine {
-            return Err(Error::new(Code::ConfigInvalid, "only a procfs can be mounted on /proc"));
+            return Err(Error::invalid("destination", "only a procfs can be mounted on /proc"));
         }
     } else if destination.starts_with("/proc/") && !PROC_EXCEPTIONS.contains(&destination) {
-        return Err(Error::new(
-            Code::ConfigInvalid,
-            format!("{destination} cannot be mounted because it is inside /proc"),
-        ));
+        let text = format!("{destination} cannot be mounted because it is inside /proc");
+        return Err(Error::invalid("destination", text));
     }
     Ok(())
 }
@@ -297,10 +296,8 @@ pub(crate) fn attach(cx: &mut MountContext<'_>, mount: &Prepared) -> Result<()> 
 fn change_existing(root: &Root, mount: &Prepared) -> Result<()> {
     let at = mount.destination.as_str();
     if let Some((key, _)) = mount.options.data.first() {
-        return Err(Error::new(
-            Code::MountOption,
-            format!("{key} with remount of {at}: only attributes of the mount can be changed"),
-        ));
+        let text = format!("{key} with remount of {at}: only attributes of the mount can be changed");
+        return Err(Error::new(Code::MountOption, key).says(text));
     }
     let target = root.open(at).context(Code::MountTarget, at)?;
     let options = &mount.options;
@@ -368,19 +365,13 @@ fn mount_filesystem(cx: &mut MountContext<'_>, mount: &Prepared, kind: &str, sou
     if later {
         options.set &= !sysmount::ATTR_RDONLY;
     }
-    let tree = match new_filesystem(kind, source, &options) {
+    let tree = match new_filesystem(kind, source, &options, at) {
         Ok(tree) => tree,
         Err(error) if kind == "sysfs" && error.errno() == Some(Errno::PERM) => host_sysfs(&options)?,
-        Err(error) => {
-            let object = format!("{kind} on {at}: {}", error.object());
-            let error =
-                error.errno().map_or_else(|| Error::new(Code::Mount, &object), |e| Error::os(Code::Mount, &object, e));
-            return Err(if kind == "proc" {
-                error.hint("inside another container, /proc must be fully visible there; in a user namespace, the PID namespace must be its own")
-            } else {
-                error
-            });
+        Err(error) if kind == "proc" => {
+            return Err(error.hint("inside another container, /proc must be fully visible there; in a user namespace, the PID namespace must be its own"));
         }
+        Err(error) => return Err(error),
     };
     if options.tmpcopyup {
         super::copyup::copy_tree(cx.root, at, &tree)?;
@@ -410,26 +401,31 @@ fn host_sysfs(options: &MountOptions) -> Result<OwnedFd> {
 }
 
 /// Makes a new instance of a file system, detached.
-pub(crate) fn new_filesystem(kind: &str, source: Option<&str>, options: &MountOptions) -> Result<OwnedFd> {
+pub(crate) fn new_filesystem(kind: &str, source: Option<&str>, options: &MountOptions, at: &str) -> Result<OwnedFd> {
+    let failed = |reason: &str, errno| {
+        let text = if reason.is_empty() { format!("{kind} on {at}") } else { format!("{kind} on {at}: {reason}") };
+        Error::os(Code::Mount, at, errno).says(text)
+    };
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
-        .with(Code::Mount, || "file system type is not known here")?;
+        .map_err(|errno| failed("file system type is not known here", errno))?;
+    let fs_error = |key: &str, errno| failed(&reason(&context, key), errno);
     if let Some(source) = source {
-        rustix::mount::fsconfig_set_string(&context, "source", source).map_err(|e| fs_error(&context, "source", e))?;
+        rustix::mount::fsconfig_set_string(&context, "source", source).map_err(|e| fs_error("source", e))?;
     }
     for (key, value) in &options.data {
         match value {
             Some(value) => rustix::mount::fsconfig_set_string(&context, key.as_str(), value.as_str()),
             None => rustix::mount::fsconfig_set_flag(&context, key.as_str()),
         }
-        .map_err(|e| fs_error(&context, key, e))?;
+        .map_err(|e| fs_error(key, e))?;
     }
-    rustix::mount::fsconfig_create(&context).map_err(|e| fs_error(&context, "", e))?;
+    rustix::mount::fsconfig_create(&context).map_err(|e| fs_error("", e))?;
     let attr = MountAttrFlags::from_bits_retain(u32::try_from(options.set).unwrap_or(0));
-    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr).map_err(|e| fs_error(&context, "", e))
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr).map_err(|e| fs_error("", e))
 }
 
 /// The kernel tells the reason on the context's descriptor.
-fn fs_error(context: &OwnedFd, key: &str, errno: Errno) -> Error {
+fn reason(context: &OwnedFd, key: &str) -> String {
     let mut text = String::from(key);
     let mut line = [0u8; 512];
     while let Ok(n) = rustix::io::read(context, &mut line) {
@@ -442,5 +438,5 @@ fn fs_error(context: &OwnedFd, key: &str, errno: Errno) -> Error {
         }
         text.push_str(part.trim_end().trim_start_matches("e ").trim_start_matches("w "));
     }
-    Error::os(Code::Mount, text, errno)
+    text
 }

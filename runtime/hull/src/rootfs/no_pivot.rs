@@ -29,14 +29,17 @@ struct Mount {
 /// Makes `root`, which is the root of an attached mount, the root directory.
 pub(crate) fn change_root(root: &OwnedFd) -> Result<()> {
     let own = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-        .context(Code::Pivot, "the root's mount")?
+        .doing(Code::Pivot, "/", "the root's mount")?
         .stx_mnt_id;
     // Held open, because its mount is one of those that are removed.
     let proc = host_proc().context(Code::Pivot, "/proc")?;
     let at_top = take_away_outside(&proc, own)?;
     if !at_top {
-        rustix::mount::move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .context(Code::Pivot, "moving the root onto /")?;
+        rustix::mount::move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).doing(
+            Code::Pivot,
+            "/",
+            "moving the root onto /",
+        )?;
     }
     super::enter(root)
 }
@@ -52,7 +55,8 @@ fn take_away_outside(proc: &OwnedFd, own: u64) -> Result<bool> {
         take_away(&mount.point)?;
         mounts = read(proc)?;
     }
-    Err(Error::new(Code::Pivot, "a procfs or sysfs of the host cannot be taken away")
+    Err(Error::new(Code::Pivot, "--no-pivot")
+        .says("a procfs or sysfs of the host cannot be taken away")
         .hint("leave --no-pivot out: only a root on a ramfs needs it"))
 }
 
@@ -60,10 +64,13 @@ fn take_away(point: &str) -> Result<()> {
     match rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         // Locked together with its parent, in a user namespace.
         Err(Errno::INVAL | Errno::PERM) => {
-            rustix::mount::mount("tmpfs", point, "tmpfs", MountFlags::RDONLY, None::<&std::ffi::CStr>)
-                .with(Code::Pivot, || format!("covering {point}"))
+            rustix::mount::mount("tmpfs", point, "tmpfs", MountFlags::RDONLY, None::<&std::ffi::CStr>).doing(
+                Code::Pivot,
+                point,
+                &format!("covering {point}"),
+            )
         }
-        other => other.with(Code::Pivot, || format!("detaching {point}")),
+        other => other.doing(Code::Pivot, point, &format!("detaching {point}")),
     }
 }
 

@@ -218,7 +218,8 @@ fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
         });
         if let Some((key, value)) = out.data.first() {
             let value = value.as_ref().map(|v| format!("={v}")).unwrap_or_default();
-            return Err(Error::new(Code::MountOption, format!("{key}{value} of bind mount {at} is not known")));
+            let text = format!("{key}{value} of bind mount {at} is not known");
+            return Err(Error::new(Code::MountOption, format!("{key}{value}")).says(text));
         }
     }
     if mount.r#type.as_deref() == Some("tmpfs") {
@@ -230,11 +231,11 @@ fn check(mount: &Mount, out: &mut MountOptions) -> Result<()> {
     }
     for (name, given) in [("src-nofollow", out.source_nofollow), ("copy-symlink", out.copy_symlink)] {
         if given && !out.bind {
-            return Err(Error::new(Code::MountOption, format!("{name} of {at} needs a bind mount")));
+            return Err(Error::new(Code::MountOption, name).says(format!("{name} of {at} needs a bind mount")));
         }
     }
     if out.tmpcopyup && mount.r#type.as_deref() != Some("tmpfs") {
-        return Err(Error::new(Code::MountOption, format!("tmpcopyup of {at} needs a tmpfs")));
+        return Err(Error::new(Code::MountOption, "tmpcopyup").says(format!("tmpcopyup of {at} needs a tmpfs")));
     }
     out.clear = widen_atime(out.set, out.clear);
     out.recursive_clear = widen_atime(out.recursive_set, out.recursive_clear);

@@ -4,7 +4,7 @@ use crate::spec::seccomp::Arch as SpecArch;
 
 /// An architecture whose system calls hull can filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Arch {
+pub(crate) enum Arch {
     /// 64-bit x86.
     X86_64,
     /// 32-bit x86, also on a 64-bit kernel.
@@ -27,12 +27,8 @@ pub enum Arch {
 
 impl Arch {
     /// The architecture hull was built for; `None` where it has no table.
-    ///
-    /// ```
-    /// assert!(hull::seccomp::Arch::native().is_some());
-    /// ```
     #[must_use]
-    pub const fn native() -> Option<Arch> {
+    pub(crate) const fn native() -> Option<Arch> {
         if cfg!(target_arch = "x86_64") {
             Some(Arch::X86_64)
         } else if cfg!(target_arch = "aarch64") {
@@ -50,7 +46,7 @@ impl Arch {
 
     /// The architectures whose programs a kernel of this one runs, itself first.
     #[must_use]
-    pub const fn family(self) -> &'static [Arch] {
+    pub(crate) const fn family(self) -> &'static [Arch] {
         match self {
             Arch::X86_64 => &[Arch::X86_64, Arch::X86, Arch::X32],
             Arch::X86 => &[Arch::X86],

@@ -33,6 +33,14 @@ pub struct Cache {
 }
 
 /// Why a directory cannot be the cache.
+///
+/// ```
+/// use hull::seccomp::{Cache, CacheError};
+///
+/// // Whoever could write there could let containers make any system call.
+/// let refused = Cache::open(std::path::Path::new("/tmp")).unwrap_err();
+/// assert!(matches!(refused, CacheError::Foreign { .. }));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// It cannot be made or opened.

@@ -7,6 +7,17 @@
 //! the profile names fail with `ENOSYS` if the default action is to refuse.
 //!
 //! Programs look numbers up in a binary tree: the depth is about six comparisons for a profile of four hundred names.
+//!
+//! ```
+//! use hull::spec::Seccomp;
+//! use hull::spec::seccomp::{Action, Rule};
+//!
+//! let rule = Rule { names: vec!["reboot".into()], action: Action::Errno, ..Rule::default() };
+//! let profile = Seccomp { default_action: Action::Allow, syscalls: vec![rule], ..Seccomp::default() };
+//! let program = hull::seccomp::compile(&profile)?;
+//! println!("{} instructions", program.instructions.len());
+//! # Ok::<(), hull::seccomp::CompileError>(())
+//! ```
 
 mod arch;
 mod assemble;
@@ -19,10 +30,21 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use arch::Arch;
+pub(crate) use arch::Arch;
 pub(crate) use cache::Unsaved;
 pub use cache::{Cache, CacheError};
 pub(crate) use decide::{decide, exists};
+/// One instruction of a program, as the kernel has it.
+///
+/// ```
+/// use hull::seccomp::SockFilter;
+///
+/// // BPF_RET | BPF_K with SECCOMP_RET_ALLOW.
+/// let allow = SockFilter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 };
+/// let profile = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)?;
+/// assert!(hull::seccomp::compile(&profile)?.instructions.contains(&allow));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub use hull_sys::seccomp::SockFilter;
 
 use crate::spec::Seccomp;
@@ -163,6 +185,28 @@ fn compile_for(native: Arch, seccomp: &Seccomp) -> Result<Program, CompileError>
     }
     let notifies = seccomp.syscalls.iter().any(|rule| rule.action == Action::Notify);
     Ok(Program { instructions, flags: flags(&seccomp.flags, notifies), notifies })
+}
+
+/// Where in a profile the cause of an error is, as a path below it.
+pub(crate) fn culprit(seccomp: &Seccomp, error: &CompileError) -> String {
+    if *error == CompileError::NotifyDefault {
+        return ".defaultAction".to_owned();
+    }
+    let field = match error {
+        CompileError::ErrnoUnused { .. } | CompileError::ErrnoRange { .. } => "errnoRet",
+        CompileError::Argument { .. } => "args",
+        CompileError::NotifyForbidden { .. } => "action",
+        _ => return String::new(),
+    };
+    let fails = |rule: &crate::spec::seccomp::Rule| {
+        let alone = Seccomp { syscalls: vec![rule.clone()], ..seccomp.clone() };
+        Arch::native().is_some_and(|native| rules::entries(native, &alone).is_err())
+    };
+    if rules::verdict(seccomp.default_action, seccomp.default_errno_ret).is_err() {
+        return ".defaultErrnoRet".to_owned();
+    }
+    let index = seccomp.syscalls.iter().position(fails);
+    index.map_or_else(String::new, |index| format!(".syscalls[{index}].{field}"))
 }
 
 /// The rules of a profile, resolved for machines of architecture `native`.

@@ -8,6 +8,22 @@ use super::linux::Linux;
 use super::process::Process;
 
 /// A whole `config.json` (config.md).
+///
+/// ```
+/// use hull::spec::{Process, Root, Spec};
+///
+/// let spec = Spec {
+///     oci_version: "1.3.0".into(),
+///     root: Some(Root { path: "rootfs".into(), readonly: true }),
+///     process: Some(Process { args: vec!["/bin/web".into()], cwd: "/".into(), ..Process::default() }),
+///     ..Spec::default()
+/// };
+/// // What is not set is not written.
+/// let json = serde_json::to_value(&spec)?;
+/// assert_eq!(json["root"]["path"], "rootfs");
+/// assert!(json.get("mounts").is_none());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
@@ -55,6 +71,15 @@ pub struct Spec {
 }
 
 /// The container's root file system.
+///
+/// ```
+/// use hull::spec::Root;
+///
+/// // Relative to the bundle.
+/// let root: Root = serde_json::from_str(r#"{"path": "rootfs"}"#)?;
+/// assert_eq!(root, Root { path: "rootfs".into(), readonly: false });
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Root {
@@ -65,6 +90,27 @@ pub struct Root {
 }
 
 /// One mount.
+///
+/// ```
+/// use hull::spec::Mount;
+///
+/// let data = Mount {
+///     destination: "/data".into(),
+///     source: Some("/srv/data".into()),
+///     // `rbind` makes it a bind mount; with `bind` the mounts below the source are left out.
+///     options: vec!["rbind".into(), "ro".into(), "nosuid".into()],
+///     ..Mount::default()
+/// };
+/// let scratch = Mount {
+///     destination: "/tmp".into(),
+///     r#type: Some("tmpfs".into()),
+///     source: Some("tmpfs".into()),
+///     options: vec!["size=64m".into(), "mode=1777".into()],
+///     ..Mount::default()
+/// };
+/// assert_eq!(data.r#type, None);
+/// # let _ = scratch;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Mount {
@@ -88,6 +134,15 @@ pub struct Mount {
 }
 
 /// One line of a uid or gid map.
+///
+/// ```
+/// use hull::spec::IdMapping;
+///
+/// // Root inside is the host's user 100000, and so on for 65536 ids.
+/// let map = IdMapping { container_id: 0, host_id: 100_000, size: 65_536 };
+/// assert_eq!(serde_json::to_string(&map)?, r#"{"containerID":0,"hostID":100000,"size":65536}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IdMapping {
@@ -102,6 +157,17 @@ pub struct IdMapping {
 }
 
 /// Hooks of all kinds, each list in its order.
+///
+/// ```
+/// use hull::spec::{Hook, Hooks};
+///
+/// let hooks = Hooks {
+///     create_runtime: vec![Hook { path: "/usr/libexec/make-network".into(), ..Hook::default() }],
+///     poststop: vec![Hook { path: "/usr/libexec/remove-network".into(), ..Hook::default() }],
+///     ..Hooks::default()
+/// };
+/// assert!(hooks.poststart.is_empty());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Hooks {
@@ -126,6 +192,20 @@ pub struct Hooks {
 }
 
 /// One hook.
+///
+/// ```
+/// use hull::spec::Hook;
+///
+/// // It gets the container's state as JSON on its standard input.
+/// let hook = Hook {
+///     path: "/usr/libexec/make-network".into(),
+///     args: vec!["make-network".into(), "--bridge=br0".into()],
+///     env: vec!["PATH=/usr/sbin:/usr/bin".into()],
+///     timeout: Some(10),
+/// };
+/// assert_eq!(serde_json::to_value(&hook)?["timeout"], 10);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Hook {

@@ -9,6 +9,23 @@ use super::resources::Resources;
 use super::seccomp::Seccomp;
 
 /// The `linux` object.
+///
+/// ```
+/// use hull::spec::{Linux, Namespace, NamespaceType};
+///
+/// let linux = Linux {
+///     namespaces: [NamespaceType::Mount, NamespaceType::Pid, NamespaceType::Network]
+///         .map(|r#type| Namespace { r#type, path: None })
+///         .to_vec(),
+///     cgroups_path: Some("/my-program/web".into()),
+///     masked_paths: vec!["/proc/kcore".into(), "/proc/keys".into()],
+///     readonly_paths: vec!["/proc/sys".into()],
+///     sysctl: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())].into(),
+///     ..Linux::default()
+/// };
+/// assert_eq!(serde_json::to_value(&linux)?["cgroupsPath"], "/my-program/web");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Linux {
@@ -66,6 +83,15 @@ pub struct Linux {
 }
 
 /// One namespace.
+///
+/// ```
+/// use hull::spec::{Namespace, NamespaceType};
+///
+/// let new = Namespace { r#type: NamespaceType::Pid, path: None };
+/// let joined = Namespace { r#type: NamespaceType::Network, path: Some("/run/netns/pod".into()) };
+/// assert_eq!(serde_json::to_string(&[new, joined])?, r#"[{"type":"pid"},{"type":"network","path":"/run/netns/pod"}]"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Namespace {
@@ -77,6 +103,15 @@ pub struct Namespace {
 }
 
 /// Kinds of namespaces.
+///
+/// ```
+/// use hull::spec::NamespaceType;
+///
+/// assert_eq!(serde_json::from_str::<NamespaceType>(r#""uts""#)?, NamespaceType::Uts);
+/// // What hull does not know is an error, and not another namespace than the one that was meant.
+/// assert!(serde_json::from_str::<NamespaceType>(r#""net""#).is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NamespaceType {
@@ -100,6 +135,22 @@ pub enum NamespaceType {
 }
 
 /// One device node.
+///
+/// ```
+/// use hull::spec::Device;
+///
+/// // The container may use it if a rule of `linux.resources.devices` lets it.
+/// let fuse = Device {
+///     path: "/dev/fuse".into(),
+///     r#type: "c".into(),
+///     major: 10,
+///     minor: 229,
+///     file_mode: Some(0o666),
+///     ..Device::default()
+/// };
+/// assert_eq!(serde_json::to_value(&fuse)?["fileMode"], 438);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Device {
@@ -123,6 +174,16 @@ pub struct Device {
 }
 
 /// A network device that moves into the container.
+///
+/// ```
+/// use hull::spec::{Linux, NetDevice};
+///
+/// // The host's `eth1` is the container's `eth0`.
+/// let device = NetDevice { name: Some("eth0".into()) };
+/// let linux = Linux { net_devices: [("eth1".to_owned(), device)].into(), ..Linux::default() };
+/// assert_eq!(serde_json::to_string(&linux)?, r#"{"netDevices":{"eth1":{"name":"eth0"}}}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetDevice {
@@ -132,6 +193,15 @@ pub struct NetDevice {
 }
 
 /// `linux.intelRdt`.
+///
+/// ```
+/// use hull::spec::IntelRdt;
+///
+/// // Four ways of the third-level cache of both sockets.
+/// let rdt = IntelRdt { schemata: vec!["L3:0=f;1=f".into()], enable_monitoring: Some(true), ..IntelRdt::default() };
+/// // Without a class, the container gets one of its own.
+/// assert_eq!(rdt.clos_id, None);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IntelRdt {
@@ -162,6 +232,13 @@ pub struct IntelRdt {
 }
 
 /// `linux.memoryPolicy`.
+///
+/// ```
+/// use hull::spec::MemoryPolicy;
+///
+/// let policy = MemoryPolicy { mode: "MPOL_BIND".into(), nodes: Some("0-1".into()), ..MemoryPolicy::default() };
+/// assert!(policy.flags.is_empty());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MemoryPolicy {
@@ -176,6 +253,14 @@ pub struct MemoryPolicy {
 }
 
 /// `linux.personality`.
+///
+/// ```
+/// use hull::spec::Personality;
+///
+/// // `uname` inside tells of a 32-bit machine.
+/// let personality = Personality { domain: "LINUX32".into(), ..Personality::default() };
+/// assert!(personality.flags.is_empty());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Personality {
@@ -187,6 +272,19 @@ pub struct Personality {
 }
 
 /// Offset of one clock.
+///
+/// ```
+/// use hull::spec::{Linux, Namespace, NamespaceType, TimeOffset};
+///
+/// // The container finds that its machine was booted a day earlier.
+/// let linux = Linux {
+///     namespaces: vec![Namespace { r#type: NamespaceType::Time, path: None }],
+///     time_offsets: [("boottime".to_owned(), TimeOffset { secs: 86_400, nanosecs: 0 })].into(),
+///     ..Linux::default()
+/// };
+/// assert_eq!(serde_json::to_value(&linux)?["timeOffsets"]["boottime"]["secs"], 86_400);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TimeOffset {

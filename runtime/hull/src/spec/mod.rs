@@ -30,10 +30,11 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
-pub mod config;
-pub mod linux;
+mod config;
+mod linux;
 mod objects;
-pub mod process;
+mod place;
+mod process;
 pub mod resources;
 pub mod seccomp;
 
@@ -46,6 +47,20 @@ pub use resources::Resources;
 pub use seccomp::Seccomp;
 
 use serde::{Deserialize, Deserializer};
+
+use crate::error::Error;
+
+/// Reads a document that is an object, such as `config.json`. `file` is its name; `parent` the property whose value it is, if it is not a
+/// whole configuration.
+pub(crate) fn read<'de, T: Deserialize<'de>>(json: &'de [u8], file: &str, parent: &str) -> crate::error::Result<T> {
+    from_slice(json).map_err(|error| {
+        let property = place::of_error(json, &error, parent);
+        if property.is_empty() {
+            return Error::invalid(file, format!("{file}: {error}"));
+        }
+        Error::invalid(property.as_str(), format!("{file}: {property}: {error}"))
+    })
+}
 
 /// Reads `null` as the empty value.
 fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -3,6 +3,21 @@
 use serde::{Deserialize, Serialize};
 
 /// The `process` object (config.md#process), also what `exec --process` reads.
+///
+/// ```
+/// use hull::spec::{Process, User};
+///
+/// let process = Process {
+///     args: vec!["/bin/sh".into(), "-c".into(), "echo $GREETING".into()],
+///     env: vec!["PATH=/usr/bin:/bin".into(), "GREETING=hello".into()],
+///     cwd: "/".into(),
+///     user: User { uid: 1000, gid: 1000, ..User::default() },
+///     no_new_privileges: true,
+///     ..Process::default()
+/// };
+/// // Without capability sets it has none, and `no_new_privileges` keeps setuid programs from giving it any.
+/// assert_eq!(process.capabilities, None);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Process {
@@ -56,6 +71,15 @@ pub struct Process {
 }
 
 /// Rows and columns of a terminal.
+///
+/// ```
+/// use hull::spec::{ConsoleSize, Process};
+///
+/// let size = ConsoleSize { height: 25, width: 80 };
+/// let shell = Process { terminal: true, console_size: Some(size), ..Process::default() };
+/// assert_eq!(serde_json::to_value(&shell)?["consoleSize"]["width"], 80);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsoleSize {
@@ -66,6 +90,15 @@ pub struct ConsoleSize {
 }
 
 /// Ids of the process.
+///
+/// ```
+/// use hull::spec::User;
+///
+/// // Numbers alone: names are never looked up in the container's files.
+/// let user = User { uid: 1000, gid: 1000, umask: Some(0o027), additional_gids: vec![44], ..User::default() };
+/// assert_eq!(serde_json::to_value(&user)?["umask"], 23);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct User {
@@ -85,6 +118,20 @@ pub struct User {
 }
 
 /// The five capability sets, each a list of `CAP_…` names.
+///
+/// ```
+/// use hull::spec::Capabilities;
+///
+/// // Root inside may bind low ports and nothing else. An empty inheritable set keeps it from passing capabilities on.
+/// let only = vec!["CAP_NET_BIND_SERVICE".to_owned()];
+/// let capabilities = Capabilities {
+///     bounding: only.clone(),
+///     effective: only.clone(),
+///     permitted: only,
+///     ..Capabilities::default()
+/// };
+/// assert!(capabilities.inheritable.is_empty() && capabilities.ambient.is_empty());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Capabilities {
@@ -106,6 +153,15 @@ pub struct Capabilities {
 }
 
 /// One resource limit.
+///
+/// ```
+/// use hull::spec::Rlimit;
+///
+/// let files = Rlimit { r#type: "RLIMIT_NOFILE".into(), soft: 1024, hard: 4096 };
+/// // The kernel's "no limit".
+/// let core = Rlimit { r#type: "RLIMIT_CORE".into(), soft: u64::MAX, hard: u64::MAX };
+/// assert!(files.soft < core.soft);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rlimit {
@@ -118,6 +174,14 @@ pub struct Rlimit {
 }
 
 /// `sched_setattr` values.
+///
+/// ```
+/// use hull::spec::Scheduler;
+///
+/// let background = Scheduler { policy: "SCHED_BATCH".into(), nice: Some(19), ..Scheduler::default() };
+/// assert_eq!(serde_json::to_string(&background)?, r#"{"policy":"SCHED_BATCH","nice":19}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scheduler {
@@ -144,6 +208,15 @@ pub struct Scheduler {
 }
 
 /// `ioprio_set` values.
+///
+/// ```
+/// use hull::spec::IoPriority;
+///
+/// // Best effort, and of that the last.
+/// let priority = IoPriority { class: "IOPRIO_CLASS_BE".into(), priority: 7 };
+/// assert_eq!(serde_json::to_value(&priority)?["class"], "IOPRIO_CLASS_BE");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IoPriority {
@@ -154,6 +227,16 @@ pub struct IoPriority {
 }
 
 /// CPU lists for `exec`.
+///
+/// ```
+/// use hull::spec::{ExecCpuAffinity, Process};
+///
+/// // Programs that are run in the container later use the first CPU until they are in its cgroup, then two others.
+/// let affinity = ExecCpuAffinity { initial: Some("0".into()), r#final: Some("2-3".into()) };
+/// let process = Process { exec_cpu_affinity: Some(affinity), ..Process::default() };
+/// assert_eq!(serde_json::to_value(&process)?["execCPUAffinity"]["final"], "2-3");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExecCpuAffinity {

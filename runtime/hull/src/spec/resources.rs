@@ -1,10 +1,33 @@
 //! `linux.resources`: limits, also what `update` reads.
+//!
+//! ```
+//! use hull::spec::Resources;
+//!
+//! let limits: Resources = serde_json::from_str(r#"{"memory": {"limit": 67108864}, "pids": {"limit": 50}}"#)?;
+//! assert_eq!(limits.memory.unwrap().limit, Some(64 << 20));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 /// The `resources` object (config-linux.md#control-groups).
+///
+/// ```
+/// use hull::spec::Resources;
+/// use hull::spec::resources::{Cpu, Memory, Pids};
+///
+/// // Half a gibibyte without swap, one and a half CPUs, two hundred tasks.
+/// let limits = Resources {
+///     memory: Some(Memory { limit: Some(512 << 20), swap: Some(512 << 20), ..Memory::default() }),
+///     cpu: Some(Cpu { quota: Some(150_000), period: Some(100_000), ..Cpu::default() }),
+///     pids: Some(Pids { limit: Some(200) }),
+///     ..Resources::default()
+/// };
+/// // What is left out is not limited; in an update, it stays as it is.
+/// assert_eq!(limits.block_io, None);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
@@ -39,6 +62,22 @@ pub struct Resources {
 }
 
 /// One device access rule.
+///
+/// ```
+/// use hull::spec::resources::DeviceRule;
+///
+/// // The later rule counts. Without any, a container may use the devices that every container has.
+/// let nothing = DeviceRule { allow: false, access: Some("rwm".into()), ..DeviceRule::default() };
+/// let fuse = DeviceRule {
+///     allow: true,
+///     r#type: Some("c".into()),
+///     major: Some(10),
+///     minor: Some(229),
+///     access: Some("rw".into()),
+/// };
+/// assert_eq!(serde_json::to_value([nothing, fuse])?[1]["minor"], 229);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeviceRule {
@@ -59,6 +98,14 @@ pub struct DeviceRule {
 }
 
 /// Memory limits, bytes.
+///
+/// ```
+/// use hull::spec::resources::Memory;
+///
+/// // `swap` counts memory and swap together: this lets the container swap out a gibibyte.
+/// let memory = Memory { limit: Some(1 << 30), swap: Some(2 << 30), ..Memory::default() };
+/// assert_eq!(memory.swap.unwrap() - memory.limit.unwrap(), 1 << 30);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Memory {
@@ -94,6 +141,20 @@ pub struct Memory {
 }
 
 /// CPU limits.
+///
+/// ```
+/// use hull::spec::resources::Cpu;
+///
+/// // At most two CPUs' time, on the first four; twice the usual share where others want them too.
+/// let cpu = Cpu {
+///     quota: Some(200_000),
+///     period: Some(100_000),
+///     shares: Some(2048),
+///     cpus: Some("0-3".into()),
+///     ..Cpu::default()
+/// };
+/// assert_eq!(cpu.quota.unwrap() / 100_000, 2);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Cpu {
@@ -127,6 +188,15 @@ pub struct Cpu {
 }
 
 /// Task limit.
+///
+/// ```
+/// use hull::spec::resources::Pids;
+///
+/// // Threads count too.
+/// let pids = Pids { limit: Some(100) };
+/// assert_eq!(serde_json::to_string(&pids)?, r#"{"limit":100}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pids {
@@ -136,6 +206,16 @@ pub struct Pids {
 }
 
 /// Block device limits.
+///
+/// ```
+/// use hull::spec::resources::{BlockIo, ThrottleDevice};
+///
+/// // Ten mebibytes a second to the disk 8:0.
+/// let disk = ThrottleDevice { major: 8, minor: 0, rate: 10 << 20 };
+/// let limits = BlockIo { throttle_write_bps_device: vec![disk], ..BlockIo::default() };
+/// assert_eq!(serde_json::to_value(&limits)?["throttleWriteBpsDevice"][0]["rate"], 10_485_760);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BlockIo {
@@ -165,6 +245,14 @@ pub struct BlockIo {
 }
 
 /// Weight of one block device.
+///
+/// ```
+/// use hull::spec::resources::{BlockIo, WeightDevice};
+///
+/// let disk = WeightDevice { major: 8, minor: 0, weight: Some(50), leaf_weight: None };
+/// let limits = BlockIo { weight: Some(500), weight_device: vec![disk], ..BlockIo::default() };
+/// assert!(limits.weight_device[0].weight < limits.weight);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WeightDevice {
@@ -181,6 +269,16 @@ pub struct WeightDevice {
 }
 
 /// Rate of one block device.
+///
+/// ```
+/// use hull::spec::resources::{BlockIo, ThrottleDevice};
+///
+/// // A hundred reads a second, of whatever size.
+/// let disk = ThrottleDevice { major: 259, minor: 0, rate: 100 };
+/// let limits = BlockIo { throttle_read_iops_device: vec![disk], ..BlockIo::default() };
+/// assert_eq!(serde_json::to_value(&limits)?["throttleReadIOPSDevice"][0]["major"], 259);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ThrottleDevice {
@@ -193,6 +291,15 @@ pub struct ThrottleDevice {
 }
 
 /// Huge page limit of one size.
+///
+/// ```
+/// use hull::spec::resources::HugepageLimit;
+///
+/// // Eight pages of two mebibytes.
+/// let limit = HugepageLimit { page_size: "2MB".into(), limit: 8 * (2 << 20) };
+/// assert_eq!(serde_json::to_value(&limit)?["pageSize"], "2MB");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HugepageLimit {
@@ -203,6 +310,15 @@ pub struct HugepageLimit {
 }
 
 /// Network classes (v1).
+///
+/// ```
+/// use hull::spec::resources::{InterfacePriority, Network};
+///
+/// // Packets of the container have class 10:1.
+/// let network = Network { class_id: Some(0x10_0001), priorities: Vec::<InterfacePriority>::new() };
+/// assert_eq!(serde_json::to_string(&network)?, r#"{"classID":1048577}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Network {
@@ -216,6 +332,15 @@ pub struct Network {
 }
 
 /// Priority of one interface.
+///
+/// ```
+/// use hull::spec::resources::{InterfacePriority, Network};
+///
+/// let first = InterfacePriority { name: "eth0".into(), priority: 7 };
+/// let network = Network { priorities: vec![first], ..Network::default() };
+/// assert_eq!(serde_json::to_value(&network)?["priorities"][0]["name"], "eth0");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InterfacePriority {
@@ -226,6 +351,16 @@ pub struct InterfacePriority {
 }
 
 /// RDMA limits of one device.
+///
+/// ```
+/// use hull::spec::Resources;
+/// use hull::spec::resources::Rdma;
+///
+/// let limit = Rdma { hca_handles: Some(2), hca_objects: Some(2000) };
+/// let limits = Resources { rdma: [("mlx5_0".to_owned(), limit)].into(), ..Resources::default() };
+/// assert_eq!(serde_json::to_value(&limits)?["rdma"]["mlx5_0"]["hcaHandles"], 2);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rdma {

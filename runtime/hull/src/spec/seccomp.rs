@@ -1,9 +1,30 @@
 //! `linux.seccomp`: the system call filter as the specification writes it. Required properties
 //! must be present: a forgotten action or comparison is not guessed.
+//!
+//! ```
+//! use hull::spec::Seccomp;
+//! use hull::spec::seccomp::Action;
+//!
+//! let profile: Seccomp = serde_json::from_str(
+//!     r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"}]}"#,
+//! )?;
+//! assert_eq!(profile.syscalls[0].action, Action::Allow);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 use serde::{Deserialize, Serialize};
 
 /// The `seccomp` object.
+///
+/// ```
+/// use hull::spec::Seccomp;
+/// use hull::spec::seccomp::{Action, Rule};
+///
+/// // Everything but two calls, which fail with EPERM.
+/// let rule = Rule { names: vec!["mount".into(), "umount2".into()], action: Action::Errno, ..Rule::default() };
+/// let profile = Seccomp { default_action: Action::Allow, syscalls: vec![rule], ..Seccomp::default() };
+/// assert!(hull::seccomp::compile(&profile).is_ok());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seccomp {
@@ -30,6 +51,16 @@ pub struct Seccomp {
 }
 
 /// One rule over some system calls.
+///
+/// ```
+/// use hull::spec::seccomp::{Action, Rule};
+///
+/// // The error number is EPERM without `errno_ret`; 38 is ENOSYS: programs then try an older call.
+/// let rule = Rule { names: vec!["clone3".into()], action: Action::Errno, errno_ret: Some(38), ..Rule::default() };
+/// assert!(rule.args.is_empty());
+/// // A forgotten action is not guessed.
+/// assert!(serde_json::from_str::<Rule>(r#"{"names": ["clone3"]}"#).is_err());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
@@ -47,6 +78,15 @@ pub struct Rule {
 }
 
 /// A condition on one argument.
+///
+/// ```
+/// use hull::spec::seccomp::{Action, Arg, Op, Rule};
+///
+/// // `clone` without CLONE_NEWUSER: the first argument under that mask is zero.
+/// let no_user = Arg { index: 0, value: 0x1000_0000, value_two: 0, op: Op::MaskedEq };
+/// let rule = Rule { names: vec!["clone".into()], action: Action::Allow, args: vec![no_user], ..Rule::default() };
+/// assert_eq!(rule.args[0].op, Op::MaskedEq);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Arg {
@@ -62,6 +102,13 @@ pub struct Arg {
 }
 
 /// Actions.
+///
+/// ```
+/// use hull::spec::seccomp::Action;
+///
+/// assert_eq!(serde_json::to_string(&Action::Errno)?, r#""SCMP_ACT_ERRNO""#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// Kill the thread (the specification's historic default).
@@ -95,6 +142,16 @@ pub enum Action {
 }
 
 /// Flags of the filter.
+///
+/// ```
+/// use hull::spec::Seccomp;
+/// use hull::spec::seccomp::{Action, Flag};
+///
+/// let profile = Seccomp { default_action: Action::Allow, flags: vec![Flag::Log], ..Seccomp::default() };
+/// // SECCOMP_FILTER_FLAG_LOG
+/// assert_eq!(hull::seccomp::compile(&profile)?.flags, 2);
+/// # Ok::<(), hull::seccomp::CompileError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Flag {
     /// Apply to all threads.
@@ -112,6 +169,15 @@ pub enum Flag {
 }
 
 /// Comparisons.
+///
+/// ```
+/// use hull::spec::seccomp::{Arg, Op};
+///
+/// // Sockets of families from 2 on.
+/// let others: Arg = serde_json::from_str(r#"{"index": 0, "value": 2, "op": "SCMP_CMP_GE"}"#)?;
+/// assert_eq!(others.op, Op::Ge);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub enum Op {
     /// Not equal.
@@ -139,6 +205,16 @@ pub enum Op {
 }
 
 /// Architectures the specification names.
+///
+/// ```
+/// use hull::spec::Seccomp;
+/// use hull::spec::seccomp::{Action, Arch};
+///
+/// // The program of one profile for several machines: what this machine cannot run is left out.
+/// let architectures = vec![Arch::X86_64, Arch::X86, Arch::Aarch64];
+/// let profile = Seccomp { default_action: Action::Allow, architectures, ..Seccomp::default() };
+/// assert!(hull::seccomp::compile(&profile).is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant is the architecture its name says")]
 pub enum Arch {

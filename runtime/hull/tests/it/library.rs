@@ -154,24 +154,95 @@ fn errors_come_as_values() {
         ..hull::spec::Mount::default()
     });
     let error = runtime(&b).create(&b.id, b.path()).spec(b.spec.clone()).create().unwrap_err();
-    assert_eq!(error.code(), Code::MountSource);
+    assert_eq!((error.code(), error.object()), (Code::MountSource, "/no/such/source"));
     assert_eq!(error.errno(), Some(rustix::io::Errno::NOENT));
     assert!(error.advice().contains("/no"), "{error}");
+    // The message is the one that the program logged, once.
+    assert_eq!(
+        error.to_string(),
+        "cannot open mount source /no/such/source: no such file or directory (/no: no such file or directory)"
+    );
+    b.spec.mounts.clear();
+    b.spec.oci_version = "2.0.0".into();
+    let error = runtime(&b).create(&b.id, b.path()).spec(b.spec.clone()).create().unwrap_err();
+    assert_eq!(error.object(), "ociVersion");
+    assert_eq!(error.to_string(), "invalid configuration: ociVersion \"2.0.0\": this runtime follows 1.x.y");
 }
 
+/// As many threads as an async runtime has for such work, each with a container and its processes, and others that hold
+/// the allocator's and their own locks all the time: a copy of this process would find them locked for ever.
 #[test]
 fn many_at_a_time_from_many_threads() {
     let Some(_) = bundle("threads", "true") else { return };
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let held = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for n in 0..4 {
-            scope.spawn(move || {
-                let Some(b) = bundle(&format!("thread{n}"), "true") else { return };
-                let container = runtime(&b).create(&b.id, b.path()).spec(b.spec.clone()).create().unwrap();
-                container.start().unwrap().wait().unwrap();
-                container.delete(true).unwrap();
-            });
-        }
+        let noise = || {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                *held.lock().unwrap() = vec![0u8; 5000];
+            }
+        };
+        scope.spawn(noise);
+        let one = |n| {
+            let Some(b) = bundle(&format!("thread{n}"), "sleep 1000 & wait") else { return };
+            let container = runtime(&b).create(&b.id, b.path()).spec(b.spec.clone()).create().unwrap();
+            let running = container.start().unwrap();
+            for status in [0, 7] {
+                assert_eq!(container.exec(shell(&format!("exit {status}"))).spawn().unwrap().wait().unwrap(), status);
+            }
+            container.signal(9).unwrap();
+            running.wait().unwrap();
+            container.delete(true).unwrap();
+        };
+        let threads = [0, 1, 2, 3].map(|n| scope.spawn(move || one(n)));
+        let ended = threads.map(std::thread::ScopedJoinHandle::join);
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
     });
+}
+
+/// What belongs to the whole process: working directory, umask, signal handling, environment, and children of this thread.
+fn of_the_process() -> [String; 4] {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let lines =
+        status.lines().filter(|line| ["Umask", "SigBlk", "SigIgn", "SigCgt"].iter().any(|name| line.starts_with(name)));
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let environment: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    let directory = std::env::current_dir().unwrap().display().to_string();
+    [lines.collect(), children, format!("{environment:?}"), directory]
+}
+
+/// Each container has its own streams, configuration and directory; the calling process lends and changes nothing.
+#[test]
+fn the_calling_process_stays_as_it_was() {
+    let Some(first) = bundle("calling-first", "cat; pwd; umask") else { return };
+    let Some(second) = bundle("calling-second", "cat; pwd; umask") else { return };
+    let before = of_the_process();
+    let mut made = Vec::new();
+    for (b, cwd, umask) in [(&first, "/tmp", 0o027), (&second, "/etc", 0o077)] {
+        let mut spec = b.spec.clone();
+        let process = spec.process.as_mut().unwrap();
+        process.cwd = cwd.into();
+        process.user.umask = Some(umask);
+        let (input, input_end) = std::io::pipe().unwrap();
+        let (output, output_end) = std::io::pipe().unwrap();
+        let builder = runtime(b).create(&b.id, b.path()).spec(spec).stdin(input.into()).stdout(output_end.into());
+        made.push((builder.create().unwrap(), input_end, output));
+    }
+    let mut said = Vec::new();
+    for (container, mut input, mut output) in made {
+        let running = container.start().unwrap();
+        std::io::Write::write_all(&mut input, format!("{} ", container.id().len()).as_bytes()).unwrap();
+        drop(input);
+        running.wait().unwrap();
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        said.push(text);
+        container.delete(true).unwrap();
+    }
+    let (a, b) = (first.id.len(), second.id.len());
+    assert_eq!(said, [format!("{a} /tmp\n0027\n"), format!("{b} /etc\n0077\n")]);
+    assert_eq!(of_the_process(), before);
 }
 
 /// A container that runs until it is killed.

@@ -7,6 +7,7 @@
 mod api;
 mod bundle;
 mod criu;
+mod errors;
 mod filters;
 mod flags;
 mod library;

@@ -49,14 +49,12 @@ pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i
     match state.status(&entry) {
         Status::Running | Status::Paused => {}
         status => {
-            return Err(Error::new(
-                Code::WrongState,
-                format!("cannot checkpoint a container that is {}", status.as_str()),
-            ));
+            let text = format!("cannot checkpoint a container that is {}", status.as_str());
+            return Err(Error::new(Code::WrongState, state.id).says(text));
         }
     }
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::new(Code::Checkpoint, "checkpoint needs root"));
+        return Err(Error::new(Code::Checkpoint, "checkpoint").says("checkpoint needs root"));
     }
     let options = options(parsed)?;
     criu::dump(&options, &entry.config()?, state.pid, &Cgroup::open(&state.cgroup))?;
@@ -69,7 +67,7 @@ pub(in super::super) fn checkpoint(global: &Global, parsed: &Parsed) -> Result<i
 
 pub(in super::super) fn restore(global: &Global, parsed: &Parsed) -> Result<i32> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::new(Code::Checkpoint, "restore needs root"));
+        return Err(Error::new(Code::Checkpoint, "restore").says("restore needs root"));
     }
     let mut create = super::create::options(global, parsed, parsed.arg(0))?;
     let detach = parsed.is("detach");

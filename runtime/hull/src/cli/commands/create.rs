@@ -4,7 +4,7 @@ use super::super::Global;
 use super::super::parse::Parsed;
 use crate::container::CreateOptions;
 use crate::container::create::{self, Tells};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// Options that `create` and `run` share.
 pub(super) fn options(global: &Global, parsed: &Parsed, id: &str) -> Result<CreateOptions> {
@@ -43,7 +43,8 @@ pub(super) fn preserve_fds(parsed: &Parsed) -> Result<u32> {
 fn check_passed(count: u32) -> Result<()> {
     for fd in 3..count.saturating_add(3) {
         if !i32::try_from(fd).is_ok_and(hull_sys::fd::is_open) {
-            return Err(Error::new(Code::Usage, format!("--preserve-fds {count}: descriptor {fd} is not open")));
+            let text = format!("--preserve-fds {count}: descriptor {fd} is not open");
+            return Err(Error::usage("--preserve-fds", text));
         }
     }
     Ok(())
@@ -63,7 +64,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let bundle = parsed.get("bundle").filter(|b| !b.is_empty()).unwrap_or(".");
     let several = parsed.args.len() > 1;
     if several && parsed.owned("pid-file").is_some() {
-        return Err(Error::new(Code::Usage, "--pid-file has room for one container: create them one by one"));
+        return Err(Error::usage("--pid-file", "--pid-file has room for one container: create them one by one"));
     }
     let mut made: Vec<&str> = Vec::new();
     for id in &parsed.args {

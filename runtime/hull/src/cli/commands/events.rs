@@ -18,11 +18,12 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let interval = parse_duration(parsed.get("interval").unwrap_or("5s"))
         .filter(|ns| *ns > 0)
         .and_then(|ns| u32::try_from(ns.unsigned_abs().div_ceil(1_000_000)).ok())
-        .ok_or_else(|| Error::new(Code::Usage, "duration interval must be greater than 0"))?;
+        .ok_or_else(|| Error::usage("--interval", "duration interval must be greater than 0"))?;
     let entry = Entry::open(&global.root, parsed.arg(0))?;
     let state = entry.state()?;
     if matches!(state.status(&entry), Status::Stopped | Status::Creating) {
-        return Err(Error::new(Code::WrongState, format!("container with id {} is not running", state.id)));
+        let text = format!("container with id {} is not running", state.id);
+        return Err(Error::new(Code::WrongState, state.id).says(text));
     }
     let cgroup = Cgroup::open(&state.cgroup);
     if parsed.is("stats") {
@@ -59,7 +60,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
 
 fn print_stats(cgroup: &Cgroup, id: &str) -> Result<i32> {
     let event = stats::Event { kind: "stats", id, data: stats::collect(cgroup) };
-    let text = serde_json::to_string(&event).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+    let text = serde_json::to_string(&event).map_err(|e| Error::new(Code::Internal, "JSON").says(e.to_string()))?;
     print(&(text + "\n"))
 }
 

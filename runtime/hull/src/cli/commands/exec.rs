@@ -16,7 +16,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let detach = parsed.is("detach");
     let session = parsed.is("session");
     if !session && parsed.owned("process").is_none() && parsed.args.len() < 2 {
-        return Err(Error::new(Code::Usage, "process args cannot be empty"));
+        return Err(Error::usage("exec", "process args cannot be empty"));
     }
     let target = Target::open(&global.root, parsed.arg(0))?;
     let preserve_fds = super::create::preserve_fds(parsed)?;
@@ -50,11 +50,12 @@ fn cgroups(parsed: &Parsed) -> Result<Vec<SubGroup>> {
         let controllers: Vec<String> = controllers.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect();
         let several = controllers.is_empty() || out.iter().any(|before| before.controllers.is_empty());
         if several && !out.is_empty() {
-            return Err(Error::new(Code::Usage, format!("--cgroup {text}: a path for all controllers stands alone")));
+            let text = format!("--cgroup {text}: a path for all controllers stands alone");
+            return Err(Error::usage("--cgroup", text));
         }
         let earlier: Vec<&String> = out.iter().flat_map(|before| &before.controllers).collect();
         if let Some(twice) = controllers.iter().find(|c| earlier.contains(c)) {
-            return Err(Error::new(Code::Usage, format!("--cgroup: controller {twice} is given twice")));
+            return Err(Error::usage("--cgroup", format!("--cgroup: controller {twice} is given twice")));
         }
         out.push(SubGroup { controllers, path: path.to_owned() });
     }
@@ -65,7 +66,7 @@ fn cgroups(parsed: &Parsed) -> Result<Vec<SubGroup>> {
 fn process(target: &Target, parsed: &Parsed) -> Result<Process> {
     if let Some(path) = parsed.owned("process") {
         let bytes = files::read_at(rustix::fs::CWD, &path, 16 << 20).context(Code::InputFile, &path)?;
-        return spec::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")));
+        return spec::read(&bytes, &path, "process");
     }
     let mut process = target.spec.process.clone().unwrap_or_default();
     process.args = parsed.args.get(1..).unwrap_or(&[]).to_vec();
@@ -119,7 +120,7 @@ fn add_capabilities(capabilities: &mut Capabilities, added: &[String]) {
 }
 
 fn id_error(flag: &str, text: &str) -> Error {
-    Error::new(Code::Usage, format!("--{flag} {text:?} is not a number from 0 to 4294967295"))
+    Error::usage(format!("--{flag}"), format!("--{flag} {text:?} is not a number from 0 to 4294967295"))
 }
 
 /// Numbers only: the container's /etc/passwd decides nothing (CVE-2016-3697, CVE-2026-30892).

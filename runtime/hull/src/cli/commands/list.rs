@@ -21,7 +21,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     match parsed.get("format").unwrap_or("table") {
         "json" => print_line(&reports),
         "table" | "" => print(&table(&reports)),
-        other => Err(Error::new(Code::Usage, format!("invalid format option: {other}"))),
+        other => Err(Error::usage("--format", format!("invalid format option: {other}"))),
     }
 }
 

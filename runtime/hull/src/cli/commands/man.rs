@@ -17,7 +17,7 @@ pub(in super::super) fn run(_: &Global, parsed: &Parsed) -> Result<i32> {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::new(Code::Usage, format!("no command {name}"))
+    Error::usage(name, format!("no command {name}"))
 }
 
 /// Everything that a package installs below /usr/share.
@@ -35,7 +35,7 @@ fn write_all(directory: &str) -> Result<()> {
         let parent = path.parent().unwrap_or(&path);
         std::fs::create_dir_all(parent)
             .and_then(|()| std::fs::write(&path, text))
-            .map_err(|e| Error::new(Code::Output, format!("{}: {e}", path.display())))?;
+            .map_err(|e| Error::of_io(Code::Output, path.display().to_string(), &e))?;
     }
     Ok(())
 }

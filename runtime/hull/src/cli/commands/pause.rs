@@ -13,7 +13,8 @@ pub(in super::super) fn pause(global: &Global, parsed: &Parsed) -> Result<i32> {
     let state = entry.state()?;
     match state.status(&entry) {
         Status::Running | Status::Created => Cgroup::open(&state.cgroup).freeze().map(|()| 0),
-        status => Err(Error::new(Code::WrongState, format!("container not running or created: {}", status.as_str()))),
+        status => Err(Error::new(Code::WrongState, entry.id.as_str())
+            .says(format!("container not running or created: {}", status.as_str()))),
     }
 }
 
@@ -23,6 +24,6 @@ pub(in super::super) fn resume(global: &Global, parsed: &Parsed) -> Result<i32> 
     let state = entry.state()?;
     match state.status(&entry) {
         Status::Paused => Cgroup::open(&state.cgroup).thaw().map(|()| 0),
-        _ => Err(Error::new(Code::WrongState, "container not paused")),
+        _ => Err(Error::new(Code::WrongState, entry.id.as_str()).says("container not paused")),
     }
 }

@@ -13,13 +13,15 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let pids = processes::list(&entry, &entry.state()?)?;
     let (format, options) = trailing_format(parsed)?;
     if format == "json" {
-        let text = serde_json::to_string(&pids).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        let text = serde_json::to_string(&pids).map_err(|e| Error::new(Code::Internal, "JSON").says(e.to_string()))?;
         return print(&(text + "\n"));
     }
     let options = if options.is_empty() { vec!["-ef".to_owned()] } else { options };
-    let output = Command::new("ps").args(&options).output().map_err(|e| Error::new(Code::Exec, format!("ps: {e}")))?;
+    let output = Command::new("ps").args(&options).output().map_err(|e| Error::of_io(Code::Exec, "ps", &e))?;
     if !output.status.success() {
-        return Err(Error::new(Code::Exec, format!("ps: {}", String::from_utf8_lossy(&output.stderr).trim())));
+        return Err(
+            Error::new(Code::Exec, "ps").says(format!("ps: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        );
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
@@ -27,7 +29,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let column = header
         .split_whitespace()
         .position(|name| name == "PID")
-        .ok_or_else(|| Error::new(Code::Usage, "couldn't find PID field in ps output"))?;
+        .ok_or_else(|| Error::usage("ps", "couldn't find PID field in ps output"))?;
     let mut out = format!("{header}\n");
     for line in lines {
         let pid = line.split_whitespace().nth(column).and_then(|p| p.parse::<i32>().ok());
@@ -56,6 +58,6 @@ fn trailing_format(parsed: &Parsed) -> Result<(String, Vec<String>)> {
     if matches!(format.as_str(), "json" | "table") {
         Ok((format, options))
     } else {
-        Err(Error::new(Code::Usage, "invalid format option"))
+        Err(Error::usage("--format", "invalid format option"))
     }
 }

@@ -40,7 +40,7 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
 /// Starts the program, and stays with it where that can pass signals on; its exit status, if this saw the end.
 fn follow(created: &Created, signals: Option<&Signals>, keep: bool) -> Result<Option<i32>> {
     let notify = notify_socket::listen(&created.entry.path)?;
-    release(&created.sync)?;
+    release(&created.sync, &created.entry.id)?;
     timeline::mark("started");
     hull_sys::own_clone::let_go();
     start::poststart(&created.bundle.spec, &created.state, &created.pidfd)?;

@@ -15,7 +15,9 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     entry.lock()?;
     let mut state = entry.state()?;
     if matches!(state.status(&entry), Status::Stopped | Status::Creating) {
-        return Err(Error::new(Code::WrongState, "cannot update a container that is not running"));
+        return Err(
+            Error::new(Code::WrongState, entry.id.as_str()).says("cannot update a container that is not running")
+        );
     }
     let resources = match parsed.owned("resources") {
         Some(path) => read(&path)?,
@@ -23,7 +25,9 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     };
     let cgroup = Cgroup::open(&state.cgroup);
     if cgroup.driver == Driver::Disabled {
-        return Err(Error::new(Code::Unsupported, "update: the container was created without cgroups"));
+        return Err(
+            Error::new(Code::Unsupported, entry.id.as_str()).says("update: the container was created without cgroups")
+        );
     }
     cgroup.change(&resources)?;
     let rdt = IntelRdt {
@@ -50,7 +54,7 @@ fn read(path: &str) -> Result<Resources> {
     } else {
         files::read_at(rustix::fs::CWD, path, 16 << 20).context(Code::InputFile, path)?
     };
-    spec::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{path}: {e}")))
+    spec::read(&bytes, path, "linux.resources")
 }
 
 fn from_flags(parsed: &Parsed) -> Result<Resources> {
@@ -90,7 +94,7 @@ fn from_flags(parsed: &Parsed) -> Result<Resources> {
 /// Bytes as Docker's programs write them, `64m`, `1.5G`, `10 kB`, `1GiB` (always powers of 1024), or -1.
 fn parse_bytes(flag: &str, text: &str) -> Result<i64> {
     const UNITS: &str = "kmgtp";
-    let bad = || Error::new(Code::Usage, format!("invalid value for {flag}: {text:?}"));
+    let bad = || Error::usage(format!("--{flag}"), format!("invalid value for {flag}: {text:?}"));
     if text == "-1" {
         return Ok(-1);
     }

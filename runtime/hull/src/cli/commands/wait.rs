@@ -25,13 +25,14 @@ pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
 }
 
 fn unknown(entry: &Entry) -> Error {
-    Error::new(Code::WrongState, format!("the exit status of {} is not known", entry.id))
+    Error::new(Code::WrongState, entry.id.as_str())
+        .says(format!("the exit status of {} is not known", entry.id))
         .hint("it ended before anybody waited; the kernel keeps the status for open pidfds only, since Linux 6.15")
 }
 
 /// Leaves a process behind that waits for the container's end and saves the exit status, in case nobody else waits.
 pub(super) fn leave_behind(entry: &Entry, state: &State, pidfd: &OwnedFd) -> Result<()> {
-    match clone_process(&CloneOptions::default()).context(Code::Clone, "to wait for the end")? {
+    match clone_process(&CloneOptions::default()).doing(Code::Clone, &entry.id, "to wait for the end")? {
         Cloned::Parent { .. } => Ok(()),
         Cloned::Child => {
             let _ = rustix::process::setsid();

@@ -64,17 +64,19 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
 /// CRIU resolves the path of the previous image relative to this one, and does not complain about a missing one.
 fn check_parent(image: &OwnedFd, path: &str, parent: &str) -> Result<()> {
     if parent.starts_with('/') {
-        return Err(Error::new(Code::Usage, "--parent-path must be relative to --image-path"));
+        return Err(Error::usage("--parent-path", "--parent-path must be relative to --image-path"));
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(image, parent, flags, Mode::empty())
-        .map(drop)
-        .with(Code::Usage, || format!("invalid --parent-path {path}/{parent}"))
+    rustix::fs::openat(image, parent, flags, Mode::empty()).map(drop).doing(
+        Code::Usage,
+        "--parent-path",
+        &format!("invalid --parent-path {path}/{parent}"),
+    )
 }
 
 fn page_server(address: &str) -> Result<Message> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, files::parse_unsigned::<u16>(port)?)));
-    let (host, port) = parts.ok_or_else(|| Error::new(Code::Usage, "--page-server wants ADDRESS:PORT"))?;
+    let (host, port) = parts.ok_or_else(|| Error::usage("--page-server", "--page-server wants ADDRESS:PORT"))?;
     let mut out = Message::default();
     out.text(1, host).number(2, port.into());
     Ok(out)

@@ -66,13 +66,15 @@ pub(crate) fn find() -> Option<&'static str> {
 }
 
 fn program() -> Result<&'static str> {
-    find().ok_or_else(|| Error::new(Code::Checkpoint, "criu is not installed").hint("install the package criu"))
+    find().ok_or_else(|| {
+        Error::new(Code::Checkpoint, "criu").says("criu is not installed").hint("install the package criu")
+    })
 }
 
 fn make_dir(path: &str) -> Result<OwnedFd> {
     match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(e) => return Err(Error::os(Code::Checkpoint, format!("cannot make {path}"), e)),
+        Err(e) => return Err(Error::os(Code::Checkpoint, path, e).says(format!("cannot make {path}"))),
     }
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context(Code::Checkpoint, path)
@@ -86,7 +88,8 @@ fn cgroups_mode(name: Option<&str>) -> Result<u64> {
         Some("strict") => Ok(5),
         Some("ignore") => Ok(0),
         Some(mode) => {
-            Err(Error::new(Code::Usage, format!("--manage-cgroups-mode {mode:?}: soft, full, strict or ignore")))
+            let flag = "--manage-cgroups-mode";
+            Err(Error::usage(flag, format!("{flag} {mode:?}: soft, full, strict or ignore")))
         }
     }
 }
@@ -109,7 +112,7 @@ impl Options {
         out.flag(50, true);
         for namespace in &self.empty_namespaces {
             if namespace != "network" {
-                return Err(Error::new(Code::Usage, format!("--empty-ns {namespace:?}: only network is possible")));
+                return Err(Error::usage("--empty-ns", format!("--empty-ns {namespace:?}: only network is possible")));
             }
             out.number(38, hull_sys::namespace::NETWORK);
         }
@@ -132,10 +135,8 @@ fn external(spec: &Spec, masks_file: &dyn Fn(&str) -> bool) -> Result<Vec<Extern
     let mut add = |destination: &str, source: &str| {
         let destination = crate::rootfs::resolve::clean(destination);
         if destination.contains([']', '[', ':', '\n']) {
-            return Err(Error::new(
-                Code::Checkpoint,
-                format!("mount {destination}: CRIU cannot name a path with brackets or colons"),
-            ));
+            let text = format!("mount {destination}: CRIU cannot name a path with brackets or colons");
+            return Err(Error::new(Code::Checkpoint, destination).says(text));
         }
         out.push(External { destination, source: source.to_owned() });
         Ok(())
@@ -181,6 +182,7 @@ fn failure(what: &str, work: (&OwnedFd, &str), log: &str, error: &Error) -> Erro
     let errors: Vec<&str> = text.lines().filter(|l| l.contains("Error") || l.contains("Warn")).collect();
     let tail: Vec<&str> = errors.iter().skip(errors.len().saturating_sub(LOG_LINES)).copied().collect();
     let detail = if tail.is_empty() { error.to_string() } else { tail.join("; ") };
-    Error::new(Code::Checkpoint, format!("criu {what} failed: {detail}"))
+    Error::new(Code::Checkpoint, format!("{}/{log}", work.1))
+        .says(format!("criu {what} failed: {detail}"))
         .hint(format!("CRIU's whole log is {}/{log}", work.1))
 }

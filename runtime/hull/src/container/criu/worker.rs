@@ -87,15 +87,15 @@ impl Worker {
     /// are ours when `streams`, for they become those of what it restores.
     pub(super) fn start(cgroup: Option<&Cgroup>, kept: &[&OwnedFd], streams: bool) -> Result<Self> {
         let program = program()?;
-        let (ours, theirs) = socket::pair().context(Code::Checkpoint, "socket pair")?;
+        let (ours, theirs) = socket::pair().doing(Code::Checkpoint, "criu", "socket pair")?;
         let argv = ["criu", "swrk", &theirs.as_raw_fd().to_string()].map(str::to_owned);
-        let nul = |e| Error::os(Code::Internal, "arguments of criu", e);
+        let nul = |e| Error::os(Code::Internal, "criu", e).says("arguments of criu");
         let argv = StringVector::new(argv).map_err(nul)?;
         let envp = StringVector::new([format!("PATH={CRIU_PATH}")]).map_err(nul)?;
         let path = CString::new(program).map_err(|_| Error::new(Code::Internal, program))?;
         let entrances = cgroup.map_or_else(|| Ok(Vec::new()), Cgroup::entrances)?;
         let target = cgroup.and_then(Cgroup::clone_target);
-        match clone_process(&CloneOptions { flags: 0, cgroup: target }).context(Code::Clone, "for criu")? {
+        match clone_process(&CloneOptions { flags: 0, cgroup: target }).doing(Code::Clone, "criu", "for criu")? {
             Cloned::Child => {
                 for entrance in &entrances {
                     if files::write_once(entrance, b"0").is_err() {
@@ -125,14 +125,14 @@ impl Worker {
         options: &Message,
         notice: &mut dyn FnMut(Notice) -> Result<()>,
     ) -> Result<i32> {
-        let io = |e| Error::os(Code::Checkpoint, "talking to criu", e);
+        let io = |e| Error::os(Code::Checkpoint, "criu", e).says("talking to criu");
         let mut request = Message::default();
         request.number(1, kind).message(2, options);
         socket::send(&self.socket, request.as_bytes()).map_err(io)?;
         let pid = loop {
             let (bytes, fd) = socket::receive(&self.socket).map_err(io)?;
             if bytes.is_empty() {
-                return Err(Error::new(Code::Checkpoint, "criu ended without an answer"));
+                return Err(Error::new(Code::Checkpoint, "criu").says("criu ended without an answer"));
             }
             let mut answer = parse(&bytes);
             if answer.kind == NOTIFY && answer.success {
@@ -146,7 +146,7 @@ impl Worker {
                 continue;
             }
             if !answer.success {
-                return Err(Error::new(Code::Checkpoint, answer.message));
+                return Err(Error::new(Code::Checkpoint, "criu").says(answer.message));
             }
             break answer.pid;
         };

@@ -42,7 +42,7 @@ pub(crate) fn answer(config: &Config, module: OwnedFd, socket: impl AsFd) -> Res
 /// The compiled form, and whether it was there already.
 fn ask(config: &Config, directory: &str, module: &OwnedFd) -> Result<(bool, OwnedFd)> {
     let program = config.program()?;
-    let failed = |what: &str| Error::new(Code::Wasm, format!("cache {directory}: {what}"));
+    let failed = |what: &str| Error::new(Code::Wasm, directory).says(format!("cache {directory}: {what}"));
     let nul = |_| failed("null byte in its path");
     let path = std::ffi::CString::new(program.as_str()).map_err(|_| failed("null byte in the program's path"))?;
     let argv = StringVector::new(["hull-wasm", "cache", directory]).map_err(nul)?;

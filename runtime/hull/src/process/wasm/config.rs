@@ -51,15 +51,14 @@ impl Config {
         let stat = rustix::fs::fstat(&file).context(Code::InputFile, name)?;
         let trusted = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
         if !trusted || stat.st_mode & 0o022 != 0 {
-            return Err(Error::new(Code::ConfigInvalid, format!("{name}: others could write to it"))
+            return Err(Error::invalid(name, format!("{name}: others could write to it"))
                 .hint("it must belong to root and be writable by nobody else"));
         }
         let bytes = files::read_all(&file, 1 << 20).context(Code::InputFile, name)?;
-        let config: Self =
-            crate::spec::from_slice(&bytes).map_err(|e| Error::new(Code::ConfigInvalid, format!("{name}: {e}")))?;
+        let config: Self = crate::spec::read(&bytes, name, "")?;
         for path in [&config.program, &config.cache].into_iter().flatten() {
             if !path.is_empty() && !path.starts_with('/') {
-                return Err(Error::new(Code::ConfigInvalid, format!("{name}: {path:?} must be absolute")));
+                return Err(Error::invalid(path.as_str(), format!("{name}: {path:?} must be absolute")));
             }
         }
         Ok(config)
@@ -78,11 +77,13 @@ impl Config {
         let usable = |path: &&str| rustix::fs::access(*path, Access::EXEC_OK).is_ok();
         match &self.program {
             Some(path) if usable(&path.as_str()) => Ok(path.clone()),
-            Some(path) => Err(Error::new(Code::Wasm, format!("{path} cannot be executed"))
+            Some(path) => Err(Error::new(Code::Wasm, path)
+                .says(format!("{path} cannot be executed"))
                 .hint(format!("it is the program of {FILE} or --wasm-config"))),
             None => PROGRAMS.iter().copied().find(usable).map(str::to_owned).ok_or_else(|| {
                 let [first, ..] = PROGRAMS else { return Error::new(Code::Wasm, "") };
-                Error::new(Code::Wasm, "the container is a WebAssembly program and hull-wasm is not installed")
+                Error::new(Code::Wasm, "hull-wasm")
+                    .says("the container is a WebAssembly program and hull-wasm is not installed")
                     .hint(format!("install it as {first}, or name it in {FILE}"))
             }),
         }

@@ -23,7 +23,7 @@ use self::config::Config;
 use super::launch::DEFAULT_PATH;
 use super::own_binary;
 use crate::container::sync::{self, Message};
-use crate::error::{Code, Context, Error, Result, errno_text};
+use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::spec::{Process, Spec};
 
@@ -64,7 +64,8 @@ pub(crate) struct Module {
 fn annotated(spec: &Spec) -> Result<Option<Choice>> {
     let value = |name| spec.annotations.get(name).map(String::as_str).filter(|v| !v.is_empty());
     let unknown = |name, value, known| {
-        Err(Error::new(Code::Unsupported, format!("annotation {name}: {value:?}; this runtime knows {known}")))
+        Err(Error::new(Code::Unsupported, format!("annotations[{name}]"))
+            .says(format!("annotation {name}: {value:?}; this runtime knows {known}")))
     };
     let handler = match value(HANDLER) {
         None => None,
@@ -158,11 +159,13 @@ impl Handler {
             Ok(Some(file)) => file,
             Ok(None) | Err(_) if self.choice == Choice::ByContent => return Ok(()),
             Ok(None) => {
-                return Err(Error::new(Code::Exec, format!("{path:?}: exec format error")).hint(format!(
-                    "neither a WebAssembly module nor a component; with {VARIANT}=compat-smart it runs natively"
-                )));
+                return Err(Error::os(Code::Exec, path.as_str(), Errno::NOEXEC).says(format!("{path:?}")).hint(
+                    format!(
+                        "neither a WebAssembly module nor a component; with {VARIANT}=compat-smart it runs natively"
+                    ),
+                ));
             }
-            Err(e) => return Err(Error::os(Code::Exec, format!("{path:?}"), e)),
+            Err(e) => return Err(Error::os(Code::Exec, path.as_str(), e).says(format!("{path:?}"))),
         };
         if let Err(error) = &self.program {
             return Err(error.clone());
@@ -170,7 +173,7 @@ impl Handler {
         sync::send(&sync, &Message::Module(file)).context(Code::Internal, "sync")?;
         let compiled = match sync::receive(&sync)? {
             Message::Compiled(compiled) => compiled,
-            _ => return Err(Error::new(Code::Internal, "the runtime ended during set-up")),
+            _ => return Err(Error::new(Code::Internal, "sync").says("the runtime ended during set-up")),
         };
         // Moved away from the numbers that the caller passes on.
         let compiled = compiled.map(|fd| files::move_high(&fd).context(Code::Wasm, "descriptor")).transpose()?;
@@ -192,7 +195,8 @@ impl Handler {
     pub(crate) fn arm(&self, process: &Process) -> Result<Option<(CString, Vec<String>)>> {
         let Some(module) = &self.chosen else { return Ok(None) };
         rustix::fs::accessat(CWD, module.path.as_str(), Access::READ_OK, AtFlags::EACCESS).map_err(|e| {
-            Error::new(Code::Exec, format!("{:?}: {}", module.path, errno_text(e)))
+            Error::os(Code::Exec, module.path.as_str(), e)
+                .says(format!("{:?}", module.path))
                 .hint("the process' user must be able to read a WebAssembly module")
         })?;
         let mut args = vec!["hull-wasm".to_owned(), "run".to_owned()];
@@ -205,7 +209,7 @@ impl Handler {
         args.push(module.path.clone());
         args.extend(process.args.iter().cloned());
         let path = CString::new(module.path.as_str())
-            .map_err(|_| Error::new(Code::ConfigInvalid, "process.args: null byte"))?;
+            .map_err(|_| Error::invalid("process.args", "process.args: null byte"))?;
         Ok(Some((path, args)))
     }
 
@@ -241,7 +245,7 @@ fn locate(process: &Process) -> Result<String> {
         .chain([cwd])
         .map(|dir| format!("{dir}/{name}"))
         .find(|candidate| !name.is_empty() && regular(candidate))
-        .ok_or_else(|| Error::new(Code::Exec, format!("{name:?}: executable file not found in $PATH")))
+        .ok_or_else(|| Error::new(Code::Exec, name).says(format!("{name:?}: executable file not found in $PATH")))
 }
 
 /// The file, if it is a module or component.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{action, conditions, in_force, linux};
 use crate::cgroup::devices;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::process::caps;
 use crate::rootfs::resolve::clean;
 use crate::rootfs::{self, options};
@@ -56,15 +56,13 @@ const WANTED: &[(&str, &[&str], &str)] = &[
 
 pub(super) fn syscall(spec: &Spec, name: &str) -> Result<String> {
     if !seccomp::exists(name) {
-        return Err(Error::new(
-            Code::Usage,
-            format!("--syscall {name:?}: this machine has no system call of that name"),
-        ));
+        let text = format!("--syscall {name:?}: this machine has no system call of that name");
+        return Err(Error::usage("--syscall", text));
     }
     let Some(profile) = linux(spec).seccomp else {
         return Ok(format!("{name}: allowed, there is no filter\n{}", wanted(spec, name)));
     };
-    let decided = seccomp::decide(&profile, name).map_err(|e| Error::new(Code::Seccomp, e.to_string()))?;
+    let decided = seccomp::decide(&profile, name).map_err(|e| crate::container::filters::failure(&profile, &e))?;
     let mut out = String::new();
     for rule in decided.unwrap_or_default() {
         let why = if rule.args.is_empty() && !out.is_empty() {
@@ -92,7 +90,7 @@ fn wanted(spec: &Spec, name: &str) -> String {
 }
 
 pub(super) fn capability(spec: &Spec, name: &str) -> Result<String> {
-    let bit = caps::bit(name).ok_or_else(|| Error::new(Code::Usage, format!("--cap {name:?} is not a capability")))?;
+    let bit = caps::bit(name).ok_or_else(|| Error::usage("--cap", format!("--cap {name:?} is not a capability")))?;
     let process = spec.process.clone().unwrap_or_default();
     let bits = caps::resolve(process.capabilities.as_ref());
     let text = if bits.effective & bits.permitted & bit == 0 {
