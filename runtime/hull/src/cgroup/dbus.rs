@@ -146,12 +146,30 @@ struct Incoming {
     body: Vec<u8>,
 }
 
-/// A connection.
+/// Kinds of messages: an answer, and a signal.
+const ANSWER: u8 = 2;
+const SIGNAL: u8 = 4;
+
+/// A call that is on its way.
+#[derive(Debug)]
+pub(super) struct Asked {
+    serial: u32,
+    member: &'static str,
+}
+
+/// A connection. What is asked waits for the first answer that is wanted, and leaves together, the greeting with it: each
+/// way to the bus, to systemd and back costs more than what they do.
 #[derive(Debug)]
 pub(super) struct Bus {
     socket: OwnedFd,
     serial: u32,
     deadline: Deadline,
+    leaving: Vec<u8>,
+    /// Bytes that were read and belong to messages that nobody has taken.
+    arrived: Vec<u8>,
+    /// Answers and signals that came before somebody asked for them.
+    kept: Vec<Incoming>,
+    greeted: bool,
 }
 
 fn failed(what: impl AsRef<str>) -> Error {
@@ -173,9 +191,22 @@ impl Bus {
                 .says(format!("cannot connect to {path}"))
                 .hint("is systemd with dbus running here? --cgroup-manager=cgroupfs needs neither")
         })?;
-        let mut bus = Self { socket, serial: 0, deadline: Deadline::after_ms(milliseconds) };
-        bus.authenticate()?;
-        bus.call(
+        Bus::over(socket, milliseconds)
+    }
+
+    fn over(socket: OwnedFd, milliseconds: u32) -> Result<Self> {
+        // The bus knows the user by the uid outside the user namespace.
+        let uid: String = crate::rights::outer_uid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+        let mut bus = Self {
+            socket,
+            serial: 0,
+            deadline: Deadline::after_ms(milliseconds),
+            leaving: format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").into_bytes(),
+            arrived: Vec::new(),
+            kept: Vec::new(),
+            greeted: false,
+        };
+        bus.ask(
             "org.freedesktop.DBus",
             "/org/freedesktop/DBus",
             "org.freedesktop.DBus",
@@ -186,54 +217,76 @@ impl Bus {
         Ok(bus)
     }
 
-    fn authenticate(&mut self) -> Result<()> {
-        // The bus knows the user by the uid outside the user namespace.
-        let uid: String = crate::rights::outer_uid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
-        self.send(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
-        let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") {
-            let byte = self.receive(1)?;
-            line.extend(byte);
-            if line.len() > 512 {
-                return Err(failed("the bus talks nonsense"));
-            }
-        }
-        if !line.starts_with(b"OK ") {
-            return Err(failed(format!("the bus refuses this user: {}", String::from_utf8_lossy(&line).trim())));
-        }
-        self.send(b"BEGIN\r\n")
+    /// Whether the bus has let this user in.
+    pub(super) fn greeted(&self) -> bool {
+        self.greeted
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        files::write_all(&self.socket, bytes)
+    /// Reads the line that the bus greets with.
+    fn be_greeted(&mut self) -> Result<()> {
+        let end = loop {
+            if let Some(at) = self.arrived.windows(2).position(|pair| pair == b"\r\n") {
+                break at;
+            }
+            if self.arrived.len() > 512 {
+                return Err(failed("the bus talks nonsense"));
+            }
+            self.read()?;
+        };
+        let line = self.arrived.get(..end).unwrap_or(&[]);
+        if !line.starts_with(b"OK ") {
+            return Err(failed(format!("the bus refuses this user: {}", String::from_utf8_lossy(line))));
+        }
+        self.take(end.saturating_add(2))?;
+        self.greeted = true;
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let bytes = std::mem::take(&mut self.leaving);
+        files::write_all(&self.socket, &bytes)
             .map_err(|e| Error::os(Code::Systemd, "D-Bus", e).says("sending to the bus"))
     }
 
-    fn receive(&mut self, length: usize) -> Result<Vec<u8>> {
-        let mut out = vec![0u8; length];
-        let mut filled = 0;
-        while filled < length {
+    /// Waits until more bytes have arrived.
+    fn read(&mut self) -> Result<()> {
+        let mut bytes = [0u8; 4096];
+        loop {
             let Some(left) = self.deadline.left() else {
-                return Err(failed("no answer within the deadline")
-                    .hint("systemd is overloaded or stuck; the container was not started"));
+                return Err(failed("no answer within the deadline").hint("systemd is overloaded or stuck"));
             };
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
                 Ok(0) | Err(Errno::INTR) => continue,
                 Ok(_) => {}
                 Err(e) => return Err(Error::os(Code::Systemd, "D-Bus", e).says("poll")),
             }
-            match rustix::io::read(&self.socket, out.get_mut(filled..).unwrap_or(&mut [])) {
+            match rustix::io::read(&self.socket, &mut bytes) {
                 Ok(0) => return Err(failed("the bus closed the connection")),
-                Ok(n) => filled = filled.saturating_add(n),
+                Ok(n) => {
+                    self.arrived.extend_from_slice(bytes.get(..n).unwrap_or(&[]));
+                    return Ok(());
+                }
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(e) => return Err(Error::os(Code::Systemd, "D-Bus", e).says("reading from the bus")),
             }
         }
-        Ok(out)
+    }
+
+    fn take(&mut self, length: usize) -> Result<Vec<u8>> {
+        while self.arrived.len() < length {
+            self.read()?;
+        }
+        Ok(self.arrived.drain(..length).collect())
     }
 
     fn next(&mut self) -> Result<Incoming> {
-        let fixed = self.receive(16)?;
+        if !self.leaving.is_empty() {
+            self.send()?;
+        }
+        if !self.greeted {
+            self.be_greeted()?;
+        }
+        let fixed = self.take(16)?;
         if fixed.first() != Some(&b'l') {
             return Err(failed("the bus sends big-endian messages"));
         }
@@ -248,23 +301,37 @@ impl Bus {
         };
         let (body, fields) = (size(word(4))?, size(word(12))?);
         let padded = fields.div_ceil(8).saturating_mul(8);
-        let header = self.receive(padded)?;
+        let header = self.take(padded)?;
         let mut out = Incoming { kind: fixed.get(1).copied().unwrap_or(0), ..Incoming::default() };
         parse_fields(header.get(..fields).unwrap_or(&[]), &mut out);
-        out.body = self.receive(body)?;
+        out.body = self.take(body)?;
         Ok(out)
     }
 
-    /// Calls a method and gives the body of the answer.
-    pub(super) fn call(
+    /// The first message that is wanted, of those that came already or of those to come. Others are kept.
+    fn first(&mut self, wanted: impl Fn(&Incoming) -> bool) -> Result<Incoming> {
+        if let Some(at) = self.kept.iter().position(&wanted) {
+            return Ok(self.kept.remove(at));
+        }
+        loop {
+            let message = self.next()?;
+            if wanted(&message) {
+                return Ok(message);
+            }
+            self.kept.push(message);
+        }
+    }
+
+    /// Asks for a method's call, which leaves with the next answer that is waited for.
+    pub(super) fn ask(
         &mut self,
         to: &str,
         path: &str,
         interface: &str,
-        member: &str,
+        member: &'static str,
         signature: &str,
         body: Writer,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Asked> {
         self.serial = self.serial.saturating_add(1);
         let serial = self.serial;
         let mut w = Writer::default();
@@ -288,38 +355,47 @@ impl Bus {
         });
         w.align(8);
         w.out.extend_from_slice(&body.out);
-        self.send(&w.out)?;
-        loop {
-            let message = self.next()?;
-            if message.reply_to != serial {
-                continue;
-            }
-            return match message.kind {
-                2 => Ok(message.body),
-                _ => {
-                    let text = Reader { bytes: &message.body, at: 0 }.text().unwrap_or_default();
-                    Err(failed(format!("{member}: {}: {text}", message.error)))
-                }
-            };
+        self.leaving.extend_from_slice(&w.out);
+        Ok(Asked { serial, member })
+    }
+
+    /// The body of a call's answer.
+    pub(super) fn answer(&mut self, asked: &Asked) -> Result<Vec<u8>> {
+        let message = self.first(|message| message.reply_to == asked.serial)?;
+        if message.kind == ANSWER {
+            return Ok(message.body);
         }
+        let text = Reader { bytes: &message.body, at: 0 }.text().unwrap_or_default();
+        Err(failed(format!("{}: {}: {text}", asked.member, message.error)))
+    }
+
+    /// Calls a method and gives the body of the answer.
+    pub(super) fn call(
+        &mut self,
+        to: &str,
+        path: &str,
+        interface: &str,
+        member: &'static str,
+        signature: &str,
+        body: Writer,
+    ) -> Result<Vec<u8>> {
+        let asked = self.ask(to, path, interface, member, signature, body)?;
+        self.answer(&asked)
     }
 
     /// Waits for the end of a job; returns its result.
     pub(super) fn job_result(&mut self, job: &str) -> Result<String> {
-        loop {
-            let message = self.next()?;
-            if message.kind != 4 || message.member != "JobRemoved" {
-                continue;
-            }
+        let message = self.first(|message| {
             // id, job path, unit, result
             let mut reader = Reader { bytes: &message.body, at: 0 };
-            let _id = reader.u32();
-            let path = reader.text().unwrap_or_default();
-            let _unit = reader.text();
-            if path == job {
-                return Ok(reader.text().unwrap_or_default());
-            }
-        }
+            message.kind == SIGNAL
+                && message.member == "JobRemoved"
+                && reader.u32().is_some()
+                && reader.text().as_deref() == Some(job)
+        })?;
+        let mut reader = Reader { bytes: &message.body, at: 0 };
+        let (_id, _path, _unit) = (reader.u32(), reader.text(), reader.text());
+        Ok(reader.text().unwrap_or_default())
     }
 }
 
@@ -413,6 +489,62 @@ mod tests {
         assert_eq!(w.out.get(..4), Some(&24u32.to_le_bytes()[..]));
         assert_eq!(w.out.len(), 8 + 24);
         assert_eq!(w.out.get(24..32), Some(&7u64.to_le_bytes()[..]));
+    }
+
+    /// A message to the client: an answer to a serial, or a signal.
+    fn message(kind: u8, reply_to: u32, member: &str, body: &Writer) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.out.extend_from_slice(&[b'l', kind, 0, 1]);
+        w.u32(u32::try_from(body.out.len()).unwrap());
+        w.u32(1);
+        w.array(8, |w| {
+            w.out.push(5);
+            w.signature("u");
+            w.u32(reply_to);
+            w.align(8);
+            w.out.push(3);
+            w.signature("s");
+            w.text(member);
+        });
+        w.align(8);
+        w.out.extend_from_slice(&body.out);
+        w.out
+    }
+
+    #[test]
+    fn calls_leave_together_and_answers_may_come_in_any_order() {
+        use std::io::{Read as _, Write as _};
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let bus = std::thread::spawn(move || {
+            // Says nothing before it has heard everything.
+            let mut heard = Vec::new();
+            let heard_of = |heard: &[u8], word: &str| heard.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+            while !["BEGIN\r\n", "Hello", "First", "Second"].iter().all(|word| heard_of(&heard, word)) {
+                let mut bytes = [0; 512];
+                let length = theirs.read(&mut bytes).unwrap();
+                assert!(length > 0, "the client hung up after {:?}", String::from_utf8_lossy(&heard));
+                heard.extend_from_slice(&bytes[..length]);
+            }
+            let mut removed = Writer::default();
+            removed.u32(7);
+            ["/job/7", "a.scope", "done"].iter().for_each(|text| removed.text(text));
+            let (mut first, mut second) = (Writer::default(), Writer::default());
+            first.text("one");
+            second.text("two");
+            theirs.write_all(b"OK 0123\r\n").unwrap();
+            theirs.write_all(&message(ANSWER, 1, "", &Writer::default())).unwrap();
+            theirs.write_all(&message(SIGNAL, 0, "JobRemoved", &removed)).unwrap();
+            theirs.write_all(&message(ANSWER, 3, "", &second)).unwrap();
+            theirs.write_all(&message(ANSWER, 2, "", &first)).unwrap();
+            theirs
+        });
+        let mut client = Bus::over(ours.into(), 20_000).unwrap();
+        let mut ask = |member| client.ask("to", "/path", "interface", member, "", Writer::default()).unwrap();
+        let asked = [ask("First"), ask("Second")];
+        let answers = asked.map(|asked| Reader { bytes: &client.answer(&asked).unwrap(), at: 0 }.text().unwrap());
+        assert_eq!(answers, ["one", "two"]);
+        assert_eq!(client.job_result("/job/7").unwrap(), "done");
+        bus.join().unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::dbus::{Bus, Reader, Value, Writer};
+use super::dbus::{Asked, Bus, Reader, Value, Writer};
 use super::layout::{Layout, MOUNT_POINT};
 use super::{Cgroup, Driver, Record, unit_devices, unit_properties};
 use crate::error::{Code, Context, Error, Result};
@@ -82,14 +82,17 @@ pub(crate) fn start(
     properties.extend(unit_properties::of_resources(resources, layout.unified(), knows_idle(&mut bus, resources))?);
     properties.extend(unit_devices::properties(resources)?);
     properties.extend(unit_properties::annotated(annotations)?);
-    refuse_taken(&mut bus, &layout, full)?;
     // Subscribes, so that the end of the job is signalled.
-    bus.call(MANAGER, PATH, INTERFACE, "Subscribe", "", Writer::default())?;
+    let subscribed = bus.ask(MANAGER, PATH, INTERFACE, "Subscribe", "", Writer::default())?;
     let mut rule = Writer::default();
     rule.text("type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'");
-    bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s", rule)?;
-    // A failed unit left over under that name would be in the way.
-    let _ = call_with_unit(&mut bus, "ResetFailedUnit", unit);
+    let matched =
+        bus.ask("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s", rule)?;
+    // A failed unit left over under that name would be in the way; mostly there is none.
+    ask_with_unit(&mut bus, "ResetFailedUnit", unit)?;
+    refuse_taken(&mut bus, &layout, full)?;
+    bus.answer(&subscribed)?;
+    bus.answer(&matched)?;
     let mut body = Writer::default();
     body.text(unit);
     body.text("replace");
@@ -141,10 +144,10 @@ fn manager_text(bus: &mut Bus, name: &str) -> Option<String> {
     reader.text()
 }
 
-fn call_with_unit(bus: &mut Bus, member: &str, unit: &str) -> Result<Vec<u8>> {
+fn ask_with_unit(bus: &mut Bus, member: &'static str, unit: &str) -> Result<Asked> {
     let mut body = Writer::default();
     body.text(unit);
-    bus.call(MANAGER, PATH, INTERFACE, member, "s", body)
+    bus.ask(MANAGER, PATH, INTERFACE, member, "s", body)
 }
 
 /// The unit's directories, of which those of version 1 may not be there yet.
@@ -222,20 +225,26 @@ pub(crate) fn update(unit: &str, resources: &Resources) -> Result<()> {
 /// Stops a unit; one that is gone already is fine.
 pub(crate) fn stop(unit: &str) -> Result<()> {
     let unit = split(unit).1;
+    // Without systemd there is no unit; the directories are removed all the same.
+    let left = |error: &Error| crate::log::warn(&format!("unit {unit} is left to systemd: {error}"));
     let mut bus = match Bus::connect(DEADLINE_MS) {
         Ok(bus) => bus,
-        // Without systemd there is no unit; the directories are removed all the same.
         Err(error) => {
-            crate::log::warn(&format!("unit {unit} is left to systemd: {error}"));
+            left(&error);
             return Ok(());
         }
     };
     let mut body = Writer::default();
     body.text(unit);
     body.text("replace");
-    // This fails for a unit that ended with its last process, which is the usual case.
-    let _ = bus.call(MANAGER, PATH, INTERFACE, "StopUnit", "ss", body);
-    let _ = call_with_unit(&mut bus, "ResetFailedUnit", unit);
+    // Both fail for a unit that ended with its last process, which is the usual case. The second is answered last.
+    bus.ask(MANAGER, PATH, INTERFACE, "StopUnit", "ss", body)?;
+    let reset = ask_with_unit(&mut bus, "ResetFailedUnit", unit)?;
+    if let Err(error) = bus.answer(&reset)
+        && !bus.greeted()
+    {
+        left(&error);
+    }
     Ok(())
 }
 
