@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::Bench;
 use crate::bundles::{self, Kind};
@@ -19,12 +19,16 @@ pub(crate) fn measure(bench: &Bench, idle: usize) -> Result<Vec<Row>> {
     for runtime in &bench.runtimes {
         let ids: Vec<String> = (0..idle).map(|number| id(&format!("{}-i{number}", runtime.label))).collect();
         let started = ids.iter().try_for_each(|id| create_and_start(bench, runtime, Kind::Default, id).map(drop));
-        let used: Result<Vec<u64>> = ids.iter().map(|id| charged_kib(id)).collect();
+        let used: Result<Vec<Option<u64>>> = ids.iter().map(|id| charged_kib(id)).collect();
         for id in &ids {
             let _ = remove(bench, runtime, id);
         }
         started?;
-        memory.push(Cell::Text((used?.iter().sum::<u64>() / u64::try_from(idle.max(1))?).to_string()));
+        let used: Option<Vec<u64>> = used?.into_iter().collect();
+        memory.push(match used {
+            Some(used) => Cell::Text((used.iter().sum::<u64>() / u64::try_from(idle.max(1))?).to_string()),
+            None => Cell::None,
+        });
     }
     let mut samples = vec![Vec::new(); bench.runtimes.len()];
     for _ in 0..(bench.rounds / 4).max(1) {
@@ -39,16 +43,16 @@ pub(crate) fn measure(bench: &Bench, idle: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// Of the processes and of what the kernel keeps for them.
-fn charged_kib(id: &str) -> Result<u64> {
+/// Of the processes and of what the kernel keeps for them; nothing where no memory controller counts.
+fn charged_kib(id: &str) -> Result<Option<u64>> {
     for folder in bundles::cgroups(id)? {
         for name in ["memory.current", "memory.usage_in_bytes"] {
             if let Ok(text) = fs::read_to_string(format!("{folder}/{name}")) {
-                return Ok(text.trim().parse::<u64>()? / 1024);
+                return Ok(Some(text.trim().parse::<u64>()? / 1024));
             }
         }
     }
-    bail!("{id} has no memory cgroup")
+    Ok(None)
 }
 
 /// Nanoseconds until the last of those that ran at once has ended.
