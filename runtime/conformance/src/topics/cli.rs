@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::command::run;
 use crate::context::Context;
-use crate::suite::{Test, case, test};
+use crate::suite::{Test, case, skip, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test("version", "--version prints the version and `spec:`", version),
@@ -57,6 +57,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("log-text", "--log: the error is in the file too", log_text),
     test("pid-file", "create --pid-file: the pid of the process, nothing else", pid_file),
     test("bundle-default", "without --bundle the current folder is the bundle", bundle_default),
+    test(
+        "config-elsewhere",
+        "crun: --config names another file than the bundle's config.json, from the caller's folder",
+        config_elsewhere,
+    ),
     test("run-detach", "run --detach returns when the process runs", run_detach),
     test("run-keep", "run --keep keeps the container's state", run_keep),
     test("list", "list shows id, pid, status, bundle, created, owner", list),
@@ -217,6 +222,24 @@ fn bundle_default(context: &Context) -> Result<()> {
     bundle.script("echo here").save()?;
     let output = bundle.runtime(&["run", &bundle.id])?.ok()?;
     ensure!(output.text() == "here", "{}", output.text());
+    Ok(())
+}
+
+fn config_elsewhere(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    if !run(context.command().args(["create", "--help"]), None)?.stdout.contains("--config") {
+        return Err(skip("an own flag of crun's and hull's"));
+    }
+    bundle.script("echo bundle").save()?;
+    fs::create_dir(bundle.path.join("more"))?;
+    bundle.script("echo elsewhere");
+    fs::write(bundle.path.join("more/other.json"), serde_json::to_vec(&bundle.config)?)?;
+    let path = bundle.path.to_string_lossy().into_owned();
+    let mut command = bundle.command(&["run", "--bundle", &path, "--config", "other.json", &bundle.id]);
+    let output = run(command.current_dir(bundle.path.join("more")), None)?.ok()?;
+    ensure!(output.text() == "elsewhere", "{}", output.text());
+    let missing = bundle.runtime(&["create", "--config", "more/none.json", &bundle.id])?;
+    ensure!(!missing.success() && missing.stderr.contains("none.json"), "{}", missing.stderr);
     Ok(())
 }
 

@@ -41,6 +41,7 @@ const NO_PIVOT: Flag = switch("no-pivot", &[], "change the root without pivot_ro
 const NO_KEYRING: Flag = switch("no-new-keyring", &[], "make no session keyring; the container has its creator's");
 const PRESERVE: Flag = value("preserve-fds", &[], "N", "pass descriptors 3 to 2+N on to the program");
 const BUNDLE: Flag = value("bundle", &["b"], "PATH", "bundle directory (default .)");
+const CONFIG: Flag = value("config", &[], "FILE", "configuration to use instead of the bundle's config.json");
 const CONSOLE: Flag = value("console-socket", &[], "PATH", "unix socket that gets the terminal's master");
 const PID_FILE: Flag = value("pid-file", &[], "FILE", "write the process id to this file");
 const PIDFD: Flag = value("pidfd-socket", &[], "PATH", "unix socket that gets a pidfd of the process");
@@ -58,9 +59,10 @@ const MANAGE_CGROUPS: Flag = value("manage-cgroups-mode", &[], "MODE", "soft, fu
 const EMPTY_NS: Flag = list("empty-ns", &[], "NAMESPACE", "make a namespace without what was in it (network)");
 const AUTO_DEDUP: Flag = switch("auto-dedup", &[], "drop memory pages that a later image has");
 
-const CREATE: &[Flag] = &[BUNDLE, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE];
+const CREATE: &[Flag] = &[BUNDLE, CONFIG, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE];
 const RUN: &[Flag] = &[
     BUNDLE,
+    CONFIG,
     CONSOLE,
     PIDFD,
     PID_FILE,

@@ -24,28 +24,36 @@ pub(crate) struct Bundle {
     pub(crate) json: Vec<u8>,
 }
 
+/// The file of a bundle's configuration, or the one that was given instead.
+fn config_file(bundle: &str, given: Option<&str>) -> Result<String> {
+    given.map_or_else(|| Ok(format!("{bundle}/{CONFIG}")), absolute)
+}
+
 impl Bundle {
     /// Reads `config.json` of a bundle.
     pub(crate) fn load(path: &str) -> Result<Self> {
         let path = absolute(path)?;
-        let json = read_config(&path)?;
-        Self::parse(path, json)
+        let file = config_file(&path, None)?;
+        let json = read_config(&file)?;
+        Self::parse(path, &file, json)
     }
 
-    /// The same for a container that will run: from here on, this program runs from a file it cannot write to.
-    pub(crate) fn load_protected(path: &str) -> Result<Self> {
+    /// The same for a container that will run, perhaps with another configuration: from here on, this program runs from
+    /// a file it cannot write to.
+    pub(crate) fn load_protected(path: &str, config: Option<&str>) -> Result<Self> {
         let path = absolute(path)?;
-        let json = read_config(&path)?;
+        let file = config_file(&path, config)?;
+        let json = read_config(&file)?;
         let protected = own_binary::protect_early(&json)?;
-        let bundle = Self::parse(path, json)?;
+        let bundle = Self::parse(path, &file, json)?;
         if !protected {
             own_binary::protect(bundle.spec.linux.as_ref())?;
         }
         Ok(bundle)
     }
 
-    fn parse(path: String, json: Vec<u8>) -> Result<Self> {
-        let spec: Spec = spec::read(&json, &format!("{path}/{CONFIG}"), "")?;
+    fn parse(path: String, file: &str, json: Vec<u8>) -> Result<Self> {
+        let spec: Spec = spec::read(&json, file, "")?;
         check(&spec)?;
         Ok(Self { path, spec, json })
     }
@@ -64,9 +72,8 @@ impl Bundle {
     }
 }
 
-fn read_config(path: &str) -> Result<Vec<u8>> {
-    let file = format!("{path}/{CONFIG}");
-    files::read_at(CWD, &file, CONFIG_LIMIT).context(Code::ConfigRead, &file)
+fn read_config(file: &str) -> Result<Vec<u8>> {
+    files::read_at(CWD, file, CONFIG_LIMIT).context(Code::ConfigRead, file)
 }
 
 /// A path as seen from the root directory.

@@ -26,6 +26,8 @@ pub(crate) struct CreateOptions {
     pub(crate) id: String,
     /// Bundle path.
     pub(crate) bundle: String,
+    /// Configuration to use instead of the bundle's.
+    pub(crate) config: Option<String>,
     /// Unix socket that gets the terminal's master.
     pub(crate) console_socket: Option<String>,
     /// Who is told of the process.
@@ -92,7 +94,7 @@ impl Undo {
 
 /// Creates a container; on failure nothing is left behind.
 pub(crate) fn create(options: &CreateOptions) -> Result<Created> {
-    let bundle = Bundle::load_protected(&options.bundle)?;
+    let bundle = Bundle::load_protected(&options.bundle, options.config.as_deref())?;
     let process = bundle.spec.process.as_ref().ok_or_else(|| Error::invalid("process", "process is missing"))?;
     timeline::mark("config");
     let entry = Entry::create(&options.root, &options.id)?;

@@ -14,6 +14,7 @@ pub(super) fn options(global: &Global, parsed: &Parsed, id: &str) -> Result<Crea
         root: global.root.clone(),
         id: id.to_owned(),
         bundle: parsed.get("bundle").filter(|b| !b.is_empty()).unwrap_or(".").to_owned(),
+        config: parsed.owned("config"),
         console_socket: parsed.owned("console-socket"),
         tells: tells(parsed),
         no_pivot: parsed.is("no-pivot"),
