@@ -33,6 +33,9 @@ pub enum Cloned {
     },
 }
 
+/// `CLONE_FILES`: the new process shares the descriptors. It must end by [`exit`], or what it drops is closed for both.
+pub const FILES: u64 = 0x400;
+
 /// Whether the process has one thread only.
 pub fn single_threaded() -> bool {
     // SAFETY: for a process with one thread this changes nothing, for others the kernel refuses it.

@@ -89,5 +89,6 @@ pub(crate) fn prepare_launch<'a>(spec: &Spec, process: &'a Process, filters: &mu
         set_groups: true,
         keep_groups: spec.annotations.contains_key(launch::KEEP_GROUPS),
         extra_env: Vec::new(),
+        lent_limit: None,
     })
 }

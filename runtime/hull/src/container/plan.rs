@@ -14,6 +14,7 @@ use super::{notify_socket, prepare_launch};
 use crate::cgroup::{self, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::launch::Launch;
+use crate::process::limits;
 use crate::rootfs::devices::{self, Node};
 use crate::rootfs::mounts::{self, Prepared};
 use crate::rootfs::{self, RootSource, cgroupfs};
@@ -79,8 +80,10 @@ pub(super) fn make<'a>(
     let early = root_rights && own_mounts;
     let path = bundle.rootfs()?;
     let root = if own_mounts { rootfs::open_root(&path, early)? } else { RootSource::Path(path) };
+    let lent_limit = limits::make_room(bundle.spec.mounts.len().saturating_add(linux.devices.len()));
     let mut mounts = mounts::prepare(&bundle.spec.mounts, &bundle.path, early)?;
     let mut launch = launch(options, bundle, process, filters)?;
+    launch.lent_limit = lent_limit;
     if notify_socket::outer().is_some() && own_mounts {
         let (mount, variable) = notify_socket::prepare(&entry.path)?;
         mounts.extend(mounts::prepare(&[mount], &bundle.path, early)?);
@@ -88,7 +91,7 @@ pub(super) fn make<'a>(
     }
     let bind_devices = namespaces.user() || !crate::rights::rule_the_host();
     let dev_is_bound = mounts.iter().any(|m| m.destination == "/dev" && m.options.bind);
-    let nodes = devices::prepare(&linux.devices, bind_devices && !dev_is_bound)?;
+    let nodes = devices::prepare(linux, bind_devices && !dev_is_bound)?;
     let cgroup_namespace = linux.namespaces.iter().any(|n| n.r#type == NamespaceType::Cgroup);
     let view = cgroup.map_or_else(
         || rootfs::cgroupfs::View { namespace: cgroup_namespace, ..Default::default() },

@@ -55,6 +55,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) keep_groups: bool,
     /// Variables added to the environment.
     pub(crate) extra_env: Vec<String>,
+    /// The caller's own limit, where the runtime raised it for itself.
+    pub(crate) lent_limit: Option<crate::spec::Rlimit>,
 }
 
 /// What [`Launch::prepare`] found out for [`Launch::execute`].
@@ -213,6 +215,9 @@ impl Launch<'_> {
     /// Sets the limits as late as possible, because a small limit of open files or memory is meant for the program, not for its setup; then
     /// the filter, which may forbid setting them.
     fn restrict(&mut self, kernel: &mut impl Syscalls) -> Result<()> {
+        if let Some(own) = &self.lent_limit {
+            kernel.set_limits(std::slice::from_ref(own))?;
+        }
         kernel.set_limits(&self.process.rlimits)?;
         match &mut self.filter {
             Some(filter) => kernel.install_filter(filter.program()?, self.listener.take()),
@@ -456,6 +461,7 @@ mod tests {
             set_groups: true,
             keep_groups: false,
             extra_env: Vec::new(),
+            lent_limit: None,
             wasm: None,
         }
     }

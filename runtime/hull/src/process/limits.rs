@@ -79,6 +79,20 @@ pub(crate) fn raise_limits(pid: Pid, limits: &[RlimitSpec]) -> Result<()> {
     Ok(())
 }
 
+/// Raises the caller's soft limit of open files where `more` of them would not fit, as engines may mount thousands of files; returns the
+/// limit that the program has to get back.
+pub(crate) fn make_room(more: usize) -> Option<RlimitSpec> {
+    /// What the runtime has open besides.
+    const OTHERS: u64 = 64;
+    let own = getrlimit(Resource::Nofile);
+    let (soft, hard) = (own.current?, own.maximum.unwrap_or(u64::MAX));
+    if soft >= u64::try_from(more).ok()?.saturating_add(OTHERS) {
+        return None;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: own.maximum, maximum: own.maximum }).ok()?;
+    Some(RlimitSpec { r#type: "RLIMIT_NOFILE".to_owned(), soft, hard })
+}
+
 /// Sets the caller's own limits.
 pub(crate) fn set_limits(limits: &[RlimitSpec]) -> Result<()> {
     for limit in limits {

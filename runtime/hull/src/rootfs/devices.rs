@@ -3,14 +3,16 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use hull_sys::mount::{MountAttr, PRIVATE, mount_setattr};
+use hull_sys::process::{CloneOptions, Cloned, FILES, clone_process, exit};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
+use rustix::io::{DupFlags, Errno};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::mounts::move_onto;
 use super::resolve::{Root, device_of};
 use crate::error::{Code, Context, Error, Result};
-use crate::spec::Device;
+use crate::spec::{Device, IdMapping, Linux};
 
 /// Name and number of the devices every container has.
 pub(crate) const DEFAULTS: &[(&str, u32, u32)] = &[
@@ -43,8 +45,9 @@ impl Node {
     }
 }
 
-/// Decides how each node is made; with `bind`, opens the host's nodes.
-pub(crate) fn prepare(configured: &[Device], bind: bool) -> Result<Vec<Node>> {
+/// Decides how each node is made; with `bind`, the process may make none: the runtime makes those that are configured, and opens the host's.
+pub(crate) fn prepare(linux: &Linux, bind: bool) -> Result<Vec<Node>> {
+    let configured = &linux.devices;
     let mut nodes: Vec<Node> = Vec::with_capacity(DEFAULTS.len().saturating_add(configured.len()));
     for (path, major, minor) in DEFAULTS {
         if configured.iter().any(|d| d.path == *path) {
@@ -61,11 +64,15 @@ pub(crate) fn prepare(configured: &[Device], bind: bool) -> Result<Vec<Node>> {
             late: false,
         });
     }
+    let defaults = nodes.len();
     for (index, device) in configured.iter().enumerate() {
         nodes.push(configured_node(index, device)?);
     }
     if bind {
-        for node in &mut nodes {
+        if crate::rights::rule_the_host() {
+            make_apart(nodes.get_mut(defaults..).unwrap_or(&mut []), linux)?;
+        }
+        for node in nodes.iter_mut().filter(|node| node.host.is_none()) {
             match host_node(node) {
                 Ok(host) => node.host = Some(host),
                 Err(error) if error.errno() == Some(Errno::PERM) => node.late = true,
@@ -113,6 +120,83 @@ fn host_node(node: &Node) -> Result<OwnedFd> {
     let private = MountAttr { propagation: PRIVATE, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), c"", &private).context(Code::Device, &node.path)?;
     Ok(tree)
+}
+
+/// Makes the nodes of a user namespace, with their owners and modes, in a file system of their own: the host's nodes have the host's owners,
+/// and need not be there. A node with an owner that has no map is left to be the host's.
+///
+/// A helper does it, in a mount namespace of its own, since a node can be cloned from an attached file system only (before Linux 6.15); it
+/// shares the descriptors with the runtime, and ends.
+fn make_apart(nodes: &mut [Node], linux: &Linux) -> Result<()> {
+    let mapped =
+        |node: &Node| Some((map_out(&linux.uid_mappings, node.owner.0)?, map_out(&linux.gid_mappings, node.owner.1)?));
+    let mut places: Vec<(&mut Node, (u32, u32), OwnedFd)> = Vec::new();
+    for node in nodes {
+        if let Some(owner) = mapped(node) {
+            places.push((node, owner, open_root().context(Code::Device, "/")?));
+        }
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    let options = CloneOptions { flags: hull_sys::namespace::MOUNT | FILES, cgroup: None };
+    let (pid, pidfd) = match clone_process(&options).context(Code::Clone, "for devices")? {
+        Cloned::Child => exit(fill(&mut places).map_or_else(|e| e.raw_os_error(), |()| 0)),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).context(Code::Device, "helper")?;
+    match status.and_then(|s| s.exit_status()) {
+        Some(0) => {}
+        // Without the right to make devices, the host's have to do.
+        Some(errno) if errno == Errno::PERM.raw_os_error() => return Ok(()),
+        Some(errno) => return Err(Error::os(Code::Device, "linux.devices", Errno::from_raw_os_error(errno))),
+        None => {
+            let sentence = format!("linux.devices: the process {pid} that makes them was killed");
+            return Err(Error::new(Code::Device, "linux.devices").says(sentence));
+        }
+    }
+    for (node, _, tree) in places {
+        node.host = Some(tree);
+    }
+    Ok(())
+}
+
+/// An id of the container as the host has it.
+fn map_out(mappings: &[IdMapping], id: u32) -> Option<u32> {
+    mappings.iter().find_map(|m| {
+        let offset = id.checked_sub(m.container_id).filter(|offset| *offset < m.size)?;
+        m.host_id.checked_add(offset)
+    })
+}
+
+fn open_root() -> Result<OwnedFd, Errno> {
+    rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Puts a detached mount of each new node in its place.
+fn fill(places: &mut [(&mut Node, (u32, u32), OwnedFd)]) -> Result<(), Errno> {
+    let private = MountAttr { propagation: PRIVATE, recursive: true, ..MountAttr::default() };
+    let root = open_root()?;
+    mount_setattr(root.as_fd(), c"", &private)?;
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let files = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(&files, "", &root, "", onto)?;
+    for (index, (node, owner, place)) in places.iter_mut().enumerate() {
+        let name = index.to_string();
+        let mode = Mode::from_raw_mode(node.mode);
+        rustix::fs::mknodat(&files, &name, node.kind, mode, node.number)?;
+        let owner = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
+        rustix::fs::chownat(&files, &name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
+        // The caller's umask took bits away.
+        rustix::fs::chmodat(&files, &name, mode, AtFlags::empty())?;
+        let tree =
+            rustix::mount::open_tree(&files, &name, OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE)?;
+        rustix::io::dup3(&tree, place, DupFlags::CLOEXEC)?;
+    }
+    Ok(())
 }
 
 /// Makes a node.
