@@ -22,6 +22,7 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod process;
+mod reported;
 mod rlimits;
 mod rootless;
 mod seccomp;
@@ -63,6 +64,7 @@ pub(crate) const ALL: &[Topic] = &[
     Topic { name: "flags", tests: flags::TESTS },
     Topic { name: "wasm", tests: wasm::TESTS },
     Topic { name: "checkpoint", tests: checkpoint::TESTS },
+    Topic { name: "reported", tests: reported::TESTS },
     Topic { name: "rootless", tests: rootless::TESTS },
     Topic { name: "escapes", tests: escapes::TESTS },
 ];
