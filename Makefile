@@ -118,6 +118,10 @@ fuzz: ## Fuzz a parser: make fuzz TARGET=spec [SECONDS=300] [FUZZ=services/scm/f
 suite-runc: ## Run runc's integration tests: make suite-runc RUNTIME=/usr/sbin/runc [SYSTEMD=1] [VM=1]
 	@runtime/conformance/suites/runc $(or $(RUNTIME),$(BIN)/hull)
 
+.PHONY: suite-crun
+suite-crun: ## Run crun's own tests: make suite-crun RUNTIME=/usr/bin/crun
+	@runtime/conformance/suites/crun $(or $(RUNTIME),$(BIN)/hull)
+
 .PHONY: suite-runtime-tools
 suite-runtime-tools: ## Run the validation of OCI's runtime-tools: make suite-runtime-tools RUNTIME=/usr/sbin/runc
 	@runtime/conformance/suites/runtime-tools $(or $(RUNTIME),$(BIN)/hull)
