@@ -93,6 +93,14 @@ impl Context {
         Ok(command)
     }
 
+    /// Skips a test that takes the second CPU, on a machine that has one.
+    pub(crate) fn several_cpus(&self) -> Result<()> {
+        if fs::read_to_string("/sys/devices/system/cpu/online")?.trim() == "0" {
+            return Err(skip("one CPU only"));
+        }
+        Ok(())
+    }
+
     /// Whether containers are placed by systemd, which moves them away from `cgroupsPath`.
     pub(crate) fn systemd(&self) -> bool {
         self.options.iter().any(|option| option == "--systemd-cgroup")

@@ -251,6 +251,7 @@ fn partition(context: &Context) -> Result<()> {
     if context.systemd() {
         return Err(skip("a partition needs one as its parent, and systemd's slices are none"));
     }
+    context.several_cpus()?;
     let mut bundle = context.bundle()?;
     // Below the root, which is a partition: those further down need a parent that is one.
     bundle.set("/linux/cgroupsPath", json!(format!("/{}", bundle.id)));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::command::run;
 use crate::context::{Cgroups, Context};
-use crate::suite::{Test, skip, test};
+use crate::suite::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test("output-and-status", "exec prints the output and exits with the status of the process", output_and_status),
@@ -262,9 +262,7 @@ fn descriptors(context: &Context) -> Result<()> {
 }
 
 fn affinity(context: &Context) -> Result<()> {
-    if fs::read_to_string("/sys/devices/system/cpu/online")?.trim() == "0" {
-        return Err(skip("one CPU only"));
-    }
+    context.several_cpus()?;
     let mut bundle = context.bundle()?;
     bundle.set("/ociVersion", json!("1.3.0")).set("/process/execCPUAffinity", json!({"initial": "0", "final": "1"}));
     bundle.started()?;

@@ -125,6 +125,7 @@ fn properties(context: &Context) -> Result<()> {
 
 fn unified_properties(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    context.several_cpus()?;
     bundle.set(
         "/linux/resources/unified",
         json!({"memory.high": "50331648", "memory.min": "1048576", "pids.max": "44", "cpu.weight": "77", "cpuset.cpus": "1"}),
