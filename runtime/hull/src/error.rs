@@ -402,7 +402,7 @@ impl Error {
         out.extend_from_slice(&self.code().number().to_ne_bytes());
         out.extend_from_slice(&self.errno().map_or(0, Errno::raw_os_error).to_ne_bytes());
         // Bounded, so that one datagram always carries it.
-        for (text, longest) in [(self.object(), 2000), (&self.inner.message, 2000), (self.advice(), 500)] {
+        for (text, longest) in [(self.object(), 1500), (&self.inner.message, 2000), (self.advice(), 500)] {
             out.extend(text.chars().take(longest).filter(|c| *c != '\0').collect::<String>().into_bytes());
             out.push(0);
         }
@@ -528,6 +528,15 @@ mod tests {
             assert_eq!((known.number().to_string().as_str(), known.as_str()), (number, name));
             assert_eq!(Code::from_number(known.number()), known);
         }
+    }
+
+    #[test]
+    fn one_datagram_carries_the_longest_error() {
+        let long = "\u{10000}".repeat(10_000);
+        let error = Error::os(Code::Mount, long.as_str(), Errno::PERM).says(&long).hint(&long);
+        let sent = crate::container::sync::LARGEST;
+        assert!(error.to_wire().len() < sent, "{} of {sent}", error.to_wire().len());
+        assert!(Error::from_wire(&error.to_wire()).advice().chars().count() == 500);
     }
 
     #[test]

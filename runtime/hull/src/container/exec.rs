@@ -141,7 +141,7 @@ impl Entrance {
         launch.keyring = Some(self.keyring.clone());
         launch.set_groups = self.set_groups;
         let terminal = terminal_target(&options.process, options.console_socket.as_deref(), options.foreground)?;
-        let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
+        let (ours, theirs) = socket::pair().context(Code::Internal, "socketpair")?;
         let [before, after] = limits::exec_affinity(options.process.exec_cpu_affinity.as_ref())?;
         let (cloned, moved) = self.place.clone_into(self.state.pid)?;
         timeline::mark("clone");

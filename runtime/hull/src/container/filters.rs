@@ -76,5 +76,5 @@ impl Filters {
 /// A profile that cannot be compiled, with the property that is why.
 pub(crate) fn failure(profile: &Seccomp, error: &seccomp::CompileError) -> Error {
     let property = format!("linux.seccomp{}", seccomp::culprit(profile, error));
-    Error::new(Code::Seccomp, property).says(error.to_string())
+    Error::new(Code::Seccomp, property.as_str()).says(format!("{property}: {error}"))
 }

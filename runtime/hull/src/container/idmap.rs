@@ -37,7 +37,7 @@ pub(super) fn apply(mounts: &[Prepared], pid: i32, linux: &Linux) -> Result<()> 
         let attr = MountAttr { set: ATTR_IDMAP, userns: Some(userns.as_fd()), recursive, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), c"", &attr).map_err(|e| {
             Error::os(Code::MountAttr, at.as_str(), e)
-                .says(format!("id map of {at}"))
+                .says(format!("{at}: mapping its ids"))
                 .hint("the file system must support id-mapped mounts, and may not be mapped already")
         })?;
     }

@@ -542,11 +542,11 @@ fn wait_for_start(plan: &Plan<'_>, report: &mut Option<OwnedFd>) -> Result<()> {
                 let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
                     Ok(connection) => connection,
                     Err(Errno::INTR | Errno::CONNABORTED) => continue,
-                    Err(e) => return Err(Error::os(Code::Internal, "start socket", e)),
+                    Err(e) => return Err(Error::os(Code::Internal, super::store::START_SOCKET, e)),
                 };
                 if matches!(sync::receive(connection.as_fd()), Ok(Message::Start)) {
                     *report = Some(connection);
-                    syssignal::unblock_all().context(Code::Internal, "signal mask")?;
+                    syssignal::unblock_all().context(Code::Internal, "sigprocmask")?;
                     return Ok(());
                 }
             }

@@ -85,7 +85,7 @@ pub(crate) fn forward(socket: &OwnedFd, pid: i32) -> Result<bool> {
     let (n, _) = match rustix::net::recv(socket, &mut text, RecvFlags::DONTWAIT) {
         Ok(received) => received,
         Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-        Err(e) => return Err(e).context(Code::Socket, "notify socket"),
+        Err(e) => return Err(e).context(Code::Socket, "NOTIFY_SOCKET"),
     };
     let ready = text.get(..n).unwrap_or(&[]).split(|b| *b == b'\n').any(|line| line == b"READY=1");
     if ready && let Some(outer) = outer() {

@@ -44,7 +44,7 @@ impl Parent {
         wasm: wasm::config::Config,
         cgroup: Option<&Cgroup>,
     ) -> Result<(Self, OwnedFd)> {
-        let (ours, theirs) = socket::pair().context(Code::Internal, "socket pair")?;
+        let (ours, theirs) = socket::pair().context(Code::Internal, "socketpair")?;
         let between = plan.namespaces.needs_stage();
         let flags = if between { 0 } else { plan.namespaces.at_birth() };
         let cgroup = cgroup.and_then(Cgroup::clone_target);

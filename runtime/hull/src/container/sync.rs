@@ -55,7 +55,7 @@ const START: u8 = b'S';
 const EXIT: u8 = b'X';
 
 /// Largest message: an error's text.
-const LARGEST: usize = 16_384;
+pub(crate) const LARGEST: usize = 16_384;
 
 /// Sends a message.
 pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {

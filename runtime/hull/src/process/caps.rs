@@ -138,7 +138,10 @@ pub(crate) fn limit_bounding(bits: &CapabilityBits) -> Result<()> {
             Ok(()) => {}
             // Past the last one.
             Err(Errno::INVAL) => return Ok(()),
-            Err(e) => return Err(Error::os(Code::Capabilities, "process.capabilities.bounding", e)),
+            Err(e) => {
+                let error = Error::os(Code::Capabilities, "process.capabilities.bounding", e);
+                return Err(error.says("of the bounding set"));
+            }
         }
     }
     Ok(())
@@ -146,7 +149,7 @@ pub(crate) fn limit_bounding(bits: &CapabilityBits) -> Result<()> {
 
 /// Writes the other four sets, after the change of ids.
 pub(crate) fn apply(bits: &CapabilityBits) -> Result<()> {
-    let now = prctl::capabilities().context(Code::Capabilities, "process.capabilities")?;
+    let now = prctl::capabilities().doing(Code::Capabilities, "process.capabilities", "")?;
     // Nobody can get what the runtime itself does not have.
     let sets = prctl::CapabilitySets {
         effective: bits.effective & bits.permitted & now.permitted,
@@ -156,13 +159,17 @@ pub(crate) fn apply(bits: &CapabilityBits) -> Result<()> {
     prctl::set_capabilities(sets).doing(
         Code::Capabilities,
         "process.capabilities",
-        "effective, permitted, inheritable",
+        "of the effective, permitted and inheritable sets",
     )?;
-    prctl::ambient_clear().context(Code::Capabilities, "process.capabilities.ambient")?;
+    prctl::ambient_clear().doing(Code::Capabilities, "process.capabilities.ambient", "of the ambient set")?;
     let ambient = bits.ambient & sets.permitted & sets.inheritable;
     for number in 0..64u32 {
         if ambient >> number & 1 == 1 {
-            prctl::ambient_raise(number).context(Code::Capabilities, "process.capabilities.ambient")?;
+            prctl::ambient_raise(number).doing(
+                Code::Capabilities,
+                "process.capabilities.ambient",
+                "of the ambient set",
+            )?;
         }
     }
     Ok(())

@@ -57,7 +57,7 @@ impl Delivery {
     /// A delivery, and what its process gets.
     pub(crate) fn new() -> Result<(Self, Filter)> {
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .context(Code::Internal, "socket pair")?;
+            .context(Code::Internal, "socketpair")?;
         Ok((Self { socket }, Filter::Awaited(theirs)))
     }
 

@@ -65,7 +65,11 @@ impl Syscalls for Kernel {
     }
 
     fn keep_capabilities(&mut self) -> Result<()> {
-        prctl::keep_capabilities(true).doing(Code::Capabilities, "process.capabilities", "keep over the change of user")
+        prctl::keep_capabilities(true).doing(
+            Code::Capabilities,
+            "process.capabilities",
+            "that are to outlive the change of user",
+        )
     }
 
     /// Never through a magic link such as /proc/self/fd/7, which leads to wherever a descriptor of the runtime is.
@@ -117,7 +121,7 @@ impl Syscalls for Kernel {
     fn reset_signals(&mut self) -> Result<()> {
         // In this order: signals that came while blocked and are ignored are discarded. A hook that did not read the state leaves such a
         // SIGPIPE.
-        signal::unblock_all().context(Code::Internal, "signal mask")?;
+        signal::unblock_all().context(Code::Internal, "sigprocmask")?;
         signal::reset_dispositions();
         Ok(())
     }

@@ -33,7 +33,7 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
         message.text(37, &format!("mnt[{}]:{0}", mount.destination));
     }
     for (kind, name, path) in joined(spec) {
-        let stat = rustix::fs::stat(path).context(Code::Checkpoint, path)?;
+        let stat = rustix::fs::stat(path).doing(Code::Checkpoint, path, &format!("cannot find namespace {path}"))?;
         message.text(37, &format!("{kind}[{}]:{name}", stat.st_ino));
     }
     // All tasks then stop at once, and a paused container can be saved too.
@@ -52,7 +52,11 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
         message.message(11, &page_server(address)?);
     }
     if !options.pre_dump {
-        save_descriptors(&image, pid).context(Code::Checkpoint, &options.image)?;
+        save_descriptors(&image, pid).doing(
+            Code::Checkpoint,
+            &options.image,
+            &format!("cannot write {DESCRIPTORS} to {}", options.image),
+        )?;
     }
     let worker = Worker::start(None, &[], false)?;
     worker

@@ -37,7 +37,11 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 
 /// Opens the directory at `path`.
 pub(super) fn open(path: &str) -> Result<OwnedFd> {
-    rustix::fs::open(path, DIRECTORY, Mode::empty()).context(Code::Checkpoint, path)
+    rustix::fs::open(path, DIRECTORY, Mode::empty()).doing(
+        Code::Checkpoint,
+        path,
+        &format!("cannot open the image {path}"),
+    )
 }
 
 /// Whether there is an image at `path`.
@@ -45,7 +49,11 @@ pub(crate) fn check(path: &str) -> Result<()> {
     let image = open(path)?;
     match rustix::fs::accessat(&image, INVENTORY, Access::EXISTS, AtFlags::empty()) {
         Ok(()) => Ok(()),
-        Err(e) => Err(Error::os(Code::Checkpoint, format!("{path}/{INVENTORY}"), e).hint("it holds no checkpoint")),
+        Err(e) => {
+            let file = format!("{path}/{INVENTORY}");
+            let text = format!("cannot find {file}");
+            Err(Error::os(Code::Checkpoint, file, e).says(text).hint("it holds no checkpoint"))
+        }
     }
 }
 
@@ -62,7 +70,7 @@ pub(super) fn readable(image: &OwnedFd, path: &str, spec: &Spec) -> Result<Optio
         crate::log::debug(&format!("{path}: its ids cannot be mapped: {errno}"));
         return Ok(None);
     }
-    show(image, &mapped, path).map(Some).context(Code::Checkpoint, path)
+    show(image, &mapped, path).map(Some).doing(Code::Checkpoint, path, &format!("cannot map the ids of {path}"))
 }
 
 /// Makes the directory of links to the image's files, in the image's place.

@@ -76,8 +76,11 @@ fn make_dir(path: &str) -> Result<OwnedFd> {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
         Err(e) => return Err(Error::os(Code::Checkpoint, path, e).says(format!("cannot make {path}"))),
     }
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .context(Code::Checkpoint, path)
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing(
+        Code::Checkpoint,
+        path,
+        &format!("cannot open {path}"),
+    )
 }
 
 /// CRIU's number of a way to treat cgroups; the default restores groups that the container made below its own.

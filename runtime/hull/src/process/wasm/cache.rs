@@ -47,7 +47,7 @@ fn ask(config: &Config, directory: &str, module: &OwnedFd) -> Result<(bool, Owne
     let path = std::ffi::CString::new(program.as_str()).map_err(|_| failed("null byte in the program's path"))?;
     let argv = StringVector::new(["hull-wasm", "cache", directory]).map_err(nul)?;
     let envp = StringVector::new(std::iter::empty::<&str>()).map_err(nul)?;
-    let (ours, theirs) = socket::pair().context(Code::Wasm, "socket pair")?;
+    let (ours, theirs) = socket::pair().context(Code::Wasm, "socketpair")?;
     let pidfd = match clone_process(&CloneOptions::default()).context(Code::Wasm, &program)? {
         Cloned::Child => {
             if connect(module, &theirs).is_ok() {

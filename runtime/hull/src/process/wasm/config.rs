@@ -81,7 +81,7 @@ impl Config {
                 .says(format!("{path} cannot be executed"))
                 .hint(format!("it is the program of {FILE} or --wasm-config"))),
             None => PROGRAMS.iter().copied().find(usable).map(str::to_owned).ok_or_else(|| {
-                let [first, ..] = PROGRAMS else { return Error::new(Code::Wasm, "") };
+                let [first, ..] = PROGRAMS else { return Error::new(Code::Wasm, "hull-wasm") };
                 Error::new(Code::Wasm, "hull-wasm")
                     .says("the container is a WebAssembly program and hull-wasm is not installed")
                     .hint(format!("install it as {first}, or name it in {FILE}"))
