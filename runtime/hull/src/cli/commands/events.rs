@@ -1,7 +1,9 @@
 //! `hull events`.
 
+use std::os::fd::BorrowedFd;
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 
 use super::super::parse::Parsed;
 use super::super::{Global, print};
@@ -15,6 +17,12 @@ use crate::error::{Code, Error, Result};
 use crate::time::Deadline;
 
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
+    let code = events(global, parsed)?;
+    until_read(rustix::stdio::stdout(), 100);
+    Ok(code)
+}
+
+fn events(global: &Global, parsed: &Parsed) -> Result<i32> {
     let interval = parse_duration(parsed.get("interval").unwrap_or("5s"))
         .filter(|ns| *ns > 0)
         .and_then(|ns| u32::try_from(ns.unsigned_abs().div_ceil(1_000_000)).ok())
@@ -64,6 +72,19 @@ fn print_stats(cgroup: &Cgroup, id: &str) -> Result<i32> {
     print(&(text + "\n"))
 }
 
+/// Waits until nothing is left in a pipe, a moment at most: go-runc closes its end when it sees that the program has ended,
+/// and has lost what it had not read by then.
+fn until_read(pipe: BorrowedFd<'_>, patience_ms: u32) {
+    let deadline = Deadline::after_ms(patience_ms);
+    let moment = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    while ioctl_fionread(pipe).is_ok_and(|left| left > 0) && !deadline.passed() {
+        // The only event is that nobody will read any more.
+        if poll(&mut [PollFd::from_borrowed_fd(pipe, PollFlags::empty())], Some(&moment)) != Ok(0) {
+            return;
+        }
+    }
+}
+
 /// A duration as Go writes it (`5s`, `1.5s`, `1m30s`), in nanoseconds.
 fn parse_duration(text: &str) -> Option<i64> {
     let of_number = |c: char| c.is_ascii_digit() || c == '.';
@@ -89,7 +110,34 @@ fn parse_duration(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_duration;
+    use std::os::fd::AsFd as _;
+
+    use rustix::io::{ioctl_fionread, read, write};
+    use rustix::pipe::pipe;
+
+    use super::{parse_duration, until_read};
+
+    #[test]
+    fn a_slow_reader_finds_the_last_event() {
+        let (reader, writer) = pipe().unwrap();
+        write(&writer, b"event\n").unwrap();
+        let slow = std::thread::spawn(move || {
+            std::thread::yield_now();
+            read(&reader, &mut [0; 6]).unwrap();
+            reader
+        });
+        until_read(writer.as_fd(), 60_000);
+        assert_eq!(ioctl_fionread(&writer), Ok(0));
+        drop(slow.join().unwrap());
+    }
+
+    #[test]
+    fn without_a_reader_there_is_nothing_to_wait_for() {
+        let (reader, writer) = pipe().unwrap();
+        write(&writer, b"event\n").unwrap();
+        drop(reader);
+        until_read(writer.as_fd(), u32::MAX);
+    }
 
     #[test]
     fn durations_as_go_writes_them() {
