@@ -137,7 +137,8 @@ fn forward(pidfd: &OwnedFd, signals: &OwnedFd, master: Option<&OwnedFd>) {
     while let Ok(128) = rustix::io::read(signals, &mut record) {
         match syssignal::number_of(&record) {
             SIGCHLD | SIGURG | SIGPIPE => {}
-            SIGWINCH if master.is_some() => {
+            // It is about the caller's window; without a terminal it means other things to programs: Apache stops.
+            SIGWINCH => {
                 if let Some(master) = master {
                     copy_size(master);
                 }

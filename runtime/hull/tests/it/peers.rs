@@ -359,6 +359,28 @@ fn without_a_cgroup_nested_pid_namespaces_are_the_containers_too() {
 }
 
 #[test]
+fn a_resized_window_is_no_signal_for_a_process_without_a_terminal() {
+    let script = "trap 'echo > /resized' WINCH; trap 'exit 9' PWR; echo > /ready; sleep 1000 & wait; wait";
+    let Some(b) = bundle("resized", script) else { return };
+    b.write();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hull"))
+        .args(["--root".as_ref(), b.records().as_os_str()])
+        .args(["run", &b.id])
+        .current_dir(b.path())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the traps", || b.path().join("rootfs/ready").exists());
+    // In the order of their numbers.
+    let pid = rustix::process::Pid::from_child(&child);
+    for signal in [rustix::process::Signal::WINCH, rustix::process::Signal::POWER] {
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+    assert!(!b.path().join("rootfs/resized").exists());
+}
+
+#[test]
 fn an_empty_signal_is_the_default_one() {
     let Some(b) = bundle("signal", "trap 'exit 9' TERM; echo > /ready; sleep 1000 & wait") else { return };
     b.write();
