@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "tests say what they counted")]
 
 mod containerd;
+mod crio;
 mod docker;
 mod interrupted;
 mod podman;
