@@ -85,7 +85,7 @@ pub fn cluster_role() -> ClusterRole {
         metadata: metadata("berth-ws-manager", None),
         rules: Some(vec![
             rule("", &["nodes"], &["get", "list", "watch"]),
-            rule("berth.dev", &["workspaceclasses"], &["get", "list", "watch", "create", "patch", "delete"]),
+            rule("berth.dev", &["workspaceclasses"], &["get", "list", "watch", "create", "update", "patch", "delete"]),
         ]),
         ..ClusterRole::default()
     }

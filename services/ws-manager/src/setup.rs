@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_workspace_crd::{LABEL_MANAGED_BY, MANAGED_BY, WorkspaceClass};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt as _};
@@ -46,14 +46,16 @@ pub(crate) async fn ensure(client: &Client, config: &Config) {
     }
 }
 
-/// Puts back each configured class that somebody deletes, for ever. For the replica that leads: another one may have an older configuration.
+/// Puts back each configured class that somebody deletes or edits, for ever. For the replica that leads: another one may have an older configuration.
 pub(crate) async fn keep_classes(cluster: &Cluster, config: &Config) {
     let mut pause = Duration::from_millis(50);
     cluster.synced().await;
     loop {
-        let mut configured = config.classes.iter().map(|class| class.name.as_str());
-        if let Some(missing) = configured.find(|name| cluster.classes.get(name).is_none()) {
-            tracing::warn!(class = missing, "a configured class was deleted; it is put back");
+        let mut configured = config.classes.iter();
+        if let Some(other) =
+            configured.find(|class| cluster.classes.get(&class.name).is_none_or(|found| found.spec != class.spec()))
+        {
+            tracing::warn!(class = other.name, "a configured class was deleted or edited; it is put back");
             if let Err(error) = classes(&cluster.client, config, &PatchParams::apply(MANAGER).force()).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "it could not be put back; trying again");
                 tokio::time::sleep(pause).await;
@@ -107,10 +109,13 @@ async fn classes(client: &Client, config: &Config, apply: &PatchParams) -> Resul
     for class in &config.classes {
         let mut object = WorkspaceClass::new(&class.name, class.spec());
         object.labels_mut().insert(LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
-        classes
-            .patch(&class.name, apply, &Patch::Apply(&object))
-            .await
-            .map_err(|error| SetupError::Class(class.name.clone(), error))?;
+        let failed = |error| SetupError::Class(class.name.clone(), error);
+        let applied = classes.patch(&class.name, apply, &Patch::Apply(&object)).await.map_err(failed)?;
+        // What the configuration leaves out, somebody else may have set.
+        if applied.spec != object.spec {
+            object.metadata.resource_version = applied.resource_version();
+            classes.replace(&class.name, &PostParams::default(), &object).await.map_err(failed)?;
+        }
         configured.insert(class.name.as_str());
     }
     // Those without our label were made by an administrator and stay.

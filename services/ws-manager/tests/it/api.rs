@@ -5,7 +5,8 @@ use berth_api_types::public::Phase;
 use berth_http::CallError;
 use berth_workspace_crd::WorkspaceClass;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
 
 use crate::world::{Manager, World, config, eventually, start};
 
@@ -127,6 +128,24 @@ async fn a_configured_class_that_is_deleted_is_put_back() {
     classes.delete("large", &DeleteParams::default()).await.unwrap();
     eventually("the class is back", || async { classes.get_opt("large").await.unwrap().is_some() }).await;
     assert!(classes.get_opt("own").await.unwrap().is_none(), "an administrator's own class is not ours to put back");
+}
+
+#[tokio::test]
+async fn a_configured_class_that_is_edited_is_put_back() {
+    let world = World::new().await;
+    let manager = Manager::start(world.kube.clone(), config());
+    manager.begin(&start()).await;
+    let classes = Api::<WorkspaceClass>::all(world.kube.clone());
+    let before = classes.get("small").await.unwrap();
+    // The last is a field that the configuration leaves out.
+    let edits = [json!({ "creditsPerHour": "0" }), json!({ "pids": 4096 }), json!({ "ioBytesPerSecond": 1 })];
+    for edit in edits {
+        let patch = Patch::Merge(json!({ "spec": edit }));
+        let edited = classes.patch("small", &PatchParams::default(), &patch).await.unwrap();
+        assert_ne!(edited.spec, before.spec, "{edit}");
+        eventually("the class is as it was", || async { classes.get("small").await.unwrap().spec == before.spec })
+            .await;
+    }
 }
 
 #[tokio::test]
