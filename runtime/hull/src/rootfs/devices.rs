@@ -141,7 +141,9 @@ fn make_apart(nodes: &mut [Node], linux: &Linux) -> Result<()> {
     }
     let options = CloneOptions { flags: hull_sys::namespace::MOUNT | FILES, cgroup: None };
     let (pid, pidfd) = match clone_process(&options).context(Code::Clone, "for devices")? {
-        Cloned::Child => exit(fill(&mut places).map_or_else(|e| e.raw_os_error(), |()| 0)),
+        Cloned::Child => {
+            exit(fill(&mut places, linux.mount_label.as_deref()).map_or_else(|e| e.raw_os_error(), |()| 0))
+        }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).context(Code::Device, "helper")?;
@@ -173,12 +175,15 @@ fn open_root() -> Result<OwnedFd, Errno> {
     rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Puts a detached mount of each new node in its place.
-fn fill(places: &mut [(&mut Node, (u32, u32), OwnedFd)]) -> Result<(), Errno> {
+/// Puts a detached mount of each new node in its place; with the label of the container's mounts, or SELinux would deny the nodes.
+fn fill(places: &mut [(&mut Node, (u32, u32), OwnedFd)], label: Option<&str>) -> Result<(), Errno> {
     let private = MountAttr { propagation: PRIVATE, recursive: true, ..MountAttr::default() };
     let root = open_root()?;
     mount_setattr(root.as_fd(), c"", &private)?;
     let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if let Some(label) = label.filter(|label| !label.is_empty()) {
+        rustix::mount::fsconfig_set_string(&context, "context", label)?;
+    }
     rustix::mount::fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let files = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
