@@ -85,6 +85,15 @@ pub(crate) fn run(command: &mut Command, input: Option<&str>) -> Result<Output> 
 
 /// As [`run`], with its own deadline.
 pub(crate) fn run_within(command: &mut Command, input: Option<&str>, patience: Duration) -> Result<Output> {
+    run_by(command, input, |child| wait(child, patience))
+}
+
+/// As [`run`]; `wait` sees to the child's end.
+pub(crate) fn run_by(
+    command: &mut Command,
+    input: Option<&str>,
+    wait: impl FnOnce(&mut Child) -> Result<ExitStatus>,
+) -> Result<Output> {
     let mut stdout = tempfile::tempfile()?;
     let mut stderr = tempfile::tempfile()?;
     command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
@@ -98,7 +107,7 @@ pub(crate) fn run_within(command: &mut Command, input: Option<&str>, patience: D
         }
     };
     let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    let status = wait(&mut child, patience);
+    let status = wait(&mut child);
     let (stdout, stderr) = (read(&mut stdout)?, read(&mut stderr)?);
     match status {
         Ok(status) => Ok(Output { status, stdout, stderr }),

@@ -9,6 +9,7 @@ mod command;
 mod console;
 mod context;
 mod default_config;
+mod paced;
 mod probe;
 mod suite;
 mod topics;

@@ -102,11 +102,20 @@ pub fn resume(pid: i32, how: Resume, signal: i32) -> Result<(), Errno> {
     request(kind, pid, libc::c_ulong::try_from(signal).map_err(|_| Errno::INVAL)?)
 }
 
-/// The number of the system call before which a tracee stands; `None` after one.
+/// A system call that is about to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entered {
+    /// Its number.
+    pub number: u64,
+    /// Its arguments; those that it does not take hold anything.
+    pub args: [u64; 6],
+}
+
+/// The system call before which a tracee stands; `None` after one.
 ///
 /// # Errors
 /// `ESRCH` when it is gone or not stopped.
-pub fn entered_syscall(pid: i32) -> Result<Option<u64>, Errno> {
+pub fn entered_syscall(pid: i32) -> Result<Option<Entered>, Errno> {
     const ENTRY: u8 = 1;
     #[repr(C)]
     #[derive(Default)]
@@ -117,13 +126,14 @@ pub fn entered_syscall(pid: i32) -> Result<Option<u64>, Errno> {
         instruction: u64,
         stack: u64,
         number: u64,
-        rest: [u64; 7],
+        args: [u64; 6],
+        rest: u64,
     }
     let mut info = Info::default();
     // SAFETY: the size given is that of the struct, which lives until the call is over.
     let ret = unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, size_of::<Info>(), &raw mut info) };
     check(ret)?;
-    Ok((info.op == ENTRY).then_some(info.number))
+    Ok((info.op == ENTRY).then_some(Entered { number: info.number, args: info.args }))
 }
 
 /// Waits for something to happen to any tracee or child of the calling thread. `None` when there is none left.

@@ -160,7 +160,7 @@ impl Tracer {
 
     fn count(&mut self, pid: i32) -> Result<()> {
         let number = match ptrace::entered_syscall(pid) {
-            Ok(Some(number)) => number,
+            Ok(Some(call)) => call.number,
             Ok(None) | Err(Errno::SRCH) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
