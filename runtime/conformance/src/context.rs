@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, bail};
 
 use crate::bundle::Bundle;
+use crate::cleanup::is_cgroup;
 use crate::command::run;
 use crate::suite::skip;
 
@@ -99,6 +100,19 @@ impl Context {
             return Err(skip("one CPU only"));
         }
         Ok(())
+    }
+
+    /// Skips where a version 1 hierarchy for the controller is not mounted, or the kernel has none for version 2.
+    pub(crate) fn needs(&self, controller: &str) -> Result<()> {
+        let there = match self.cgroups {
+            // Others leave plain folders of these names.
+            Cgroups::V1 => is_cgroup(&Path::new("/sys/fs/cgroup").join(controller)),
+            Cgroups::V2 => {
+                let name = if controller == "blkio" { "io" } else { controller };
+                fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?.split_whitespace().any(|one| one == name)
+            }
+        };
+        if there { Ok(()) } else { Err(skip(format!("no cgroup controller {controller}"))) }
     }
 
     /// Whether containers are placed by systemd, which moves them away from `cgroupsPath`.

@@ -71,6 +71,12 @@ fn unified_only(context: &Context) -> Result<()> {
     if context.cgroups == Cgroups::V2 { Ok(()) } else { Err(skip("cgroups of version 1")) }
 }
 
+/// Skips but where version 2 has these controllers.
+fn unified_with(context: &Context, controllers: &[&str]) -> Result<()> {
+    unified_only(context)?;
+    controllers.iter().try_for_each(|controller| context.needs(controller))
+}
+
 fn folder(bundle: &Bundle<'_>) -> Result<PathBuf> {
     bundle.cgroup("", bundle.pid()?)
 }
@@ -122,7 +128,7 @@ fn update_resources(bundle: &Bundle<'_>, resources: &Value) -> Result<()> {
 }
 
 fn shares(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["cpu"])?;
     let mut bundle = context.bundle()?;
     bundle.set("/linux/resources/cpu", json!({"shares": 1024}));
     bundle.started()?;
@@ -136,7 +142,7 @@ fn shares(context: &Context) -> Result<()> {
 }
 
 fn limits(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["memory", "cpu", "pids"])?;
     let mut bundle = context.bundle()?;
     let resources = json!({
         "memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20},
@@ -160,7 +166,7 @@ fn limits(context: &Context) -> Result<()> {
 }
 
 fn update(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["memory", "cpu", "cpuset", "pids"])?;
     let mut bundle = context.bundle()?;
     bundle.set("/linux/resources/memory", json!({"limit": 64 << 20}));
     bundle.started()?;
@@ -191,7 +197,7 @@ fn update(context: &Context) -> Result<()> {
 }
 
 fn io_max(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["blkio"])?;
     let (major, minor) = disk()?;
     let limit = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
     let mut bundle = context.bundle()?;
@@ -210,7 +216,7 @@ fn io_max(context: &Context) -> Result<()> {
 }
 
 fn io_weight(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["blkio"])?;
     let mut bundle = context.bundle()?;
     bundle.started()?;
     let there = |name: &str| folder(&bundle).is_ok_and(|folder| folder.join(name).exists());
@@ -227,7 +233,7 @@ fn io_weight(context: &Context) -> Result<()> {
 }
 
 fn unified(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["memory", "cpu", "pids"])?;
     let mut bundle = context.bundle()?;
     bundle.set(
         "/linux/resources/unified",
@@ -247,7 +253,7 @@ fn unified(context: &Context) -> Result<()> {
 }
 
 fn partition(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["cpuset"])?;
     if context.systemd() {
         return Err(skip("a partition needs one as its parent, and systemd's slices are none"));
     }
@@ -266,7 +272,7 @@ fn partition(context: &Context) -> Result<()> {
 }
 
 fn hugetlb(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["hugetlb"])?;
     if !fs::exists("/sys/kernel/mm/hugepages/hugepages-2048kB")? {
         return Err(skip("no huge pages of 2 MiB"));
     }
@@ -300,7 +306,7 @@ fn pressure(context: &Context) -> Result<()> {
 }
 
 fn oom_event(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["memory"])?;
     let mut bundle = context.bundle()?;
     bundle.set("/linux/resources/memory", json!({"limit": 20 << 20, "swap": 20 << 20}));
     bundle.script("trap 'exit 0' TERM; while ! [ -e /go ]; do usleep 20000; done; tail -c 90000000 /dev/zero; while :; do sleep 60 & wait $!; done");
@@ -359,7 +365,7 @@ fn forking<'a>(context: &'a Context, change: impl Fn(&mut Bundle<'a>)) -> Result
 }
 
 fn kill_forks(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["pids"])?;
     // Without a PID namespace, whose end would take all with it.
     let bundle = forking(context, |bundle| {
         bundle.without_namespace("pid");
@@ -370,7 +376,7 @@ fn kill_forks(context: &Context) -> Result<()> {
 }
 
 fn delete_forks(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["pids"])?;
     let bundle = forking(context, |_| {})?;
     let folder = folder(&bundle)?;
     bundle.runtime(&["delete", "--force", &bundle.id])?.ok()?;
@@ -390,7 +396,7 @@ fn writable<'a>(context: &'a Context, script: &str) -> Result<Bundle<'a>> {
 const DIVIDE: &str = "cd /sys/fs/cgroup && mkdir -p inner && echo 0 > inner/cgroup.procs && echo +pids > cgroup.subtree_control && echo 20 > inner/pids.max && cat inner/pids.max";
 
 fn delegation(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["pids"])?;
     let bundle = writable(context, DIVIDE)?;
     let said = bundle.output()?;
     ensure!(said == "20", "{said:?}");
@@ -399,7 +405,7 @@ fn delegation(context: &Context) -> Result<()> {
 
 /// A container that has passed controllers on to groups below its own, so that its own takes no process.
 fn divided<'a>(context: &'a Context, divide: &str) -> Result<Bundle<'a>> {
-    unified_only(context)?;
+    unified_with(context, &["pids"])?;
     let bundle = writable(context, &format!("{divide} && touch /divided; while :; do sleep 60; done"))?;
     bundle.created()?;
     bundle.start()?.ok()?;
@@ -500,7 +506,7 @@ fn owner_of(context: &Context, options: &[&str]) -> Result<(u32, u32, u32)> {
 }
 
 fn ownership(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["memory"])?;
     let (group, procs, limit) = owner_of(context, &["nosuid", "noexec", "nodev"])?;
     ensure!((group, procs) == (100_000, 100_000), "the group is {group}'s, cgroup.procs {procs}'s");
     ensure!(limit == 0, "memory.max is {limit}'s: the container could raise its own limit");
@@ -508,14 +514,14 @@ fn ownership(context: &Context) -> Result<()> {
 }
 
 fn no_ownership(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["memory"])?;
     let owners = owner_of(context, &["nosuid", "noexec", "nodev", "ro"])?;
     ensure!(owners == (0, 0, 0), "{owners:?}");
     Ok(())
 }
 
 fn devices_after_update(context: &Context) -> Result<()> {
-    unified_only(context)?;
+    unified_with(context, &["pids"])?;
     let mut bundle = context.bundle()?;
     for set in ["bounding", "effective", "permitted"] {
         bundle.push(&format!("/process/capabilities/{set}"), json!("CAP_MKNOD"));

@@ -259,6 +259,7 @@ fn each_global(context: &Context, _row: &str) -> Result<()> {
 }
 
 fn values(context: &Context) -> Result<()> {
+    context.needs("memory")?;
     let mut bundle = context.bundle()?;
     bundle.set("/linux/resources/memory", serde_json::json!({"limit": 512 << 20}));
     bundle.started()?;
