@@ -19,6 +19,9 @@ use crate::tracer::{Victim, kill_before};
 /// In the environment of every process of a container and of its runtime: none may be left with it.
 const MARK: &str = "HULL_TEST_CONTAINER";
 
+/// Where systemd keeps the scopes.
+const SLICE: &str = "hulltest.slice";
+
 /// Which container is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -28,6 +31,8 @@ enum Shape {
     Stage,
     /// Without a cgroup.
     NoCgroup,
+    /// In a scope of systemd's.
+    Systemd,
 }
 
 /// What the container is when the command comes.
@@ -62,10 +67,15 @@ impl Place {
         command.env(MARK, &self.id).current_dir(self.folder.join("."));
         command.args(["--log", "log.json", "--log-format", "json", "--log-level", "info", "--root"]);
         command.arg(self.folder.join("state"));
-        if self.shape == Shape::NoCgroup {
-            command.args(["--cgroup-manager", "disabled"]);
+        match self.shape {
+            Shape::NoCgroup => {
+                command.args(["--cgroup-manager", "disabled"]);
+            }
+            Shape::Systemd => {
+                command.arg("--systemd-cgroup");
+            }
+            Shape::Plain | Shape::Stage => {}
         }
-
         command.args(args.iter().map(|arg| if *arg == "ID" { self.id.as_str() } else { arg }));
         command
     }
@@ -125,7 +135,15 @@ impl Place {
         }
     }
 
+    fn unit(&self) -> String {
+        format!("killed-{}.scope", self.id)
+    }
+
     fn cgroups(&self) -> Vec<PathBuf> {
+        if self.shape == Shape::Systemd {
+            let scope = Path::new("/sys/fs/cgroup").join(SLICE).join(self.unit());
+            return [scope].into_iter().filter(|path| path.exists()).collect();
+        }
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         let below = CGROUP.trim_start_matches('/');
         let folders = hierarchies.map(|entry| entry.path().join(below).join(&self.id));
@@ -140,6 +158,12 @@ impl Place {
         let folder = self.folder.text("");
         left.extend(mounts.lines().filter(|l| l.contains(&folder) || l.contains(&self.id)).map(str::to_owned));
         left.extend(processes(&self.id));
+        if self.shape == Shape::Systemd {
+            let mut units = Command::new("systemctl");
+            units.args(["list-units", "--all", "--plain", "--no-legend"]).arg(self.unit());
+            left.extend(units.output().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()));
+            left.retain(|line| !line.is_empty());
+        }
         let state = self.folder.join("state");
         // Compiled seccomp profiles are no container's; that one which is cut off is not believed, every later start shows.
         let cache = state.join(".seccomp");
@@ -202,6 +226,10 @@ fn config(id: &str, shape: Shape) -> Value {
         namespaces.extend(["user", "time"]);
     }
     let namespaces: Vec<Value> = namespaces.iter().map(|kind| json!({"type": kind})).collect();
+    let cgroup = match shape {
+        Shape::Systemd => format!("{SLICE}:killed:{id}"),
+        _ => format!("{CGROUP}/{id}"),
+    };
     let mut config = json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -219,7 +247,7 @@ fn config(id: &str, shape: Shape) -> Value {
             {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
         ],
         "linux": {
-            "cgroupsPath": format!("{CGROUP}/{id}"),
+            "cgroupsPath": cgroup,
             "namespaces": namespaces,
             "maskedPaths": ["/proc/kcore", "/proc/keys"],
             "readonlyPaths": ["/proc/sys"],
@@ -245,6 +273,9 @@ fn at_every_call(name: &str, shape: Shape, before: Before, victim: Whose, args: 
     };
     if let Some(reason) = missing(&["busybox"]) {
         skip!("{reason}");
+    }
+    if shape == Shape::Systemd && !(systemd_runs() && Path::new("/sys/fs/cgroup/cgroup.controllers").exists()) {
+        skip!("no systemd with cgroups of version 2 runs here");
     }
     let every: u32 = match std::env::var("HULL_KILL_EVERY") {
         Ok(number) => number.parse().context("HULL_KILL_EVERY")?,
@@ -273,6 +304,11 @@ fn at_every_call(name: &str, shape: Shape, before: Before, victim: Whose, args: 
         kills += 1;
         moment += every;
     }
+}
+
+/// sd_booted(3).
+fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").is_dir()
 }
 
 fn at(moment: u32, call: Option<u64>) -> String {
@@ -304,6 +340,22 @@ fn runtime_in_create_with_user_namespace_and_hooks() -> Result<()> {
 #[test]
 fn runtime_in_create_without_cgroup() -> Result<()> {
     at_every_call("create-free", Shape::NoCgroup, Before::Nothing, Whose::Command, &["create", "ID"])
+}
+
+#[test]
+fn runtime_in_create_by_systemd() -> Result<()> {
+    at_every_call("create-systemd", Shape::Systemd, Before::Nothing, Whose::Command, &["create", "ID"])
+}
+
+#[test]
+fn container_in_create_by_systemd() -> Result<()> {
+    at_every_call("init-create-systemd", Shape::Systemd, Before::Nothing, Whose::Children, &["create", "ID"])
+}
+
+#[test]
+fn runtime_in_forced_delete_by_systemd() -> Result<()> {
+    let args = &["delete", "--force", "ID"];
+    at_every_call("delete-systemd", Shape::Systemd, Before::Running, Whose::Command, args)
 }
 
 #[test]
