@@ -92,6 +92,7 @@ pub mod fuzz;
 mod hooks;
 mod log;
 mod process;
+mod procfs;
 mod rights;
 mod rootfs;
 pub mod seccomp;

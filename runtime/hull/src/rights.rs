@@ -1,5 +1,9 @@
 //! Whose rights this process has: root of the host, root of a user namespace (as with rootless Podman), or a user.
 
+use rustix::io::Errno;
+
+use crate::procfs::Proc;
+
 /// Inode of the first user namespace.
 const FIRST: u64 = 0xefff_fffd;
 
@@ -11,7 +15,17 @@ pub(crate) fn rule_the_host() -> bool {
 
 /// Whether this process' user namespace lets processes set their groups; those that are made below it inherit that.
 pub(crate) fn may_set_groups() -> bool {
-    rule_the_host() || crate::files::read_text("/proc/self/setgroups", 16).map_or(true, |text| text.trim() != "deny")
+    rule_the_host() || groups_allowed(crate::files::read_text("/proc/self/setgroups", 16))
+}
+
+/// The same by a handle of /proc, for a process whose mounts may be another's.
+pub(crate) fn may_set_groups_by(proc: &Proc) -> bool {
+    groups_allowed(proc.read("self/setgroups", 16))
+}
+
+/// Kernels without the file have nothing that forbids it.
+fn groups_allowed(file: Result<String, Errno>) -> bool {
+    file.map_or(true, |text| text.trim() != "deny")
 }
 
 /// This process' uid as seen from outside its user namespace.

@@ -5,12 +5,15 @@
 //! the container's own folders, they look for no more than those.
 
 use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::CWD;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick};
 
 use crate::bundle::Bundle;
+use crate::command::run;
 use crate::context::{Cgroups, Context};
 use crate::suite::{Test, skip, test};
 
@@ -28,6 +31,16 @@ pub(crate) const TESTS: &[Test] = &[
         "runc issue 5258: the options of the host's mount (nsdelegate) stay, which a new mount would take away",
         host_options,
     ),
+    test(
+        "first-namespace",
+        "runc issue 5258: the options stay, too, when the namespace is the host's first one, joined by its path",
+        first_namespace,
+    ),
+    test(
+        "first-namespace-from-another",
+        "the same for a runtime that is in another cgroup namespace, as in a container",
+        first_namespace_from_another,
+    ),
 ];
 
 /// Sets `at` to the container's group as it is seen inside.
@@ -37,7 +50,7 @@ const FIND: &str = "at=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)
 
 fn bundle<'a>(context: &'a Context, options: &[&str]) -> Result<Bundle<'a>> {
     let mut bundle = context.bundle()?;
-    bundle.without_namespace("cgroup").without_mount("/sys/fs/cgroup");
+    bundle.without_namespace("cgroup").without_mount("/sys/fs/cgroup").script("true");
     let mut all = vec!["nosuid", "noexec", "nodev", "relatime"];
     all.extend(options);
     bundle.mount("cgroup", "cgroup", "/sys/fs/cgroup", &all);
@@ -109,17 +122,59 @@ impl Drop for Before {
 }
 
 fn host_options(context: &Context) -> Result<()> {
+    let bundle = bundle(context, &["ro"])?;
+    keeps_options(context, || bundle.output().map(drop))
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Runs a container while the hierarchy has `nsdelegate`, which must be left alone.
+fn keeps_options(context: &Context, container: impl FnOnce() -> Result<()>) -> Result<()> {
     if context.cgroups == Cgroups::V1 {
         return Err(skip("cgroups of version 1"));
     }
+    // They are the whole machine's: one test at a time.
+    let _alone = ALONE.lock().map_err(|_| anyhow::anyhow!("another test broke down"))?;
     let kept = Before(options()?);
     set_options(&format!("{},nsdelegate", kept.0))?;
     let before = options()?;
     if !before.contains("nsdelegate") {
         return Err(skip("not the first cgroup namespace: the options cannot be changed from here"));
     }
-    bundle(context, &["ro"])?.run_script("true")?;
+    container()?;
     let after = options()?;
     ensure!(after == before, "{before} before, {after} after");
     Ok(())
+}
+
+/// A container in the suite's cgroup namespace, which has to be the machine's first one, that says whether it sees its own group there.
+fn in_first(context: &Context) -> Result<Bundle<'_>> {
+    let mut bundle = bundle(context, &["ro"])?;
+    bundle.namespace("cgroup", Some(&format!("/proc/{}/ns/cgroup", std::process::id())));
+    bundle.script(&format!("{FIND}; readlink /proc/self/ns/cgroup"));
+    Ok(bundle)
+}
+
+const FIRST: &str = "cgroup:[4026531835]";
+
+fn first_namespace(context: &Context) -> Result<()> {
+    let bundle = in_first(context)?;
+    keeps_options(context, || {
+        let said = bundle.output()?;
+        ensure!(said == FIRST, "{said}");
+        Ok(())
+    })
+}
+
+fn first_namespace_from_another(context: &Context) -> Result<()> {
+    let bundle = in_first(context)?;
+    keeps_options(context, || {
+        bundle.save()?;
+        let inner = bundle.command(&["run", &bundle.id]);
+        let mut command = Command::new("unshare");
+        command.args(["--cgroup", "--"]).arg(inner.get_program()).args(inner.get_args()).current_dir(&bundle.path);
+        let output = run(&mut command, None)?.ok()?;
+        ensure!(output.text() == FIRST, "{}", output.text());
+        Ok(())
+    })
 }

@@ -83,6 +83,12 @@ pub(crate) const TESTS: &[Test] = &[
         "uts uts --uts",
     ),
     case(
+        "path-cgroup",
+        "path: the runtime MUST place the container process in the namespace associated with that path",
+        by_path,
+        "cgroup cgroup --cgroup",
+    ),
+    case(
         "path-pid",
         "path: the runtime MUST place the container process in the namespace associated with that path",
         by_path,
@@ -99,6 +105,16 @@ pub(crate) const TESTS: &[Test] = &[
         "path: the runtime MUST place the container process in the namespace associated with that path",
         path_user,
         "user",
+    ),
+    test(
+        "path-user-without-groups",
+        "path: a user namespace that forbids setgroups (user_namespaces(7)) is one to join, too",
+        path_user_without_groups,
+    ),
+    test(
+        "path-mount-other-proc",
+        "a mount namespace that is joined decides nothing about where the runtime writes kernel parameters",
+        path_mount_other_proc,
     ),
     test(
         "path-wrong-type",
@@ -219,17 +235,37 @@ fn path_mount(context: &Context, _row: &str) -> Result<()> {
     Ok(())
 }
 
+fn path_mount_other_proc(context: &Context) -> Result<()> {
+    // What takes the write is a file of whoever made the namespace.
+    let fake = "mount -t tmpfs fake /proc && mkdir -p /proc/sys/net/ipv4 && echo fake >/proc/sys/net/ipv4/ip_forward && exec \"$@\"";
+    let holder = Holder::new(&["--mount", "--propagation", "private", "sh", "-c", fake, "sh"])?;
+    let mut bundle = context.bundle()?;
+    bundle.namespace("mount", Some(&holder.path("mnt"))).set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+    let said = bundle.run_script("cat /proc/sys/net/ipv4/ip_forward")?;
+    ensure!(said == "1", "{said}");
+    Ok(())
+}
+
 fn path_user(context: &Context, _row: &str) -> Result<()> {
+    join_user(context, &Holder::new(&["--user"])?)
+}
+
+fn path_user_without_groups(context: &Context) -> Result<()> {
     let holder = Holder::new(&["--user"])?;
+    fs::write(format!("/proc/{}/setgroups", holder.0.id()), "deny")?;
+    join_user(context, &holder)
+}
+
+fn join_user(context: &Context, holder: &Holder) -> Result<()> {
     for map in ["uid_map", "gid_map"] {
         fs::write(format!("/proc/{}/{map}", holder.0.id()), "0 100000 65536\n")?;
     }
     let mut bundle = context.bundle()?;
     bundle.chown_rootfs(100_000)?;
     bundle.namespace("user", Some(&holder.path("user")));
-    let said = bundle.run_script("readlink /proc/self/ns/user")?;
-    let want = fs::read_link(holder.path("user"))?;
-    ensure!(said == want.to_string_lossy(), "{said} instead of {}", want.display());
+    let said = bundle.run_script("readlink /proc/self/ns/user; id -u; id -g")?;
+    let want = format!("{}\n0\n0", fs::read_link(holder.path("user"))?.display());
+    ensure!(said == want, "{said} instead of {want}");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! config.md "Process".
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("env-not-inherited", "CVE-2026-57231: the runtime's own environment stays outside", env_not_inherited),
     test("cwd", "cwd is the working directory", cwd),
     test("cwd-relative", "cwd: this value MUST be an absolute path", cwd_relative),
+    test("cwd-made", "a working directory that is missing is made, by whatever path it is named", cwd_made),
     test("cwd-is-a-file", "a working directory that is none is an error", cwd_file),
     test("exit-status", "run exits with the status of the process", exit_status),
     test("killed-status", "run exits with 128 more than the signal that ended the process", killed_status),
@@ -134,6 +136,19 @@ fn cwd_relative(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.set("/process/cwd", json!("tmp"));
     bundle.refused().map(drop)
+}
+
+fn cwd_made(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    symlink("/var/empty", bundle.rootfs().join("link"))?;
+    for (cwd, wanted) in
+        [("/made/deep", "/made/deep"), ("/none/../other/./here", "/other/here"), ("/link/below", "/var/empty/below")]
+    {
+        bundle.set("/process/cwd", json!(cwd));
+        let said = bundle.run_script("pwd")?;
+        ensure!(said == wanted, "{cwd} is {said}");
+    }
+    Ok(())
 }
 
 fn cwd_file(context: &Context) -> Result<()> {
@@ -320,6 +335,7 @@ fn signals(context: &Context) -> Result<()> {
 }
 
 fn affinity(context: &Context) -> Result<()> {
+    context.needs("cpuset")?;
     let mut bundle = context.bundle()?;
     context.several_cpus()?;
     bundle.set("/linux/resources/cpu", json!({"cpus": "0-1"}));

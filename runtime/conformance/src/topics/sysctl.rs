@@ -13,6 +13,8 @@ pub(crate) const TESTS: &[Test] = &[
     test("slashes", "sysctl: a key with a slash first has dots as part of names", slashes),
     test("ipc", "sysctl: kernel parameters of the ipc namespace", ipc),
     test("uts", "sysctl: kernel parameters of the uts namespace", uts),
+    test("user", "sysctl: limits of the user namespace", user),
+    test("user-needs-namespace", "a limit of the host's user namespace is refused", user_needs_namespace),
     test(
         "needs-namespace",
         "a parameter of a namespace that the container shares with the host is refused",
@@ -53,6 +55,26 @@ fn uts(context: &Context) -> Result<()> {
     let said = bundle.run_script("cat /proc/sys/kernel/domainname")?;
     ensure!(said == "example.org", "{said}");
     Ok(())
+}
+
+const USER_LIMIT: &str = "/proc/sys/user/max_uts_namespaces";
+
+fn user(context: &Context) -> Result<()> {
+    let before = fs::read_to_string(USER_LIMIT)?;
+    let mut bundle = context.bundle()?;
+    bundle.user_namespace()?.set("/linux/sysctl", json!({"user.max_uts_namespaces": "17"}));
+    let said = bundle.run_script(&format!("cat {USER_LIMIT}"));
+    ensure!(fs::read_to_string(USER_LIMIT)? == before, "the host's value changed");
+    let said = said?;
+    ensure!(said == "17", "{said}");
+    Ok(())
+}
+
+fn user_needs_namespace(context: &Context) -> Result<()> {
+    let before = fs::read_to_string(USER_LIMIT)?;
+    let mut bundle = context.bundle()?;
+    bundle.set("/linux/sysctl", json!({"user.max_uts_namespaces": before.trim()}));
+    bundle.refused().map(drop)
 }
 
 fn needs_namespace(context: &Context) -> Result<()> {

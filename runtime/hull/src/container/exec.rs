@@ -390,7 +390,7 @@ impl Child {
         }
         // Here and not in the parent: only the process that opened its attribute files may write them. And not later: the container's procfs
         // must not be trusted with the write.
-        let labels = Labels::open(process.apparmor_profile.as_deref(), process.selinux_label.as_deref())?;
+        let labels = Labels::of(None, process)?;
         if let Some(target) = self.target {
             join(&target, self.namespaces)?;
         }

@@ -16,8 +16,9 @@ use super::plan::{Gate, Plan, TerminalTo};
 use super::sync::{self, Message};
 use crate::cgroup::layout::{Layout, MOUNT_POINT};
 use crate::error::{Code, Context, Error, Result};
-use crate::process::labels::{Labels, host_proc};
+use crate::process::labels::Labels;
 use crate::process::launch::find_program;
+use crate::procfs::Proc;
 use crate::rootfs::devices::Node;
 use crate::rootfs::mask::{self, Masker};
 use crate::rootfs::mounts::{self, MountContext};
@@ -86,8 +87,11 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     enter_cgroups(plan, sync)?;
     // Opened with the runtime's rights: afterwards the file belongs to a user that the process cannot be.
     let offsets = &plan.bundle.linux().time_offsets;
-    let offsets_file = if offsets.is_empty() { None } else { Some(open_time_offsets()?) };
+    let offsets_file = if offsets.is_empty() { None } else { Some(open_time_offsets(plan)?) };
     plan.namespaces.enter()?;
+    if plan.namespaces.joins(NamespaceType::User) {
+        plan.launch.set_groups = crate::rights::may_set_groups_by(&proc(plan)?);
+    }
     if plan.namespaces.makes(NamespaceType::User) {
         ns::unshare(ns::USER).context(Code::NamespaceCreate, "user")?;
         sync::send(sync, &Message::WantsMaps).context(Code::Internal, "sync")?;
@@ -110,12 +114,13 @@ fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     Ok(Some(cloned))
 }
 
-fn open_time_offsets() -> Result<OwnedFd> {
-    host_proc()
-        .and_then(|proc| {
-            rustix::fs::openat(&proc, "self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        })
-        .context(Code::TimeOffsets, "/proc/self/timens_offsets")
+/// The runtime's own /proc.
+fn proc(plan: &Plan<'_>) -> Result<Proc> {
+    plan.proc.as_ref().map_or_else(Proc::open, Proc::try_clone).context(Code::Internal, "/proc")
+}
+
+fn open_time_offsets(plan: &Plan<'_>) -> Result<OwnedFd> {
+    proc(plan)?.file("self/timens_offsets", OFlags::WRONLY).context(Code::TimeOffsets, "/proc/self/timens_offsets")
 }
 
 fn set_time_offsets(file: &OwnedFd, offsets: &std::collections::BTreeMap<String, TimeOffset>) -> Result<()> {
@@ -130,6 +135,10 @@ fn set_time_offsets(file: &OwnedFd, offsets: &std::collections::BTreeMap<String,
 
 /// First steps of whichever process comes first.
 fn begin(plan: &mut Plan<'_>) -> Result<()> {
+    if plan.namespaces.joins(NamespaceType::Mount) {
+        // Afterwards anything could be at /proc.
+        plan.proc = Some(proc(plan)?);
+    }
     if plan.undumpable {
         prctl::set_dumpable(false).context(Code::Internal, "dumpable")?;
     }
@@ -203,8 +212,7 @@ fn init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Error {
 fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::convert::Infallible> {
     let sync = channel(report)?;
     let learned = enter(plan, sync)?;
-    let labels = labels(plan)?;
-    let labels = labels.as_ref();
+    let labels = Labels::of(plan.proc.as_ref(), plan.launch.process)?;
     build_root(plan, sync, &learned)?;
     timeline::mark("rootfs");
     // Nothing that leads outside the root is open from here on.
@@ -214,8 +222,6 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     plan.launch.choose_handler(sync)?;
     plan.launch.settle()?;
     complete_listener(plan, &learned);
-    let none = Labels::default();
-    let labels = labels.unwrap_or(&none);
     let armed = if plan.launch.filters_early() {
         // Everything after the filter must be allowed by it, so the wait and the lookup of the program come first.
         if !plan.launch.is_wasm() {
@@ -223,16 +229,16 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
         }
         tell_ready(report)?;
         wait_for_start(plan, report)?;
-        plan.launch.prepare(labels)?
+        plan.launch.prepare(&labels)?
     } else if matches!(plan.gate, Gate::Message) {
         // The runtime records the container while the rest is done; for `run` nobody has to learn beforehand that the program cannot be
         // started.
         tell_ready(report)?;
-        let armed = plan.launch.prepare(labels)?;
+        let armed = plan.launch.prepare(&labels)?;
         wait_for_start(plan, report)?;
         armed
     } else {
-        let armed = plan.launch.prepare(labels)?;
+        let armed = plan.launch.prepare(&labels)?;
         tell_ready(report)?;
         wait_for_start(plan, report)?;
         armed
@@ -290,7 +296,9 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
         hull_sys::net::interface_up("lo").context(Code::Network, "lo")?;
     }
     timeline::mark("namespaces");
-    super::sysctl::apply(plan.bundle.linux())?;
+    if !plan.bundle.linux().sysctl.is_empty() {
+        super::sysctl::apply(&proc(plan)?, plan.bundle.linux())?;
+    }
     Ok(learned)
 }
 
@@ -303,14 +311,6 @@ fn own_view(namespace: bool) -> Result<cgroupfs::View> {
     });
     let v2 = layout.v2.map(|mount| format!("{mount}{}", layout.own_v2));
     Ok(cgroupfs::View { v1: v1.collect(), v2, namespace })
-}
-
-fn labels(plan: &Plan<'_>) -> Result<Option<Labels>> {
-    let process = plan.launch.process;
-    if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
-        return Ok(None);
-    }
-    Labels::open(process.apparmor_profile.as_deref(), process.selinux_label.as_deref()).map(Some)
 }
 
 fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<()> {
@@ -332,8 +332,10 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     let visible_at = if hooked { Some(plan.bundle.rootfs()?) } else { None };
     let root = Root::new(rootfs::attach_root(&plan.root, visible_at.as_deref(), until_mounted, true)?);
     let (view, mounts) = (std::mem::take(&mut plan.view), std::mem::take(&mut plan.mounts));
+    let own_proc = plan.proc.take();
     let mut cx = MountContext {
         root: &root,
+        proc: own_proc.as_ref(),
         label: linux.mount_label.as_deref(),
         cgroup: &view,
         own_cgroup_roots: plan.namespaces.makes(NamespaceType::Cgroup),

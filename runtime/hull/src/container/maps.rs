@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
-use crate::files;
+use crate::procfs::Proc;
 use crate::spec::{IdMapping, Linux};
 
 fn lines(mappings: &[IdMapping]) -> String {
@@ -24,7 +24,7 @@ pub(crate) fn write(pid: i32, linux: &Linux) -> Result<bool> {
     let own_gid = rustix::process::getegid().as_raw();
     if own_uid != 0 && is_single(&linux.gid_mappings, own_gid) {
         // Without rights in the parent namespace, a map of the own group needs setgroups denied first.
-        put(pid, "setgroups", "deny")?;
+        put(pid, "setgroups", "deny").map_err(|e| map_error(pid, "setgroups", "deny", e))?;
         set_groups = false;
     }
     write_one(pid, "gid_map", "newgidmap", &linux.gid_mappings, own_gid)?;
@@ -36,13 +36,13 @@ fn is_single(mappings: &[IdMapping], own: u32) -> bool {
     matches!(mappings, [m] if m.size == 1 && m.host_id == own)
 }
 
-fn put(pid: i32, file: &str, text: &str) -> Result<()> {
-    let path = format!("/proc/{pid}/{file}");
-    files::write_at(rustix::fs::CWD, &path, text.as_bytes()).map_err(|e| map_error(&path, text, e))
+fn put(pid: i32, file: &str, text: &str) -> Result<(), Errno> {
+    Proc::open()?.write(&format!("{pid}/{file}"), text.as_bytes())
 }
 
-fn map_error(path: &str, text: &str, errno: Errno) -> Error {
-    let error = Error::os(Code::IdMap, path, errno).says(format!("{path}: {}", text.trim().replace('\n', ", ")));
+fn map_error(pid: i32, file: &str, text: &str, errno: Errno) -> Error {
+    let path = format!("/proc/{pid}/{file}");
+    let error = Error::os(Code::IdMap, &path, errno).says(format!("{path}: {}", text.trim().replace('\n', ", ")));
     match errno {
         Errno::PERM => {
             error.hint("mapping ids of others needs CAP_SETUID and CAP_SETGID, mapping root also CAP_SETFCAP")
@@ -54,11 +54,10 @@ fn map_error(path: &str, text: &str, errno: Errno) -> Error {
 
 fn write_one(pid: i32, file: &str, helper: &str, mappings: &[IdMapping], own: u32) -> Result<()> {
     let text = lines(mappings);
-    let path = format!("/proc/{pid}/{file}");
-    match files::write_at(rustix::fs::CWD, &path, text.as_bytes()) {
+    match put(pid, file, &text) {
         Ok(()) => Ok(()),
         Err(Errno::PERM) if !is_single(mappings, own) => run_helper(pid, helper, mappings),
-        Err(e) => Err(map_error(&path, &text, e)),
+        Err(e) => Err(map_error(pid, file, &text, e)),
     }
 }
 

@@ -17,9 +17,10 @@ use super::{idmap, init, maps, namespaces, netdev};
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::{limits, wasm};
+use crate::procfs::Proc;
 use crate::rootfs::mounts::Prepared;
 use crate::spec::{NamespaceType, Process};
-use crate::{files, hooks, socket};
+use crate::{hooks, socket};
 
 /// The runtime's end of the conversation with a starting process.
 pub(super) struct Parent {
@@ -234,11 +235,12 @@ pub(crate) fn set_outside(pid: i32, process: &Process) -> Result<()> {
     let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(Code::Internal, "pid").says("no process id"))?;
     limits::raise_limits(raw, &process.rlimits)?;
     if let Some(score) = process.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        match files::write_at(rustix::fs::CWD, &path, score.to_string().as_bytes()) {
+        let proc = Proc::open().context(Code::Scheduling, "/proc")?;
+        let path = format!("{pid}/oom_score_adj");
+        match proc.write(&path, score.to_string().as_bytes()) {
             Ok(()) => {}
             Err(e) => {
-                let same = files::read_text(&path, 64).is_ok_and(|now| now.trim() == score.to_string());
+                let same = proc.read(&path, 64).is_ok_and(|now| now.trim() == score.to_string());
                 if !same {
                     return Err(Error::os(Code::Scheduling, "process.oomScoreAdj", e)
                         .says(format!("oom_score_adj to {score}"))

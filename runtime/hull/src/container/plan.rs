@@ -15,6 +15,7 @@ use crate::cgroup::{self, Driver};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::launch::Launch;
 use crate::process::limits;
+use crate::procfs::Proc;
 use crate::rootfs::devices::{self, Node};
 use crate::rootfs::mounts::{self, Prepared};
 use crate::rootfs::{self, RootSource, cgroupfs};
@@ -45,6 +46,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) id: &'a str,
     pub(crate) bundle: &'a Bundle,
     pub(crate) namespaces: Namespaces,
+    /// Opened by the process before it joins a mount namespace.
+    pub(crate) proc: Option<Proc>,
     pub(crate) root: RootSource,
     pub(crate) mounts: Vec<Prepared>,
     pub(crate) nodes: Vec<Node>,
@@ -117,6 +120,7 @@ pub(super) fn make<'a>(
         id: &options.id,
         bundle,
         namespaces,
+        proc: None,
         root,
         mounts,
         nodes,

@@ -3,11 +3,8 @@
 //! They are written through the host's procfs, opened before any mount of the container exists; what a key names there
 //! depends on the namespaces of the writer.
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-
 use crate::error::{Code, Context, Error, Result};
-use crate::files;
-use crate::process::labels::host_proc;
+use crate::procfs::Proc;
 use crate::spec::{Linux, NamespaceType, Spec};
 
 /// Keys of the IPC namespace.
@@ -81,19 +78,11 @@ pub(crate) fn check_names(spec: &Spec, key: &str, value: &str) -> Result<()> {
 }
 
 /// Writes the configured parameters.
-pub(crate) fn apply(linux: &Linux) -> Result<()> {
-    if linux.sysctl.is_empty() {
-        return Ok(());
-    }
-    let proc = host_proc().context(Code::Sysctl, "/proc")?;
-    for (key, value) in &linux.sysctl {
+pub(crate) fn apply(proc: &Proc, linux: &Linux) -> Result<()> {
+    linux.sysctl.iter().try_for_each(|(key, value)| {
         let path = format!("sys/{}", parts(key).join("/"));
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::openat2(&proc, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
-            .and_then(|fd| files::write_once(&fd, value.as_bytes()))
-            .doing(Code::Sysctl, &property(key), &format!("{key}={value}"))?;
-    }
-    Ok(())
+        proc.write(&path, value.as_bytes()).doing(Code::Sysctl, &property(key), &format!("{key}={value}"))
+    })
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
-use crate::rootfs::mounts::is_procfs;
+use crate::procfs::Proc;
+use crate::spec::Process;
 
 const APPARMOR: &str = "process.apparmorProfile";
 const SELINUX: &str = "process.selinuxLabel";
@@ -45,11 +45,15 @@ pub(crate) fn selinux_enabled() -> bool {
 }
 
 impl Labels {
-    /// Opens what will be written. A label for a module that is disabled is an error: without it, the container would run with more rights
-    /// than asked for.
-    pub(crate) fn open(apparmor: Option<&str>, selinux: Option<&str>) -> Result<Self> {
-        let apparmor = apparmor.filter(|p| !p.is_empty());
-        let selinux = selinux.filter(|l| !l.is_empty());
+    /// Opens what will be written for a process, below `proc` or the caller's own /proc. A label for a module that is disabled is an error:
+    /// without it, the container would run with more rights than asked for.
+    pub(crate) fn of(proc: Option<&Proc>, process: &Process) -> Result<Self> {
+        let open = |path: &str| {
+            let open = |proc: &Proc| proc.file(path, OFlags::WRONLY);
+            proc.map_or_else(|| open(&Proc::open()?), open).with(Code::Label, || format!("/proc/{path}"))
+        };
+        let apparmor = process.apparmor_profile.as_deref().filter(|p| !p.is_empty());
+        let selinux = process.selinux_label.as_deref().filter(|l| !l.is_empty());
         match (apparmor, selinux) {
             (None, None) => Ok(Self::default()),
             (Some(_), Some(_)) => Err(Error::new(Code::Label, SELINUX)
@@ -62,8 +66,7 @@ impl Labels {
                     return Err(Error::new(Code::Label, APPARMOR)
                         .says(format!("apparmor failed to apply profile {profile}: AppArmor is not enabled here")));
                 }
-                let file = open_attribute("thread-self/attr/apparmor/exec")
-                    .or_else(|_| open_attribute("thread-self/attr/exec"))?;
+                let file = open("thread-self/attr/apparmor/exec").or_else(|_| open("thread-self/attr/exec"))?;
                 let what = format!("apparmor failed to apply profile {profile}");
                 let text = format!("exec {profile}").into_bytes();
                 Ok(Self { exec: Some(Label { file, text, property: APPARMOR, what }) })
@@ -74,7 +77,7 @@ impl Labels {
                         .says(label)
                         .hint("SELinux is not enabled here: leave process.selinuxLabel out"));
                 }
-                let (file, text) = (open_attribute("thread-self/attr/exec")?, label.as_bytes().to_vec());
+                let (file, text) = (open("thread-self/attr/exec")?, label.as_bytes().to_vec());
                 Ok(Self { exec: Some(Label { file, text, property: SELINUX, what: label.to_owned() }) })
             }
         }
@@ -87,23 +90,4 @@ impl Labels {
             None => Ok(()),
         }
     }
-}
-
-/// The host's procfs, checked to be one.
-pub(crate) fn host_proc() -> Result<OwnedFd, Errno> {
-    let proc = rustix::fs::open(
-        "/proc",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-        Mode::empty(),
-    )?;
-    if is_procfs(&proc) { Ok(proc) } else { Err(Errno::NODEV) }
-}
-
-fn open_attribute(path: &str) -> Result<OwnedFd> {
-    host_proc()
-        .and_then(|proc| {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-            rustix::fs::openat2(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
-        })
-        .with(Code::Label, || format!("/proc/{path}"))
 }

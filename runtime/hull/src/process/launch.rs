@@ -21,7 +21,7 @@ use super::limits::Scheduling;
 use super::syscalls::{Kernel, Syscalls};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
-use crate::rootfs::resolve::device_of;
+use crate::rootfs::resolve::{clean, device_of};
 use crate::spec::Process;
 
 /// Where programs are looked for without PATH.
@@ -111,7 +111,7 @@ impl Launch<'_> {
         let user = &self.process.user;
         let cwd = self.process.cwd.as_str();
         // With root's rights first: the user may not be allowed to walk there, and the image's author meant it to work.
-        let entered = kernel.enter_directory(cwd).is_ok();
+        let entered = enter_directory(kernel, cwd).is_ok();
         if entered {
             verify_directory(kernel, cwd)?;
         }
@@ -126,7 +126,7 @@ impl Launch<'_> {
         self.set_ids(kernel)?;
         kernel.set_capabilities(&self.capabilities)?;
         if !entered {
-            kernel.enter_directory(cwd).map_err(|e| Error::os(Code::Cwd, cwd, e))?;
+            enter_directory(kernel, cwd).map_err(|e| Error::os(Code::Cwd, cwd, e))?;
             verify_directory(kernel, cwd)?;
         }
         kernel.label_exec(labels)?;
@@ -296,6 +296,14 @@ fn own_stdio(uid: u32) {
         }
         // A read-only file system, an unmapped owner: the program can still use the descriptor it has.
         let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
+    }
+}
+
+/// Enters the working directory. One that was missing has been made at its plain path, and nothing is there that `..` could go back from.
+fn enter_directory(kernel: &mut impl Syscalls, cwd: &str) -> Result<(), Errno> {
+    match kernel.enter_directory(cwd) {
+        Err(Errno::NOENT) if cwd.contains("/..") => kernel.enter_directory(&clean(cwd)),
+        other => other,
     }
 }
 

@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use hull_sys::mount::{self as sysmount, MountAttr, mount_setattr};
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::mounts::{MountContext, move_onto, new_filesystem};
 use super::options::MountOptions;
 use crate::cgroup::layout::MOUNT_POINT;
-use crate::error::{Code, Context, Result};
+use crate::error::{Code, Context, Error, Result};
+use crate::procfs::Proc;
 
 /// One version 1 hierarchy.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
     let target = cx.root.make_dirs(at, Mode::from_raw_mode(0o755)).context(Code::MountTarget, at)?;
     let view = cx.cgroup;
     if view.v1.is_empty() {
-        return mount_v2(view, at, &target, options);
+        return mount_v2(cx, at, &target, options);
     }
     let read_only = options.set & sysmount::ATTR_RDONLY;
     let mut tmpfs = MountOptions { set: options.set & !read_only, ..MountOptions::default() };
@@ -79,10 +80,14 @@ pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions)
     Ok(())
 }
 
-fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> Result<()> {
+fn mount_v2(cx: &MountContext<'_>, at: &str, target: &OwnedFd, options: &MountOptions) -> Result<()> {
+    let view = cx.cgroup;
     let tree = if view.namespace {
-        let options = MountOptions { data: Vec::new(), ..options.clone() };
-        new_filesystem("cgroup2", Some("cgroup2"), &options, at)
+        let proc = cx.proc.map_or_else(Proc::open, Proc::try_clone).context(Code::Mount, "/proc")?;
+        // In the machine's first namespace, the options of a new mount become the hierarchy's for everybody (`nsdelegate`, which is dropped
+        // unless it is given again).
+        let data = if in_first_namespace(&proc) { hierarchy_options(&proc)? } else { Vec::new() };
+        new_filesystem("cgroup2", Some("cgroup2"), &MountOptions { data, ..options.clone() }, at)
     } else if view.v2.is_some() {
         // The namespace is the runtime's, so the hierarchy is too, and /proc/self/cgroup names places in it. A clone, because a new mount in
         // the initial namespace would drop `nsdelegate` and other options of the host's.
@@ -99,6 +104,24 @@ fn mount_v2(view: &View, at: &str, target: &OwnedFd, options: &MountOptions) -> 
         Err(error) => return Err(error),
     };
     move_onto(&tree, target, at)
+}
+
+fn in_first_namespace(proc: &Proc) -> bool {
+    const FIRST: u64 = 0xefff_fffb;
+    rustix::fs::statat(proc, "self/ns/cgroup", AtFlags::empty()).is_ok_and(|s| s.st_ino == FIRST)
+}
+
+/// The options of version 2, which all of its mounts have in common, by a mount that is visible here.
+fn hierarchy_options(proc: &Proc) -> Result<Vec<(String, Option<String>)>> {
+    let text = proc.read("self/mountinfo", 64 << 20).context(Code::Mount, "/proc/self/mountinfo")?;
+    let line = text.lines().find_map(|line| line.split_once(" - cgroup2 "));
+    let (_, line) = line.ok_or_else(|| {
+        Error::new(Code::Mount, MOUNT_POINT)
+            .says("cgroup2 in the machine's first cgroup namespace: it is mounted nowhere here")
+            .hint("leave the path of the cgroup namespace out")
+    })?;
+    let options = line.rsplit(' ').next().unwrap_or_default().split(',');
+    Ok(options.filter(|o| !matches!(*o, "rw" | "ro")).map(|o| (o.to_owned(), None)).collect())
 }
 
 /// For a container without cgroups of its own: the host's view, all of it read-only.

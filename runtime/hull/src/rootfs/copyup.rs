@@ -75,6 +75,10 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &std::ffi::CStr, mode: Mode) ->
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
         Mode::empty(),
     )?;
+    // It may have been swapped for another, an endless device for one.
+    if !FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode).is_file() {
+        return Err(Errno::AGAIN);
+    }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = rustix::fs::openat(to, name, flags, mode)?;
     let mut chunk = vec![0u8; 65536];

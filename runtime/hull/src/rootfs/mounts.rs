@@ -13,6 +13,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 use super::options::{self, MountOptions};
 use super::resolve::{Root, clean};
 use crate::error::{Code, Context, Error, Result, errno_text};
+use crate::procfs::{Proc, is_procfs};
 use crate::spec::{IdMapping, Mount};
 
 /// Where a mount's contents come from.
@@ -243,15 +244,11 @@ fn check_proc(destination: &str, source: &Source) -> Result<()> {
     Ok(())
 }
 
-/// Whether a handle is on a procfs.
-pub(crate) fn is_procfs(fd: impl AsFd) -> bool {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    rustix::fs::fstatfs(fd).is_ok_and(|s| s.f_type == PROC_SUPER_MAGIC)
-}
-
 /// What making mounts needs to know about the container.
 pub(crate) struct MountContext<'a> {
     pub(crate) root: &'a Root,
+    /// The runtime's own /proc, if the process' mounts are others.
+    pub(crate) proc: Option<&'a Proc>,
     /// SELinux context of the container's own file systems.
     pub(crate) label: Option<&'a str>,
     pub(crate) cgroup: &'a super::cgroupfs::View,
@@ -321,6 +318,10 @@ fn place_bind(cx: &MountContext<'_>, mount: &Prepared, tree: &OwnedFd) -> Result
     } else {
         open_target(cx.root, at, directory)?
     };
+    let onto = rustix::fs::fstat(&target).context(Code::MountTarget, at)?;
+    if rustix::fs::FileType::from_raw_mode(onto.st_mode).is_dir() && !directory {
+        return Err(Error::os(Code::Mount, at, Errno::NOTDIR).hint("the source is a file, what is there a directory"));
+    }
     move_onto(tree, &target, at)
 }
 

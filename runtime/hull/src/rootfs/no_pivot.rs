@@ -5,15 +5,14 @@
 //! kinds proc and sysfs outside the root are taken away: as long as the namespace has one, the kernel lets each new user
 //! namespace mount another, without the container's masks.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags};
 
 use crate::error::{Code, Context, Error, Result};
-use crate::files;
-use crate::process::labels::host_proc;
+use crate::procfs::Proc;
 
 /// One line of mountinfo.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub(crate) fn change_root(root: &OwnedFd) -> Result<()> {
         .doing(Code::Pivot, "/", "the root's mount")?
         .stx_mnt_id;
     // Held open, because its mount is one of those that are removed.
-    let proc = host_proc().context(Code::Pivot, "/proc")?;
+    let proc = Proc::open().context(Code::Pivot, "/proc")?;
     let at_top = take_away_outside(&proc, own)?;
     if !at_top {
         rustix::mount::move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).doing(
@@ -45,7 +44,7 @@ pub(crate) fn change_root(root: &OwnedFd) -> Result<()> {
 }
 
 /// Removes proc and sysfs mounts outside the root; returns whether the root is on top of "/" already.
-fn take_away_outside(proc: &OwnedFd, own: u64) -> Result<bool> {
+fn take_away_outside(proc: &Proc, own: u64) -> Result<bool> {
     let mut mounts = read(proc)?;
     // Each round removes one or covers it. One that is hidden by another mount cannot be reached by its path.
     for _ in 0..=mounts.len() {
@@ -74,9 +73,8 @@ fn take_away(point: &str) -> Result<()> {
     }
 }
 
-fn read(proc: &OwnedFd) -> Result<Vec<Mount>> {
-    let text =
-        files::read_text_at(proc.as_fd(), "self/mountinfo", 64 << 20).context(Code::Pivot, "/proc/self/mountinfo")?;
+fn read(proc: &Proc) -> Result<Vec<Mount>> {
+    let text = proc.read("self/mountinfo", 64 << 20).context(Code::Pivot, "/proc/self/mountinfo")?;
     Ok(parse(&text))
 }
 

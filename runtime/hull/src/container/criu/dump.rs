@@ -10,6 +10,7 @@ use super::{Options, external, failure, joined, make_dir};
 use crate::cgroup::Cgroup;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
+use crate::rootfs::resolve::Root;
 use crate::spec::Spec;
 
 /// The file beside the image that records what the standard streams were.
@@ -25,8 +26,11 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
     };
     let mut message = options.message(&image, &work, log)?;
     message.id(2, pid).flag(3, options.leave_running);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty());
+    let root = Root::new(root.with(Code::Checkpoint, || format!("the root of process {pid}"))?);
     let is_file = |path: &str| {
-        let found = rustix::fs::stat(format!("/proc/{pid}/root{}", crate::rootfs::resolve::clean(path)));
+        let found = root.open(path).and_then(rustix::fs::fstat);
         found.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_dir())
     };
     for mount in external(spec, &is_file)? {
