@@ -2,6 +2,7 @@
 
 use hull_sys::prctl;
 
+use super::store::{Entry, State};
 use crate::files;
 
 /// Number of CAP_SYS_PTRACE.
@@ -13,6 +14,16 @@ pub(crate) fn shell_status(status: i32) -> i32 {
         0 => status >> 8 & 0xff,
         signal => 128 + signal,
     }
+}
+
+/// The status of a container that has ended, if it is known. What only the kernel knew is saved: it forgets.
+pub(crate) fn of(entry: &Entry, state: &State) -> Option<i32> {
+    entry.exit().or_else(|| {
+        let status = of_zombie(state.pid, state.start_time)?;
+        // The container may have been deleted meanwhile.
+        let _ = entry.save_exit(status);
+        Some(status)
+    })
 }
 
 /// The status of a process that has ended, as long as its parent has not waited for it; `start` is its start time.

@@ -94,10 +94,7 @@ pub(crate) fn report_of(entry: &Entry, state: &State) -> Result<Report> {
         annotations,
         owner: owner_name(state.owner),
         pid_start_time: (!stopped && state.pid != 0).then_some(state.start_time),
-        exit_status: entry.exit().or_else(|| {
-            let ended = stopped && state.pid != 0;
-            ended.then(|| super::exit::of_zombie(state.pid, state.start_time)).flatten()
-        }),
+        exit_status: if stopped && state.pid != 0 { super::exit::of(entry, state) } else { entry.exit() },
     })
 }
 

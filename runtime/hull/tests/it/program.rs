@@ -113,6 +113,22 @@ fn a_failed_create_leaves_nothing_and_says_why() {
 }
 
 #[test]
+fn a_file_over_a_directory_is_an_error_that_says_so() {
+    let Some(mut b) = bundle("over", "true") else { return };
+    let (source, destination) = ("/bin/busybox", "/etc");
+    b.spec.mounts.push(hull::spec::Mount {
+        destination: destination.to_owned(),
+        source: Some(source.to_owned()),
+        options: vec!["bind".to_owned()],
+        ..<_>::default()
+    });
+    b.write();
+    let output = b.hull(&["run", &b.id]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("cannot mount /etc: not a directory"), "{said}");
+}
+
+#[test]
 fn delete_force_cleans_up_after_a_killed_runtime() {
     let Some(b) = bundle("killed", "true") else { return };
     b.write();
@@ -215,6 +231,61 @@ fn a_detached_run_that_keeps_has_the_exit_status_although_nobody_waited() {
     }
     until("the status", || text(&b.hull(&["wait", &b.id]).stdout) == "9");
     assert!(b.hull_detached(&["delete", &b.id]));
+}
+
+#[test]
+fn an_exit_status_that_was_told_is_not_forgotten() {
+    let Some(b) = bundle("told", "exit 9") else { return };
+    b.write();
+    // The container's process becomes a child of this one, which leaves it unwaited for a while.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    assert!(b.hull_detached(&["create", &b.id]));
+    let state = || serde_json::from_slice::<serde_json::Value>(&b.hull(&["state", &b.id]).stdout).unwrap();
+    let pid = i32::try_from(state()["pid"].as_i64().unwrap()).ok().and_then(rustix::process::Pid::from_raw);
+    assert!(b.hull_detached(&["start", &b.id]));
+    until("the end", || state()["status"] == "stopped");
+    assert_eq!(state()["exitStatus"], 9);
+    let taken = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
+    assert_eq!(taken.1.exit_status(), Some(9));
+    assert_eq!(state()["exitStatus"], 9);
+    assert_eq!(text(&b.hull(&["wait", &b.id]).stdout), "9");
+}
+
+#[test]
+fn version_and_info_say_what_is_there() {
+    let Some(b) = bundle("info", "true") else { return };
+    let said = |args: &[&str]| {
+        let output = b.hull(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let version = format!("hull version {}\nspec: 1.3.0", env!("CARGO_PKG_VERSION"));
+    for form in ["version", "--version", "-v"] {
+        assert_eq!(said(&[form]), version);
+    }
+    let info = said(&["info"]);
+    let value = |key: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key}: {info}"));
+        line.trim().to_owned()
+    };
+    assert_eq!((value("version"), value("spec")), (env!("CARGO_PKG_VERSION").to_owned(), "1.3.0".to_owned()));
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(value("kernel"), format!("{} {}", release.trim(), std::env::consts::ARCH));
+    assert_eq!(value("root"), b.records().to_str().unwrap());
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    assert_eq!(value("cgroups") == "version 2", unified, "{info}");
+    // Of version 1, where this process is in each hierarchy.
+    for own in std::fs::read_to_string("/proc/self/cgroup").unwrap().lines().filter(|_| !unified) {
+        let [_, name, path] = own.split(':').collect::<Vec<_>>()[..] else { panic!("{own}") };
+        let named = format!("{} at {path}", name.trim_start_matches("name="));
+        let left_out = name.is_empty() || (name.starts_with("name=") && name != "name=systemd");
+        assert!(left_out || info.lines().any(|line| line.trim() == named), "no {named}: {info}");
+    }
+    let selinux = Path::new("/sys/fs/selinux/enforce").exists();
+    assert_eq!(value("selinux"), if selinux { "yes" } else { "no" });
+    for module in ["apparmor", "landlock"] {
+        assert!(!value(module).is_empty());
+    }
 }
 
 /// Linux 6.15 tells a process' exit status to everybody who holds a pidfd.

@@ -17,7 +17,7 @@ use crate::error::{Code, Context, Error, Result};
 pub(in super::super) fn run(global: &Global, parsed: &Parsed) -> Result<i32> {
     let entry = Entry::open(&global.root, parsed.arg(0))?;
     let state = entry.state()?;
-    let status = match entry.exit().or_else(|| exit::of_zombie(state.pid, state.start_time)) {
+    let status = match exit::of(&entry, &state) {
         Some(status) => status,
         None => until_end(&entry, &state, &delete::open(&state).map_err(|_| unknown(&entry))?)?,
     };
