@@ -129,7 +129,7 @@ impl Client {
     ) -> anyhow::Result<T> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let response = self.send(method, path, bytes, headers).await?;
-        let bytes = response.into_body().collect().await.context("the server's answer broke off")?.to_bytes();
+        let bytes = response.into_body().collect().await.map_err(|error| broke_off(&error))?.to_bytes();
         let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
         serde_json::from_slice(&bytes).with_context(|| {
             format!("the server's answer to {path} cannot be read: are server and command of the same version?")
@@ -172,10 +172,8 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self
-            .answered(sender.send_request(request.body(body)?))
-            .await
-            .map_err(|error| Exit::new(exit::UNREACHABLE, format!("the server broke off: {error}")))?;
+        let response =
+            self.answered(sender.send_request(request.body(body)?)).await.map_err(|error| broke_off(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -325,6 +323,14 @@ fn tls(ca: Option<&std::path::Path>) -> anyhow::Result<Arc<rustls::ClientConfig>
     Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
 }
 
+/// The connection ended in the middle of an answer.
+pub(crate) fn broke_off(error: &hyper::Error) -> Exit {
+    let told = format!(
+        "the connection to the server broke off ({error}): try again (`berth server status` says whether it runs)"
+    );
+    Exit::new(exit::UNREACHABLE, told)
+}
+
 fn problem(status: StatusCode, body: &[u8]) -> Exit {
     let code = match status.as_u16() {
         401 | 403 => exit::NOT_ALLOWED,
@@ -337,11 +343,29 @@ fn problem(status: StatusCode, body: &[u8]) -> Exit {
         Ok(problem) => {
             let mut text = problem.detail.clone();
             // A problem about one field often says everything already.
-            for error in problem.errors.into_iter().filter(|error| error.detail != problem.detail) {
+            for error in problem.errors.into_iter().filter(|error| !problem.detail.contains(&error.detail)) {
                 text.push_str(&format!("\n  {}: {}", error.pointer, error.detail));
             }
             Exit::new(code, text).with_code(problem.code)
         }
         Err(_) => Exit::new(code, format!("the server answered {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_said_once() {
+        let told = |detail: &str| {
+            let errors = r#"[{"pointer":"/name","detail":"use letters"}]"#;
+            let body = format!(
+                r#"{{"type":"about:blank","title":"","status":422,"code":"c","detail":"{detail}","errors":{errors}}}"#
+            );
+            problem(StatusCode::UNPROCESSABLE_ENTITY, body.as_bytes()).to_string()
+        };
+        assert_eq!(told("the name \\\"ü\\\": use letters"), "the name \"ü\": use letters");
+        assert_eq!(told("two things are wrong"), "two things are wrong\n  /name: use letters");
     }
 }

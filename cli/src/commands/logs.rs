@@ -1,12 +1,13 @@
 //! `berth logs`.
 
-use anyhow::Context as _;
+use berth_api_types::public::Workspace;
 use http::Method;
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 
 use super::{Context, encode};
 use crate::args::{Logs, Output};
+use crate::client::broke_off;
 use crate::output;
 
 /// Prints a workspace's log.
@@ -15,7 +16,20 @@ pub(crate) async fn run(context: &Context, logs: &Logs) -> anyhow::Result<()> {
     if let Some(tail) = logs.tail {
         path.push_str(&format!("&tail={tail}"));
     }
-    print(context, &path, logs.follow).await
+    print(context, &path, logs.follow).await?;
+    if logs.follow && context.output == Output::Text {
+        told_why(context, &logs.workspace).await;
+    }
+    Ok(())
+}
+
+/// Says why nothing more comes, if the workspace is still known.
+async fn told_why(context: &Context, workspace: &str) {
+    let path = format!("/api/v1/workspaces/{}", encode(workspace));
+    if let Ok(workspace) = context.client.get::<Workspace>(&path).await {
+        let because = if workspace.reason.is_empty() { String::new() } else { format!(": {}", workspace.reason) };
+        output::note(format!("{} is {:?}{because}", workspace.name, workspace.phase));
+    }
 }
 
 /// A line of a log.
@@ -59,7 +73,7 @@ pub(crate) async fn stream(
     let left = std::pin::pin!(output::reader_left());
     let read = async {
         while let Some(frame) = body.frame().await {
-            if let Some(data) = frame.context("the server's answer broke off")?.data_ref() {
+            if let Some(data) = frame.map_err(|error| broke_off(&error))?.data_ref() {
                 take(data)?;
             }
         }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 
 use super::{Context, credentials, login, terminal};
 use crate::args::Global;
-use crate::client::{Client, Target};
+use crate::client::{Client, Target, broke_off};
 use crate::output;
 
 /// Makes the first administrator, and a token for this terminal, with which they are signed in.
@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &Context, global: &Global, link: &str, name: &s
     let response = client.send(Method::POST, "/api/v1/setup", serde_json::to_vec(&setup)?, &[]).await?;
     let cookie = response.headers().get(header::SET_COOKIE).and_then(|cookie| cookie.to_str().ok());
     let cookie = cookie.and_then(|cookie| cookie.split(';').next()).context("the server began no session")?.to_owned();
-    let user = response.into_body().collect().await.context("the server's answer broke off")?.to_bytes();
+    let user = response.into_body().collect().await.map_err(|error| broke_off(&error))?.to_bytes();
     let user: User = serde_json::from_slice(&user).context("the server's answer cannot be read")?;
 
     // The session is the browser's way in; a terminal has a token, and the session ends.

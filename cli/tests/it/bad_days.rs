@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_testkit::{GitServer, OnTerminal};
 
-use crate::support::{Remains, Server, class, kill, wait_for};
+use crate::support::{Ran, Remains, Server, class, kill, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_bad_day_ends_well() {
@@ -129,7 +129,8 @@ fn the_server_restarts_under_open_connections(server: &Server, told: &str, end: 
     end(server);
     let (status, shown) = shell.finish().unwrap();
     assert!(status.code() == Some(6) && shown.contains(told), "{status}: {shown}");
-    logs.wait_with_output().unwrap();
+    let logs = Ran::from(logs.wait_with_output().unwrap());
+    assert!(logs.status == 6 && logs.stderr.contains("broke off"), "{logs}");
     server.up();
     let mut again = OnTerminal::spawn(&server.command(&["shell", "hello", "--attach", &id])).unwrap();
     again.send("echo still-$X; exit\r").unwrap();

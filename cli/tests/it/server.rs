@@ -143,7 +143,7 @@ fn sigterm_ends_it_with_clients(server: &Server) {
     assert_eq!(status.code(), Some(6), "{shown}");
     for client in [logs, exec] {
         let ran = Ran::from(client.wait_with_output().unwrap());
-        assert_ne!(ran.status, 0, "{ran}");
+        assert_eq!(ran.status, 6, "{ran}");
     }
 }
 

@@ -40,7 +40,8 @@ pub(in crate::routes) async fn authorize(
     if let Some(Act { name, detail }) = question.act {
         let record = Record::by(&principal, &Caller::default(), &name);
         let record = record.on("workspace", workspace.id.as_uuid(), &workspace.name).detail(detail);
-        api.audit(&mut *api.connection().await?, record).await?;
+        let mut conn = api.connection().await?;
+        api.audit(&mut conn, record).await?;
     }
     let run = workspace.instance.as_ref();
     Ok(Json(Answer {
