@@ -280,7 +280,7 @@ fn affinity_initial(context: &Context) -> Result<()> {
     command.args(["exec", &bundle.id, "awk", "/^Cpus_allowed_list/ {print $2}", "/proc/self/status"]);
     let allowed = run(&mut command, None)?.ok()?;
     let calls = fs::read_to_string(trace)?;
-    let set = calls.lines().position(|line| line.contains("sched_setaffinity(") && line.contains("[0])"));
+    let set = calls.lines().position(|line| line.contains("sched_setaffinity(") && line.contains("[0]"));
     let set = set.with_context(|| format!("it was never set: {calls}"))?;
     if context.cgroups == Cgroups::V1 {
         let entered = calls
