@@ -9,7 +9,6 @@ use rustix::fs::FlockOperation;
 use super::document::{ConfigFile, Manifest, chain_ids};
 use super::layout::{Layout, LayoutError};
 use super::reference::Digest;
-use super::unpack;
 
 impl Layout {
     /// Removes images that are not in `keep` and were not used for `min_age`, then every blob and layer that no image has any more.
@@ -48,7 +47,8 @@ impl Layout {
                 }
                 let path = entry.path();
                 freed += entry.metadata().map(|m| if m.is_file() { m.len() } else { 0 }).unwrap_or(0);
-                let removed = if path.is_dir() { unpack::remove_tree(&path) } else { std::fs::remove_file(&path) };
+                let removed =
+                    if path.is_dir() { berth_layer::remove::tree(&path) } else { std::fs::remove_file(&path) };
                 if let Err(error) = removed {
                     tracing::warn!(path = %path.display(), %error, "an unused part of the image store cannot be removed");
                 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use berth_layer::archive::{Archive, Kind};
 use serde::Deserialize;
 
 use super::document::{Descriptor, Index, Manifest};
@@ -238,18 +239,15 @@ fn read_members(layout: &Layout, source: &Path) -> Result<BTreeMap<String, Diges
         }
         return Ok(members);
     }
-    let mut archive = tar::Archive::new(File::open(source).and_then(super::unpack::decompress).map_err(read)?);
+    let mut archive = Archive::new(File::open(source).and_then(berth_layer::decompress).map_err(read)?);
     let mut links = Vec::new();
-    for entry in archive.entries().map_err(read)? {
-        let entry = entry.map_err(read)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
-        let kind = entry.header().entry_type();
-        if kind.is_file() {
-            keep(name, Box::new(entry))?;
-        } else if kind.is_symlink() || kind.is_hard_link() {
+    while let Some(entry) = archive.next_entry().map_err(read)? {
+        let name = entry.name.to_string_lossy().trim_start_matches("./").to_owned();
+        match entry.kind {
+            Kind::File => keep(name, Box::new(&mut archive))?,
             // `docker save` of old writes a layer that it has already written as a link to it.
-            let target = entry.link_name_bytes().map(|t| String::from_utf8_lossy(&t).into_owned()).unwrap_or_default();
-            links.push((name, target));
+            Kind::Symlink | Kind::HardLink => links.push((name, entry.link.to_string_lossy().into_owned())),
+            _ => {}
         }
     }
     for (name, target) in links {

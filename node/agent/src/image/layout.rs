@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+pub use berth_layer::Limits;
+use berth_layer::UnpackError;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -16,8 +18,6 @@ use super::blob::BlobWriter;
 use super::document::{ConfigFile, Descriptor, ImageConfig, Index, Manifest, chain_ids};
 use super::pull;
 use super::reference::{Digest, Reference};
-pub use super::unpack::Limits;
-use super::unpack::{self, UnpackError};
 
 /// Largest manifest or configuration: what registries take.
 pub(crate) const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
@@ -164,7 +164,7 @@ impl Layout {
         })?;
         for entry in leftovers.flatten() {
             let path = entry.path();
-            unpack::remove_tree(&path)
+            berth_layer::remove::tree(&path)
                 .or_else(|_| std::fs::remove_file(&path))
                 .map_err(|source| LayoutError::File { path, action: "removed", source })?;
         }
@@ -340,7 +340,7 @@ impl Layout {
             return Ok(());
         }
         let blob_path = self.blob_path(blob);
-        let archive = File::open(&blob_path).and_then(unpack::decompress).map_err(|source| LayoutError::File {
+        let archive = File::open(&blob_path).and_then(berth_layer::decompress).map_err(|source| LayoutError::File {
             path: blob_path,
             action: "read",
             source,
@@ -351,11 +351,11 @@ impl Layout {
             action: "made",
             source,
         })?;
-        let unpacked = unpack::unpack(archive, &temporary, below, self.limits)
+        let unpacked = berth_layer::unpack(archive, &temporary, below, self.limits)
             .map_err(LayoutError::from)
-            .and_then(|unpacked| match unpacked.diff_id == *diff_id {
-                true => Ok(()),
-                false => Err(LayoutError::DiffId { wanted: *diff_id, found: unpacked.diff_id }),
+            .and_then(|unpacked| match Digest::from_bytes(unpacked.diff_id) {
+                found if found == *diff_id => Ok(()),
+                found => Err(LayoutError::DiffId { wanted: *diff_id, found }),
             })
             .and_then(|()| {
                 // Otherwise a power cut could keep the name and lose the content.
@@ -365,7 +365,7 @@ impl Layout {
                     .map_err(|source| LayoutError::File { path: path.to_owned(), action: "made", source })
             });
         if unpacked.is_err()
-            && let Err(error) = unpack::remove_tree(&temporary)
+            && let Err(error) = berth_layer::remove::tree(&temporary)
         {
             tracing::warn!(path = %temporary.display(), %error, "a half unpacked layer stays until the next start");
         }

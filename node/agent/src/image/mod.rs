@@ -1,8 +1,6 @@
 //! Images: where they come from, and how they lie on the node.
 
-mod attributes;
 pub mod base;
-mod below;
 mod blob;
 mod collect;
 mod document;
@@ -11,7 +9,6 @@ pub mod layout;
 pub mod pull;
 pub mod reference;
 mod store;
-pub mod unpack;
 
 pub use document::ImageConfig;
 pub use layout::Image;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use berth_http::outbound::Guard;
 use berth_http::problem::chain;
+use berth_layer::Limits;
 
 use super::base::{self, BaseError};
 use super::layout::{Image, Layout, LayoutError};
 use super::pull::{self, PullError};
 use super::reference::{Digest, Reference, ReferenceError};
-use super::unpack::Limits;
 
 /// Tells how far a long step is.
 pub type Progress = Arc<dyn Fn(String) + Send + Sync>;

@@ -137,7 +137,7 @@ impl Node {
             leftovers::remove_cgroups(&home, &id);
             leftovers::unmount_below(&folder)
                 .map_err(std::io::Error::from)
-                .and_then(|()| image::unpack::remove_tree(&folder))
+                .and_then(|()| berth_layer::remove::tree(&folder))
         });
         if !matches!(cleared.await, Ok(Ok(()))) {
             tracing::warn!("the folder of a start that failed stays until the next start of the node agent");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use berth_clock::SharedClock;
 use berth_http::outbound::Guard;
+use berth_layer::Limits as LayerLimits;
 use berth_sandbox::monitor::MonitorError;
 use rustix::fs::FlockOperation;
 use tokio::sync::watch;
@@ -24,7 +25,6 @@ use crate::credentials::CredentialSource;
 use crate::disk::{Disk, DiskError, DiskStore};
 use crate::home::{Home, HomeError};
 use crate::image::layout::LayoutError;
-use crate::image::unpack::Limits as LayerLimits;
 use crate::image::{self, ImageStore};
 use crate::network::{LinkError, NetworkPool, Slot, choose_subnets};
 
@@ -318,7 +318,7 @@ impl Node {
         self.instances_lock().remove(id);
         if let Err(error) = leftovers::unmount_below(&instance.folder)
             .map_err(std::io::Error::from)
-            .and_then(|()| image::unpack::remove_tree(&instance.folder))
+            .and_then(|()| berth_layer::remove::tree(&instance.folder))
         {
             tracing::warn!(instance = id, %error, "the folder of an ended workspace stays until the next start");
         }

@@ -15,7 +15,6 @@ use super::record::{Ended, Record};
 use super::runtime::Runtime;
 use crate::disk::DiskError;
 use crate::home::Home;
-use crate::image;
 
 /// Longest time for a monitor to be gone once it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,7 +101,7 @@ pub(super) fn sweep(home: &Home, runtime: &Runtime, live: &BTreeSet<String>, fou
     }
     for folder in &found.unborn {
         clear(folder)?;
-        image::unpack::remove_tree(folder).map_err(|source| NodeError::File { path: folder.clone(), source })?;
+        berth_layer::remove::tree(folder).map_err(|source| NodeError::File { path: folder.clone(), source })?;
     }
     tracing::debug!(home = %home.root().display(), live = live.len(), "swept the node");
     Ok(())

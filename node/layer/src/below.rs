@@ -4,18 +4,21 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, openat, openat2, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, openat, statat};
 use rustix::io::Errno;
 
-use super::attributes::OPAQUE;
-use super::unpack::read_link;
+use crate::attributes::OPAQUE;
+use crate::walk::{open_folder, read_link};
 
 /// What is there.
-pub(super) enum Found {
+pub(crate) enum Found {
     Folder(Stat),
     /// Its target.
-    Link(PathBuf),
+    Link(PathBuf, Stat),
     File(OwnedFd, Stat),
+    Pipe(Stat),
+    /// Nothing that could be copied.
+    Other,
 }
 
 /// What one layer says.
@@ -28,7 +31,7 @@ enum Layer {
 }
 
 /// What is at `path`, no part of which but the last is a symbolic link, in `layers`, topmost first.
-pub(super) fn find(layers: &[OwnedFd], path: &Path) -> Option<Found> {
+pub(crate) fn find(layers: &[OwnedFd], path: &Path) -> Option<Found> {
     for layer in layers {
         match look(layer.as_fd(), path) {
             Ok(Layer::Has(found)) => return Some(found),
@@ -62,27 +65,22 @@ fn look(layer: BorrowedFd<'_>, path: &Path) -> Result<Layer, Errno> {
     };
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Layer::Has(Found::Folder(stat)),
-        FileType::Symlink => Layer::Has(Found::Link(read_link(folder.as_fd(), leaf)?)),
+        FileType::Symlink => Layer::Has(Found::Link(read_link(folder.as_fd(), leaf)?, stat)),
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             Layer::Has(Found::File(openat(&folder, leaf, flags, Mode::empty())?, stat))
         }
-        _ => Layer::Hidden,
+        FileType::CharacterDevice if stat.st_rdev == 0 => Layer::Hidden,
+        FileType::Fifo => Layer::Has(Found::Pipe(stat)),
+        _ => Layer::Has(Found::Other),
     })
 }
 
-fn is_opaque(parent: BorrowedFd<'_>, folder: &OsStr) -> Result<bool, Errno> {
+pub(crate) fn is_opaque(parent: BorrowedFd<'_>, folder: &OsStr) -> Result<bool, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut value = [0; 2];
     match fgetxattr(openat(parent, folder, flags, Mode::empty())?, OPAQUE, &mut value) {
         Ok(length) => Ok(value.get(..length) == Some(b"y")),
         Err(_) => Ok(false),
     }
-}
-
-/// A folder of a layer, no part of whose path is a link.
-pub(super) fn open_folder(layer: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    openat2(layer, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)
 }
