@@ -1,5 +1,6 @@
 //! Makes a running container: image, disk and network side by side, then the root file system, the monitor and hull.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,28 +46,7 @@ impl Node {
         steps: &Steps,
         cancel: &CancellationToken,
     ) -> Result<Arc<Instance>, StartError> {
-        let found = async {
-            tokio::select! {
-                () = cancel.cancelled() => Err(StartError::Cancelled),
-                image = self.start_image(request, image, steps) => image,
-            }
-        };
-        let (image, disk, network) =
-            tokio::join!(found, self.start_disk(request, steps), self.start_network(request, steps));
-        // Each result is looked at only when all are done: one that failed must not leave another behind.
-        let prepared = match (image, disk, network) {
-            (Ok(image), Ok(disk), Ok(network)) => Ok((image, disk, network)),
-            (image, disk, network) => {
-                if let Ok((network, ..)) = &network {
-                    self.release_network(network).await;
-                }
-                Err(match (image, disk, network) {
-                    (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => error,
-                    _ => StartError::Broken("image"),
-                })
-            }
-        };
-        let (image, mut disk, (network, resolved, opening)) = prepared?;
+        let (image, mut disk, (network, resolved, opening)) = self.parts(request, image, steps, cancel).await?;
         let step = steps.begin("container");
         if disk.record.image.is_none() {
             let digest = image.digest.to_string();
@@ -91,22 +71,7 @@ impl Node {
         let node = self.clone();
         let (at, place) = (self.inner.home.instance(&request.instance_id), network.clone());
         let launched = tokio::task::spawn_blocking(move || {
-            let launched = std::thread::scope(|scope| {
-                // Whoever is inside must not reach a service before it is opened, but need not wait for that to come into being.
-                let opening = scope.spawn(|| {
-                    let _step = opening;
-                    node.inner.networks.open_services(network.slot, resolved.openings.clone())
-                });
-                let launched = node.launch(&record, &image, &disk, &network, &resolved);
-                let opened = opening.join().unwrap_or(Err(LinkError::Broken));
-                match (launched, opened) {
-                    (Ok(handle), Err(error)) => {
-                        end_monitor(handle, &record.request.instance_id);
-                        Err(error.into())
-                    }
-                    (launched, _) => launched,
-                }
-            });
+            let launched = node.launch_and_open(&record, &image, &disk, &network, &resolved, opening);
             (launched, record, disk)
         })
         .await;
@@ -123,6 +88,35 @@ impl Node {
             Err(_) => {
                 self.clear_failed(&request.instance_id, &at, &place).await;
                 Err(StartError::Broken("container"))
+            }
+        }
+    }
+
+    /// Image, disk and network, side by side.
+    async fn parts(
+        &self,
+        request: &StartRequest,
+        image: Option<&str>,
+        steps: &Steps,
+        cancel: &CancellationToken,
+    ) -> Result<(Image, Disk, (Network, Resolved, StepGuard)), StartError> {
+        let found = async {
+            tokio::select! {
+                () = cancel.cancelled() => Err(StartError::Cancelled),
+                image = self.start_image(request, image, steps) => image,
+            }
+        };
+        // Each result is looked at only when all are done: one that failed must not leave another behind.
+        match tokio::join!(found, self.start_disk(request, steps), self.start_network(request, steps)) {
+            (Ok(image), Ok(disk), Ok(network)) => Ok((image, disk, network)),
+            (image, disk, network) => {
+                if let Ok((network, ..)) = &network {
+                    self.release_network(network).await;
+                }
+                Err(match (image, disk, network) {
+                    (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => error,
+                    _ => StartError::Broken("image"),
+                })
             }
         }
     }
@@ -225,6 +219,34 @@ impl Node {
         Ok(opened.await.map_err(|_| StartError::Broken("network"))??)
     }
 
+    /// Starts the container, and opens the services that it may reach. Blocks.
+    fn launch_and_open(
+        &self,
+        record: &Record,
+        image: &Image,
+        disk: &Disk,
+        network: &Network,
+        resolved: &Resolved,
+        opening: StepGuard,
+    ) -> Result<MonitorHandle, StartError> {
+        std::thread::scope(|scope| {
+            // Whoever is inside must not reach a service before it is opened, but need not wait for that to come into being.
+            let opening = scope.spawn(|| {
+                let _step = opening;
+                self.inner.networks.open_services(network.slot, resolved.openings.clone())
+            });
+            let launched = self.launch(record, image, disk, network, resolved);
+            let opened = opening.join().unwrap_or(Err(LinkError::Broken));
+            match (launched, opened) {
+                (Ok(handle), Err(error)) => {
+                    end_monitor(handle, &record.request.instance_id);
+                    Err(error.into())
+                }
+                (launched, _) => launched,
+            }
+        })
+    }
+
     /// Writes the bundle, mounts the root file system, starts monitor and container. Blocks.
     fn launch(
         &self,
@@ -234,15 +256,36 @@ impl Node {
         network: &Network,
         resolved: &Resolved,
     ) -> Result<MonitorHandle, StartError> {
+        let folder = self.inner.home.instance(&record.request.instance_id);
+        self.write_files(&folder, record, network, resolved)?;
+        let rootfs = self.mount_root(&folder, image, disk, network)?;
+        self.write_config(&folder, record, image, disk, network, &rootfs)?;
+        let listener = crate::supervisor::listen(&folder).map_err(file_error(&folder.join("supervisor.sock")))?;
+        let mut spec = monitor::Spec::new(&folder, &record.request.instance_id, &self.inner.programs.hull);
+        spec.runtime_args = self.inner.runtime.global_arguments();
+        spec.timeline = true;
+        spec.log_max_bytes = self.inner.config.max_log_bytes;
+        let mut handle = monitor::spawn(&self.inner.programs.berth_init, &spec, listener.as_fd())?;
+        // The root file system's user namespace must be held open until the container's first process is in it.
+        if let Err(error) = handle.wait_started(CONTAINER_TIMEOUT, |_| {}) {
+            end_monitor(handle, &record.request.instance_id);
+            return Err(error.into());
+        }
+        drop(rootfs);
+        Ok(handle)
+    }
+
+    /// The instance's folder, with its record and the small files that are mounted into the container.
+    fn write_files(
+        &self,
+        folder: &Path,
+        record: &Record,
+        network: &Network,
+        resolved: &Resolved,
+    ) -> Result<(), StartError> {
         let request = &record.request;
-        let folder = self.inner.home.instance(&request.instance_id);
-        let file_error = |path: &Path| {
-            let path = path.display().to_string();
-            move |source| StartError::File { path, source }
-        };
-        let bundle = folder.display().to_string();
-        std::fs::create_dir_all(folder.join("rootfs")).map_err(file_error(&folder))?;
-        record.write(&folder).map_err(file_error(&folder))?;
+        std::fs::create_dir_all(folder.join("rootfs")).map_err(file_error(folder))?;
+        record.write(folder).map_err(file_error(folder))?;
         let small_files = [
             ("hosts", files::hosts(&request.hostname, network.address, &resolved.names)),
             ("hostname", format!("{}\n", request.hostname)),
@@ -252,10 +295,19 @@ impl Node {
         for (name, content) in small_files {
             std::fs::write(folder.join(name), content).map_err(file_error(&folder.join(name)))?;
         }
+        Ok(())
+    }
+
+    fn mount_root(
+        &self,
+        folder: &Path,
+        image: &Image,
+        disk: &Disk,
+        network: &Network,
+    ) -> Result<rootfs::Rootfs, StartError> {
         let base = network.slot.uid_base();
-        let program = &self.inner.programs.berth_init;
         let rootfs = rootfs::build(
-            program,
+            &self.inner.programs.berth_init,
             &rootfs::Request {
                 uid_base: base,
                 gid_base: base,
@@ -268,20 +320,28 @@ impl Node {
         )?;
         rootfs.attach(&folder.join("rootfs"))?;
         mount_points::check(&folder.join("rootfs"))?;
-        let userns = {
-            use std::os::fd::AsRawFd;
-            format!("/proc/{}/fd/{}", std::process::id(), rootfs.userns.as_raw_fd())
-        };
-        let init = program.display().to_string();
-        let namespace = network.namespace.display().to_string();
+        Ok(rootfs)
+    }
+
+    /// What hull reads.
+    fn write_config(
+        &self,
+        folder: &Path,
+        record: &Record,
+        image: &Image,
+        disk: &Disk,
+        network: &Network,
+        rootfs: &rootfs::Rootfs,
+    ) -> Result<(), StartError> {
+        let request = &record.request;
         let spec = config::spec(&Inputs {
             instance: &request.instance_id,
             cgroup: &config::cgroup(self.inner.home.root()),
             hostname: &request.hostname,
-            bundle: &bundle,
-            init: &init,
-            user_namespace: &userns,
-            network_namespace: &namespace,
+            bundle: &folder.display().to_string(),
+            init: &self.inner.programs.berth_init.display().to_string(),
+            user_namespace: &format!("/proc/{}/fd/{}", std::process::id(), rootfs.userns.as_raw_fd()),
+            network_namespace: &network.namespace.display().to_string(),
             image_env: &image.config.env,
             user: &image.config.user,
             env: &request.env,
@@ -293,27 +353,15 @@ impl Node {
                 .map_or(config::HARD_OPEN_FILES, |ours| ours.min(config::HARD_OPEN_FILES)),
             disk_device: disk.device(),
         });
-        let config_path = folder.join("config.json");
-        let json =
-            serde_json::to_vec(&spec).map_err(|error| StartError::File { path: bundle, source: error.into() })?;
-        std::fs::write(&config_path, json).map_err(file_error(&config_path))?;
-        let listener = crate::supervisor::listen(&folder).map_err(file_error(&folder.join("supervisor.sock")))?;
-        let mut spec = monitor::Spec::new(&folder, &request.instance_id, &self.inner.programs.hull);
-        spec.runtime_args = self.inner.runtime.global_arguments();
-        spec.timeline = true;
-        spec.log_max_bytes = self.inner.config.max_log_bytes;
-        let mut handle = {
-            use std::os::fd::AsFd;
-            monitor::spawn(program, &spec, listener.as_fd())?
-        };
-        // The root file system's user namespace must be held open until the container's first process is in it.
-        if let Err(error) = handle.wait_started(CONTAINER_TIMEOUT, |_| {}) {
-            end_monitor(handle, &request.instance_id);
-            return Err(error.into());
-        }
-        drop(rootfs);
-        Ok(handle)
+        let path = folder.join("config.json");
+        let json = serde_json::to_vec(&spec).map_err(|error| file_error(&path)(error.into()))?;
+        std::fs::write(&path, json).map_err(file_error(&path))
     }
+}
+
+fn file_error(path: &Path) -> impl Fn(std::io::Error) -> StartError {
+    let path = path.display().to_string();
+    move |source| StartError::File { path: path.clone(), source }
 }
 
 /// What hull did to make the container of this folder.

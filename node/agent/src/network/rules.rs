@@ -160,92 +160,105 @@ pub fn host_table(table: &HostTable, subnets: &Subnets, open: &[(Slot, Vec<Openi
     commands.push(chain("postrouting", "nat", "postrouting", 100));
     commands.push(chain("forward", "filter", "forward", 0));
     commands.push(chain("input", "filter", "input", 0));
+    commands.extend(translation(table, subnets));
+    commands.extend(to_workspaces(table, subnets));
+    commands.extend(to_the_outside(table, subnets));
+    commands.extend(to_the_host(table, subnets));
+    for (slot, openings) in open {
+        commands.extend(element_commands("add", subnets, *slot, openings));
+    }
+    whole(in_table(commands, &subnets.table()))
+}
 
+/// Which addresses are rewritten.
+fn translation(table: &HostTable, subnets: &Subnets) -> Vec<Value> {
     // A service of the host's loopback is asked at the workspace's gateway.
     let gateways = prefix(&subnets.base().to_string(), subnets.prefix_length());
-    commands.push(rule(
-        "prerouting",
-        vec![
-            matches(meta("iifname"), ours(subnets)),
-            matches(field("ip", "daddr"), gateways.clone()),
-            matches(meta("l4proto"), json!("tcp")),
-            json!({ "dnat": {
-            "family": "ip",
-            "addr": { "map": { "key": concat(&[meta("iifname"), field("tcp", "dport")]), "data": "@opened_loopback" } }
-        } }),
-        ],
-    ));
+    let to_gateway = [matches(meta("iifname"), ours(subnets)), matches(field("ip", "daddr"), gateways.clone())];
+    let rewritten = |more: [Value; 2]| rule("prerouting", to_gateway.iter().cloned().chain(more).collect());
+    let opened =
+        json!({ "map": { "key": concat(&[meta("iifname"), field("tcp", "dport")]), "data": "@opened_loopback" } });
+    let mut commands = vec![rewritten([
+        matches(meta("l4proto"), json!("tcp")),
+        json!({ "dnat": { "family": "ip", "addr": opened } }),
+    ])];
     if let Some(server) = table.loopback_name_server {
-        for protocol in ["udp", "tcp"] {
-            commands.push(rule(
-                "prerouting",
-                vec![
-                    matches(meta("iifname"), ours(subnets)),
-                    matches(field("ip", "daddr"), gateways.clone()),
-                    matches(field(protocol, "dport"), json!(53)),
-                    json!({ "dnat": { "family": "ip", "addr": server.to_string() } }),
-                ],
-            ));
-        }
+        commands.extend(["udp", "tcp"].map(|protocol| {
+            rewritten([
+                matches(field(protocol, "dport"), json!(53)),
+                json!({ "dnat": { "family": "ip", "addr": server.to_string() } }),
+            ])
+        }));
     }
     commands.push(rule(
         "postrouting",
         vec![
-            matches(field("ip", "saddr"), prefix(&subnets.base().to_string(), subnets.prefix_length())),
+            matches(field("ip", "saddr"), gateways),
             not(meta("oifname"), ours(subnets)),
             not(meta("oifname"), json!("lo")),
             json!({ "masquerade": null }),
         ],
     ));
+    commands
+}
 
-    // To a workspace: answers only. Also closes the way from one workspace to another.
-    commands.push(rule("forward", vec![matches(meta("oifname"), ours(subnets)), established(), accept()]));
-    commands.push(rule("forward", vec![matches(meta("oifname"), ours(subnets)), drop()]));
+/// Answers only. Also closes the way from one workspace to another.
+fn to_workspaces(table: &HostTable, subnets: &Subnets) -> Vec<Value> {
+    let mut commands = vec![
+        rule("forward", vec![matches(meta("oifname"), ours(subnets)), established(), accept()]),
+        rule("forward", vec![matches(meta("oifname"), ours(subnets)), drop()]),
+    ];
     for uplink in &table.uplinks_opened {
         // Another home's workspaces on this machine see to themselves.
         let others = not(meta("oifname"), Value::String(format!("{INTERFACE_PREFIX}*")));
         commands.push(rule("forward", vec![matches(meta("iifname"), json!(uplink)), others, drop()]));
     }
-    let from_us = matches(meta("iifname"), ours(subnets));
-    commands.push(rule("forward", vec![from_us.clone(), established(), accept()]));
-    // No IPv6 addresses are assigned; whatever uses one was set up by the workspace itself.
-    commands.push(rule("forward", vec![from_us.clone(), not(meta("nfproto"), json!("ipv4")), drop()]));
-    for server in &table.name_servers {
-        for protocol in ["udp", "tcp"] {
-            let to_server = matches(field("ip", "daddr"), json!(server.to_string()));
-            commands.push(rule(
-                "forward",
-                vec![from_us.clone(), to_server, matches(field(protocol, "dport"), json!(53)), accept()],
-            ));
-        }
-    }
-    let key = concat(&[meta("iifname"), field("ip", "daddr"), field("tcp", "dport")]);
-    commands.push(rule("forward", vec![from_us.clone(), matches(key.clone(), json!("@opened_forward")), accept()]));
-    let private: Vec<Value> = PRIVATE.iter().map(|(address, length)| prefix(address, *length)).collect();
-    commands.push(rule(
-        "forward",
-        vec![from_us.clone(), matches(field("ip", "daddr"), json!({ "set": private })), reject()],
-    ));
+    commands
+}
 
-    // To the host: only what was rewritten by the rules above, and what was opened at the host's own addresses.
-    commands.push(rule("input", vec![from_us.clone(), established(), accept()]));
+fn to_the_outside(table: &HostTable, subnets: &Subnets) -> Vec<Value> {
+    let from_us = matches(meta("iifname"), ours(subnets));
+    let mut commands = vec![
+        rule("forward", vec![from_us.clone(), established(), accept()]),
+        // No IPv6 addresses are assigned; whatever uses one was set up by the workspace itself.
+        rule("forward", vec![from_us.clone(), not(meta("nfproto"), json!("ipv4")), drop()]),
+    ];
+    commands.extend(to_name_servers("forward", table, &from_us));
+    commands.push(rule("forward", vec![from_us.clone(), matches(service(), json!("@opened_forward")), accept()]));
+    let private: Vec<Value> = PRIVATE.iter().map(|(address, length)| prefix(address, *length)).collect();
+    commands.push(rule("forward", vec![from_us, matches(field("ip", "daddr"), json!({ "set": private })), reject()]));
+    commands
+}
+
+/// Only what was rewritten by the rules of the translation, and what was opened at the host's own addresses.
+fn to_the_host(table: &HostTable, subnets: &Subnets) -> Vec<Value> {
+    let from_us = matches(meta("iifname"), ours(subnets));
     let rewritten = json!({ "match": { "op": "in", "left": { "ct": { "key": "status" } }, "right": "dnat" } });
-    commands.push(rule("input", vec![from_us.clone(), rewritten, accept()]));
-    commands.push(rule("input", vec![from_us.clone(), matches(key, json!("@opened_host")), accept()]));
+    let mut commands = vec![
+        rule("input", vec![from_us.clone(), established(), accept()]),
+        rule("input", vec![from_us.clone(), rewritten, accept()]),
+        rule("input", vec![from_us.clone(), matches(service(), json!("@opened_host")), accept()]),
+    ];
+    commands.extend(to_name_servers("input", table, &from_us));
+    commands.push(rule("input", vec![from_us, reject()]));
+    commands
+}
+
+/// Which workspace asks for which service.
+fn service() -> Value {
+    concat(&[meta("iifname"), field("ip", "daddr"), field("tcp", "dport")])
+}
+
+fn to_name_servers(chain: &str, table: &HostTable, from_us: &Value) -> Vec<Value> {
+    let mut commands = Vec::new();
     for server in &table.name_servers {
         for protocol in ["udp", "tcp"] {
             let to_server = matches(field("ip", "daddr"), json!(server.to_string()));
-            commands.push(rule(
-                "input",
-                vec![from_us.clone(), to_server, matches(field(protocol, "dport"), json!(53)), accept()],
-            ));
+            let asks = matches(field(protocol, "dport"), json!(53));
+            commands.push(rule(chain, vec![from_us.clone(), to_server, asks, accept()]));
         }
     }
-    commands.push(rule("input", vec![from_us, reject()]));
-    for (slot, openings) in open {
-        commands.extend(element_commands("add", subnets, *slot, openings));
-    }
-    whole(in_table(commands, &subnets.table()))
+    commands
 }
 
 fn element_commands(verb: &str, subnets: &Subnets, slot: Slot, openings: &[Opening]) -> Vec<Value> {
