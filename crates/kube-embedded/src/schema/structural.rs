@@ -63,32 +63,8 @@ fn node(schema: &Value, path: &str, root: bool, causes: &mut Vec<Cause>) {
     if kind == "array" && !schema["items"].is_object() {
         causes.push(Cause::required(format!("{path}.items"), "must be specified"));
     }
-    if let Some("map") = schema["x-kubernetes-list-type"].as_str() {
-        let keys = schema["x-kubernetes-list-map-keys"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if keys.is_empty() {
-            causes.push(Cause::required(
-                format!("{path}.x-kubernetes-list-map-keys"),
-                "must not be empty if x-kubernetes-list-type is map",
-            ));
-        }
-        for key in keys.iter().filter_map(Value::as_str) {
-            let known = schema["items"]["properties"].get(key).is_some();
-            let bound =
-                schema["items"]["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key))
-                    || schema["items"]["properties"][key].get("default").is_some();
-            if !known {
-                causes.push(Cause::invalid(
-                    format!("{path}.x-kubernetes-list-map-keys"),
-                    &schema["x-kubernetes-list-map-keys"],
-                    "entries must all be names of item properties",
-                ));
-            } else if !bound {
-                causes.push(Cause::required(
-                    format!("{path}.items.properties[{key}].default"),
-                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
-                ));
-            }
-        }
+    if schema["x-kubernetes-list-type"].as_str() == Some("map") {
+        list_map(schema, path, causes);
     }
     if flag(schema, "x-kubernetes-embedded-resource") && kind != "object" {
         causes.push(Cause::invalid(
@@ -105,6 +81,35 @@ fn node(schema: &Value, path: &str, root: bool, causes: &mut Vec<Cause>) {
     }
     if additional.is_object() {
         node(additional, &join(path, "additionalProperties"), false, causes);
+    }
+}
+
+/// A list whose items are told apart by some of their properties must require these, or give them defaults.
+fn list_map(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let keys = schema["x-kubernetes-list-map-keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if keys.is_empty() {
+        causes.push(Cause::required(
+            format!("{path}.x-kubernetes-list-map-keys"),
+            "must not be empty if x-kubernetes-list-type is map",
+        ));
+    }
+    for key in keys.iter().filter_map(Value::as_str) {
+        let known = schema["items"]["properties"].get(key).is_some();
+        let bound =
+            schema["items"]["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key))
+                || schema["items"]["properties"][key].get("default").is_some();
+        if !known {
+            causes.push(Cause::invalid(
+                format!("{path}.x-kubernetes-list-map-keys"),
+                &schema["x-kubernetes-list-map-keys"],
+                "entries must all be names of item properties",
+            ));
+        } else if !bound {
+            causes.push(Cause::required(
+                format!("{path}.items.properties[{key}].default"),
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+            ));
+        }
     }
 }
 
