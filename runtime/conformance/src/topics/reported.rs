@@ -416,6 +416,7 @@ fn foreign_network(context: &Context) -> Result<()> {
 }
 
 fn pids_zero(context: &Context) -> Result<()> {
+    context.needs("pids")?;
     let mut bundle = context.bundle()?;
     bundle.set("/linux/resources/pids", json!({"limit": 0}));
     bundle.script("echo started; true | true; echo forked");

@@ -100,8 +100,14 @@ fn limited(bundle: &mut Bundle<'_>) {
     bundle.set("/linux/resources/pids", json!({"limit": 50}));
 }
 
+/// Skips where the hierarchy lacks controllers that these tests limit.
+fn controllers(context: &Context) -> Result<()> {
+    ["cpu", "cpuset", "memory", "pids"].iter().try_for_each(|controller| context.needs(controller))
+}
+
 fn properties(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     limited(&mut bundle);
     bundle.started()?;
     has(
@@ -125,6 +131,7 @@ fn properties(context: &Context) -> Result<()> {
 
 fn unified_properties(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     context.several_cpus()?;
     bundle.set(
         "/linux/resources/unified",
@@ -145,6 +152,7 @@ fn unified_properties(context: &Context) -> Result<()> {
 
 fn update(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     limited(&mut bundle);
     bundle.started()?;
     bundle
@@ -155,6 +163,7 @@ fn update(context: &Context) -> Result<()> {
 
 fn update_quota(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     bundle.set("/linux/resources/cpu", json!({"quota": 500_000, "period": 1_000_000}));
     bundle.started()?;
     let folder = bundle.cgroup("", bundle.pid()?)?;
@@ -177,6 +186,7 @@ fn update_quota(context: &Context) -> Result<()> {
 
 fn update_unlimited(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     limited(&mut bundle);
     bundle.started()?;
     bundle.runtime(&["update", "--memory", "-1", &bundle.id])?.ok()?;
@@ -185,6 +195,7 @@ fn update_unlimited(context: &Context) -> Result<()> {
 
 fn update_used(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     limited(&mut bundle);
     bundle.started()?;
     let file = bundle.path.join("limits.json");
@@ -197,6 +208,7 @@ fn update_used(context: &Context) -> Result<()> {
 
 fn idle(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     bundle.started()?;
     let folder = bundle.cgroup("", bundle.pid()?)?;
     let idle = || Ok::<_, anyhow::Error>(fs::read_to_string(folder.join("cpu.idle"))?.trim().to_owned());
@@ -231,6 +243,7 @@ fn taken(context: &Context) -> Result<()> {
 
 fn reload(context: &Context) -> Result<()> {
     let mut bundle = bundle(context)?;
+    controllers(context)?;
     limited(&mut bundle);
     bundle.set("/linux/resources/unified", json!({"memory.high": "50331648"}));
     bundle.started()?;

@@ -14,7 +14,6 @@ use rustix::net::SocketFlags;
 use super::console;
 use super::plan::{Gate, Plan, TerminalTo};
 use super::sync::{self, Message};
-use crate::cgroup::layout::{Layout, MOUNT_POINT};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::labels::Labels;
 use crate::process::launch::find_program;
@@ -23,7 +22,7 @@ use crate::rootfs::devices::Node;
 use crate::rootfs::mask::{self, Masker};
 use crate::rootfs::mounts::{self, MountContext};
 use crate::rootfs::resolve::{Root, device_of};
-use crate::rootfs::{self, RootSource, cgroupfs, options};
+use crate::rootfs::{self, RootSource, options};
 use crate::spec::{Hooks, NamespaceType, Spec, TimeOffset};
 use crate::{files, hooks, timeline};
 
@@ -84,7 +83,9 @@ pub(crate) fn stage_main(mut plan: Plan<'_>, sync: OwnedFd) -> ! {
 
 fn stage(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Option<Cloned>> {
     begin(plan)?;
-    enter_cgroups(plan, sync)?;
+    if !plan.moved_by_systemd {
+        enter_cgroups(plan, sync)?;
+    }
     // Opened with the runtime's rights: afterwards the file belongs to a user that the process cannot be.
     let offsets = &plan.bundle.linux().time_offsets;
     let offsets_file = if offsets.is_empty() { None } else { Some(open_time_offsets(plan)?) };
@@ -145,9 +146,13 @@ fn begin(plan: &mut Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the runtime has made the cgroups of version 1, and enters them, once.
+/// Waits until the runtime has made the cgroups of version 1 and enters them, or until systemd has moved this process; once.
 fn enter_cgroups(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<()> {
     if !std::mem::take(&mut plan.enters_cgroups) {
+        return Ok(());
+    }
+    if plan.moved_by_systemd {
+        plan.view = sync::await_move(sync)?.view(plan.view.namespace);
         return Ok(());
     }
     for entrance in sync::await_cgroups(sync)? {
@@ -273,9 +278,6 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
         sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
         (learned.pid, _) = sync::await_go(sync)?;
     }
-    if plan.moved_by_systemd {
-        plan.view = own_view(plan.view.namespace)?;
-    }
     match rustix::process::setsid() {
         // It leads a session already: the intermediate process made it.
         Ok(_) | Err(Errno::PERM) => {}
@@ -302,17 +304,6 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
     Ok(learned)
 }
 
-/// The view of a process that systemd has just put into its unit.
-fn own_view(namespace: bool) -> Result<cgroupfs::View> {
-    let layout = Layout::detect()?;
-    let v1 = layout.v1.into_iter().map(|h| {
-        let path = format!("{MOUNT_POINT}/{}{}", h.name, h.own);
-        cgroupfs::Hierarchy { name: h.name, controllers: h.controllers, path }
-    });
-    let v2 = layout.v2.map(|mount| format!("{mount}{}", layout.own_v2));
-    Ok(cgroupfs::View { v1: v1.collect(), v2, namespace })
-}
-
 fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<()> {
     let bundle = plan.bundle;
     let (linux, spec) = (bundle.linux(), &bundle.spec);
@@ -331,8 +322,9 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     let hooked = spec.hooks.as_ref().is_some_and(work_on_creation);
     let visible_at = if hooked { Some(plan.bundle.rootfs()?) } else { None };
     let root = Root::new(rootfs::attach_root(&plan.root, visible_at.as_deref(), until_mounted, true)?);
-    let (view, mounts) = (std::mem::take(&mut plan.view), std::mem::take(&mut plan.mounts));
+    let (view, mounts) = (plan.view.clone(), std::mem::take(&mut plan.mounts));
     let own_proc = plan.proc.take();
+    let moved;
     let mut cx = MountContext {
         root: &root,
         proc: own_proc.as_ref(),
@@ -347,6 +339,10 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     let (before, after) = mounts.split_at(before);
     before.iter().try_for_each(|mount| mounts::attach(&mut cx, mount))?;
     settle_in_cgroups(plan, sync)?;
+    if plan.moved_by_systemd {
+        moved = std::mem::take(&mut plan.view);
+        cx.cgroup = &moved;
+    }
     after.iter().try_for_each(|mount| mounts::attach(&mut cx, mount))?;
     make_devices(plan, &root)?;
     reopen_null(&root)?;

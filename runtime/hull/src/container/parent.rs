@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use hull_sys::process::{CloneOptions, Cloned, clone_process};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
@@ -87,11 +87,7 @@ impl Parent {
         if cgroup.v1.is_empty() {
             return Ok(());
         }
-        match sync::send(&self.sync, &Message::Cgroups(cgroup.entrances()?)) {
-            // When it has ended, its last words or its status say why.
-            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
-            Err(e) => Err(Error::os(Code::Internal, "sync", e)),
-        }
+        self.say(&Message::Cgroups(cgroup.entrances()?))
     }
 
     /// Answers until the process is ready.
@@ -106,6 +102,7 @@ impl Parent {
         let process = bundle.spec.process.as_ref();
         if self.pid != 0 {
             self.adopt(process, state, &undo.entry)?;
+            self.place(bundle, state, undo)?;
         }
         filters.deliver(linux.seccomp.as_ref())?;
         loop {
@@ -118,6 +115,7 @@ impl Parent {
                     undo.pidfd = Some(pidfd);
                     self.adopt(process, state, &undo.entry)?;
                     self.go()?;
+                    self.place(bundle, state, undo)?;
                 }
                 Message::NamespacesReady | Message::MountsReady | Message::Module(_) | Message::Ready
                     if self.pid == 0 =>
@@ -143,7 +141,12 @@ impl Parent {
                 Message::Ready => return Ok(()),
                 Message::Failed(error) => return Err(error),
                 Message::End => return Err(death(undo)),
-                Message::Go { .. } | Message::Cgroups(_) | Message::Start | Message::Compiled(_) | Message::Exit(_) => {
+                Message::Go { .. }
+                | Message::Cgroups(_)
+                | Message::Moved(_)
+                | Message::Start
+                | Message::Compiled(_)
+                | Message::Exit(_) => {
                     return Err(Error::new(Code::Internal, "sync").says("unexpected message"));
                 }
             }
@@ -178,13 +181,48 @@ impl Parent {
         set_outside(self.pid, process)
     }
 
+    /// Has systemd move the process, which makes its namespaces and mounts meanwhile, and tells it.
+    fn place(&self, bundle: &Bundle, state: &State, undo: &mut Undo) -> Result<()> {
+        if state.cgroup.driver != Driver::Systemd {
+            return Ok(());
+        }
+        let resources = bundle.linux().resources.clone().unwrap_or_default();
+        match cgroup::systemd::start(&state.cgroup, self.pid, &resources, &bundle.spec.annotations) {
+            Ok(cgroup) => {
+                let cgroup = undo.cgroup.insert(cgroup);
+                equip(cgroup, bundle)?;
+                self.say(&Message::Moved(cgroup.record()))
+            }
+            // A process that has ended cannot be moved: why it ended is the cause.
+            Err(error) => Err(self.last_words().unwrap_or(error)),
+        }
+    }
+
+    /// What the process said at its end, if it has ended.
+    fn last_words(&self) -> Option<Error> {
+        loop {
+            let mut fds = [PollFd::new(&self.sync, PollFlags::IN)];
+            if !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1)) {
+                return None;
+            }
+            match sync::receive(&self.sync) {
+                Ok(Message::Failed(error)) => return Some(error),
+                Ok(Message::End) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Tells the process of its cgroups. When it has ended, its last words or its status say why.
+    fn say(&self, message: &Message) -> Result<()> {
+        match sync::send(&self.sync, message) {
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(e) => Err(Error::os(Code::Internal, "sync", e)),
+        }
+    }
+
     fn runtime_part(&self, bundle: &Bundle, state: &mut State, undo: &mut Undo) -> Result<()> {
         let linux = bundle.linux();
-        if state.cgroup.driver == Driver::Systemd {
-            let resources = linux.resources.clone().unwrap_or_default();
-            let cgroup = cgroup::systemd::start(&state.cgroup, self.pid, &resources, &bundle.spec.annotations)?;
-            equip(undo.cgroup.insert(cgroup), bundle)?;
-        }
         if let Some(rdt) = &linux.intel_rdt {
             let group = super::intel_rdt::apply(rdt, &state.id, self.pid)?;
             undo.intel_rdt.clone_from(&group);

@@ -53,7 +53,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) nodes: Vec<Node>,
     pub(crate) make_devices: bool,
     pub(crate) view: cgroupfs::View,
-    /// Whether the runtime sends the entrances of cgroups, and the process enters them.
+    /// Whether the process is told of its cgroups when they are there, and enters those of version 1.
     pub(crate) enters_cgroups: bool,
     pub(crate) launch: Launch<'a>,
     pub(crate) terminal: Option<TerminalTo>,
@@ -61,7 +61,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) no_pivot: bool,
     /// Whether the runtime has work between the namespaces and the mounts.
     pub(crate) wait_for_runtime: bool,
-    /// Whether systemd assigns the cgroup during that work of the runtime.
+    /// Whether systemd assigns the cgroup, while the process makes its namespaces and mounts.
     pub(crate) moved_by_systemd: bool,
     /// Whether the process must not be traceable from the beginning.
     pub(crate) undumpable: bool,
@@ -100,12 +100,12 @@ pub(super) fn make<'a>(
         || rootfs::cgroupfs::View { namespace: cgroup_namespace, ..Default::default() },
         |c| c.view(cgroup_namespace),
     );
-    let enters_cgroups = cgroup.is_some_and(|record| !record.v1.is_empty());
+    let moved_by_systemd = options.driver == Driver::Systemd;
+    let enters_cgroups = moved_by_systemd || cgroup.is_some_and(|record| !record.v1.is_empty());
     let wait_for_runtime = bundle.spec.hooks.as_ref().is_some_and(needs_process_id)
         || launch.listener.is_some()
         || !linux.net_devices.is_empty()
         || mounts.iter().any(Prepared::wants_id_map)
-        || options.driver == Driver::Systemd
         || linux.intel_rdt.is_some()
         // If no cgroup shows the process, it must not exist on its own before the journal names it.
         || cgroup.is_some_and(|record| record.driver == Driver::Disabled);
@@ -132,7 +132,7 @@ pub(super) fn make<'a>(
         gate,
         no_pivot: options.no_pivot,
         wait_for_runtime,
-        moved_by_systemd: options.driver == Driver::Systemd,
+        moved_by_systemd,
         undumpable: root_rights,
     })
 }

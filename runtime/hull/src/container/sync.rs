@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::cgroup;
 use crate::error::{Code, Context, Error, Result};
 use crate::socket;
 
@@ -14,7 +15,7 @@ pub(crate) enum Message {
     Init { pid: i32, pidfd: OwnedFd },
     /// A new user namespace waits for its id maps.
     WantsMaps,
-    /// The namespaces exist; the runtime's work (systemd, devices, mapped mounts) is due.
+    /// The namespaces exist; the runtime's work (network devices, mapped mounts) is due.
     NamespacesReady,
     /// The mounts are made and the root is not yet changed: the runtime's hooks are due.
     MountsReady,
@@ -26,6 +27,8 @@ pub(crate) enum Message {
     Compiled(Option<OwnedFd>),
     /// The container's cgroups of version 1 are complete: the files by which a process enters them (from the runtime).
     Cgroups(Vec<OwnedFd>),
+    /// systemd has moved the process, into these cgroups.
+    Moved(cgroup::Record),
     /// Everything is set up.
     Ready,
     /// It failed.
@@ -53,6 +56,7 @@ const FAILED: u8 = b'E';
 const GO: u8 = b'G';
 const START: u8 = b'S';
 const EXIT: u8 = b'X';
+const MOVED: u8 = b'V';
 
 /// Largest message: an error's text.
 pub(crate) const LARGEST: usize = 16_384;
@@ -71,6 +75,11 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> Result<(), Errno> {
         Message::Module(fd) => socket::send_with_fd(socket, &[MODULE], fd),
         Message::Compiled(Some(fd)) => socket::send_with_fd(socket, &[COMPILED], fd),
         Message::Compiled(None) => socket::send(socket, &[COMPILED]),
+        Message::Moved(record) => {
+            let mut bytes = vec![MOVED];
+            bytes.extend(serde_json::to_vec(record).unwrap_or_default());
+            socket::send(socket, &bytes)
+        }
         Message::Cgroups(entrances) => {
             let entrances: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
             socket::send_with_fds(socket, &[CGROUPS], &entrances)
@@ -120,6 +129,10 @@ fn receive_within(socket: impl AsFd, limit: usize) -> Result<Message> {
     Ok(match (bytes.first().copied(), fd) {
         (None, _) => Message::End,
         (Some(INIT), Some(pidfd)) => Message::Init { pid: number(&bytes), pidfd },
+        (Some(MOVED), _) => Message::Moved(
+            serde_json::from_slice(bytes.get(1..).unwrap_or(&[]))
+                .map_err(|e| Error::new(Code::Internal, "sync").says(e.to_string()))?,
+        ),
         (Some(WANTS_MAPS), _) => Message::WantsMaps,
         (Some(NAMESPACES), _) => Message::NamespacesReady,
         (Some(MOUNTS), _) => Message::MountsReady,
@@ -147,6 +160,14 @@ pub(crate) fn await_go(socket: &OwnedFd) -> Result<(i32, bool)> {
 pub(crate) fn await_cgroups(socket: &OwnedFd) -> Result<Vec<OwnedFd>> {
     match receive_short(socket)? {
         Message::Cgroups(entrances) => Ok(entrances),
+        _ => Err(ended()),
+    }
+}
+
+/// The container's side: waits until systemd has moved this process, and learns where to.
+pub(crate) fn await_move(socket: &OwnedFd) -> Result<cgroup::Record> {
+    match receive(socket)? {
+        Message::Moved(record) => Ok(record),
         _ => Err(ended()),
     }
 }
