@@ -140,7 +140,7 @@ fn make_apart(nodes: &mut [Node], linux: &Linux) -> Result<()> {
         return Ok(());
     }
     let options = CloneOptions { flags: hull_sys::namespace::MOUNT | FILES, cgroup: None };
-    let (pid, pidfd) = match clone_process(&options).context(Code::Clone, "for devices")? {
+    let (pid, pidfd) = match clone_process(&options).doing(Code::Clone, "clone3", "a process for devices")? {
         Cloned::Child => {
             exit(fill(&mut places, linux.mount_label.as_deref()).map_or_else(|e| e.raw_os_error(), |()| 0))
         }
