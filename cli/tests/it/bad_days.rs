@@ -1,6 +1,7 @@
 //! What goes wrong while workspaces run: in them, and under them.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +126,11 @@ fn the_server_restarts_under_open_connections(server: &Server, told: &str, end: 
     shell.expect("ready-2").unwrap();
     let id = server.json(&["shell", "hello", "--list"])[0]["id"].clone();
     let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-    let logs = server.command(&["logs", "-f", "hello"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut logs =
+        server.command(&["logs", "-f", "hello"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Only what has begun can break off.
+    let mut said = BufReader::new(logs.stdout.take().unwrap());
+    assert!(said.read_line(&mut String::new()).unwrap() > 0, "the log says nothing");
     end(server);
     let (status, shown) = shell.finish().unwrap();
     assert!(status.code() == Some(6) && shown.contains(told), "{status}: {shown}");
