@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::cleanup::is_cgroup;
@@ -13,7 +14,8 @@ use crate::command::run;
 use crate::suite::skip;
 
 /// Which cgroup hierarchies this machine offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Cgroups {
     /// One unified hierarchy at `/sys/fs/cgroup`.
     V2,

@@ -23,8 +23,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
-use crate::context::{Cgroups, Context};
-use crate::suite::{Outcome, Report};
+use crate::context::Context;
+use crate::suite::{Outcome, Report, Results};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -60,6 +60,9 @@ struct Args {
     /// How long any command may take before it counts as hanging.
     #[arg(long, default_value_t = 20, value_name = "SECONDS")]
     patience: u64,
+    /// Results of another run of this runtime: tests that passed or failed there are taken from it, the others are run here.
+    #[arg(long, value_name = "FILE")]
+    complete: Option<PathBuf>,
     /// Tests of these names may fail; with it, any other failure or an unexpected success fails the run.
     #[arg(long)]
     known: Option<PathBuf>,
@@ -115,14 +118,26 @@ fn real_main(args: &Args) -> Result<bool> {
             }
         }
     };
-    let reports = suite::run(&context, topics::ALL, &args.filter, args.jobs, &tell);
+    let mut reports = match &args.complete {
+        Some(path) => decided(path, &context)?,
+        None => Vec::new(),
+    };
+    let taken = reports.len();
+    let wanted = |name: &str| {
+        (args.filter.is_empty() || args.filter.iter().any(|one| name.contains(one.as_str())))
+            && !reports.iter().any(|report| report.test == name)
+    };
+    let made = suite::run(&context, topics::ALL, &wanted, args.jobs, &tell);
+    reports.extend(made);
+    suite::sort(&mut reports, topics::ALL);
     cleanup::bundle(work.path());
     let count = |outcome| reports.iter().filter(|report| report.outcome == outcome).count();
     let (passed, failed, skipped) = (count(Outcome::Passed), count(Outcome::Failed), count(Outcome::Skipped));
     let document = json!({
         "runtime": context.version,
-        "cgroups": match context.cgroups { Cgroups::V1 => "v1", Cgroups::V2 => "v2" },
+        "cgroups": context.cgroups,
         "options": context.options,
+        "taken": taken,
         "passed": passed,
         "failed": failed,
         "skipped": skipped,
@@ -141,6 +156,24 @@ fn real_main(args: &Args) -> Result<bool> {
         None => Ok(failed == 0),
         Some(path) => as_known(path, &reports),
     }
+}
+
+/// The tests that passed or failed in a file of results, which must be of the same runtime, options and cgroups.
+fn decided(path: &Path, context: &Context) -> Result<Vec<Report>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let earlier: Results = serde_json::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
+    if (&earlier.runtime, &earlier.options, earlier.cgroups) != (&context.version, &context.options, context.cgroups) {
+        bail!(
+            "{} is of {} with options {:?} on cgroups {:?}",
+            path.display(),
+            earlier.runtime,
+            earlier.options,
+            earlier.cgroups
+        );
+    }
+    let names = suite::names(topics::ALL);
+    let still = |report: &Report| report.outcome != Outcome::Skipped && names.contains(&report.test);
+    Ok(earlier.tests.into_iter().filter(still).collect())
 }
 
 /// Compares the failures with a file of expected ones, one name a line.

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::context::Context;
+use crate::context::{Cgroups, Context};
 
 /// What a test runs.
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ pub(crate) fn skip(reason: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Skip(reason.into()))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     Passed,
@@ -71,15 +71,24 @@ pub(crate) enum Outcome {
     Skipped,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Report {
     pub(crate) test: String,
     pub(crate) outcome: Outcome,
-    pub(crate) proves: &'static str,
+    pub(crate) proves: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
     #[serde(skip)]
     pub(crate) milliseconds: u128,
+}
+
+/// A file of results, as far as it is read again.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Results {
+    pub(crate) runtime: String,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) options: Vec<String>,
+    pub(crate) tests: Vec<Report>,
 }
 
 fn run_one(context: &Context, topic: &str, test: &Test) -> Report {
@@ -97,7 +106,7 @@ fn run_one(context: &Context, topic: &str, test: &Test) -> Report {
     Report {
         test: format!("{topic}.{}", test.name),
         outcome,
-        proves: test.proves,
+        proves: test.proves.to_owned(),
         detail,
         milliseconds: start.elapsed().as_millis(),
     }
@@ -123,22 +132,16 @@ fn tidy(context: &Context, text: &str) -> String {
     kept.chars().take(400).collect()
 }
 
-/// Runs the tests whose full name contains `filter`, a few at a time, and calls `done` for each.
+/// Runs the tests whose full name is `wanted`, a few at a time, and calls `done` for each.
 pub(crate) fn run(
     context: &Context,
     topics: &[Topic],
-    filter: &[String],
+    wanted: &dyn Fn(&str) -> bool,
     jobs: usize,
     done: &(dyn Fn(&Report) + Sync),
 ) -> Vec<Report> {
-    let chosen: Vec<(&str, &Test)> = topics
-        .iter()
-        .flat_map(|topic| topic.tests.iter().map(|test| (topic.name, test)))
-        .filter(|(topic, test)| {
-            let name = format!("{topic}.{}", test.name);
-            filter.is_empty() || filter.iter().any(|one| name.contains(one.as_str()))
-        })
-        .collect();
+    let chosen: Vec<(&str, &Test)> =
+        all(topics).filter(|(topic, test)| wanted(&format!("{topic}.{}", test.name))).collect();
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -154,9 +157,20 @@ pub(crate) fn run(
             });
         }
     });
-    let mut reports = reports.into_inner().unwrap_or_default();
-    let order =
-        |report: &Report| chosen.iter().position(|(topic, test)| report.test == format!("{topic}.{}", test.name));
-    reports.sort_by_key(order);
-    reports
+    reports.into_inner().unwrap_or_default()
+}
+
+/// The full names of all tests, in their order.
+pub(crate) fn names(topics: &[Topic]) -> Vec<String> {
+    all(topics).map(|(topic, test)| format!("{topic}.{}", test.name)).collect()
+}
+
+/// Puts reports in the order of the topics.
+pub(crate) fn sort(reports: &mut [Report], topics: &[Topic]) {
+    let names = names(topics);
+    reports.sort_by_key(|report| names.iter().position(|name| *name == report.test));
+}
+
+fn all(topics: &[Topic]) -> impl Iterator<Item = (&str, &Test)> {
+    topics.iter().flat_map(|topic| topic.tests.iter().map(|test| (topic.name, test)))
 }

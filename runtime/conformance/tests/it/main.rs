@@ -8,6 +8,7 @@ mod crio;
 mod docker;
 mod interrupted;
 mod podman;
+mod results;
 mod sandbox;
 mod support;
 mod tracer;
