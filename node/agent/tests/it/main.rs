@@ -12,6 +12,7 @@
 mod content;
 mod crash;
 mod images;
+mod kept;
 mod moments;
 mod network;
 mod pods;
