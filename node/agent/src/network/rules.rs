@@ -13,6 +13,10 @@ use super::slot::{INTERFACE_PREFIX, Slot, Subnets};
 /// Name of our table inside a workspace's namespace.
 const TABLE: &str = "berth";
 
+/// Connections that one workspace may have to the outside, and as many to the host. The kernel remembers all of them in one table (262,144 by
+/// default): without a limit, one workspace could cut off all others and the host.
+const MOST_CONNECTIONS: u32 = 16_384;
+
 /// Addresses that are no public internet (RFC 6890): closed unless opened by name.
 const PRIVATE: [(&str, u8); 15] = [
     ("0.0.0.0", 8),
@@ -101,6 +105,13 @@ fn drop() -> Value {
 /// A rejection, so that the user gets an error at once, instead of a connection that hangs.
 fn reject() -> Value {
     json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })
+}
+
+/// Rejects new connections of a workspace that has too many. Counted by the interface's number, which no other workspace gets later.
+fn limited(chain: &str, from_us: &Value) -> Value {
+    let over = json!({ "ct count": { "val": MOST_CONNECTIONS, "inv": true } });
+    let name = format!("connections_{chain}");
+    rule(chain, vec![from_us.clone(), json!({ "meter": { "name": name, "key": meta("iif"), "stmt": over } }), reject()])
 }
 
 fn ours(subnets: &Subnets) -> Value {
@@ -222,6 +233,7 @@ fn to_the_outside(table: &HostTable, subnets: &Subnets) -> Vec<Value> {
         rule("forward", vec![from_us.clone(), established(), accept()]),
         // No IPv6 addresses are assigned; whatever uses one was set up by the workspace itself.
         rule("forward", vec![from_us.clone(), not(meta("nfproto"), json!("ipv4")), drop()]),
+        limited("forward", &from_us),
     ];
     commands.extend(to_name_servers("forward", table, &from_us));
     commands.push(rule("forward", vec![from_us.clone(), matches(service(), json!("@opened_forward")), accept()]));
@@ -236,6 +248,7 @@ fn to_the_host(table: &HostTable, subnets: &Subnets) -> Vec<Value> {
     let rewritten = json!({ "match": { "op": "in", "left": { "ct": { "key": "status" } }, "right": "dnat" } });
     let mut commands = vec![
         rule("input", vec![from_us.clone(), established(), accept()]),
+        limited("input", &from_us),
         rule("input", vec![from_us.clone(), rewritten, accept()]),
         rule("input", vec![from_us.clone(), matches(service(), json!("@opened_host")), accept()]),
     ];

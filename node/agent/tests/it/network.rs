@@ -12,7 +12,7 @@ use std::process::Command;
 use berth_node::instance::Node;
 use berth_testkit::GitServer;
 
-use self::outside::{NAME, Outside, PRIVATE, PUBLIC, Resolver, answer, ask, within};
+use self::outside::{LARGE, LARGE_COUNT, NAME, Outside, PRIVATE, PUBLIC, Resolver, answer, ask, within};
 use crate::support::{TestHome, TestNode, request, run, steps};
 
 /// Tells the process that it is the one in namespaces of its own.
@@ -204,6 +204,79 @@ async fn names_are_resolved_by_the_machines_name_servers() {
     assert_eq!(run(&t.node, id, &["getent", "ahostsv4", NAME]).await.unwrap().split(' ').next(), Some("11.77.0.99"));
     let unknown = crate::support::output(&t.node, id, &["getent", "ahostsv4", "unknown.test"]).await.unwrap();
     assert_eq!(unknown.status, berth_supervisor_protocol::ExitStatus::Code(2));
+    t.close().await;
+}
+
+/// Asks the name server `$ARGV[0]` for the name of the question in `$ARGV[1]` by UDP, taking large answers; the length of the answer.
+const ASK: &str = "use IO::Socket::INET; my $s = IO::Socket::INET->new(Proto => 'udp', PeerAddr => $ARGV[0], PeerPort => 53) or die $!; \
+    my $name = join '', map { pack 'C/a', $_ } split /[.]/, $ARGV[1]; alarm 20; \
+    $s->send(pack('n6', 7, 0x100, 1, 0, 0, 1) . $name . pack('xnn', 1, 1) . pack('xnnNn', 41, 65000, 0, 0)); $s->recv(my $b, 65535); print length $b";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_fit_into_no_packet_arrive() {
+    if ran_apart("network::answers_that_fit_into_no_packet_arrive").await {
+        return;
+    }
+    let outside = Outside::make();
+    let near = Resolver::start("127.0.0.53:53", Ipv4Addr::new(11, 77, 1, 0));
+    let _far = within(&outside.namespace(), || Resolver::start("192.168.253.2:53", Ipv4Addr::new(11, 77, 2, 0)));
+    let t = TestNode::open().await.unwrap();
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
+    let wanted = request(1, &repository, "main");
+    let ready = t.node.start(wanted.clone(), &steps(), &Default::default()).await.unwrap();
+    let id = &wanted.instance_id;
+
+    // Header, question, and what each address takes. In fragments.
+    let length = 12 + LARGE.len() + 2 + 4 + usize::from(LARGE_COUNT) * 16;
+    let gateway = t.node.networks().network(ready.instance.record().slot).gateway.to_string();
+    for server in [&*gateway, "192.168.253.2"] {
+        assert_eq!(
+            run(&t.node, id, &["perl", "-e", ASK, server, LARGE]).await.unwrap(),
+            length.to_string(),
+            "{server}"
+        );
+    }
+    // Those who take no large ones ask again by TCP.
+    let found = async || {
+        let lines = run(&t.node, id, &["getent", "ahostsv4", LARGE]).await.unwrap();
+        let addresses: std::collections::BTreeSet<&str> =
+            lines.lines().filter_map(|line| line.split(' ').next()).collect();
+        (addresses.len(), addresses.first().map(|address| address.to_string()))
+    };
+    assert_eq!(found().await, (LARGE_COUNT.into(), Some("11.77.1.0".to_owned())));
+    near.stop();
+    assert_eq!(found().await, (LARGE_COUNT.into(), Some("11.77.2.0".to_owned())));
+    t.close().await;
+}
+
+/// Sends a datagram to each of 20,000 ports, which makes as many connections for the host to remember.
+const SPRAY: &str = "use Socket; socket my $s, PF_INET, SOCK_DGRAM, 0 or die; send $s, 'x', 0, sockaddr_in($_, inet_aton($ARGV[0])) for 1 .. 20_000";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_workspace_leaves_connections_to_the_others() {
+    if ran_apart("network::one_workspace_leaves_connections_to_the_others").await {
+        return;
+    }
+    let outside = Outside::make();
+    let port = within(&outside.namespace(), || answer("0.0.0.0:0"));
+    let t = TestNode::open().await.unwrap();
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
+    let (one, two) = (request(1, &repository, "main"), request(2, &repository, "main"));
+    for wanted in [&one, &two] {
+        t.node.start(wanted.clone(), &steps(), &Default::default()).await.unwrap();
+    }
+    // So that none is forgotten meanwhile.
+    outside::write("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", "3600");
+    run(&t.node, &one.instance_id, &["perl", "-e", SPRAY, &PUBLIC.1.to_string()]).await.unwrap();
+    let count: usize =
+        std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap().trim().parse().unwrap();
+    assert!((16_000..17_000).contains(&count), "{count} connections");
+    let url = format!("http://{}/", SocketAddr::new(PUBLIC.1.into(), port));
+    let told = crate::support::output(&t.node, &one.instance_id, &["curl", "-sS", "-m", "20", &url]).await.unwrap();
+    assert_eq!(told.status, berth_supervisor_protocol::ExitStatus::Code(7), "at once, not after a while: {told:?}");
+    assert_eq!(reached(&t.node, &two.instance_id, std::slice::from_ref(&url)).await.len(), 1);
     t.close().await;
 }
 

@@ -20,8 +20,12 @@ pub const PRIVATE: [(Ipv4Addr, Ipv4Addr); 5] = [
     (Ipv4Addr::new(100, 64, 253, 1), Ipv4Addr::new(100, 64, 253, 2)),
     (Ipv4Addr::new(169, 254, 169, 253), Ipv4Addr::new(169, 254, 169, 254)),
 ];
-/// The one name that the resolvers know.
+/// A name that the resolvers know.
 pub const NAME: &str = "outside.test";
+/// A name with so many addresses that they fit into no packet.
+pub const LARGE: &str = "large.test";
+/// How many.
+pub const LARGE_COUNT: u8 = 200;
 /// The host's end of the pair. Not named like one of a workspace.
 const UPLINK: &str = "up0";
 
@@ -132,36 +136,55 @@ pub fn ask(address: SocketAddr) -> Option<String> {
     Some(text.rsplit_once("\r\n\r\n")?.1.to_owned())
 }
 
-/// A name server that knows [`NAME`] and nothing else.
+/// A name server that knows [`NAME`] and [`LARGE`] and nothing else, by UDP and by TCP.
 pub struct Resolver {
     address: String,
-    thread: JoinHandle<()>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Resolver {
     /// One at this address that says that the name has that one.
     pub fn start(address: &str, known: Ipv4Addr) -> Self {
-        let socket = UdpSocket::bind(address).unwrap();
-        let thread = std::thread::spawn(move || {
+        let (socket, listener) = (UdpSocket::bind(address).unwrap(), TcpListener::bind(address).unwrap());
+        let datagrams = std::thread::spawn(move || {
             let mut packet = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut packet) {
                 // A single byte is no question but the word to stop.
-                let Some(reply) = reply(&packet[..length], known) else { return };
+                let Some(reply) = reply(&packet[..length], known, false) else { return };
                 let _ = socket.send_to(&reply, from);
             }
         });
-        Self { address: address.to_owned(), thread }
+        let streams = std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut length = [0; 2];
+                let mut packet = [0; 1500];
+                while stream.read_exact(&mut length).is_ok() {
+                    let question = &mut packet[..u16::from_be_bytes(length).into()];
+                    let Some(reply) = stream.read_exact(question).ok().and_then(|()| reply(question, known, true))
+                    else {
+                        return;
+                    };
+                    let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
+                    let _ = stream.write_all(&[&length[..], &reply].concat());
+                }
+            }
+        });
+        Self { address: address.to_owned(), threads: [datagrams, streams] }
     }
 
-    /// Ends it; its port is closed then.
+    /// Ends it; its ports are closed then.
     pub fn stop(self) {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], &self.address).unwrap();
-        self.thread.join().unwrap();
+        TcpStream::connect(&self.address).unwrap().write_all(&[0, 1, 0]).unwrap();
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
     }
 }
 
-/// The answer to a question about an IPv4 address (RFC 1035); any other has no answer.
-fn reply(question: &[u8], known: Ipv4Addr) -> Option<Vec<u8>> {
+/// The answer to a question about an IPv4 address (RFC 1035); any other has no answer. By UDP, [`LARGE`] is cut off unless the question takes
+/// large answers (RFC 6891).
+fn reply(question: &[u8], known: Ipv4Addr, stream: bool) -> Option<Vec<u8>> {
     let header = question.get(..12)?;
     let mut end = 12;
     let mut labels = Vec::new();
@@ -170,16 +193,25 @@ fn reply(question: &[u8], known: Ipv4Addr) -> Option<Vec<u8>> {
         labels.push(String::from_utf8_lossy(&question[end + 1..next]).to_ascii_lowercase());
         end = next;
     }
-    let is_known = labels.join(".") == NAME;
-    let has_answer = is_known && question[end + 1..end + 3] == [0, 1];
+    let name = labels.join(".");
+    let is_known = [NAME, LARGE].contains(&&*name);
+    let count = match () {
+        () if !is_known || question[end + 1..end + 3] != [0, 1] => 0,
+        () if name == LARGE => LARGE_COUNT,
+        () => 1,
+    };
+    let takes_large = header[11] == 1;
+    let cut_off = count > 1 && !stream && !takes_large;
+    let count = if cut_off { 0 } else { count };
     let mut reply = header[..2].to_vec();
-    // A response, recursion wanted and available; no such name, or no error. One question, the answers, nothing more.
-    reply.extend([0x81, if is_known { 0x80 } else { 0x83 }, 0, 1, 0, u8::from(has_answer), 0, 0, 0, 0]);
+    // A response, cut off or not, recursion wanted and available; no such name, or no error. One question, the answers, nothing more.
+    reply.extend([0x81 | if cut_off { 2 } else { 0 }, if is_known { 0x80 } else { 0x83 }, 0, 1, 0, count, 0, 0, 0, 0]);
     reply.extend(&question[12..end + 5]);
-    if has_answer {
+    for last in 0..count {
         // The name of the question, IPv4, Internet, a minute, four bytes.
         reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        reply.extend(known.octets());
+        let [a, b, c, d] = known.octets();
+        reply.extend([a, b, c, d.wrapping_add(last)]);
     }
     Some(reply)
 }
