@@ -250,14 +250,21 @@ impl DiskStore {
     fn make_blank(&self, size_bytes: u64) -> Result<PathBuf, DiskError> {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         let folder = self.inner.root.join(format!("{BLANK}{}-{number}", std::process::id()));
+        let made = Self::fill_blank(&folder, size_bytes);
+        if made.is_err() {
+            erase_if_possible(&folder);
+        }
+        made.map(|()| folder)
+    }
+
+    fn fill_blank(folder: &Path, size_bytes: u64) -> Result<(), DiskError> {
         let at = folder.join("mnt");
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&at).map_err(file_error(&at, "made"))?;
         let image = folder.join("disk.img");
         filesystem::make(&image, size_bytes)?;
         filesystem::mount(&image, &at)?;
         prepare(&at)?;
-        DiskRecord { size_bytes, ..DiskRecord::default() }.write(&folder, false)?;
-        Ok(folder)
+        DiskRecord { size_bytes, ..DiskRecord::default() }.write(folder, false)
     }
 
     /// Says how many blanks of each size there should be; [`Self::keep_blanks`] makes them.

@@ -1,3 +1,6 @@
+use rustix::mount::MountPropagationFlags;
+use rustix::thread::UnshareFlags;
+
 use super::*;
 use crate::instance::UnderWay;
 
@@ -79,6 +82,30 @@ fn an_image_is_never_behind_two_loop_devices() {
     assert!(matches!(error, FileSystemError::InUse { .. }), "{error}");
     std::fs::remove_dir(other).unwrap();
     store.delete("w1").unwrap();
+}
+
+#[test]
+fn without_a_loop_device_the_reason_is_told_and_nothing_is_left() {
+    let Some((dir, store)) = store() else { return };
+    drop(store.take("old", SIZE).unwrap());
+    filesystem::unmount(&dir.path().join("old/mnt")).unwrap();
+    let without = store.clone();
+    // For one thread the machine has none.
+    let told = std::thread::spawn(move || {
+        hull_sys::sandbox_process::unshare_namespaces(UnshareFlags::NEWNS | UnshareFlags::FS).unwrap();
+        rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+        rustix::mount::mount_bind("/dev/null", "/dev/loop-control").unwrap();
+        ["new", "new", "old"].map(|name| without.take(name, SIZE).unwrap_err().to_string())
+    });
+    for told in told.join().unwrap() {
+        assert!(told.starts_with("no loop device for ") && told.contains("/dev/loop-control"), "{told}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the old disk alone");
+    for name in ["new", "old"] {
+        drop(store.take(name, SIZE).unwrap());
+        store.delete(name).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]

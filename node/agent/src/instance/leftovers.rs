@@ -108,6 +108,7 @@ fn remove_cgroup(path: &Path) {
 #[must_use]
 pub fn census(home: &Path) -> Census {
     let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let prefix = crate::network::Subnets::default().named_for(home).prefix();
     let cgroups = hierarchies().into_iter().map(|root| {
         let entries =
             std::fs::read_dir(root.join(cgroup(home).trim_start_matches('/'))).into_iter().flatten().flatten();
@@ -116,14 +117,7 @@ pub fn census(home: &Path) -> Census {
     let loops = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     Census {
         mounts: mounts_below(home).len(),
-        interfaces: interfaces
-            .filter(|entry| {
-                entry
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with(&crate::network::Subnets::default().for_home(home, None, &[]).prefix())
-            })
-            .count(),
+        interfaces: interfaces.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).count(),
         cgroups: cgroups.sum(),
         loops: loops
             .filter(|entry| {

@@ -26,7 +26,7 @@ use crate::disk::{Disk, DiskError, DiskStore};
 use crate::home::{Home, HomeError};
 use crate::image::layout::LayoutError;
 use crate::image::{self, ImageStore};
-use crate::network::{LinkError, NetworkPool, Slot, choose_subnets};
+use crate::network::{LinkError, NetworkPool, Slot, SubnetsUsed, choose_subnets};
 
 /// The node cannot be brought up.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,9 @@ pub enum NodeError {
     /// Disks.
     #[error(transparent)]
     Disks(#[from] DiskError),
+    /// Addresses.
+    #[error(transparent)]
+    Subnets(#[from] SubnetsUsed),
     /// Networks.
     #[error(transparent)]
     Networks(#[from] LinkError),
@@ -163,7 +166,7 @@ impl Node {
     /// See [`NodeError`].
     pub fn open(config: Config, clock: SharedClock, credentials: Arc<dyn CredentialSource>) -> Result<Self, NodeError> {
         config.validate()?;
-        let config = Config { subnets: choose_subnets(config.subnets, &config.home), ..config };
+        let config = Config { subnets: choose_subnets(config.subnets, &config.home)?, ..config };
         let home = Home::new(&config.home);
         home.create()?;
         let lock_path = home.lock();

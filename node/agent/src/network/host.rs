@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::link::{self, LinkError};
-use super::slot::{INTERFACE_PREFIX, Subnets};
+use super::slot::{INTERFACE_PREFIX, Subnets, SubnetsUsed};
 
 /// The host's IPv4 addresses, by interface.
 pub(super) fn addresses() -> Vec<(String, Ipv4Addr)> {
@@ -23,8 +23,8 @@ pub(super) fn addresses() -> Vec<(String, Ipv4Addr)> {
 }
 
 /// The addresses for this home's workspaces: those that its interfaces have, else ones that no other interface here has.
-pub(crate) fn choose_subnets(configured: Subnets, home: &Path) -> Subnets {
-    let prefix = configured.for_home(home, None, &[]).prefix();
+pub(crate) fn choose_subnets(configured: Subnets, home: &Path) -> Result<Subnets, SubnetsUsed> {
+    let prefix = configured.named_for(home).prefix();
     let (ours, others): (Vec<_>, Vec<_>) = addresses().into_iter().partition(|(name, _)| name.starts_with(&prefix));
     let others: Vec<Ipv4Addr> = others.into_iter().map(|(_, address)| address).collect();
     configured.for_home(home, ours.first().map(|(_, address)| *address), &others)

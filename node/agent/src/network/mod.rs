@@ -12,4 +12,4 @@ pub use link::LinkError;
 pub use pool::{Network, NetworkPool};
 pub use resolve::{Resolved, resolve};
 pub use rules::{Opening, OpeningKind};
-pub use slot::{ID_COUNT, Slot, Subnets};
+pub use slot::{ID_COUNT, Slot, Subnets, SubnetsUsed};

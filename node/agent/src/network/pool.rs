@@ -309,3 +309,33 @@ fn subnets_own(subnets: &Subnets, interface: &str, slot: Slot) -> bool {
     addresses().into_iter().any(|(name, address)| name == interface && address == gateway)
         || !addresses().iter().any(|(name, _)| name == interface)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_every_network_is_taken_the_next_one_is_told_so_and_nothing_is_made() {
+        let root = tempfile::tempdir().unwrap();
+        let taken = (0..Subnets::MOST).map(|number| (Slot(number), Vec::new())).collect();
+        let inner = Inner {
+            root: root.path().to_owned(),
+            subnets: Subnets::default(),
+            state: Mutex::new(State { taken, ..State::default() }),
+            making: Mutex::default(),
+            refill: tokio::sync::Notify::new(),
+            name_servers: Vec::new(),
+            loopback_name_server: None,
+            uplinks: Vec::new(),
+            depth: 1,
+        };
+        let pool = NetworkPool { inner: Arc::new(inner) };
+        let told = pool.take().unwrap_err().to_string();
+        assert_eq!(told, "this node has no free network for another workspace (16384 are in use)");
+        assert_eq!(pool.in_use(), usize::from(Subnets::MOST));
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        // One is given back, and is the next one's.
+        pool.state().taken.remove(&Slot(7));
+        assert_eq!(pool.reserve().unwrap(), Slot(7));
+    }
+}

@@ -51,6 +51,17 @@ pub struct Subnets {
 )]
 pub struct SubnetsError(String);
 
+/// Other interfaces have every network that could be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no addresses for workspaces: other interfaces of this machine use {first}{}; name a free network as `subnets` in the node's settings",
+    if *tried == 1 { String::new() } else { format!(" and the {} others to choose from", tried - 1) }
+)]
+pub struct SubnetsUsed {
+    tried: usize,
+    first: String,
+}
+
 impl Default for Subnets {
     fn default() -> Self {
         Self { base: u32::from(Ipv4Addr::new(10, 209, 0, 0)), tag: 0 }
@@ -79,25 +90,39 @@ impl Subnets {
     /// Slots that fit.
     pub const MOST: u16 = 1 << 14;
 
+    /// With the names of this BERTH_HOME: each but the usual one has its own.
+    #[must_use]
+    pub fn named_for(self, home: &std::path::Path) -> Self {
+        Self { tag: tag(home), ..self }
+    }
+
     /// For this BERTH_HOME: another one than the usual gets names of its own and, unless they were configured, addresses of its own: those it
     /// has already (`own`), else the first that nobody on this machine uses (`used`).
-    #[must_use]
-    pub fn for_home(self, home: &std::path::Path, own: Option<Ipv4Addr>, used: &[Ipv4Addr]) -> Self {
-        let tag = tag(home);
-        if tag == 0 {
-            return self;
-        }
-        if self.base != Self::default().base {
-            return Self { base: self.base, tag };
-        }
+    ///
+    /// # Errors
+    /// When others here use all that it may choose from.
+    pub fn for_home(
+        self,
+        home: &std::path::Path,
+        own: Option<Ipv4Addr>,
+        used: &[Ipv4Addr],
+    ) -> Result<Self, SubnetsUsed> {
+        let named = self.named_for(home);
         let network = |address: &Ipv4Addr| u32::from(*address) & 0xffff_0000;
-        if let Some(own) = own {
-            return Self { base: network(&own), tag };
+        let may_choose = named.tag != 0 && self.base == Self::default().base;
+        if may_choose && let Some(own) = own {
+            return Ok(Self { base: network(&own), ..named });
         }
-        let [_, low] = tag.to_be_bytes();
+        let [_, low] = named.tag.to_be_bytes();
         let candidate = |step: u8| u32::from(Ipv4Addr::new(10, FIRST_OTHER + (low % OTHERS + step) % OTHERS, 0, 0));
-        let free = (0..OTHERS).map(candidate).find(|base| !used.iter().any(|address| network(address) == *base));
-        Self { base: free.unwrap_or_else(|| candidate(0)), tag }
+        let candidates: Vec<u32> = if may_choose { (0..OTHERS).map(candidate).collect() } else { vec![self.base] };
+        let free = candidates.iter().find(|base| !used.iter().any(|address| network(address) == **base));
+        let used = || SubnetsUsed { tried: candidates.len(), first: named.with(candidates[0]).into() };
+        Ok(named.with(*free.ok_or_else(used)?))
+    }
+
+    const fn with(self, base: u32) -> Self {
+        Self { base, ..self }
     }
 
     /// Names of this home's interfaces begin with this; no home's prefix is another's beginning.
@@ -161,24 +186,36 @@ mod tests {
         assert_eq!(subnets.address(last), Ipv4Addr::new(10, 209, 255, 254));
         assert!(last.uid_base().checked_add(ID_COUNT).is_some_and(|end| end <= 1 << 31));
         assert_eq!(Slot(1).uid_base() - Slot(0).uid_base(), ID_COUNT);
-        let other = subnets.for_home(std::path::Path::new("/tmp/x"), None, &[]);
+        let other = subnets.for_home(std::path::Path::new("/tmp/x"), None, &[]).unwrap();
         for subnets in [subnets, other] {
             assert!(last.interface(&subnets).len() < 16);
         }
         assert_ne!(other.base(), subnets.base());
-        assert_eq!(subnets.for_home(std::path::Path::new("/var/lib/berth"), None, &[]), subnets);
+        assert_eq!(subnets.for_home(std::path::Path::new("/var/lib/berth"), None, &[]), Ok(subnets));
     }
 
     #[test]
     fn homes_on_one_machine_keep_out_of_each_others_addresses() {
         let home = std::path::Path::new("/tmp/x");
-        let first = Subnets::default().for_home(home, None, &[]);
-        let second = Subnets::default().for_home(home, None, &[first.gateway(Slot(3))]);
+        let default = Subnets::default();
+        let first = default.for_home(home, None, &[]).unwrap();
+        let mut used = vec![first.gateway(Slot(3))];
+        let second = default.for_home(home, None, &used).unwrap();
         assert_ne!(first.base(), second.base());
         // It keeps what it has, even if others came meanwhile.
-        assert_eq!(Subnets::default().for_home(home, Some(second.gateway(Slot(7))), &[]), second);
+        assert_eq!(default.for_home(home, Some(second.gateway(Slot(7))), &used), Ok(second));
         let configured = Subnets::try_from("10.1.0.0/16".to_owned()).unwrap();
-        assert_eq!(configured.for_home(home, None, &[]).base(), configured.base());
+        assert_eq!(configured.for_home(home, None, &[]).unwrap().base(), configured.base());
+        // In the end there is none, and no other's is taken.
+        while let Ok(next) = default.for_home(home, None, &used) {
+            assert!(!used.contains(&next.gateway(Slot(3))));
+            used.push(next.gateway(Slot(3)));
+        }
+        assert_eq!(used.len(), usize::from(OTHERS));
+        let told = default.for_home(home, None, &used).unwrap_err().to_string();
+        assert!(told.contains(&format!("use {} and the 47 others", String::from(first))), "{told}");
+        let usual = default.for_home(std::path::Path::new("/var/lib/berth"), None, &[default.gateway(Slot(0))]);
+        assert!(usual.unwrap_err().to_string().contains("use 10.209.0.0/16; name a free network"));
     }
 
     #[test]
