@@ -76,7 +76,7 @@ pub(crate) fn judge(bench: &Bench, samples: &Samples) -> anyhow::Result<Vec<Bar>
         let column = crun.saturating_add(1);
         for work in &works {
             let (most, times) = match work {
-                Work::Run(_) | Work::RunCold | Work::CreateStartDelete(_) => (70, "of crun"),
+                Work::Run(_) | Work::RunCold | Work::RunRested | Work::CreateStartDelete(_) => (70, "of crun"),
                 Work::Exec(_) => (60, "of crun"),
                 Work::State(_) => continue,
             };

@@ -164,6 +164,30 @@ static int entrance(const char *cgroup)
 	return fd;
 }
 
+/* Of version 2, the group that a process is born into: to move there waits until every processor has been seen. Else -1. */
+static int birthplace(const char *cgroup)
+{
+	char path[4096];
+	snprintf(path, sizeof path, "%s/cgroup.type", cgroup);
+	if (access(path, F_OK) < 0)
+		return -1;
+	int fd = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	must(fd, cgroup);
+	return fd;
+}
+
+static pid_t born_in(int group, unsigned long long flags)
+{
+	struct clone_args args = {.flags = flags, .exit_signal = SIGCHLD};
+	if (group >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = group;
+	}
+	pid_t pid = syscall(SYS_clone3, &args, sizeof args);
+	must(pid, "clone3");
+	return pid;
+}
+
 static void inside(const char *rootfs, int user, int net, int count, char **cgroups)
 {
 	if (user) {
@@ -259,19 +283,15 @@ static int run(const char *rootfs, int user, int net, int count, char **cgroups)
 				put(path, allowed[rule]);
 		}
 	}
-	int channel[2], entrances[64];
-	for (int i = 0; i < count; i++)
+	int channel[2], entrances[64], group = birthplace(cgroups[0]);
+	for (int i = 0; group < 0 && i < count; i++)
 		entrances[i] = entrance(cgroups[i]);
 	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel), "socketpair");
-	struct clone_args args = {
-		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (net ? CLONE_NEWNET : 0) | (user ? CLONE_NEWUSER : 0),
-		.exit_signal = SIGCHLD,
-	};
-	pid_t pid = syscall(SYS_clone3, &args, sizeof args);
-	must(pid, "clone3");
+	unsigned long long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (net ? CLONE_NEWNET : 0) | (user ? CLONE_NEWUSER : 0);
+	pid_t pid = born_in(group, flags);
 	char byte = 0;
 	if (pid == 0) {
-		for (int i = 0; i < count; i++)
+		for (int i = 0; group < 0 && i < count; i++)
 			must(write(entrances[i], "0", 1), cgroups[i]);
 		if (user)
 			must(read(channel[1], &byte, 1), "channel");
@@ -295,12 +315,11 @@ static int enter(pid_t target, int count, char **cgroups)
 {
 	int pidfd = syscall(SYS_pidfd_open, target, 0);
 	must(pidfd, "pidfd_open");
-	for (int i = 0; i < count; i++) {
+	int group = birthplace(cgroups[0]);
+	for (int i = 0; group < 0 && i < count; i++)
 		must(write(entrance(cgroups[i]), "0", 1), cgroups[i]);
-	}
 	must(setns(pidfd, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP), "setns");
-	pid_t pid = fork();
-	must(pid, "fork");
+	pid_t pid = born_in(group, 0);
 	if (pid == 0) {
 		limit_capabilities();
 		char *const argv[] = {"true", 0}, *const envp[] = {"PATH=/bin", 0};

@@ -10,6 +10,7 @@ mod calls;
 mod default_config;
 mod density;
 mod meter;
+mod mover;
 mod runtimes;
 mod table;
 mod workload;
@@ -24,6 +25,7 @@ use clap::Parser;
 
 use crate::bundles::Bundles;
 use crate::meter::Meter;
+use crate::mover::Mover;
 use crate::runtimes::Runtime;
 
 /// Measures OCI runtimes beside each other.
@@ -77,7 +79,8 @@ fn real_main(args: &Args) -> Result<()> {
     let _ = rustix::process::setpriority_process(None, -10);
     let meter = Meter::build(work.path(), args.floor.as_deref())?;
     let bundles = Bundles::new(work.path(), &args.busybox)?;
-    let bench = Bench { meter, bundles, runtimes, state: state.path().to_owned(), rounds: args.rounds };
+    let bench =
+        Bench { meter, bundles, mover: Mover::start()?, runtimes, state: state.path().to_owned(), rounds: args.rounds };
     let samples = workload::measure(&bench)?;
     let mut rows = table::timed(&samples);
     rows.extend(calls::measure(&bench)?);
@@ -106,6 +109,7 @@ fn in_memory() -> Result<&'static str> {
 struct Bench {
     meter: Meter,
     bundles: Bundles,
+    mover: Mover,
     runtimes: Vec<Runtime>,
     /// Folder of the runtimes' records.
     state: PathBuf,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -11,12 +12,17 @@ use crate::bundles::{self, Kind};
 use crate::meter::Taken;
 use crate::runtimes::Runtime;
 
+/// Longer than the kernel stays prepared for processes that move between cgroups.
+const REST: Duration = Duration::from_millis(100);
+
 /// One kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Run(Kind),
     /// The runtime has never seen the seccomp profile.
     RunCold,
+    /// systemd makes the cgroup, and no process has moved between cgroups for a while.
+    RunRested,
     CreateStartDelete(Kind),
     Exec(Kind),
     State(Kind),
@@ -41,7 +47,8 @@ impl Work {
             Work::State(Kind::User),
         ];
         if Path::new("/run/systemd/system").exists() {
-            all.extend([Work::Run(Kind::Systemd), Work::CreateStartDelete(Kind::Systemd), Work::Exec(Kind::Systemd)]);
+            let kind = Kind::Systemd;
+            all.extend([Work::Run(kind), Work::RunRested, Work::CreateStartDelete(kind), Work::Exec(kind)]);
         }
         all
     }
@@ -49,6 +56,9 @@ impl Work {
     /// As the table calls it.
     pub(crate) fn name(self) -> String {
         let (command, kind) = match self {
+            Work::RunRested => {
+                return "`run /bin/true`, systemd makes the cgroup, the first move for a while".to_owned();
+            }
             Work::Run(kind) => ("`run /bin/true`", kind),
             Work::RunCold => return "`run /bin/true`, Docker's seccomp profile, seen for the first time".to_owned(),
             Work::CreateStartDelete(kind) => ("`create`, `start`, `delete --force`", kind),
@@ -202,6 +212,11 @@ pub(crate) fn command(bench: &Bench, runtime: &Runtime, kind: Kind) -> Vec<Strin
     words
 }
 
+#[expect(clippy::disallowed_methods, reason = "that nothing happens is what is waited for")]
+fn rest() {
+    std::thread::sleep(REST);
+}
+
 fn once(bench: &Bench, work: Work, runtime: &Runtime, idle: &[Idle]) -> Result<Option<Taken>> {
     let call = |kind: Kind, args: &[&str]| {
         let mut words = command(bench, runtime, kind);
@@ -210,8 +225,14 @@ fn once(bench: &Bench, work: Work, runtime: &Runtime, idle: &[Idle]) -> Result<O
         bench.meter.run(&words)
     };
     let id = id(&runtime.label);
+    match work {
+        Work::RunRested => rest(),
+        Work::Run(Kind::Systemd) | Work::CreateStartDelete(Kind::Systemd) => bench.mover.move_one()?,
+        _ => {}
+    }
     let taken = match work {
-        Work::Run(kind) => {
+        Work::Run(_) | Work::RunRested => {
+            let kind = if let Work::Run(kind) = work { kind } else { Kind::Systemd };
             let bundle = bench.bundles.write(&id, kind, &["/bin/true"])?;
             call(kind, &["run", "--bundle", &bundle, &id])?
         }

@@ -48,7 +48,7 @@ impl Value {
 }
 
 /// Little-endian marshalling with the wire's alignments.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Writer {
     pub(super) out: Vec<u8>,
 }
@@ -138,12 +138,24 @@ impl Writer {
 
 /// What came in.
 #[derive(Debug, Default)]
-struct Incoming {
+pub(super) struct Incoming {
     kind: u8,
     reply_to: u32,
     member: String,
-    error: String,
+    /// Name of the error, of an answer that is one.
+    pub(super) error: String,
     body: Vec<u8>,
+}
+
+impl Incoming {
+    /// The body, unless this is an error.
+    pub(super) fn into_body(self, asked: &Asked) -> Result<Vec<u8>> {
+        if self.kind == ANSWER {
+            return Ok(self.body);
+        }
+        let text = Reader { bytes: &self.body, at: 0 }.text().unwrap_or_default();
+        Err(failed(format!("{}: {}: {text}", asked.member, self.error)))
+    }
 }
 
 /// Kinds of messages: an answer, and a signal.
@@ -361,12 +373,12 @@ impl Bus {
 
     /// The body of a call's answer.
     pub(super) fn answer(&mut self, asked: &Asked) -> Result<Vec<u8>> {
-        let message = self.first(|message| message.reply_to == asked.serial)?;
-        if message.kind == ANSWER {
-            return Ok(message.body);
-        }
-        let text = Reader { bytes: &message.body, at: 0 }.text().unwrap_or_default();
-        Err(failed(format!("{}: {}: {text}", asked.member, message.error)))
+        self.reply(asked)?.into_body(asked)
+    }
+
+    /// A call's answer, which may be an error.
+    pub(super) fn reply(&mut self, asked: &Asked) -> Result<Incoming> {
+        self.first(|message| message.reply_to == asked.serial)
     }
 
     /// Calls a method and gives the body of the answer.
@@ -381,6 +393,16 @@ impl Bus {
     ) -> Result<Vec<u8>> {
         let asked = self.ask(to, path, interface, member, signature, body)?;
         self.answer(&asked)
+    }
+
+    /// Waits until a unit has been removed.
+    pub(super) fn unit_removed(&mut self, unit: &str) -> Result<()> {
+        let removed = |message: &Incoming| {
+            // id, path
+            let id = Reader { bytes: &message.body, at: 0 }.text();
+            message.kind == SIGNAL && message.member == "UnitRemoved" && id.as_deref() == Some(unit)
+        };
+        self.first(removed).map(drop)
     }
 
     /// Waits for the end of a job; returns its result.

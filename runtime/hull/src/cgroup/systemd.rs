@@ -82,23 +82,22 @@ pub(crate) fn start(
     properties.extend(unit_properties::of_resources(resources, layout.unified(), knows_idle(&mut bus, resources))?);
     properties.extend(unit_devices::properties(resources)?);
     properties.extend(unit_properties::annotated(annotations)?);
+    refuse_taken(&mut bus, &layout, full)?;
     // Subscribes, so that the end of the job is signalled.
     let subscribed = bus.ask(MANAGER, PATH, INTERFACE, "Subscribe", "", Writer::default())?;
-    let mut rule = Writer::default();
-    rule.text("type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'");
-    let matched =
-        bus.ask("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s", rule)?;
+    let matched = ask_for_signals(&mut bus, "JobRemoved")?;
     // A failed unit left over under that name would be in the way; mostly there is none.
     ask_with_unit(&mut bus, "ResetFailedUnit", unit)?;
-    refuse_taken(&mut bus, &layout, full)?;
-    bus.answer(&subscribed)?;
-    bus.answer(&matched)?;
     let mut body = Writer::default();
     body.text(unit);
     body.text("replace");
     body.properties(&properties);
     body.array(8, |_| {});
-    let answer = bus.call(MANAGER, PATH, INTERFACE, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)?;
+    let started = ask_to_start(&mut bus, &body)?;
+    // systemd takes them in their order.
+    bus.answer(&subscribed)?;
+    bus.answer(&matched)?;
+    let answer = started_unit(&mut bus, unit, started, &body)?;
     let job = Reader { bytes: &answer, at: 0 }.text().unwrap_or_default();
     let result = bus.job_result(&job)?;
     if result != "done" {
@@ -112,6 +111,51 @@ pub(crate) fn start(
         super::enable_down_to(&directory.path)?;
     }
     Ok(cgroup)
+}
+
+fn ask_for_signals(bus: &mut Bus, member: &str) -> Result<Asked> {
+    let mut rule = Writer::default();
+    rule.text(&format!("type='signal',interface='{INTERFACE}',member='{member}'"));
+    bus.ask("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s", rule)
+}
+
+fn ask_to_start(bus: &mut Bus, body: &Writer) -> Result<Asked> {
+    bus.ask(MANAGER, PATH, INTERFACE, "StartTransientUnit", "ssa(sv)a(sa(sv))", body.clone())
+}
+
+/// The answer to a start. A unit of that name that is on its way out is waited for: systemd answers calls before it ends the units
+/// that it was told to stop.
+fn started_unit(bus: &mut Bus, unit: &str, mut started: Asked, body: &Writer) -> Result<Vec<u8>> {
+    // It may have gone before it was looked at, so one that seems to stay is asked for twice.
+    let mut stayed = false;
+    loop {
+        let reply = bus.reply(&started)?;
+        if stayed || reply.error != "org.freedesktop.systemd1.UnitExists" {
+            return reply.into_body(&started);
+        }
+        let matched = ask_for_signals(bus, "UnitRemoved")?;
+        bus.answer(&matched)?;
+        if is_leaving(bus, unit) {
+            bus.unit_removed(unit)?;
+        } else {
+            stayed = true;
+        }
+        started = ask_to_start(bus, body)?;
+    }
+}
+
+/// Whether a unit is there and about to end.
+fn is_leaving(bus: &mut Bus, unit: &str) -> bool {
+    let read = |bus: &mut Bus| {
+        let asked = ask_with_unit(bus, "GetUnit", unit).ok()?;
+        let answer = bus.answer(&asked).ok()?;
+        let path = Reader { bytes: &answer, at: 0 }.text()?;
+        let state = property(bus, &path, "org.freedesktop.systemd1.Unit", "ActiveState")?;
+        let job = property(bus, &path, "org.freedesktop.systemd1.Unit", "Job")?;
+        // The job's number, and its path; 0 if there is none.
+        Some(value(&state)?.text()? == "deactivating" || value(&job)?.u32()? != 0)
+    };
+    read(bus).unwrap_or(false)
 }
 
 /// Whether controllers are wanted that systemd does not know: it neither switches them on for a unit, nor off again.
@@ -135,13 +179,22 @@ fn version(bus: &mut Bus) -> Option<u32> {
 
 /// A property of the manager that is a text.
 fn manager_text(bus: &mut Bus, name: &str) -> Option<String> {
+    value(&property(bus, PATH, INTERFACE, name)?)?.text()
+}
+
+/// A property, as a variant.
+fn property(bus: &mut Bus, path: &str, interface: &str, name: &str) -> Option<Vec<u8>> {
     let mut body = Writer::default();
-    body.text(INTERFACE);
+    body.text(interface);
     body.text(name);
-    let answer = bus.call(MANAGER, PATH, "org.freedesktop.DBus.Properties", "Get", "ss", body).ok()?;
-    let mut reader = Reader { bytes: &answer, at: 0 };
+    bus.call(MANAGER, path, "org.freedesktop.DBus.Properties", "Get", "ss", body).ok()
+}
+
+/// A reader of what a variant has inside.
+fn value(variant: &[u8]) -> Option<Reader<'_>> {
+    let mut reader = Reader { bytes: variant, at: 0 };
     reader.signature()?;
-    reader.text()
+    Some(reader)
 }
 
 fn ask_with_unit(bus: &mut Bus, member: &'static str, unit: &str) -> Result<Asked> {
@@ -168,10 +221,28 @@ fn refuse_taken(bus: &mut Bus, layout: &Layout, full: &str) -> Result<()> {
     if unit.ends_with(".slice") {
         return Ok(());
     }
-    let own = manager_text(bus, "ControlGroup").unwrap_or_default();
+    let own = group_of_first_process().or_else(|| manager_text(bus, "ControlGroup")).unwrap_or_default();
     let planned = record(layout, full, &format!("{}{}/{unit}", own.trim_end_matches('/'), expanded(slice)));
     planned.refuse_frozen()?;
     Cgroup::open(&planned).must_be_empty()
+}
+
+/// The group of the system's manager, if this process would talk to that and it is the first process: it keeps itself in `init.scope`.
+fn group_of_first_process() -> Option<String> {
+    let text = crate::rights::rule_the_host().then(|| files::read_text("/proc/1/cgroup", 1 << 20).ok())??;
+    own_group(&text)?.strip_suffix("/init.scope").map(str::to_owned)
+}
+
+/// The group that systemd keeps a process in, of the text of `/proc/PID/cgroup`: of version 2, or else the hierarchy without controllers.
+fn own_group(text: &str) -> Option<&str> {
+    let of = |wanted: &str| {
+        text.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            (controllers == wanted).then_some(path)
+        })
+    };
+    of("").filter(|path| *path != "/").or_else(|| of("name=systemd"))
 }
 
 /// The path of a slice: `a-b.slice` is inside `a.slice`, and `-.slice` is the root.
@@ -187,14 +258,7 @@ fn expanded(slice: &str) -> String {
 fn adopt(layout: &Layout, unit: &str, pid: i32) -> Result<Cgroup> {
     let file = format!("/proc/{pid}/cgroup");
     let text = files::read_text(&file, 1 << 20).context(Code::CgroupRead, &file)?;
-    let of = |wanted: &str| {
-        text.lines().find_map(|line| {
-            let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            (controllers == wanted).then_some(path)
-        })
-    };
-    let path = of("").filter(|p| *p != "/").or_else(|| of("name=systemd")).unwrap_or("/");
+    let path = own_group(&text).unwrap_or("/");
     if path == "/" {
         return Err(Error::new(Code::Systemd, unit).says(format!("{unit}: the process is in no cgroup of its own")));
     }
@@ -258,6 +322,13 @@ mod tests {
         assert_eq!(names(Some(":p:n"), "x", true).unwrap(), ("system.slice".into(), "p-n.scope".into()));
         assert_eq!(names(None, "x", false).unwrap(), ("user.slice".into(), "hull-x.scope".into()));
         assert!(names(Some("/plain/path"), "x", true).is_err());
+    }
+
+    #[test]
+    fn the_group_of_version_2_comes_first() {
+        assert_eq!(own_group("0::/init.scope\n"), Some("/init.scope"));
+        assert_eq!(own_group("5:cpu:/x\n1:name=systemd:/init.scope\n0::/\n"), Some("/init.scope"));
+        assert_eq!(own_group("5:cpu:/x\n0::/\n"), None);
     }
 
     #[test]
