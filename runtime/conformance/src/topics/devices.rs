@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
+use crate::command::run;
 use crate::context::Context;
 use crate::suite::{Test, case, test};
 
@@ -23,6 +24,18 @@ pub(crate) const TESTS: &[Test] = &[
     test("listed-unknown-type", "devices: an unknown type is an error", unknown_type),
     test("listed-twice", "the same device SHOULD NOT be listed twice: the last one is there", same_path),
     test("listed-default-again", "a listed device that is also a default one is no error", default_again),
+    case(
+        "listed-other-file",
+        "devices: if a file at path does not match the requested device, the runtime MUST generate an error",
+        other_file,
+        "plain",
+    ),
+    case(
+        "listed-other-device",
+        "devices: if a file at path does not match the requested device, the runtime MUST generate an error",
+        other_file,
+        "device",
+    ),
     test("deny-all", "allowlist: what is not allowed cannot be opened", deny_all),
     test("deny-empty-list", "GO-2022-0396: an empty allowlist allows nothing but the default devices", deny_empty),
     test("allow", "allowlist: type, major, minor and access of an allowed device", allow),
@@ -194,6 +207,18 @@ fn order(context: &Context) -> Result<()> {
     let said = bundle.run_script(OPEN)?;
     ensure!(said.contains("not permitted"), "{said}");
     Ok(())
+}
+
+fn other_file(context: &Context, kind: &str) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    let there = bundle.rootfs().join("there");
+    if kind == "plain" {
+        fs::write(&there, "")?;
+    } else {
+        run(std::process::Command::new("mknod").arg(&there).args(["c", "1", "5"]), None)?.ok()?;
+    }
+    bundle.set("/linux/devices", json!([{"path": "/there", "type": "c", "major": 1, "minor": 3}]));
+    bundle.refused().map(drop)
 }
 
 fn outside_dev(context: &Context) -> Result<()> {

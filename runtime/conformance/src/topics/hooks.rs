@@ -51,6 +51,24 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     case("state-poststop", "the state of the container MUST be passed to hooks over stdin", state_on_stdin, "poststop"),
     case(
+        "pid-outside",
+        "runtime.md: for hooks executed in the runtime namespace, pid is as seen by the runtime",
+        pid_in_state,
+        "createRuntime",
+    ),
+    case(
+        "pid-inside-createContainer",
+        "runtime.md: for hooks executed in the container namespace, pid is as seen by the container",
+        pid_in_state,
+        "createContainer",
+    ),
+    case(
+        "pid-inside-startContainer",
+        "runtime.md: for hooks executed in the container namespace, pid is as seen by the container",
+        pid_in_state,
+        "startContainer",
+    ),
+    case(
         "failing-prestart",
         "if any prestart hook fails, the runtime MUST generate an error, stop the container",
         failing,
@@ -78,6 +96,24 @@ pub(crate) const TESTS: &[Test] = &[
         "failing-poststart",
         "1.3: if any poststart hook fails, the runtime MUST generate an error, stop the container",
         failing,
+        "poststart",
+    ),
+    case(
+        "failing-prestart-destroys",
+        "runtime.md 3, 12, 13: the container MUST be destroyed, the poststop hooks MUST be invoked",
+        failing_destroys,
+        "prestart",
+    ),
+    case(
+        "failing-startContainer-destroys",
+        "runtime.md 7, 12, 13: the container MUST be destroyed, the poststop hooks MUST be invoked",
+        failing_destroys,
+        "startContainer",
+    ),
+    case(
+        "failing-poststart-destroys",
+        "runtime.md 9, 12, 13: the container MUST be destroyed, the poststop hooks MUST be invoked",
+        failing_destroys,
         "poststart",
     ),
     test(
@@ -234,6 +270,46 @@ fn state_on_stdin(context: &Context, kind: &str) -> Result<()> {
     if kind != "poststop" {
         ensure!(state["pid"].as_u64().is_some_and(|pid| pid > 0), "pid: {state}");
     }
+    Ok(())
+}
+
+fn pid_in_state(context: &Context, kind: &str) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    let log = log(&bundle);
+    let place = if kind == "startContainer" { "/state" } else { &log };
+    bundle.push(&format!("/hooks/{kind}"), script(&format!("cat > {place}")));
+    bundle.started()?;
+    let place = if kind == "startContainer" { bundle.rootfs().join("state") } else { log.into() };
+    let text = fs::read_to_string(place).context("the hook did not run")?;
+    let state: Value = serde_json::from_str(&text)?;
+    let want = if kind == "createRuntime" { bundle.pid()? } else { 1 };
+    ensure!(state["pid"] == want, "pid {} instead of {want}", state["pid"]);
+    Ok(())
+}
+
+/// Neither a later hook of its kind runs, nor, before the start, the program.
+fn failing_destroys(context: &Context, kind: &str) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    logging(&mut bundle)?;
+    let folder = if kind == "startContainer" {
+        "/shared".to_owned()
+    } else {
+        bundle.path.join("shared").to_string_lossy().into_owned()
+    };
+    bundle.push(&format!("/hooks/{kind}"), script("exit 3"));
+    bundle.push(&format!("/hooks/{kind}"), script(&format!("echo later >> {folder}/log")));
+    bundle.script("echo process >> /shared/log; sleep 60");
+    if kind == "prestart" {
+        ensure!(!bundle.create()?.success(), "create succeeded");
+    } else {
+        bundle.created()?;
+        ensure!(!bundle.start()?.success(), "start succeeded");
+    }
+    ensure!(!bundle.runtime(&["state", &bundle.id])?.success(), "the container is still there");
+    let ran = fs::read_to_string(bundle.path.join("shared/log"))?;
+    let lines: Vec<&str> = ran.lines().collect();
+    ensure!(lines.contains(&kind) && lines.last() == Some(&"poststop") && !lines.contains(&"later"), "{lines:?}");
+    ensure!(kind == "poststart" || !lines.contains(&"process"), "the program ran: {lines:?}");
     Ok(())
 }
 

@@ -43,7 +43,13 @@ pub(crate) const TESTS: &[Test] = &[
         "1.3 netDevices: an error without a network namespace of the container",
         net_device_no_namespace,
     ),
-    test("intel-rdt-missing", "intelRdt: an error where the kernel does not have it", intel_rdt),
+    case(
+        "intel-rdt-missing",
+        "intelRdt: an error where the kernel does not have it",
+        intel_rdt,
+        r#"{"l3CacheSchema": "L3:0=f"}"#,
+    ),
+    case("intel-rdt-empty", "intelRdt: if it is set, no mounted resctrl MUST be an error", intel_rdt, "{}"),
     test("unknown-fields", "runtime.md extensibility: unknown properties MUST be ignored", unknown_fields),
     test("null-lists", "null stands for an absent list, as engines written in Go say it", null_lists),
 ];
@@ -181,12 +187,12 @@ fn net_device_no_namespace(context: &Context) -> Result<()> {
     bundle.refused().map(drop)
 }
 
-fn intel_rdt(context: &Context) -> Result<()> {
+fn intel_rdt(context: &Context, value: &str) -> Result<()> {
     if std::fs::exists("/sys/fs/resctrl/schemata")? {
         return Err(skip("this machine has it"));
     }
     let mut bundle = context.bundle()?;
-    bundle.set("/linux/intelRdt", json!({"l3CacheSchema": "L3:0=f"}));
+    bundle.set("/linux/intelRdt", serde_json::from_str(value)?);
     bundle.refused().map(drop)
 }
 

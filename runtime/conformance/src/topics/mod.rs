@@ -30,6 +30,7 @@ mod sysctl;
 mod systemd;
 mod time;
 mod user;
+mod values;
 mod wasm;
 
 use crate::suite::Topic;
@@ -57,6 +58,7 @@ pub(crate) const ALL: &[Topic] = &[
     Topic { name: "seccomp", tests: seccomp::TESTS },
     Topic { name: "paths", tests: paths::TESTS },
     Topic { name: "linux", tests: linux::TESTS },
+    Topic { name: "values", tests: values::TESTS },
     Topic { name: "console", tests: console::TESTS },
     Topic { name: "exec", tests: exec::TESTS },
     Topic { name: "features", tests: features::TESTS },

@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("masked-same-superblock", "many masked folders share one file system (runc#5275)", masked_shared),
     test("readonly-file", "readonlyPaths: set the provided paths as readonly", readonly_file),
     test("readonly-folder", "readonlyPaths: a folder and what is below it", readonly_folder),
+    test("readonly-root", "readonlyPaths: the root itself", readonly_root),
     test("readonly-missing", "a read-only path that does not exist is no error", readonly_missing),
     test("readonly-submount", "readonlyPaths: keeps the flags the mount already has", readonly_flags),
     test("proc-sys", "the default read-only paths cannot be written by root", proc_sys),
@@ -98,6 +99,15 @@ fn readonly_folder(context: &Context) -> Result<()> {
     bundle.set("/linux/readonlyPaths", json!(["/fixed"]));
     let said = bundle.run_script("touch /fixed/x /fixed/below/x 2>&1 | grep -c Read-only")?;
     ensure!(said == "2", "{said}");
+    Ok(())
+}
+
+fn readonly_root(context: &Context) -> Result<()> {
+    let mut bundle = context.bundle()?;
+    bundle.mount("tmpfs", "tmpfs", "/mnt", &[]);
+    bundle.set("/linux/readonlyPaths", json!(["/"]));
+    let said = bundle.run_script("touch /x 2>&1 | grep -o Read-only; touch /mnt/x && echo written")?;
+    ensure!(said == "Read-only\nwritten", "{said}");
     Ok(())
 }
 

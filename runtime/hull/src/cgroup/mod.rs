@@ -386,8 +386,25 @@ impl Cgroup {
         }
     }
 
+    /// Limits that say nothing are an error, too.
+    fn refuse_empty(resources: &Resources) -> Result<()> {
+        let invalid = |property: String, either: &str| {
+            let text = format!("{property}: neither {either} is given");
+            Err(Error::invalid(property, text))
+        };
+        if let Some((name, _)) = resources.rdma.iter().find(|(_, limit)| **limit == Rdma::default()) {
+            return invalid(format!("linux.resources.rdma[{name}]"), "hcaHandles nor hcaObjects");
+        }
+        let mut devices = resources.block_io.iter().flat_map(|io| &io.weight_device);
+        match devices.position(|device| device.weight.is_none() && device.leaf_weight.is_none()) {
+            Some(n) => invalid(format!("linux.resources.blockIO.weightDevice[{n}]"), "weight nor leafWeight"),
+            None => Ok(()),
+        }
+    }
+
     /// A limit whose controller is missing is an error; it is never ignored.
     fn refuse_missing(&self, resources: &Resources) -> Result<()> {
+        Self::refuse_empty(resources)?;
         if !self.hybrid() && self.v2.is_some() {
             return Ok(());
         }

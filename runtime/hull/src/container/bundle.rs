@@ -7,6 +7,7 @@ use crate::files;
 use crate::hooks;
 use crate::process::{limits, own_binary};
 use crate::rootfs::options;
+use crate::rootfs::resolve::clean;
 use crate::spec::{self, Linux, NamespaceType, Process, Seccomp, Spec};
 
 /// Largest configuration that is read.
@@ -139,12 +140,22 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
 
 /// Version 1 of the specification, of any minor release.
 fn check_version(version: &str) -> Result<()> {
-    let core = version.split(['-', '+']).next().unwrap_or("");
-    let parts: Vec<Option<u32>> = core.split('.').map(files::parse_unsigned).collect();
-    match parts.as_slice() {
-        [Some(1), Some(_), Some(_)] => Ok(()),
-        _ => Err(invalid("ociVersion", format!("ociVersion {version:?}: this runtime follows 1.x.y"))),
+    if is_semver(version) && version.starts_with("1.") {
+        return Ok(());
     }
+    Err(invalid("ociVersion", format!("ociVersion {version:?}: this runtime follows 1.x.y")))
+}
+
+/// Whether a text is a version of SemVer 2.0.0.
+fn is_semver(text: &str) -> bool {
+    let words = |text: &str| {
+        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        text.split('.').all(word)
+    };
+    let (text, build) = text.split_once('+').unwrap_or((text, "0"));
+    let (numbers, stage) = text.split_once('-').unwrap_or((text, "0"));
+    let number = |part: &str| part == "0" || !part.starts_with('0') && files::parse_unsigned::<u64>(part).is_some();
+    numbers.split('.').count() == 3 && numbers.split('.').all(number) && words(stage) && words(build)
 }
 
 /// Checks `process`, also when `exec` brings one.
@@ -249,6 +260,9 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<()> {
             return Err(invalid(&format!("{property}[{index}]"), what));
         }
     }
+    if let Some(index) = linux.masked_paths.iter().position(|path| clean(path) == "/") {
+        return Err(invalid(&format!("linux.maskedPaths[{index}]"), "linux.maskedPaths: the root cannot be masked"));
+    }
     for (key, value) in &linux.sysctl {
         super::sysctl::check(key, &has)?;
         super::sysctl::check_names(spec, key, value)?;
@@ -277,10 +291,11 @@ mod tests {
 
     #[test]
     fn versions_of_the_first_major_are_followed() {
-        for good in ["1.0.0", "1.3.0", "1.0.2-dev", "1.9.9+x"] {
+        for good in ["1.0.0", "1.3.0", "1.0.2-dev", "1.0.0-rc.1+20-x.0", "1.9.9+x"] {
             assert!(check_version(good).is_ok(), "{good}");
         }
-        for bad in ["", "2.0.0", "1.0", "x"] {
+        for bad in ["", "2.0.0", "1.0", "x", "01.0.0", "1.00.0", "1.0.0-", "1.0.0+", "1.0.0-a..b", "1.0.0 ", "1.0.0-ä"]
+        {
             assert!(check_version(bad).is_err(), "{bad}");
         }
     }

@@ -29,7 +29,10 @@ fn from_master(master: OwnedFd, process: &Process) -> Result<Terminal> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).doing(Code::Console, "/dev/ptmx", "other end")?;
     if let Some(size) = &process.console_size {
-        let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+        let cells = |n| {
+            u16::try_from(n).map_err(|_| Error::invalid("process.consoleSize", "process.consoleSize: at most 65535"))
+        };
+        let size = Winsize { ws_row: cells(size.height)?, ws_col: cells(size.width)?, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&slave, size).doing(Code::Console, "process.consoleSize", "size")?;
     }
     let _ = rustix::fs::fchown(&slave, Some(Uid::from_raw(process.user.uid)), None);

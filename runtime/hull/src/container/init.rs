@@ -28,13 +28,6 @@ use crate::{files, hooks, timeline};
 
 const SIGPIPE: i32 = 13;
 
-/// What the process learns during its setup.
-#[derive(Debug, Default)]
-struct Learned {
-    /// Its id outside.
-    pid: i32,
-}
-
 /// Closes every descriptor of the runtime that the process has no use for: its lock, its directories, whatever the caller left open.
 fn keep_only_own(plan: &Plan<'_>, sync: &OwnedFd) -> Result<()> {
     hull_sys::own_clone::let_go();
@@ -216,9 +209,9 @@ fn init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Error {
 
 fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::convert::Infallible> {
     let sync = channel(report)?;
-    let learned = enter(plan, sync)?;
+    let pid = enter(plan, sync)?;
     let labels = Labels::of(plan.proc.as_ref(), plan.launch.process)?;
-    build_root(plan, sync, &learned)?;
+    build_root(plan, sync)?;
     timeline::mark("rootfs");
     // Nothing that leads outside the root is open from here on.
     plan.root = RootSource::Path(String::new());
@@ -226,7 +219,7 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     plan.namespaces.join.clear();
     plan.launch.choose_handler(sync)?;
     plan.launch.settle()?;
-    complete_listener(plan, &learned);
+    complete_listener(plan, pid);
     let armed = if plan.launch.filters_early() {
         // Everything after the filter must be allowed by it, so the wait and the lookup of the program come first.
         if !plan.launch.is_wasm() {
@@ -249,7 +242,7 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
         armed
     };
     let hooks = plan.bundle.spec.hooks.as_ref().filter(|h| !h.start_container.is_empty());
-    let state = hooks.map(|_| state_json(plan, &learned, "created")).unwrap_or_default();
+    let state = hooks.map(|_| state_json(plan, own_pid(), "created")).unwrap_or_default();
     // Programs of the image: they get no more rights than the process.
     Err(plan.launch.execute(&armed, || {
         let Some(hooks) = hooks else { return Ok(()) };
@@ -261,13 +254,13 @@ fn try_init(plan: &mut Plan<'_>, report: &mut Option<OwnedFd>) -> Result<std::co
     }))
 }
 
-/// Namespaces, ids, names; ends with the runtime's part done.
-fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
-    let mut learned = Learned::default();
+/// Namespaces, ids, names; ends with the runtime's part done. Returns the process' id outside, if the runtime had to tell it.
+fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<i32> {
+    let mut pid = 0;
     begin(plan)?;
     if plan.namespaces.makes(NamespaceType::User) {
         // The runtime writes the maps without being asked.
-        (learned.pid, plan.launch.set_groups) = sync::await_go(sync)?;
+        (pid, plan.launch.set_groups) = sync::await_go(sync)?;
         become_root(plan.launch.set_groups && !plan.launch.keep_groups)?;
     }
     plan.namespaces.make_own()?;
@@ -276,7 +269,7 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
         // What the runtime then does may depend on where this process is.
         enter_cgroups(plan, sync)?;
         sync::send(sync, &Message::NamespacesReady).context(Code::Internal, "sync")?;
-        (learned.pid, _) = sync::await_go(sync)?;
+        (pid, _) = sync::await_go(sync)?;
     }
     match rustix::process::setsid() {
         // It leads a session already: the intermediate process made it.
@@ -301,10 +294,10 @@ fn enter(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<Learned> {
     if !plan.bundle.linux().sysctl.is_empty() {
         super::sysctl::apply(&proc(plan)?, plan.bundle.linux())?;
     }
-    Ok(learned)
+    Ok(pid)
 }
 
-fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<()> {
+fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd) -> Result<()> {
     let bundle = plan.bundle;
     let (linux, spec) = (bundle.linux(), &bundle.spec);
     let has_mount = plan.namespaces.makes(NamespaceType::Mount)
@@ -356,7 +349,7 @@ fn build_root(plan: &mut Plan<'_>, sync: &OwnedFd, learned: &Learned) -> Result<
     };
     let_hooks_work(spec, sync)?;
     if let Some(hooks) = spec.hooks.as_ref().filter(|h: &&Hooks| !h.create_container.is_empty()) {
-        let state = state_json(plan, learned, "creating");
+        let state = state_json(plan, own_pid(), "creating");
         hooks::run("createContainer", &hooks.create_container, &state, visible_at.as_deref(), &[])?;
     }
     make_cwd(&root, &plan.launch.process.cwd)?;
@@ -485,15 +478,20 @@ fn plain_root(plan: &Plan<'_>) -> Result<()> {
     terminal.map_or(Ok(()), console::attach)
 }
 
-fn state_json(plan: &Plan<'_>, learned: &Learned, status: &str) -> Vec<u8> {
-    super::state::json_for_hooks(&plan.bundle.spec, plan.id, &plan.bundle.path, status, learned.pid)
+/// What hooks in the container's namespaces are told: the process' id as it is seen there.
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_pid()
+}
+
+fn state_json(plan: &Plan<'_>, pid: i32, status: &str) -> Vec<u8> {
+    super::state::json_for_hooks(&plan.bundle.spec, plan.id, &plan.bundle.path, status, pid)
 }
 
 /// The listener's message includes the process' id outside, which is known only now.
-fn complete_listener(plan: &mut Plan<'_>, learned: &Learned) {
-    let state = state_json(plan, learned, "created");
+fn complete_listener(plan: &mut Plan<'_>, pid: i32) {
+    let state = state_json(plan, pid, "created");
     if let Some(listener) = &mut plan.launch.listener {
-        listener.complete(&state, learned.pid);
+        listener.complete(&state, pid);
     }
 }
 

@@ -16,7 +16,26 @@ pub(super) fn apply(rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>
 
 /// Changes the schemata of a container's class, as the caller asks, even if others are in it.
 pub(crate) fn update(rdt: &IntelRdt, id: &str, pid: i32) -> Result<Option<String>> {
+    if *rdt == IntelRdt::default() {
+        return Ok(None);
+    }
     apply_below(RESCTRL, rdt, id, pid, |_, _| Ok(()))
+}
+
+/// What the specification demands of the lines: `schemata` has one in each element, and each schema is of its kind.
+fn check_lines(rdt: &IntelRdt) -> Result<()> {
+    let one = |property: String, line: &str, begin: &str| {
+        if line.trim_end().contains('\n') || !line.starts_with(begin) {
+            let kind = if begin.is_empty() { String::new() } else { format!(" that begins with {begin}") };
+            return Err(Error::invalid(property.as_str(), format!("{property} {line:?}: it must be one line{kind}")));
+        }
+        Ok(())
+    };
+    if let Some(line) = &rdt.mem_bw_schema {
+        one("linux.intelRdt.memBwSchema".to_owned(), line, "MB:")?;
+    }
+    let mut lines = rdt.schemata.iter().enumerate();
+    lines.try_for_each(|(n, line)| one(format!("linux.intelRdt.schemata[{n}]"), line, ""))
 }
 
 fn apply_below(
@@ -26,9 +45,7 @@ fn apply_below(
     pid: i32,
     check: fn(&str, &IntelRdt) -> Result<()>,
 ) -> Result<Option<String>> {
-    if *rdt == IntelRdt::default() {
-        return Ok(None);
-    }
+    check_lines(rdt)?;
     if !files::exists_at(CWD, &format!("{resctrl}/schemata")) {
         return Err(Error::new(Code::Unsupported, "linux.intelRdt").says("linux.intelRdt: resctrl is not mounted here"));
     }
@@ -167,6 +184,18 @@ mod tests {
         assert_eq!(applied(&folder, &rdt(Some("gold"), Some("L3:0=FF;1=f"))).unwrap(), None);
         assert!(has_schema("MB:0=100;1= 50", "MB:1=50") && !has_schema("MB:0=100", "L3:0=100"));
         assert!(!has_schema("L3:0=f", "L3") && !has_schema("L3:0=f", "L3:0=f;1=f"));
+    }
+
+    #[test]
+    fn each_schema_is_one_line_of_its_kind() {
+        let folder = resctrl();
+        let bandwidth = IntelRdt { mem_bw_schema: Some("L3:0=f".into()), ..rdt(Some("gold"), None) };
+        let lines = IntelRdt { schemata: vec!["MB:0=10".into(), "MB:0=10\nL3:0=f".into()], ..rdt(Some("gold"), None) };
+        for (bad, property) in [(bandwidth, "memBwSchema"), (lines, "schemata[1]")] {
+            let error = applied(&folder, &bad).unwrap_err();
+            assert!(error.to_string().contains(&format!("linux.intelRdt.{property}")), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(folder.path().join("gold/tasks")).unwrap(), "");
     }
 
     #[test]

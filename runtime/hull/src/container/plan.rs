@@ -20,7 +20,7 @@ use crate::rootfs::devices::{self, Node};
 use crate::rootfs::mounts::{self, Prepared};
 use crate::rootfs::{self, RootSource, cgroupfs};
 use crate::socket;
-use crate::spec::{Hooks, NamespaceType, Process};
+use crate::spec::{NamespaceType, Process};
 
 /// How the process learns that it may run the program.
 #[derive(Debug)]
@@ -102,8 +102,7 @@ pub(super) fn make<'a>(
     );
     let moved_by_systemd = options.driver == Driver::Systemd;
     let enters_cgroups = moved_by_systemd || cgroup.is_some_and(|record| !record.v1.is_empty());
-    let wait_for_runtime = bundle.spec.hooks.as_ref().is_some_and(needs_process_id)
-        || launch.listener.is_some()
+    let wait_for_runtime = launch.listener.is_some()
         || !linux.net_devices.is_empty()
         || mounts.iter().any(Prepared::wants_id_map)
         || linux.intel_rdt.is_some()
@@ -154,13 +153,6 @@ fn launch<'a>(
     launch.preserve_fds = options.preserve_fds.saturating_add(options.listen_fds.unwrap_or(0));
     launch.listen_fds = options.listen_fds;
     Ok(launch)
-}
-
-/// Whether hooks before the program's start are told the process' id outside, which the runtime tells the process.
-fn needs_process_id(hooks: &Hooks) -> bool {
-    [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container]
-        .into_iter()
-        .any(|list| !list.is_empty())
 }
 
 /// Where a process' terminal goes, if it has one.

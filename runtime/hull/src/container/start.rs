@@ -29,15 +29,27 @@ pub(crate) fn start(root: &str, id: &str) -> Result<()> {
     let notify = notify_socket::listen(&entry.path)?;
     let path = entry.file(START_SOCKET);
     let connection = socket::connect(&path).context(Code::Socket, &path)?;
-    release(&connection, id).inspect_err(|_| end(&process))?;
-    entry.started()?;
-    poststart(&entry.config()?, &state, &process)?;
+    release(&connection, id)
+        .and_then(|()| entry.started())
+        .and_then(|()| poststart(&entry.config()?, &state, &process))
+        .inspect_err(|error| stop(&entry, &state, &process, error))?;
     match notify {
         Some(socket) => {
             entry.unlock();
             notify_socket::wait(&socket, &process, state.pid)
         }
         None => Ok(()),
+    }
+}
+
+/// Stops a container whose start failed. One whose hook failed is destroyed too (runtime.md, life cycle, 7 and 9); of any other, who started it
+/// can see what became of it.
+fn stop(entry: &Entry, state: &State, process: &OwnedFd, error: &Error) {
+    end(process);
+    if error.code() == Code::Hook
+        && let Err(error) = super::delete::clean(entry, state)
+    {
+        crate::log::warn(&error.to_string());
     }
 }
 

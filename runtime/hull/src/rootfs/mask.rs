@@ -9,13 +9,17 @@ use rustix::mount::OpenTreeFlags;
 
 use super::mounts::{move_onto, new_filesystem};
 use super::options::MountOptions;
-use super::resolve::{Root, device_of};
+use super::resolve::{Root, clean, device_of};
 use crate::error::{Code, Context, Error, Result};
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
 /// Makes a path read-only by a read-only clone of itself (with what is mounted below) on top.
 pub(crate) fn read_only(root: &Root, path: &str) -> Result<()> {
+    if clean(path) == "/" {
+        // A clone on top of the root would not be seen: it is the root mount itself that changes, as with `root.readonly`.
+        return super::make_read_only(root.fd(), path);
+    }
     let Some(target) = open(root, path)? else { return Ok(()) };
     let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(&target, "", flags).context(Code::Mask, path)?;

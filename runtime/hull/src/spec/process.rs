@@ -84,9 +84,9 @@ pub struct Process {
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsoleSize {
     /// Rows.
-    pub height: u16,
+    pub height: u32,
     /// Columns.
-    pub width: u16,
+    pub width: u32,
 }
 
 /// Ids of the process.
