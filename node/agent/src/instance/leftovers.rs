@@ -81,6 +81,14 @@ pub(crate) fn remove_cgroups(home: &Path, instance: &str) {
     }
 }
 
+/// Removes the folders that our cgroups were in, where none is left.
+pub(crate) fn remove_empty_parents(home: &Path) {
+    for root in hierarchies() {
+        // Another node of the same home may have one there again.
+        let _ = std::fs::remove_dir(root.join(cgroup(home).trim_start_matches('/')));
+    }
+}
+
 fn remove_cgroup(path: &Path) {
     if !path.exists() {
         return;

@@ -339,12 +339,14 @@ impl Node {
         self.instances_lock().clear();
     }
 
-    /// Takes the node out of service: pools emptied, disks unmounted where nothing runs, packet filter and forwarding as they were.
+    /// Takes the node out of service: pools emptied, disks unmounted where nothing runs, cgroups removed, packet filter and forwarding as
+    /// they were.
     ///
     /// # Errors
     /// See [`NodeError`].
     pub fn close(&self) -> Result<(), NodeError> {
         self.inner.disks.close()?;
+        leftovers::remove_empty_parents(self.inner.home.root());
         Ok(self.inner.networks.close()?)
     }
 }

@@ -92,6 +92,12 @@ impl TestHome {
     /// Nothing is left on the machine.
     pub fn assert_clean(&self) {
         assert_eq!(census(&self.config.home), Census { mounts: 0, interfaces: 0, cgroups: 0, loops: 0 });
+        let folder = berth_node::container::config::cgroup(&self.config.home);
+        for mount in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let left = mount.path().join(folder.trim_start_matches('/'));
+            assert!(!left.exists(), "{} is left", left.display());
+        }
+        assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{folder}")).exists(), "{folder} is left");
     }
 }
 
