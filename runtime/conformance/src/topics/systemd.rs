@@ -35,6 +35,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("exec", "exec joins the container's scope", exec),
     test("deleted", "the unit goes with the container", deleted),
     test("stopped", "a container whose unit was stopped is stopped, and can be deleted", stopped),
+    test(
+        "failed",
+        "a process that fails before systemd has moved it is told of, and nothing happens to the cgroup of who called",
+        failed,
+    ),
     test("gone", "without systemd, create is an error that says so, and leaves nothing", gone),
     test("silent", "a systemd that does not answer is an error within a deadline", silent),
 ];
@@ -326,6 +331,23 @@ fn stopped(context: &Context) -> Result<()> {
     run(Command::new("systemctl").args(["stop", &unit(&bundle)]), None)?;
     bundle.wait_for("stopped")?;
     bundle.delete()?.ok().map(drop)
+}
+
+fn failed(context: &Context) -> Result<()> {
+    let mut bundle = bundle(context)?;
+    bundle.set("/linux/sysctl", json!({"net.ipv4.no_such_thing": "1"})).script("sleep 60").save()?;
+    let create = bundle.command(&["create", "--bundle", &bundle.path.to_string_lossy(), &bundle.id]);
+    for _ in 0..5 {
+        // In a cgroup of its own: the suite is a caller too.
+        let mut scope = Command::new("systemd-run");
+        scope.args(["--quiet", "--scope"]).arg(create.get_program()).args(create.get_args());
+        let output = run(scope.current_dir(&bundle.path), None)?;
+        ensure!(output.code() < 128, "the caller's cgroup was killed: exit status {}", output.code());
+        ensure!(!output.success(), "it was created");
+        ensure!(output.stderr.contains("no_such_thing"), "the reason is lost: {}", output.stderr);
+        nothing_left(&bundle)?;
+    }
+    Ok(())
 }
 
 /// `create` with a folder of the test's in place of the one with the bus' socket, and of that of systemd's own.

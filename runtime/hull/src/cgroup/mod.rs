@@ -519,14 +519,13 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes the directories, and the unit they belong to.
-    pub(crate) fn remove_all(&self) -> Result<()> {
-        if self.driver == Driver::Systemd
-            && let Some(unit) = &self.unit
-        {
-            systemd::stop(unit)?;
-        }
-        self.remove()
+    /// Removes the directories, and the unit they belong to; true if there was such a unit still.
+    pub(crate) fn remove_all(&self) -> Result<bool> {
+        let stopped = match &self.unit {
+            Some(unit) if self.driver == Driver::Systemd => systemd::stop(unit)?,
+            _ => false,
+        };
+        self.remove().map(|()| stopped)
     }
 
     /// Whether the kernel killed something inside for lack of memory.

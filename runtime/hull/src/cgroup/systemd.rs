@@ -98,12 +98,20 @@ pub(crate) fn start(
     bus.answer(&subscribed)?;
     bus.answer(&matched)?;
     let answer = started_unit(&mut bus, unit, started, &body)?;
-    let job = Reader { bytes: &answer, at: 0 }.text().unwrap_or_default();
-    let result = bus.job_result(&job)?;
-    if result != "done" {
-        return Err(Error::new(Code::Systemd, unit).says(format!("unit {unit} was not started: {result}")));
+    let cgroup = match result_of_job(&mut bus, &answer) {
+        Ok(result) if result == "done" => adopt(&layout, full, pid),
+        Ok(result) => Err(Error::new(Code::Systemd, unit).says(format!("unit {unit} was not started: {result}"))),
+        Err(error) => Err(error),
+    };
+    if cgroup.is_err() {
+        // One that no process ever entered does not end by itself.
+        let mut body = Writer::default();
+        body.text(unit);
+        body.text("replace");
+        let stopped = bus.call(MANAGER, PATH, INTERFACE, "StopUnit", "ss", body);
+        let _ = stopped.and_then(|answer| result_of_job(&mut bus, &answer));
     }
-    let cgroup = adopt(&layout, full, pid)?;
+    let cgroup = cgroup?;
     if let Some(directory) = &cgroup.v2
         && layout.unified()
         && beyond_systemd(resources)
@@ -156,6 +164,12 @@ fn is_leaving(bus: &mut Bus, unit: &str) -> bool {
         Some(value(&state)?.text()? == "deactivating" || value(&job)?.u32()? != 0)
     };
     read(bus).unwrap_or(false)
+}
+
+/// How the job of an answer ended.
+fn result_of_job(bus: &mut Bus, answer: &[u8]) -> Result<String> {
+    let job = Reader { bytes: answer, at: 0 }.text().unwrap_or_default();
+    bus.job_result(&job)
 }
 
 /// Whether controllers are wanted that systemd does not know: it neither switches them on for a unit, nor off again.
@@ -258,10 +272,9 @@ fn expanded(slice: &str) -> String {
 fn adopt(layout: &Layout, unit: &str, pid: i32) -> Result<Cgroup> {
     let file = format!("/proc/{pid}/cgroup");
     let text = files::read_text(&file, 1 << 20).context(Code::CgroupRead, &file)?;
-    let path = own_group(&text).unwrap_or("/");
-    if path == "/" {
-        return Err(Error::new(Code::Systemd, unit).says(format!("{unit}: the process is in no cgroup of its own")));
-    }
+    let path = own_group(&text)
+        .filter(|path| is_of_unit(path, split(unit).1))
+        .ok_or_else(|| Error::new(Code::Systemd, unit).says(format!("{unit}: the process is not in it")))?;
     let record = record(layout, unit, path);
     for (name, path) in &record.v1 {
         super::make_v1(name, path)?;
@@ -269,6 +282,13 @@ fn adopt(layout: &Layout, unit: &str, pid: i32) -> Result<Cgroup> {
             .context(Code::CgroupJoin, path)?;
     }
     Ok(Cgroup::open(&record))
+}
+
+/// Whether a group is a unit's. A process that has ended is moved nowhere, which is no error to the kernel or to systemd: it is
+/// where the runtime is, whose caller would get the container's limits and signals.
+fn is_of_unit(path: &str, unit: &str) -> bool {
+    // systemd escapes names that the kernel's own files could have.
+    path.rsplit('/').next().is_some_and(|name| name.strip_prefix('_').unwrap_or(name) == unit)
 }
 
 /// Changes the limits of a unit, so that a later reload of systemd does not take them back.
@@ -286,8 +306,8 @@ pub(crate) fn update(unit: &str, resources: &Resources) -> Result<()> {
     bus.call(MANAGER, PATH, INTERFACE, "SetUnitProperties", "sba(sv)", body).map(drop)
 }
 
-/// Stops a unit; one that is gone already is fine.
-pub(crate) fn stop(unit: &str) -> Result<()> {
+/// Stops a unit; true if there was one.
+pub(crate) fn stop(unit: &str) -> Result<bool> {
     let unit = split(unit).1;
     // Without systemd there is no unit; the directories are removed all the same.
     let left = |error: &Error| crate::log::warn(&format!("unit {unit} is left to systemd: {error}"));
@@ -295,21 +315,21 @@ pub(crate) fn stop(unit: &str) -> Result<()> {
         Ok(bus) => bus,
         Err(error) => {
             left(&error);
-            return Ok(());
+            return Ok(false);
         }
     };
     let mut body = Writer::default();
     body.text(unit);
     body.text("replace");
     // Both fail for a unit that ended with its last process, which is the usual case. The second is answered last.
-    bus.ask(MANAGER, PATH, INTERFACE, "StopUnit", "ss", body)?;
+    let stopped = bus.ask(MANAGER, PATH, INTERFACE, "StopUnit", "ss", body)?;
     let reset = ask_with_unit(&mut bus, "ResetFailedUnit", unit)?;
     if let Err(error) = bus.answer(&reset)
         && !bus.greeted()
     {
         left(&error);
     }
-    Ok(())
+    Ok(bus.answer(&stopped).is_ok())
 }
 
 #[cfg(test)]
@@ -329,6 +349,15 @@ mod tests {
         assert_eq!(own_group("0::/init.scope\n"), Some("/init.scope"));
         assert_eq!(own_group("5:cpu:/x\n1:name=systemd:/init.scope\n0::/\n"), Some("/init.scope"));
         assert_eq!(own_group("5:cpu:/x\n0::/\n"), None);
+    }
+
+    #[test]
+    fn a_process_that_was_not_moved_is_in_no_cgroup_of_the_unit() {
+        assert!(is_of_unit("/system.slice/p-n.scope", "p-n.scope"));
+        assert!(is_of_unit("/system.slice/_cpu.scope", "cpu.scope"));
+        for callers in ["/system.slice/containerd.service", "/", "/a.slice/n.scope (deleted)", "/n.scope/b"] {
+            assert!(!is_of_unit(callers, "n.scope"), "{callers}");
+        }
     }
 
     #[test]

@@ -32,6 +32,13 @@ struct Undone {
 }
 
 impl Undone {
+    /// Notes the directories that are there. systemd takes those of a unit away when its last process has ended.
+    fn note(&mut self, cgroup: &Cgroup) {
+        if self.cgroups.is_empty() {
+            self.cgroups = cgroup.v1.iter().chain(&cgroup.v2).map(|d| d.path.clone()).collect();
+        }
+    }
+
     /// An ordinary deletion is of no interest; that a runtime was killed midway is worth a warning.
     fn tell(&self, id: &str) {
         let level = if self.interrupted { Level::Warning } else { Level::Info };
@@ -108,14 +115,20 @@ pub(crate) fn clean(entry: &Entry, state: &State) -> Result<()> {
 
 fn clean_up(entry: &Entry, state: &State, undone: &mut Undone) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
-    undone.cgroups = cgroup.v1.iter().chain(&cgroup.v2).map(|d| d.path.clone()).collect();
+    undone.note(&cgroup);
     let mut tries = 0..3;
     loop {
         kill_left(&cgroup, &entry.id, undone)?;
         match cgroup.remove_all() {
             // The process that a killed runtime has just made may enter cgroups until it sees that it is alone.
             Err(error) if error.errno() == Some(Errno::BUSY) && tries.next().is_some() => {}
-            other => break other?,
+            other => {
+                // Before its creation was complete, the journal has the unit's name alone.
+                if other? && undone.cgroups.is_empty() {
+                    undone.cgroups.extend(cgroup.unit);
+                }
+                break;
+            }
         }
     }
     if let Some(path) = &state.intel_rdt {
@@ -171,6 +184,7 @@ pub(super) fn poststop(spec: &Spec, id: &str, bundle: &str) {
 
 fn kill_and_wait(state: &State, undone: &mut Undone) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
+    undone.note(&cgroup);
     let pidfd = match open(state) {
         Ok(pidfd) => Some(pidfd),
         // It has ended, perhaps just now.

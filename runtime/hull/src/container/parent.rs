@@ -187,19 +187,17 @@ impl Parent {
             return Ok(());
         }
         let resources = bundle.linux().resources.clone().unwrap_or_default();
-        match cgroup::systemd::start(&state.cgroup, self.pid, &resources, &bundle.spec.annotations) {
-            Ok(cgroup) => {
-                let cgroup = undo.cgroup.insert(cgroup);
-                equip(cgroup, bundle)?;
-                self.say(&Message::Moved(cgroup.record()))
-            }
+        let placed = cgroup::systemd::start(&state.cgroup, self.pid, &resources, &bundle.spec.annotations)
+            .and_then(|cgroup| equip(undo.cgroup.insert(cgroup), bundle));
+        if let Err(error) = placed {
             // A process that has ended cannot be moved: why it ended is the cause.
-            Err(error) => Err(self.last_words().unwrap_or(error)),
+            return Err(self.last_words(undo).unwrap_or(error));
         }
+        undo.cgroup.as_ref().map_or(Ok(()), |cgroup| self.say(&Message::Moved(cgroup.record())))
     }
 
-    /// What the process said at its end, if it has ended.
-    fn last_words(&self) -> Option<Error> {
+    /// What the process said at its end, or how it ended, if it has.
+    fn last_words(&self, undo: &Undo) -> Option<Error> {
         loop {
             let mut fds = [PollFd::new(&self.sync, PollFlags::IN)];
             if !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1)) {
@@ -207,7 +205,8 @@ impl Parent {
             }
             match sync::receive(&self.sync) {
                 Ok(Message::Failed(error)) => return Some(error),
-                Ok(Message::End) | Err(_) => return None,
+                Ok(Message::End) => return Some(death(undo)),
+                Err(_) => return None,
                 Ok(_) => {}
             }
         }
