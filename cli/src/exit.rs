@@ -84,7 +84,7 @@ pub(crate) fn report(format: Output, error: &anyhow::Error) -> u8 {
 /// The same for a command line that clap rejects; help and version are no errors.
 pub(crate) fn report_usage(error: &clap::Error) -> u8 {
     let status = u8::try_from(error.exit_code()).unwrap_or(FAILURE);
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     if status == 0 || !wants_json(&arguments) {
         // There is nowhere to report that standard error cannot be written.
         let _ = error.print();

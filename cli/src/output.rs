@@ -23,10 +23,15 @@ pub(crate) fn result<T: Serialize>(output: Output, value: &T, text: impl FnOnce(
 
 /// Writes to standard output; a reader that left (`| head`) is no error.
 pub(crate) fn write(bytes: &[u8]) -> anyhow::Result<()> {
+    write_to_reader(bytes).map(drop)
+}
+
+/// Writes to standard output, and tells whether there is still a reader.
+pub(crate) fn write_to_reader(bytes: &[u8]) -> anyhow::Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => Ok(other.map(|()| true)?),
     }
 }
 

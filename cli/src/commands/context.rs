@@ -3,6 +3,7 @@
 use berth_scm::domain::context::parse as parse_url;
 
 use crate::args::Global;
+use crate::exit::{self, Exit};
 use crate::home::Home;
 use crate::output;
 use crate::server::config::Config;
@@ -11,7 +12,9 @@ use crate::server::config::Config;
 pub(crate) fn parse(global: &Global, hosts: &[String], url: &str) -> anyhow::Result<()> {
     let mut known = Config::as_far_as_readable(&Home::find(global.home.as_deref())?)?.scm.known_hosts()?;
     for flag in hosts {
-        known.add_flag(flag)?;
+        known
+            .add_flag(flag)
+            .map_err(|error| Exit::new(exit::USAGE, format!("--host: {:#}", anyhow::Error::from(error))))?;
     }
     let context = parse_url(url, &known)?;
     output::result(global.output, &context, |context| {

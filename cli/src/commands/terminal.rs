@@ -103,7 +103,9 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Window) -> anyhow:
         };
         let Some((channel, payload)) = bytes.split_first() else { continue };
         match *channel {
-            STDOUT => output::write(payload)?,
+            // Nobody reads what it writes (`| head`): it ends as it would here, by SIGPIPE. That we leave is what tells it.
+            STDOUT if !output::write_to_reader(payload)? => bail!(Exit::silent(141)),
+            STDOUT => {}
             STDERR => write_stderr(payload),
             CONTROL => match serde_json::from_slice(payload) {
                 Ok(Control::Exit { code, signal }) => return Ok(Ended { status: status(code, signal) }),

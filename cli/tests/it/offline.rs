@@ -158,6 +158,17 @@ fn contexts_are_shown() {
         assert!(ran.status == 1 && !ran.stderr.contains("secret"), "{url:?}: {ran}");
         assert_eq!(ran.error()["exit_status"], 1);
     }
+    let flag = run(&["context", "parse", "--host", "https://git.lan=gitea", "https://git.lan/a/b", "-o", "json"]);
+    let said = flag.error()["message"].as_str().unwrap().to_owned();
+    assert!(flag.status == 2 && said.matches("is not a port").count() == 1, "{flag}");
+}
+
+#[test]
+fn arguments_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let argument = std::ffi::OsStr::from_bytes(b"https://github.com/o/\xff");
+    let ran = Ran::of(berth(Path::new("/nonexistent"), &["-o", "json", "context", "parse"]).arg(argument));
+    assert_eq!((ran.status, &ran.error()["exit_status"]), (2, &2.into()), "{ran}");
 }
 
 #[test]

@@ -22,6 +22,12 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     if target.ssh {
         return match (parts.as_slice(), target.user.as_deref()) {
             (["v3", organization, project, name], _) => draft(organization, project, name, Point::REPOSITORY),
+            // The old address has the organization as user name; its only collection adds nothing here either.
+            ([collection, project, "_ssh", name], Some(user))
+                if target.host == "dev.azure.com" && collection.eq_ignore_ascii_case("DefaultCollection") =>
+            {
+                draft(user, project, name, Point::REPOSITORY)
+            }
             ([organization, project, "_ssh" | "_git", name], _) => {
                 draft(organization, project, name, Point::REPOSITORY)
             }

@@ -31,7 +31,9 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
     let tree = |kind: &dyn Fn(&str) -> ContextType| {
         let point = Point::in_tree(rest.get(1..).unwrap_or_default(), kind)?;
         Ok::<_, ContextError>(match target.query("ref_type") {
-            Some("tags") if point.kind == ContextType::Branch => Point { kind: ContextType::Tag, ..point },
+            Some(kind) if kind.eq_ignore_ascii_case("tags") && point.kind == ContextType::Branch => {
+                Point { kind: ContextType::Tag, ..point }
+            }
             _ => point,
         })
     };

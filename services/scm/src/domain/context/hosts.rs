@@ -27,7 +27,7 @@ pub enum HostsError {
         kind: String,
     },
     /// The host is none.
-    #[error("the git host {name:?} cannot be used: {source}")]
+    #[error("the git host {name:?} cannot be used")]
     Host {
         /// The host.
         name: String,

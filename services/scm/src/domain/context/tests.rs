@@ -116,6 +116,7 @@ fn gitlab() {
         ("https://gitlab.com/g/s1/s2/p.git", "gitlab|gitlab.com|g/s1/s2|p|repository|-|-|-|-"),
         ("https://gitlab.com/g/s/p/-/tree/main?ref_type=heads", "gitlab|gitlab.com|g/s|p|branch|main|-|-|-"),
         ("https://gitlab.com/g/p/-/tree/v1?ref_type=tags", "gitlab|gitlab.com|g|p|tag|v1|-|-|-"),
+        ("https://gitlab.com/g/p/-/commits/v1?ref_type=TAGS", "gitlab|gitlab.com|g|p|tag|v1|-|-|-"),
         ("https://gitlab.com/g/p/-/tree/a/b/c", "gitlab|gitlab.com|g|p|directory|a|b/c|-|-"),
         ("https://gitlab.com/g/p/-/blob/main/src/x.rs#L3-5", "gitlab|gitlab.com|g|p|file|main|src/x.rs|3|-"),
         ("https://gitlab.com/g/p/-/commit/{sha}", "gitlab|gitlab.com|g|p|commit|{sha}|-|-|-"),
@@ -272,6 +273,10 @@ fn azure_devops() {
             "azure-devops|dev.azure.com|org/p|r|pull_request|-|-|-|8",
         ),
         ("git@ssh.dev.azure.com:v3/org/p/r", "azure-devops|dev.azure.com|org/p|r|repository|-|-|-|-"),
+        (
+            "ssh://org@vs-ssh.visualstudio.com:22/DefaultCollection/p/_ssh/r",
+            "azure-devops|dev.azure.com|org/p|r|repository|-|-|-|-",
+        ),
         ("org@vs-ssh.visualstudio.com:v3/org/p/r", "azure-devops|dev.azure.com|org/p|r|repository|-|-|-|-"),
         ("ssh://git@ssh.dev.azure.com/v3/org/p/r", "azure-devops|dev.azure.com|org/p|r|repository|-|-|-|-"),
         ("https://tfs.example.com/tfs/Coll/p/_git/r", "azure-devops|tfs.example.com|Coll/p|r|repository|-|-|-|-"),
