@@ -133,6 +133,8 @@ pub struct Command {
     pub argv: Vec<String>,
     /// When it fails, the checkout has not failed.
     pub may_fail: bool,
+    /// It does nothing when this file has this line alone.
+    pub done_if: Option<(String, String)>,
 }
 
 /// The commands that make the checkout, in order.
@@ -144,7 +146,7 @@ pub fn commands(checkout: &Checkout) -> Vec<Command> {
     let command = |arguments: &[&str]| {
         let mut argv = git(plain_http);
         argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        Command { argv, may_fail: false }
+        Command { argv, may_fail: false, done_if: None }
     };
     let clone = |options: &[&str]| {
         let mut arguments = vec!["clone", "--progress", "--no-recurse-submodules"];
@@ -160,8 +162,10 @@ pub fn commands(checkout: &Checkout) -> Vec<Command> {
     if let (Some(branch), Some(wanted)) = (of_branch, &checkout.branch)
         && branch == wanted
     {
-        // The usual case is one command; then the exact commit that was resolved, in case the branch has moved since.
-        return vec![clone(&["--branch", branch]), command(&["-C", &path, "reset", "--quiet", "--hard", commit, "--"])];
+        // The usual case is one command; in case the branch has moved since it was resolved, one more.
+        let done_if = Some((format!("{path}/.git/refs/heads/{branch}"), commit.clone()));
+        let reset = command(&["-C", &path, "reset", "--quiet", "--hard", commit, "--"]);
+        return vec![clone(&["--branch", branch]), Command { done_if, ..reset }];
     }
     let mut list = vec![clone(&["--no-checkout"])];
     let fetch =

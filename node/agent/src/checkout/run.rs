@@ -149,6 +149,11 @@ async fn try_once(
         make_folder(folder, path, user).await?;
     }
     for command in git::commands(checkout) {
+        if let Some((file, line)) = &command.done_if
+            && has_line(folder, file, line).await
+        {
+            continue;
+        }
         let exec = Exec { argv: command.argv, env: git::environment(), cwd: Some("/".to_owned()), ..Exec::default() };
         let client = supervisor::client(folder).await?;
         let output = client
@@ -171,6 +176,12 @@ async fn try_once(
         }
     }
     Ok(())
+}
+
+/// Whether a file inside has this line alone. One that cannot be read has not.
+async fn has_line(folder: &Path, file: &str, line: &str) -> bool {
+    let Ok(mut client) = supervisor::client(folder).await else { return false };
+    client.read_file(file, 1024).await.is_ok_and(|(_, content)| content.trim_ascii_end() == line.as_bytes())
 }
 
 fn is_root(user: &str) -> bool {

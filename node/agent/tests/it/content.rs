@@ -63,6 +63,21 @@ async fn a_private_repository_is_cloned_and_pushed_to_with_the_owners_credential
     t.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_has_moved_since_is_checked_out_as_it_was() {
+    let Some(t) = TestNode::open().await else { return };
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("acme", "hello", &[("README.md", "old\n")]).unwrap();
+    let wanted = request(1, &repository, "main");
+    let (id, resolved) = (wanted.instance_id.clone(), repository.git(&["rev-parse", "main"]).unwrap());
+    repository.commit("main", "newer", &[("README.md", "new\n"), ("more", "more\n")]).unwrap();
+    t.node.start(wanted, &steps(), &Default::default()).await.unwrap();
+    let seen = run(&t.node, &id, &["sh", "-c", "git rev-parse HEAD; cat README.md; ls; git status --short --branch"]);
+    let expected = format!("{resolved}\nold\nREADME.md\n## main...origin/main [behind 1]");
+    assert_eq!(seen.await.unwrap(), expected);
+    t.close().await;
+}
+
 /// What a repository can bring to make git run its words or call its hosts: none of it happens when it is checked out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_repository_is_checked_out_and_nothing_of_it_runs() {
