@@ -50,7 +50,11 @@ impl ContainerBuilder {
         self
     }
 
-    /// Lets the first executor that takes the configuration change it; does nothing without [`ContainerBuilder::spec`].
+    /// Lets the first executor that takes the configuration change it.
+    ///
+    /// # Errors
+    /// Of the executor; and [`Code::ConfigInvalid`] without an earlier [`ContainerBuilder::spec`]: a workload must not run as
+    /// if there were no executors.
     ///
     /// ```no_run
     /// let runtime = hull::Runtime::new("/usr/bin/hull");
@@ -71,9 +75,11 @@ impl ContainerBuilder {
     /// # Ok::<(), hull::Error>(())
     /// ```
     pub fn executors(mut self, executors: &[&dyn Executor]) -> Result<Self> {
-        if let Some(spec) = &mut self.spec
-            && let Some(executor) = executors.iter().find(|e| e.takes(spec))
-        {
+        let spec = self.spec.as_mut().ok_or_else(|| {
+            Error::new(Code::ConfigInvalid, "spec")
+                .says("executors change a configuration that is given as a value, before them")
+        })?;
+        if let Some(executor) = executors.iter().find(|e| e.takes(spec)) {
             executor.prepare(spec)?;
         }
         Ok(self)

@@ -184,8 +184,14 @@ impl Runtime {
     /// # Ok::<(), hull::Error>(())
     /// ```
     pub fn list(&self) -> Result<Vec<ContainerState>> {
-        let output = self.call(&["list", "--format", "json"])?;
-        parse(&output)
+        match self.call(&["list", "--format", "json"]) {
+            Ok(output) => parse(&output),
+            // Nothing was ever created below this root.
+            Err(e) if self.root.is_some() && e.code() == Code::StateFile && e.errno() == Some(Errno::NOENT) => {
+                Ok(Vec::new())
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// The command with its global flags, logging to a memory file.

@@ -135,6 +135,22 @@ fn a_container_runs_what_its_executor_makes_of_it() {
 }
 
 #[test]
+fn executors_need_a_configuration_to_change() {
+    let builder = hull::Runtime::new("/usr/bin/hull").create("none", "/nonexistent");
+    let error = builder.executors(&[&Wrapper]).unwrap_err();
+    assert_eq!((error.code(), error.object()), (Code::ConfigInvalid, "spec"));
+}
+
+#[test]
+fn nothing_is_listed_where_nothing_was_created() {
+    let Some(b) = bundle("library-list", "true") else { return };
+    let root = b.path().join("no-records-yet");
+    assert_eq!(runtime(&b).root(&root).list().unwrap(), []);
+    std::fs::write(&root, "").unwrap();
+    assert_eq!(runtime(&b).root(&root).list().unwrap_err().code(), Code::StateFile);
+}
+
+#[test]
 fn signals_end_it() {
     let Some((_b, container)) = running("library-signal") else { return };
     let process = container.running().unwrap();
