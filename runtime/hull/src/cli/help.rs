@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::VERSION;
+use super::manual::{NOTES, SECTIONS};
 use super::parse::{Flag, Kind};
 use super::table::{COMMANDS, Command, GLOBAL};
 
@@ -80,6 +81,12 @@ pub(super) fn man(of: Option<&Command>) -> String {
             }
             let _ = writeln!(out, ".SH GLOBAL OPTIONS");
             man_flags(&mut out, GLOBAL);
+            for (heading, paragraphs) in SECTIONS {
+                let _ = writeln!(out, ".SH {heading}");
+                for (name, text) in *paragraphs {
+                    let _ = writeln!(out, ".TP\n.B {}\n{}", roff(name), roff(text));
+                }
+            }
         }
         Some(command) => {
             let _ = writeln!(
@@ -90,6 +97,9 @@ pub(super) fn man(of: Option<&Command>) -> String {
                 roff(command.about)
             );
             let _ = writeln!(out, ".SH SYNOPSIS\n.B hull {}\n[options] {}", command.name, roff(command.usage));
+            for (_, text) in NOTES.iter().filter(|(name, _)| *name == command.name) {
+                let _ = writeln!(out, ".SH DESCRIPTION\n{}", roff(text));
+            }
             if !command.flags.is_empty() {
                 let _ = writeln!(out, ".SH OPTIONS");
                 man_flags(&mut out, command.flags);
@@ -194,6 +204,15 @@ pub(super) fn completion(shell: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manual_is_about_what_there_is() {
+        assert!(NOTES.iter().all(|(name, _)| COMMANDS.iter().any(|c| c.name == *name)));
+        let text = |name| SECTIONS.iter().flat_map(|(_, all)| *all).find(|(n, _)| *n == name).unwrap().1;
+        let landlock = text(crate::process::landlock::ANNOTATION);
+        let rules = landlock.split_once('{').unwrap().1.split_once('}').unwrap().0;
+        crate::process::landlock::Rules::parse(&format!("{{{rules}}}")).unwrap();
+    }
 
     #[test]
     fn pages_and_completions_have_every_flag_of_every_command() {

@@ -2,6 +2,7 @@
 
 mod commands;
 mod help;
+mod manual;
 mod parse;
 mod signals;
 mod table;

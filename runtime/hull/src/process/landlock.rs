@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
 use crate::error::{Code, Context, Error, Result};
+use crate::rootfs::resolve::is_below;
 
 /// The annotation that holds the rules.
 pub(crate) const ANNOTATION: &str = "dev.hull.landlock";
@@ -51,6 +52,18 @@ impl Rules {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         crate::spec::from_slice(text.as_bytes())
             .map_err(|e| Error::invalid(RULES, format!("annotation {ANNOTATION}: {e}")))
+    }
+
+    /// What the rules refuse of a path, in words; nothing if they refuse nothing.
+    pub(crate) fn explain(&self, path: &str) -> String {
+        let named = |list: &[String]| list.iter().any(|at| is_below(path, at));
+        let (reads, writes, executes) = (named(&self.read_only), named(&self.read_write), named(&self.execute));
+        let kinds = [("reading", reads || writes || executes), ("writing", writes), ("executing", executes)];
+        let refused: Vec<&str> = kinds.into_iter().filter(|(_, allowed)| !allowed).map(|(what, _)| what).collect();
+        if refused.is_empty() {
+            return String::new();
+        }
+        format!("  annotation {ANNOTATION}: {} fails with EACCES\n", refused.join(", "))
     }
 
     /// Applies the rules to the caller; paths are those of the container. `handler` is a program from outside that runs the process.

@@ -129,6 +129,12 @@ fn splice(dir: &OwnedFd, name: &str, parent: &str) -> Result<String, Errno> {
     Ok(clean(&format!("{base}/{target}")))
 }
 
+/// Whether a clean path is `at` or below it.
+pub(crate) fn is_below(path: &str, at: &str) -> bool {
+    let at = clean(at);
+    at == "/" || path.strip_prefix(&at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A path without empty parts, `.` and `..`, starting with a slash: what `filepath.Clean` makes of it.
 pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();

@@ -342,6 +342,30 @@ fn explain_names_what_decides() {
 }
 
 #[test]
+fn explain_tells_of_every_rule_that_a_path_is_under() {
+    let Some(mut b) = bundle("explain-path", "true") else { return };
+    let rules = r#"{"readOnly": ["/usr"], "readWrite": ["/etc"], "execute": ["/usr/bin"]}"#;
+    b.spec.annotations.insert("dev.hull.landlock".into(), rules.into());
+    b.spec.root.as_mut().unwrap().readonly = false;
+    b.spec.linux.as_mut().unwrap().readonly_paths.push("/etc/".into());
+    b.write();
+    let explain = |path: &str| {
+        let output = b.hull(&["explain", b.path().to_str().unwrap(), "--path", path]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let landlock = |what: &str| format!("\n  annotation dev.hull.landlock: {what} fails with EACCES");
+    assert_eq!(
+        explain("/etc/passwd"),
+        "/etc/passwd: on the root file system\n  linux.readonlyPaths /etc/: writing fails with EROFS".to_owned()
+            + &landlock("executing")
+    );
+    assert!(explain("/usr/lib").ends_with(&landlock("writing, executing")), "{}", explain("/usr/lib"));
+    assert!(explain("/usr/bin/env").ends_with(&landlock("writing")));
+    assert!(explain("/usrx").ends_with(&landlock("reading, writing, executing")));
+}
+
+#[test]
 fn explain_says_what_the_device_rules_refuse() {
     let Some(mut b) = bundle("explain-device", "true") else { return };
     let linux = b.spec.linux.as_mut().unwrap();

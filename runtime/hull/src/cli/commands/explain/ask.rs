@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use super::{action, conditions, in_force, linux};
 use crate::cgroup::devices;
 use crate::error::{Error, Result};
-use crate::process::caps;
-use crate::rootfs::resolve::clean;
+use crate::process::{caps, landlock};
+use crate::rootfs::resolve::{clean, is_below};
 use crate::rootfs::{self, options};
 use crate::seccomp;
-use crate::spec::Spec;
+use crate::spec::{Mount, Spec};
 
 /// What the kernel wants of whoever calls these, whatever a filter says (capabilities(7)); and for what, where it is not for all uses.
 const WANTED: &[(&str, &[&str], &str)] = &[
@@ -110,50 +110,48 @@ pub(super) fn capability(spec: &Spec, name: &str) -> Result<String> {
 pub(super) fn path(spec: &Spec, path: &str) -> Result<String> {
     let path = clean(path);
     let linux = linux(spec);
-    let covers = |at: &str| path == at || at == "/" || path.starts_with(&format!("{}/", at.trim_end_matches('/')));
-    let mut out = String::new();
+    let covers = |at: &str| is_below(&path, at);
     if let Some(at) = linux.masked_paths.iter().find(|at| covers(at)) {
-        let _ = writeln!(out, "{path}: masked by linux.maskedPaths {at}: reads as empty, cannot be written");
-        return Ok(out);
+        return Ok(format!("{path}: masked by linux.maskedPaths {at}: reads as empty, cannot be written\n"));
     }
-    let mount = spec.mounts.iter().rev().find(|m| covers(&clean(&m.destination)));
-    match mount {
-        Some(mount) => {
-            let _ = writeln!(
-                out,
-                "{path}: on the mount {} ({})",
-                mount.destination,
-                mount.source.as_deref().unwrap_or("no source")
-            );
-            if let Ok(parsed) = options::parse(mount) {
-                let attrs = parsed.set | parsed.recursive_set;
-                let bits = [
-                    (hull_sys::mount::ATTR_RDONLY, "read-only: writing fails with EROFS"),
-                    (hull_sys::mount::ATTR_NOEXEC, "noexec: executing fails with EACCES"),
-                    (hull_sys::mount::ATTR_NODEV, "nodev: opening devices fails with EACCES"),
-                    (hull_sys::mount::ATTR_NOSUID, "nosuid: setuid bits are ignored"),
-                ];
-                for (_, text) in bits.iter().filter(|(bit, _)| attrs & bit != 0) {
-                    let _ = writeln!(out, "  {text}");
-                }
-            }
+    let mount = spec.mounts.iter().rev().find(|m| covers(&m.destination));
+    // Of the root, only its own mount becomes read-only.
+    let read_only = linux.readonly_paths.iter().find(|at| covers(at) && (mount.is_none() || clean(at) != "/"));
+    let mut out = match mount {
+        Some(mount) => on_mount(&path, mount),
+        None if spec.root.as_ref().is_some_and(|r| r.readonly) => {
+            format!("{path}: on the root file system, read-only: writing fails with EROFS\n")
         }
-        None => {
-            let text = if spec.root.as_ref().is_some_and(|r| r.readonly) {
-                "read-only: writing fails with EROFS"
-            } else {
-                "writable"
-            };
-            let _ = writeln!(out, "{path}: on the root file system, {text}");
-        }
-    }
-    if let Some(at) = linux.readonly_paths.iter().find(|at| covers(at)) {
+        None if read_only.is_some() => format!("{path}: on the root file system\n"),
+        None => format!("{path}: on the root file system, writable\n"),
+    };
+    if let Some(at) = read_only {
         let _ = writeln!(out, "  linux.readonlyPaths {at}: writing fails with EROFS");
     }
     if covers_devices(&path) {
         out.push_str(&device(spec, &path)?);
     }
+    if let Some(text) = spec.annotations.get(landlock::ANNOTATION) {
+        out.push_str(&landlock::Rules::parse(text)?.explain(&path));
+    }
     Ok(out)
+}
+
+fn on_mount(path: &str, mount: &Mount) -> String {
+    let source = mount.source.as_deref().unwrap_or("no source");
+    let mut out = format!("{path}: on the mount {} ({source})\n", mount.destination);
+    let Ok(parsed) = options::parse(mount) else { return out };
+    let attrs = parsed.set | parsed.recursive_set;
+    let bits = [
+        (hull_sys::mount::ATTR_RDONLY, "read-only: writing fails with EROFS"),
+        (hull_sys::mount::ATTR_NOEXEC, "noexec: executing fails with EACCES"),
+        (hull_sys::mount::ATTR_NODEV, "nodev: opening devices fails with EACCES"),
+        (hull_sys::mount::ATTR_NOSUID, "nosuid: setuid bits are ignored"),
+    ];
+    for (_, text) in bits.iter().filter(|(bit, _)| attrs & bit != 0) {
+        let _ = writeln!(out, "  {text}");
+    }
+    out
 }
 
 fn covers_devices(path: &str) -> bool {
