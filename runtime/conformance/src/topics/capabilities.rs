@@ -155,9 +155,11 @@ fn unknown(context: &Context) -> Result<()> {
     let mut bundle = context.bundle()?;
     bundle.push("/process/capabilities/bounding", json!("CAP_MAKE_COFFEE"));
     bundle.push("/process/capabilities/permitted", json!("CAP_MAKE_COFFEE"));
-    let got = sets(&bundle.run_script(SETS)?);
+    let output = bundle.script(SETS).run()?;
+    let got = sets(output.text());
     let all = KILL | NET_BIND_SERVICE | AUDIT_WRITE;
     ensure!(got == [0, all, all, all, 0], "{got:x?}");
+    ensure!(output.stderr.contains("CAP_MAKE_COFFEE"), "no warning: {:?}", output.stderr);
     Ok(())
 }
 

@@ -94,9 +94,7 @@ pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
             Some(bit) => bits | bit,
             None => {
                 // The same name is usually in several sets.
-                if unknown.insert(name.clone()) {
-                    crate::log::warn(&format!("process.capabilities: {name:?} is not a capability, it is left out"));
-                }
+                unknown.insert(name.clone());
                 bits
             }
         })
@@ -108,6 +106,11 @@ pub(crate) fn resolve(capabilities: Option<&Capabilities>) -> CapabilityBits {
         inheritable: set(&c.inheritable),
         ambient: set(&c.ambient),
     };
+    if !unknown.is_empty() {
+        // In runc's words, which others look for.
+        let unknown: Vec<String> = unknown.into_iter().collect();
+        crate::log::warn(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+    }
     // Engines whose inheritable set is empty on purpose (CVE-2022-24769) may still list ambient ones: Buildah does so for each step of a
     // build, and the warning would be in the step's output.
     let tell = if bits.inheritable == 0 { crate::log::info } else { crate::log::warn };
