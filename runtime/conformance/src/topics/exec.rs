@@ -1,6 +1,7 @@
 //! `exec`: a further process in a running container.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -205,9 +206,9 @@ fn detach(context: &Context) -> Result<()> {
     bundle.runtime(&["exec", "--detach", "--pid-file", &file.to_string_lossy(), &bundle.id, "sleep", "60"])?.ok()?;
     let pid = fs::read_to_string(&file)?;
     let pid: u32 = pid.trim().parse()?;
-    let command = fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
-    ensure!(command.starts_with("sleep"), "{pid} is {command:?}");
-    Ok(())
+    // The runtime may be back before the process has become the program.
+    let command = PathBuf::from(format!("/proc/{pid}/cmdline"));
+    bundle.wait_for_file(&command, |command| command.starts_with("sleep")).map(drop)
 }
 
 fn into_created(context: &Context) -> Result<()> {

@@ -259,6 +259,7 @@ fn in_session(user: &User<'_>, scope: &[&str]) -> Result<Command> {
 
 fn delegated(context: &Context) -> Result<()> {
     let mut user = User::new(context)?;
+    context.needs("memory")?;
     user.config["linux"]["resources"] = json!({"pids": {"limit": 33}, "memory": {"limit": 64 << 20}});
     user.config["process"]["args"] = json!(["sh", "-c", "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/memory.max"]);
     user.save()?;
@@ -276,6 +277,7 @@ fn delegated(context: &Context) -> Result<()> {
 
 fn user_manager(context: &Context) -> Result<()> {
     let mut user = User::new(context)?;
+    context.needs("pids")?;
     user.config["linux"]["resources"] = json!({"pids": {"limit": 33}});
     user.config["linux"]["cgroupsPath"] = json!(format!("user.slice:test:{}", user.id));
     user.config["linux"]["namespaces"].as_array_mut().context("no list")?.retain(|one| one["type"] != "cgroup");
