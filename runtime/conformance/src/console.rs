@@ -34,9 +34,21 @@ impl Receiver {
 
     /// The message and the descriptors that the next connection brings.
     pub(crate) fn receive(&self) -> Result<(String, Vec<OwnedFd>)> {
+        receive_from(&self.accept()?)
+    }
+
+    /// The same of a connection that its sender closes after one message.
+    pub(crate) fn receive_all(&self) -> Result<(String, Vec<OwnedFd>)> {
+        let mut stream = self.accept()?;
+        let (mut message, descriptors) = receive_from(&stream)?;
+        stream.set_read_timeout(Some(patience()))?;
+        stream.read_to_string(&mut message).context("the connection is not closed")?;
+        Ok((message, descriptors))
+    }
+
+    fn accept(&self) -> Result<UnixStream> {
         ready(&self.listener, patience()).context("nobody connected to the socket")?;
-        let (stream, _) = self.listener.accept()?;
-        receive_from(&stream)
+        Ok(self.listener.accept()?.0)
     }
 }
 

@@ -54,6 +54,11 @@ pub(crate) const TESTS: &[Test] = &[
     test("exec", "a process that joins the container is filtered too", exec_filtered),
     test("moby", "moby's default profile: what it is known to deny is denied", moby),
     test("notify", "listenerPath: the runtime sends the seccomp descriptor and the container process state", notify),
+    test(
+        "notify-once",
+        "listenerPath: exactly one state per connection, which MUST be closed after it; and one for each further process",
+        notify_once,
+    ),
     test("notify-needs-path", "SCMP_ACT_NOTIFY without listenerPath is an error", notify_without_path),
 ];
 
@@ -398,6 +403,20 @@ fn notify(context: &Context) -> Result<()> {
     ensure!(state["ociVersion"].is_string(), "ociVersion: {state}");
     let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&descriptors[0])))?;
     ensure!(link == Path::new("anon_inode:seccomp notify"), "{}", link.display());
+    Ok(())
+}
+
+fn notify_once(context: &Context) -> Result<()> {
+    let receiver = Receiver::new()?;
+    let mut bundle = context.bundle()?;
+    filter(&mut bundle, "SCMP_ACT_ALLOW", json!([{"names": ["umask"], "action": "SCMP_ACT_NOTIFY"}]));
+    bundle.set("/linux/seccomp/listenerPath", json!(receiver.path()));
+    bundle.started()?;
+    let first: Value = serde_json::from_str(&receiver.receive_all()?.0)?;
+    ensure!(first["pid"] == bundle.pid()? && first["state"]["pid"] == bundle.pid()?, "{first}");
+    bundle.runtime(&["exec", "--detach", &bundle.id, "sleep", "60"])?.ok()?;
+    let second: Value = serde_json::from_str(&receiver.receive_all()?.0)?;
+    ensure!(second["state"]["id"] == bundle.id.as_str() && second["pid"] != first["pid"], "{second}");
     Ok(())
 }
 
