@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::suite::{Test, case, test};
+use crate::suite::{Test, case, skip, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test(
@@ -38,6 +38,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     test("dev-ptmx", "/dev/ptmx: a bind-mount or symlink of the container's /dev/pts/ptmx", dev_ptmx),
     test("cgroup-mount", "type cgroup shows the container's own cgroups", cgroup_mount),
+    test("cgroup2-mount", "type: the file system to be mounted, cgroup2 beside version 1 too", cgroup2_mount),
     case("propagation-shared", "rootfsPropagation shared", propagation, "shared"),
     case("propagation-slave", "rootfsPropagation slave", propagation, "slave"),
     case("propagation-private", "rootfsPropagation private", propagation, "private"),
@@ -237,6 +238,19 @@ fn cgroup_mount(context: &Context) -> Result<()> {
     let said =
         bundle.run_script("cat /sys/fs/cgroup/pids/cgroup.procs /sys/fs/cgroup/cgroup.procs 2>/dev/null; true")?;
     ensure!(said.lines().any(|line| line == "1"), "process 1 is not in the cgroup shown: {said:?}");
+    Ok(())
+}
+
+fn cgroup2_mount(context: &Context) -> Result<()> {
+    if !fs::exists("/sys/fs/cgroup/unified/cgroup.procs")? && !fs::exists("/sys/fs/cgroup/cgroup.procs")? {
+        return Err(skip("this machine has no cgroups of version 2"));
+    }
+    let mut bundle = context.bundle()?;
+    bundle.mount("cgroup2", "cgroup2", "/unified", &["ro"]);
+    let said =
+        bundle.run_script("awk '$5 == \"/unified\"' /proc/self/mountinfo; echo 1 > /unified/cgroup.procs; true")?;
+    ensure!(said.contains(" - cgroup2 "), "{said}");
+    ensure!(said.contains(" /unified ro"), "{said}");
     Ok(())
 }
 

@@ -34,11 +34,17 @@ pub(crate) struct View {
     pub(crate) namespace: bool,
 }
 
-pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions) -> Result<()> {
+/// Shows the container its hierarchies; if `unified`, that of version 2 alone, which may be beside those of version 1.
+pub(super) fn mount(cx: &mut MountContext<'_>, at: &str, options: &MountOptions, unified: bool) -> Result<()> {
     let target = cx.root.make_dirs(at, Mode::from_raw_mode(0o755)).context(Code::MountTarget, at)?;
     let view = cx.cgroup;
     if view.v1.is_empty() {
         return mount_v2(cx, at, &target, options);
+    }
+    if unified {
+        let text = "cgroup2: there is no cgroup of version 2 here";
+        let own = view.v2.as_ref().ok_or_else(|| Error::new(Code::Mount, at).says(text))?;
+        return move_onto(&clone_directory(own, options.set)?, &target, at);
     }
     let read_only = options.set & sysmount::ATTR_RDONLY;
     let mut tmpfs = MountOptions { set: options.set & !read_only, ..MountOptions::default() };

@@ -27,8 +27,8 @@ pub(crate) enum Source {
     Symlink(Vec<u8>),
     /// A file system of this type and source.
     Filesystem { kind: String, source: Option<String> },
-    /// The cgroup hierarchies of the container.
-    Cgroup,
+    /// The cgroup hierarchies of the container; or, as `cgroup2`, version 2 alone.
+    Cgroup { unified: bool },
 }
 
 /// A mount ready to be made.
@@ -55,7 +55,7 @@ impl Prepared {
                 matches!(kind.as_str(), "proc" | "sysfs" | "devpts" | "mqueue" | "tmpfs") && !self.options.tmpcopyup
             }
             Source::Tree(_) | Source::Path(_) | Source::Symlink(_) => true,
-            Source::Cgroup => false,
+            Source::Cgroup { .. } => false,
         }
     }
 }
@@ -104,7 +104,7 @@ fn prepare_one(mount: &Mount, bundle: &str, early: bool) -> Result<Prepared> {
             "" | "none" => {
                 return Err(Error::invalid("type", format!("mount {destination} has no type")));
             }
-            "cgroup" | "cgroup2" => Source::Cgroup,
+            "cgroup" | "cgroup2" => Source::Cgroup { unified: kind == "cgroup2" },
             kind => Source::Filesystem { kind: kind.to_owned(), source: mount.source.clone() },
         }
     };
@@ -232,7 +232,7 @@ fn check_proc(destination: &str, source: &Source) -> Result<()> {
             Source::Tree(tree) => is_procfs(tree),
             Source::Path(path) => rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
                 .is_ok_and(|fd| is_procfs(&fd)),
-            Source::Symlink(_) | Source::Cgroup => false,
+            Source::Symlink(_) | Source::Cgroup { .. } => false,
         };
         if !fine {
             return Err(Error::invalid("destination", "only a procfs can be mounted on /proc"));
@@ -284,7 +284,7 @@ pub(crate) fn attach(cx: &mut MountContext<'_>, mount: &Prepared) -> Result<()> 
                 Err(e) => Err(Error::os(Code::MountTarget, at, e)),
             }
         }
-        Source::Cgroup => super::cgroupfs::mount(cx, at, &mount.options),
+        Source::Cgroup { unified } => super::cgroupfs::mount(cx, at, &mount.options, *unified),
         Source::Filesystem { kind, source } => mount_filesystem(cx, mount, kind, source.as_deref()),
     }
 }
