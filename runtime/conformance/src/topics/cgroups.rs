@@ -109,6 +109,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("network-class", "network.classID on v1", network_class),
     test("hugepage-limit", "hugepageLimits", hugepages),
     test("update-live", "update changes the limits of a running container", update_live),
+    test("update-failed", "an update that fails changes nothing (as runc's)", update_failed),
     test("update-from-file", "update -r reads the specification's resources", update_from_file),
     test("stats", "events --stats prints memory, cpu and pids", stats),
     test("stats-cpuset", "events --stats prints the CPUs and the memory nodes of the container", stats_cpuset),
@@ -392,6 +393,28 @@ fn update_live(context: &Context) -> Result<()> {
     ensure!(got == "33554432", "memory {got}");
     let got = bundle.cgroup_file("pids", "pids.max", "pids.max")?;
     ensure!(got == "44", "pids {got}");
+    Ok(())
+}
+
+fn update_failed(context: &Context) -> Result<()> {
+    ["memory", "cpu", "cpuset"].iter().try_for_each(|controller| context.needs(controller))?;
+    let mut bundle = context.bundle()?;
+    bundle
+        .set("/linux/resources/memory", json!({"limit": 64 << 20}))
+        .set("/linux/resources/cpu", json!({"shares": 512}));
+    bundle.started()?;
+    let settings = |bundle: &Bundle<'_>| -> Result<[String; 3]> {
+        Ok([
+            bundle.cgroup_file("memory", "memory.limit_in_bytes", "memory.max")?,
+            bundle.cgroup_file("cpu", "cpu.shares", "cpu.weight")?,
+            bundle.cgroup_file("cpuset", "cpuset.cpus", "cpuset.cpus")?,
+        ])
+    };
+    let before = settings(&bundle)?;
+    let update = ["update", "--memory", "33554432", "--cpu-share", "100", "--cpuset-cpus", "9999", &bundle.id];
+    ensure!(!bundle.runtime(&update)?.success(), "there is no processor 9999");
+    let after = settings(&bundle)?;
+    ensure!(before == after, "{before:?} became {after:?}");
     Ok(())
 }
 

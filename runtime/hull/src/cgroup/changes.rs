@@ -1,9 +1,40 @@
-//! What an update of limits reads first: the present usage, and the present values of settings that belong together.
+//! What an update of limits reads first: the present usage, the present values of settings that belong together, and all that it would have
+//! to put back.
 
 use super::{Cgroup, Directory, Driver};
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::spec::resources::{Cpu, Memory, Resources};
+
+/// A file of a directory, and what is in it.
+type Setting<'a> = (&'a Directory, &'static str, String);
+
+/// Files of both versions that hold one value.
+const SETTINGS: &[&str] = &[
+    "cpu.idle",
+    "cpu.shares",
+    "cpu.rt_period_us",
+    "cpu.rt_runtime_us",
+    "cpu.cfs_period_us",
+    "cpu.cfs_quota_us",
+    "cpu.cfs_burst_us",
+    "cpu.weight",
+    "cpu.max",
+    "cpu.max.burst",
+    "cpuset.cpus",
+    "cpuset.mems",
+    "memory.limit_in_bytes",
+    "memory.memsw.limit_in_bytes",
+    "memory.soft_limit_in_bytes",
+    "memory.kmem.tcp.limit_in_bytes",
+    "memory.swappiness",
+    "memory.max",
+    "memory.swap.max",
+    "memory.low",
+    "pids.max",
+    "blkio.weight",
+    "blkio.bfq.weight",
+];
 
 impl Cgroup {
     /// Changes limits of a running container, and the unit's where systemd made the group.
@@ -18,9 +49,36 @@ impl Cgroup {
             }
             super::systemd::update(unit, &resources)?;
         }
-        self.apply(&resources)?;
-        self.apply_pids(&resources)?;
-        if resources.devices.is_empty() { Ok(()) } else { self.apply_devices(Some(&resources)) }
+        let before = self.settings();
+        self.write_all(&resources).inspect_err(|_| self.put_back(&before))
+    }
+
+    fn write_all(&self, resources: &Resources) -> Result<()> {
+        self.apply(resources)?;
+        self.apply_pids(resources)?;
+        if resources.devices.is_empty() { Ok(()) } else { self.apply_devices(Some(resources)) }
+    }
+
+    /// The present values. What systemd made is left out: its unit would still say the new ones.
+    fn settings(&self) -> Vec<Setting<'_>> {
+        if self.driver == Driver::Systemd {
+            return Vec::new();
+        }
+        let directories = self.v1.iter().chain(&self.v2);
+        let all = directories.flat_map(|directory| SETTINGS.iter().map(move |file| (directory, *file)));
+        all.filter_map(|(directory, file)| Some((directory, file, directory.read_text(file).ok()?))).collect()
+    }
+
+    /// An update that fails changes nothing, as far as its limits have one value each.
+    fn put_back(&self, before: &[Setting<'_>]) {
+        // Some may only be set after others: a limit never above that of memory and swap together.
+        for _ in 0..3 {
+            for (directory, file, value) in before {
+                if directory.read_text(file).is_ok_and(|now| now != *value) {
+                    let _ = directory.try_write(file, value);
+                }
+            }
+        }
     }
 
     /// Checked before any limit is written: the kernel kills at once what is above a new limit.
