@@ -398,6 +398,9 @@ fn update_live(context: &Context) -> Result<()> {
 
 fn update_failed(context: &Context) -> Result<()> {
     ["memory", "cpu", "cpuset"].iter().try_for_each(|controller| context.needs(controller))?;
+    if context.systemd() {
+        return Err(skip("systemd keeps what it was told"));
+    }
     let mut bundle = context.bundle()?;
     bundle
         .set("/linux/resources/memory", json!({"limit": 64 << 20}))
