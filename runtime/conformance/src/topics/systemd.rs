@@ -373,7 +373,8 @@ fn gone(context: &Context) -> Result<()> {
     let output = create_with_bus(&bundle, &bus)?;
     ensure!(!output.success(), "it was created");
     let word = output.stderr.to_lowercase();
-    ensure!(word.contains("systemd") || word.contains("dbus"), "{}", output.stderr);
+    // crun names its library, sd-bus.
+    ensure!(["systemd", "dbus", "sd-bus"].iter().any(|name| word.contains(name)), "{}", output.stderr);
     nothing_left(&bundle)
 }
 
