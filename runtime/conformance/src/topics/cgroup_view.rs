@@ -167,6 +167,11 @@ fn first_namespace(context: &Context) -> Result<()> {
 }
 
 fn first_namespace_from_another(context: &Context) -> Result<()> {
+    if !context.systemd() {
+        return Err(skip(
+            "with nsdelegate, the kernel lets nobody but systemd move a process out of its cgroup namespace",
+        ));
+    }
     let bundle = in_first(context)?;
     keeps_options(context, || {
         bundle.save()?;
