@@ -10,6 +10,7 @@ mod connection;
 mod connections;
 mod credentials;
 mod exec;
+mod git_config;
 mod poller;
 mod ports;
 mod request;
@@ -118,6 +119,7 @@ impl Init {
         signals.interest(true, false);
         let open_files = raise_open_files();
         let run_dir = options.run_dir.clone().unwrap_or_else(|| RUN_DIR.to_owned());
+        git_config::make();
         let credentials = Credentials::listen(&poller, options.user.as_deref(), &run_dir);
         let boot = BootInfo {
             started_at_ms: unix_ms(),

@@ -4,4 +4,4 @@ pub mod devcontainer;
 pub mod git;
 mod run;
 
-pub use run::{CheckoutError, clean, run, set_aside, wanted_image};
+pub use run::{CheckoutError, Wishes, clean, run, set_aside, wishes};

@@ -15,6 +15,8 @@ use crate::supervisor;
 
 /// How often a checkout is tried when the network fails.
 const TRIES: u32 = 4;
+/// How much of .gitattributes is looked at.
+const MAX_ATTRIBUTES: u64 = 64 * 1024;
 /// How much of git's error output is kept.
 const MAX_OUTPUT: usize = 64 * 1024;
 
@@ -220,32 +222,71 @@ fn run_folder<'a>(folder: &'a Path, arguments: &[&str]) -> BoxFuture<'a, Result<
     Box::pin(async move { Ok(supervisor::client(folder).await?.run(exec, &[], MAX_OUTPUT).await?) })
 }
 
-/// The image that the checkout's devcontainer.json asks for. A file that cannot be used is no reason not to start: the receipt says what is
-/// wrong with it, and the base image is used.
+/// What the checkout asks for, beside its files.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// The image of devcontainer.json.
+    pub image: Option<String>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Looks for what the checkout asks for. A file that cannot be used is no reason not to start: the receipt says what is wrong with it, and the
+/// base image is used.
 ///
 /// # Errors
 /// When the supervisor does not answer.
-pub async fn wanted_image(
+pub async fn wishes(folder: &Path, checkout: &Checkout, image_wanted: bool) -> Result<Wishes, CheckoutError> {
+    let image = async { if image_wanted { wanted_image(folder, checkout).await } else { Ok(Ok(None)) } };
+    // Side by side: each is a process of the supervisor's.
+    let (image, modules, attributes) = tokio::try_join!(
+        image,
+        read(folder, checkout, ".gitmodules", 1),
+        read(folder, checkout, ".gitattributes", MAX_ATTRIBUTES)
+    )?;
+    let mut wishes = Wishes::default();
+    match image {
+        Ok(image) => wishes.image = image,
+        Err(note) => wishes.notes.push(note),
+    }
+    if matches!(modules, Ok(Some(_))) {
+        wishes.notes.push("submodules are not fetched: `git submodule update --init --recursive`".to_owned());
+    }
+    if matches!(attributes, Ok(Some((text, _))) if text.contains("filter=lfs")) {
+        let note = "files in Git LFS are pointers: `git lfs install && git lfs pull`, with the package git-lfs";
+        wishes.notes.push(note.to_owned());
+    }
+    Ok(wishes)
+}
+
+/// The beginning of a file of the checkout, and whether there is more of it; nothing when it is not there, or why it cannot be read.
+async fn read(
     folder: &Path,
     checkout: &Checkout,
-    tell: &(dyn Fn(String) + Send + Sync),
-) -> Result<Option<String>, CheckoutError> {
-    for name in devcontainer::PATHS {
-        let path = format!("{}/{name}", checkout.path);
-        let mut client = supervisor::client(folder).await?;
-        let image = match client.read_file(&path, devcontainer::MAX_BYTES).await {
-            Ok((info, _)) if info.truncated => Err(Unusable::TooLong),
-            Ok((_, content)) => devcontainer::image(&String::from_utf8_lossy(&content)),
-            Err(error) if error.code() == Some(ErrorCode::NotFound) => continue,
-            Err(ClientError::Refused { message, .. }) => Err(Unusable::Unreadable(message)),
-            Err(error) => return Err(error.into()),
-        };
-        return Ok(image.unwrap_or_else(|unusable| {
-            tell(format!("in the base image, since {name} {unusable}"));
-            None
-        }));
+    name: &str,
+    max_bytes: u64,
+) -> Result<Result<Option<(String, bool)>, String>, CheckoutError> {
+    let mut client = supervisor::client(folder).await?;
+    match client.read_file(&format!("{}/{name}", checkout.path), max_bytes).await {
+        Ok((info, content)) => Ok(Ok(Some((String::from_utf8_lossy(&content).into_owned(), info.truncated)))),
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => Ok(Ok(None)),
+        Err(ClientError::Refused { message, .. }) => Ok(Err(message)),
+        Err(error) => Err(error.into()),
     }
-    Ok(None)
+}
+
+/// The image of devcontainer.json, or what the user should know of it.
+async fn wanted_image(folder: &Path, checkout: &Checkout) -> Result<Result<Option<String>, String>, CheckoutError> {
+    for name in devcontainer::PATHS {
+        let image = match read(folder, checkout, name, devcontainer::MAX_BYTES).await? {
+            Ok(None) => continue,
+            Ok(Some((_, true))) => Err(Unusable::TooLong),
+            Ok(Some((text, false))) => devcontainer::image(&text),
+            Err(message) => Err(Unusable::Unreadable(message)),
+        };
+        return Ok(image.map_err(|unusable| format!("in the base image, since {name} {unusable}")));
+    }
+    Ok(Ok(None))
 }
 
 /// Moves whatever is at `path` out of the way of a checkout, to a name with the time in it; does nothing if there is nothing.

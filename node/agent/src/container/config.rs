@@ -12,8 +12,10 @@ use super::seccomp;
 
 /// Where berth-init is inside.
 pub const INIT: &str = "/.berth/bin/berth-init";
-/// Git's system-wide configuration inside; it includes the image's own.
+/// What each start brings of git's configuration; it includes the image's own.
 pub const GIT_CONFIG: &str = "/.berth/gitconfig";
+/// Git's system-wide configuration inside, which berth-init makes on the disk; it includes [`GIT_CONFIG`].
+const SYSTEM_GIT_CONFIG: &str = "/.berth/system.gitconfig";
 /// Cgroup of all workspaces of a BERTH_HOME.
 #[must_use]
 pub fn cgroup(home: &std::path::Path) -> String {
@@ -146,7 +148,7 @@ pub fn spec(inputs: &Inputs<'_>) -> Spec {
     if !env.iter().any(|entry| entry.starts_with("PATH=")) {
         env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     }
-    env.push(format!("GIT_CONFIG_SYSTEM={GIT_CONFIG}"));
+    env.push(format!("GIT_CONFIG_SYSTEM={SYSTEM_GIT_CONFIG}"));
     let bound = |name: &str, at: &str| {
         mount(at, "bind", &format!("{}/{name}", inputs.bundle), &["bind", "ro", "nosuid", "nodev", "noexec"])
     };

@@ -12,7 +12,8 @@ pub fn hosts(hostname: &str, address: Ipv4Addr, names: &[(String, Ipv4Addr)]) ->
     text
 }
 
-/// Git's system-wide configuration: who commits, and where credentials come from. The image's own is read first, the user's after it.
+/// What each start brings of git's configuration: who commits, and where credentials come from. The image's own is read first, the user's after
+/// it.
 #[must_use]
 pub fn git_config(name: &str, email: &str) -> String {
     let mut text = String::from(

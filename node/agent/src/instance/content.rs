@@ -42,13 +42,15 @@ impl Node {
             let step = steps.begin("checkout");
             let tell = step.teller();
             self.make_checkout(&instance, request, fresh, tell.as_ref()).await?;
-            if request.image.is_none()
-                && let Some(image) = checkout::wanted_image(&instance.folder, &request.checkout, tell.as_ref()).await?
-            {
+            let mut wishes = checkout::wishes(&instance.folder, &request.checkout, request.image.is_none()).await?;
+            if let Some(image) = wishes.image {
                 tell(format!("devcontainer.json wants the image {image}: starting again in it"));
                 instance = self.change_image(request, &image, steps, cancel).await?;
                 self.make_checkout(&instance, request, true, tell.as_ref()).await?;
-                tell(format!("in the image {image} of devcontainer.json"));
+                wishes.notes.insert(0, format!("in the image {image} of devcontainer.json"));
+            }
+            if !wishes.notes.is_empty() {
+                tell(wishes.notes.join("; "));
             }
         }
         let step = steps.begin("ready");

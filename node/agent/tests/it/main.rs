@@ -17,5 +17,6 @@ mod moments;
 mod network;
 mod pods;
 mod registry;
+mod repositories;
 mod support;
 mod whole_path;
