@@ -45,6 +45,15 @@ pub(crate) fn index(api: &Api) -> Response {
     response
 }
 
+/// kubectl asks for OpenAPI v2 when v3 does not have a kind. That v2 has none either is what it must hear to say so: without an answer it
+/// complains of that. An empty message of protobuf is an empty document.
+pub(crate) fn version_2() -> Response {
+    let mut response = Response::new(Body::empty());
+    let kind = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
 pub(crate) fn document(api: &Api, path: &str, parts: &Parts) -> ApiResult<Response> {
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
     if !accept.split(',').any(|choice| choice.contains("json") || choice.trim().starts_with("*/*")) {

@@ -60,6 +60,7 @@ pub(crate) fn answer(api: &Api, user: &User, parts: &Parts) -> Option<ApiResult<
         ["api", version] => discovery::resources(api, "", version),
         ["apis", group] => discovery::group(api, group),
         ["apis", group, version] => discovery::resources(api, group, version),
+        ["openapi", "v2"] => Ok(openapi::version_2()),
         ["openapi", "v3"] => Ok(openapi::index(api)),
         ["openapi", "v3", rest @ ..] => openapi::document(api, &rest.join("/"), parts),
         _ => Err(ApiError::path_not_found()),

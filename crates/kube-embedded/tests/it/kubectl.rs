@@ -158,6 +158,12 @@ async fn kubectl_works() {
     admin.ok(&["delete", "namespace", "n"], &["deleted"]).await;
     admin.fails(&["get", "namespace", "n"], "NotFound").await;
 
+    let unknown = MANIFEST.split("---").next().unwrap_or_default().replace("kind: Workspace", "kind: Workplace");
+    std::fs::write(folder.path().join("unknown.yaml"), unknown).unwrap();
+    admin
+        .fails(&["apply", "-f", "unknown.yaml"], "no matches for kind \"Workplace\" in version \"berth.dev/v1\"")
+        .await;
+
     let reader = kubectl("reader");
     reader.ok(&["get", "ws"], &["ann"]).await;
     reader.fails(&["delete", "ws", "w"], "User \"reader\" cannot delete resource \"workspaces\" in API group \"berth.dev\" in the namespace \"default\"").await;
