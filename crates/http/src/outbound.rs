@@ -156,7 +156,9 @@ fn parse_host_port(entry: &str) -> Result<(String, u16), BadAllowEntry> {
     let bad = || BadAllowEntry(entry.to_owned());
     let (host, port) = entry.trim().rsplit_once(':').ok_or_else(bad)?;
     let port = port.parse().map_err(|_| bad())?;
-    if host.is_empty() || host.contains('/') || host.contains('@') {
+    let is_name = |host: &str| host.chars().all(|c| c.is_alphanumeric() || ".-_".contains(c));
+    let is_address = |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    if host.is_empty() || port == 0 || !(is_name(host) || is_address(host)) {
         return Err(bad());
     }
     Ok((normalize(host), port))
@@ -253,7 +255,12 @@ mod tests {
         assert!(matches!(guard.check("127.0.0.1", 8081).await, Err(Refused::Private { .. })));
         let url = "http://1.1.1.1/x".parse().unwrap();
         assert!(matches!(guard.client(&url, Duration::from_secs(1)).await, Err(Refused::Plain { .. })));
-        assert!(Guard::new(["nonsense"]).is_err());
+        for bad in ["nonsense", "*:443", "host:0", "a b:443", "me@host:443", "::1x:443", "host/path:443"] {
+            assert!(Guard::new([bad]).is_err(), "{bad}");
+        }
+        for good in ["git.internal:443", "[::1]:80", "::1:80", "bücher.example:443", "a_b:1"] {
+            assert!(Guard::new([good]).is_ok(), "{good}");
+        }
     }
     /// A name server that gives one answer after another, the last for ever.
     #[derive(Debug)]
