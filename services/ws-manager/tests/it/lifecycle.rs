@@ -141,7 +141,11 @@ async fn inactivity_warns_and_stops_and_a_timeout_can_be_changed() {
     manager.begin(&start).await;
     watch.phase(start.instance_id, Phase::Running).await;
     let path = format!("/internal/instances/{}/timeout", start.instance_id);
+    let idle = world.workspace(start.instance_id).await.unwrap().status.unwrap();
+    assert_eq!(idle.last_activity, None);
     manager.api.put(&path, &SetTimeout { inactivity_seconds: 2 }).await.unwrap();
+    let status = world.workspace(start.instance_id).await.unwrap().status.unwrap();
+    assert!(status.last_activity.is_some(), "it is counted from now on: {status:?}");
     let warned = watch.until(start.instance_id, |status| status.timeout_warning.is_some()).await;
     assert_eq!(warned.phase, Phase::Running);
     let stopped = watch.phase(start.instance_id, Phase::Stopped).await;

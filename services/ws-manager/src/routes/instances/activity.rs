@@ -18,7 +18,12 @@ pub(in crate::routes) async fn handle(
     State(app): State<App>,
     Path(id): Path<InstanceId>,
 ) -> Result<StatusCode, Problem> {
-    let workspace = super::find(&app, id).await?;
+    mark(&app, id).await
+}
+
+/// The same for what is an activity besides.
+pub(super) async fn mark(app: &App, id: InstanceId) -> Result<StatusCode, Problem> {
+    let workspace = super::find(app, id).await?;
     let status = workspace.status.clone().unwrap_or_default();
     let now = app.clock.now();
     let last = status.last_activity.as_deref().and_then(time::parse);

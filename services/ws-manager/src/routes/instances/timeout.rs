@@ -15,6 +15,8 @@ pub(in crate::routes) async fn handle(
     Path(id): Path<InstanceId>,
     Json(timeout): Json<SetTimeout>,
 ) -> Result<StatusCode, Problem> {
+    // Whoever sets it is there: counted from before, a shorter one would stop the workspace at once and without a warning.
+    super::activity::mark(&app, id).await?;
     let patch = json!({ "spec": { "timeouts": { "inactivitySeconds": timeout.inactivity_seconds } } });
     let patched = app.cluster.patch_workspace(&id.to_string(), &patch).await.map_err(super::super::cluster)?;
     patched.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| super::missing(id))
