@@ -45,7 +45,7 @@ pub(super) fn parse(target: &Target) -> Result<Draft, ContextError> {
         ["pulls", number, ..] => Point::pull_request(number)?,
         ["issues", number] => Point::issue(number)?,
         ["releases", "tag", _, ..] => Point::whole(ContextType::Tag, &rest[2..])?,
-        ["src"] => Point::REPOSITORY,
+        ["src"] | ["releases", "latest"] => Point::REPOSITORY,
         [list] if REPOSITORY_PAGES.contains(list) => Point::REPOSITORY,
         _ => return Err(page(rest)),
     };

@@ -302,6 +302,7 @@ fn gitea() {
         ("https://codeberg.org/o/n/commit/{sha}", "gitea|codeberg.org|o|n|commit|{sha}|-|-|-"),
         ("https://codeberg.org/o/n/pulls/3/files", "gitea|codeberg.org|o|n|pull_request|-|-|-|3"),
         ("https://codeberg.org/o/n/issues/4", "gitea|codeberg.org|o|n|issue|-|-|-|4"),
+        ("https://codeberg.org/o/n/releases/latest", "gitea|codeberg.org|o|n|repository|-|-|-|-"),
         ("https://codeberg.org/o/n/releases/tag/v1", "gitea|codeberg.org|o|n|tag|v1|-|-|-"),
         ("git@codeberg.org:o/n.git", "gitea|codeberg.org|o|n|repository|-|-|-|-"),
         ("ssh://forgejo@git.lan:22/o/n.git", "gitea|git.lan:3000|o|n|repository|-|-|-|-"),
