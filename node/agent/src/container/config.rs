@@ -73,6 +73,8 @@ pub struct Inputs<'a> {
     pub limits: &'a Limits,
     /// Open files that a process may ask for, whoever started us; at most what we may give.
     pub open_files: u64,
+    /// How dear the kernel holds this process when memory runs out (`oom_score_adj`); what protects us must not protect workspaces.
+    pub own_oom_score: i32,
     /// The disk's device, for `limits.io_bytes_per_second`.
     pub disk_device: Option<(u32, u32)>,
 }
@@ -172,6 +174,7 @@ pub fn spec(inputs: &Inputs<'_>) -> Spec {
                 hard: inputs.open_files,
                 soft: inputs.open_files.min(SOFT_OPEN_FILES),
             }],
+            oom_score_adj: (inputs.own_oom_score < 0).then_some(0),
             ..Process::default()
         }),
         root: Some(Root { path: "rootfs".to_owned(), readonly: false }),
@@ -268,6 +271,7 @@ mod tests {
             cwd: "/workspace/hello",
             limits,
             open_files: HARD_OPEN_FILES,
+            own_oom_score: 0,
             disk_device: Some((7, 3)),
         }
     }
@@ -291,6 +295,16 @@ mod tests {
         // Recorded with its own test.
         spec.linux.as_mut().unwrap().seccomp = None;
         insta::assert_json_snapshot!(spec);
+    }
+
+    #[test]
+    fn a_protected_server_does_not_protect_workspaces() {
+        let (env, limits) = (BTreeMap::new(), limits());
+        let score = |own_oom_score| {
+            spec(&Inputs { own_oom_score, ..inputs(&limits, &env, &[], "") }).process.unwrap().oom_score_adj
+        };
+        // As with our systemd unit; otherwise nothing is changed, which not every host allows.
+        assert_eq!((score(-900), score(0), score(200)), (Some(0), None, None));
     }
 
     #[test]

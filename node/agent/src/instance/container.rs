@@ -351,6 +351,10 @@ impl Node {
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile)
                 .maximum
                 .map_or(config::HARD_OPEN_FILES, |ours| ours.min(config::HARD_OPEN_FILES)),
+            own_oom_score: std::fs::read_to_string("/proc/self/oom_score_adj")
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0),
             disk_device: disk.device(),
         });
         let path = folder.join("config.json");
