@@ -11,6 +11,7 @@ const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+const FITRIM: libc::Ioctl = 0xC018_5879;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
 /// `struct loop_info64` of linux/loop.h.
@@ -112,6 +113,24 @@ pub fn backing(device: BorrowedFd<'_>) -> Result<Option<Backing>, Errno> {
 pub fn clear(device: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: the command takes no argument.
     check_int(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD) }).map(drop)
+}
+
+/// `struct fstrim_range` of linux/fs.h.
+#[repr(C)]
+struct TrimRange {
+    start: u64,
+    length: u64,
+    least: u64,
+}
+
+/// Tells the device below a mounted file system, of which `root` is a folder, what holds no file: a loop device gives it back to its file.
+///
+/// # Errors
+/// What `FITRIM` reports.
+pub fn trim(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut range = TrimRange { start: 0, length: u64::MAX, least: 0 };
+    // SAFETY: `range` has the kernel's layout and is exclusively borrowed for the call.
+    check_int(unsafe { libc::ioctl(root.as_raw_fd(), FITRIM, &raw mut range) }).map(drop)
 }
 
 /// Identity of an open file, as [`backing`] shows it.

@@ -285,10 +285,24 @@ impl NodeAgent {
         }
     }
 
-    /// Collects images that nothing uses.
+    /// Gives the host back what deleted files took of the disks.
+    async fn trim_disks(&self) {
+        let disks = self.inner.node.disks();
+        for (workspace, _, _) in disks.list() {
+            let (disks, name) = (disks.clone(), workspace.clone());
+            match tokio::task::spawn_blocking(move || disks.trim(&name)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(workspace, error = chain(&error), "a disk cannot be trimmed"),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Collects images that nothing uses, and space that disks do not use any more.
     async fn collect(&self) {
         loop {
             tokio::time::sleep(COLLECT_EVERY).await;
+            self.trim_disks().await;
             for (workspace, record, used_bytes) in self.inner.node.disks().list() {
                 if let Err(error) = self.inner.writer.disk_usage(&workspace, used_bytes, record.initialized).await {
                     tracing::warn!(workspace, error = chain(&error), "the usage of a disk cannot be written");

@@ -231,6 +231,13 @@ pub(super) fn unmount(at: &Path) -> Result<(), FileSystemError> {
     }
 }
 
+/// Gives the space of files that were deleted back to the host.
+pub(super) fn trim(at: &Path) -> Result<(), FileSystemError> {
+    File::open(at)
+        .and_then(|folder| loop_device::trim(folder.as_fd()).map_err(io::Error::from))
+        .map_err(file_error(at, "trimmed"))
+}
+
 /// Syncs the file system at `at`.
 pub(super) fn sync(at: &Path) -> Result<(), FileSystemError> {
     File::open(at)

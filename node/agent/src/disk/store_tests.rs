@@ -42,6 +42,25 @@ fn the_last_log_stays_with_the_disk_and_goes_with_it() {
 }
 
 #[test]
+fn what_deleted_files_took_is_given_back() {
+    let Some((_dir, store)) = store() else { return };
+    let disk = store.take("w1", SIZE).unwrap();
+    let cost = || store.list()[0].2;
+    let before = cost();
+    let file = disk.mount_point().join("upper/file");
+    std::fs::write(&file, vec![1; 32 << 20]).unwrap();
+    disk.sync().unwrap();
+    assert!(cost() >= before + (32 << 20));
+    std::fs::remove_file(&file).unwrap();
+    disk.sync().unwrap();
+    store.trim("w1").unwrap();
+    assert!(cost() < before + (8 << 20), "{} after {before}", cost());
+    assert!(store.trim("none").is_ok(), "nothing is mounted there");
+    drop(disk);
+    store.delete("w1").unwrap();
+}
+
+#[test]
 fn a_disk_is_made_kept_and_bounded() {
     let Some((dir, store)) = store() else { return };
     let mut disk = store.take("w1", SIZE).unwrap();
