@@ -69,6 +69,11 @@ impl Home {
         self.run().join("private-hosts")
     }
 
+    /// Where the server's Kubernetes API listens, or listened last.
+    pub(crate) fn kubernetes_address(&self) -> PathBuf {
+        self.run().join("kubernetes")
+    }
+
     /// Keys and certificates, mode 0700.
     pub(crate) fn keys(&self) -> PathBuf {
         self.0.join("keys")

@@ -4,6 +4,9 @@ use super::{Context, encode, terminal};
 use crate::args::Exec;
 use crate::exit::{self, Exit};
 
+/// Longest address of a request; a command travels in it.
+const MAX_ADDRESS_BYTES: usize = 65_000;
+
 /// Runs a command; its exit status is ours. Waits for a workspace that is being started.
 pub(crate) async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
     if exec.command.first().is_some_and(String::is_empty) {
@@ -24,6 +27,10 @@ pub(crate) async fn run(context: &Context, exec: Exec) -> anyhow::Result<()> {
     if exec.tty {
         let (rows, cols) = terminal::size();
         path.push_str(&format!("&rows={rows}&cols={cols}&term={}", encode(&term())));
+    }
+    if path.len() > MAX_ADDRESS_BYTES {
+        let text = "the command with its variables is too long: pipe it in (`berth exec WORKSPACE -- sh < script`), or copy it there with `berth cp`";
+        return Err(Exit::new(exit::USAGE, text).into());
     }
     let socket = context.client.websocket(&path).await?;
     match terminal::relay(socket, exec.tty).await.map_err(as_shells_tell)?.status {

@@ -112,7 +112,7 @@ impl Default for Database {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Kubernetes {
-    /// Address of its TLS listener, for kubectl.
+    /// Address of its TLS listener, for kubectl. While another program has the default's port, it is any that is free: `berth kubeconfig` knows it.
     pub listen: String,
 }
 

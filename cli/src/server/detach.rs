@@ -69,6 +69,7 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
         return Ok(());
     }
     let log = std::fs::OpenOptions::new().create(true).append(true).open(home.log()).context("the server's log")?;
+    let before = usize::try_from(log.metadata()?.len()).unwrap_or_default();
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("server")
@@ -94,7 +95,8 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
     }
     let status = child.wait()?;
     let log = std::fs::read(home.log()).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
+    // What earlier servers wrote says nothing about this one.
+    let log = String::from_utf8_lossy(log.get(before..).unwrap_or(&log));
     let lines: Vec<&str> = log.lines().collect();
     let tail = lines[lines.len().saturating_sub(8)..].join("\n  ");
     Err(Exit::new(

@@ -19,7 +19,8 @@ pub(crate) fn print(home: &Home, format: Output) -> anyhow::Result<()> {
     };
     let ca = base64::engine::general_purpose::STANDARD.encode(read("kube-ca.crt")?);
     let token = read("kube.token")?;
-    let server = format!("https://{}", config.kubernetes.listen);
+    let address = std::fs::read_to_string(home.kubernetes_address()).unwrap_or(config.kubernetes.listen);
+    let server = format!("https://{address}");
     let (namespace, token) = (berth_workspace_crd::NAMESPACE, token.trim());
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1",

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use berth_http::{Listener, serve::bind_unix};
 use tokio::net::TcpListener;
 
-use super::config::Config;
+use super::config::{Config, Kubernetes};
 use super::keys::Keys;
 use crate::home::Home;
 
@@ -28,12 +28,29 @@ pub(crate) async fn bind(home: &Home, config: &Config, keys: &Keys) -> anyhow::R
         Some(tls) => Listener::Tls(public, tls),
         None => Listener::Tcp(public),
     };
-    let kubernetes = tcp(&config.kubernetes.listen, "kubernetes.listen").await?;
+    let kubernetes = kubernetes(home, config).await?;
+    std::fs::write(home.kubernetes_address(), kubernetes.local_addr()?.to_string())
+        .context("cannot write where the Kubernetes API listens")?;
     Ok(Listeners {
         socket: Listener::Unix(socket),
         public,
         kubernetes: Listener::Tls(kubernetes, std::sync::Arc::clone(&keys.kube_tls)),
     })
+}
+
+/// Several homes on one machine need several ports. Where the configuration names none, the one of last time is asked for first, so that
+/// kubeconfigs stay right; then the usual one, then any.
+async fn kubernetes(home: &Home, config: &Config) -> anyhow::Result<TcpListener> {
+    let listen = &config.kubernetes.listen;
+    if *listen == Kubernetes::default().listen {
+        let last = std::fs::read_to_string(home.kubernetes_address()).unwrap_or_default();
+        for address in [last.trim(), listen, "127.0.0.1:0"] {
+            if let Ok(listener) = TcpListener::bind(address).await {
+                return Ok(listener);
+            }
+        }
+    }
+    tcp(listen, "kubernetes.listen").await
 }
 
 async fn tcp(address: &str, key: &str) -> anyhow::Result<TcpListener> {

@@ -30,8 +30,29 @@ async fn a_server_keeps_its_house_in_order() {
     sigterm_ends_it_with_clients(&server);
     postgres_was_shut_down(&server);
     logs_are_json(&server);
-    server.up();
+    a_taken_port_of_the_kubernetes_api_is_passed_over(&server);
     server.close();
+}
+
+fn a_taken_port_of_the_kubernetes_api_is_passed_over(server: &Server) {
+    let path = server.path().join("berth.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    let (before, after) = settings.split_once("[kubernetes]\n").unwrap();
+    std::fs::write(&path, format!("{before}{}", after.split_once('\n').unwrap().1)).unwrap();
+    std::fs::remove_file(server.path().join("run/kubernetes")).unwrap();
+    // Ours, or somebody else's already.
+    let _taken = std::net::TcpListener::bind("127.0.0.1:7443");
+    server.up();
+    let address = |server: &Server| {
+        let config = server.json(&["kubeconfig"]);
+        config["clusters"][0]["cluster"]["server"].as_str().unwrap().strip_prefix("https://").unwrap().to_owned()
+    };
+    let chosen = address(server);
+    assert_ne!(chosen, "127.0.0.1:7443");
+    std::net::TcpStream::connect(&chosen).unwrap();
+    server.ok(&["server", "stop"]);
+    server.up();
+    assert_eq!(address(server), chosen, "a kubeconfig stays right");
 }
 
 fn postgres_is_private_and_safe(server: &Server) {
@@ -258,6 +279,9 @@ fn a_start_that_fails_leaves_no_database() {
     assert!(failed.status == 1 && failed.stderr.contains("/no/such/hull"), "{failed}");
     assert!(server.path().join("postgres/PG_VERSION").exists(), "it came so far");
     assert!(!server.path().join("postgres/postmaster.pid").exists());
+    // The next failure is told without this one.
+    let failed = Ran::of(&mut berth(server.path(), &["server", "--detach", "--listen", "nowhere"]));
+    assert!(failed.stderr.contains("nowhere") && !failed.stderr.contains("/no/such/hull"), "{failed}");
 }
 
 #[test]

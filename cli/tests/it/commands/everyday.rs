@@ -158,6 +158,9 @@ pub(super) fn mistakes_have_their_status(world: &World) {
     assert!(server.fails(&["usage", "--from", "yesterday"], 2).contains("2026-11-01T08:00:00Z"));
     assert!(server.fails(&["exec", "hello", "--env", "=x", "--", "true"], 2).contains("NAME=VALUE"));
     assert!(server.fails(&["exec", "hello", "--", ""], 2).contains("the command is empty"));
+    assert!(
+        server.fails(&["exec", "hello", "--", "sh", "-c", &"x ".repeat(50_000)], 2).contains("too long: pipe it in")
+    );
     assert!(server.fails(&["show", ""], 2).contains("`berth list`"));
     assert!(server.fails(&["show", "nope"], 3).contains("\"nope\""));
     assert!(server.fails(&["token", "create", "x", "--expires-in-days", "4000"], 1).contains("366"));
