@@ -64,7 +64,7 @@ async function start() {
   } catch (error) {
     if (error.status !== 401) throw error;
     show("sign-in");
-    if (token) alert("This server has its administrator: the link was used, and works no more.");
+    if (token) alert("This server has its administrator: set-up links work no more.");
   }
 }
 
