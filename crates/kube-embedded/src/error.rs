@@ -112,6 +112,17 @@ impl ApiError {
         Self { plain: true, ..Self::new(StatusCode::NOT_FOUND, "NotFound", "404 page not found") }
     }
 
+    /// What a kubelet does, of which there is none here.
+    pub(crate) fn not_served(subresource: &str) -> Self {
+        let instead = match subresource {
+            "log" => "berth logs WORKSPACE",
+            "portforward" => "berth port-forward WORKSPACE PORT",
+            _ => "berth exec WORKSPACE -- COMMAND",
+        };
+        let message = format!("Berth does not serve {subresource} of pods to kubectl: use `{instead}`");
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+    }
+
     pub(crate) fn not_found(subject: Subject<'_>, name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{} \"{name}\" not found", subject.qualified()))
             .with_details(subject.details(name, subject.plural))

@@ -129,6 +129,9 @@ async fn subresource(call: Call, verb: &str, body: Body) -> ApiResult<Response> 
             "create" => pod_binding::bind(call, body).await,
             _ => Err(ApiError::method_not_allowed()),
         },
+        "log" | "exec" | "attach" | "portforward" if builtin == Some(crate::registry::Builtin::Pod) => {
+            Err(ApiError::not_served(&name))
+        }
         _ if call.resource.is_custom() => Err(ApiError::not_found(call.resource.subject(), &call.target.name)),
         _ => Err(ApiError::path_not_found()),
     }

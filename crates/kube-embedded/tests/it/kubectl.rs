@@ -114,6 +114,21 @@ spec:
     image: debian
 ";
 
+/// Where else it is to be had, and not that the pod is not there.
+async fn what_only_a_kubelet_serves(admin: &Kubectl) {
+    let running = r#"{"status":{"phase":"Running"}}"#;
+    admin.ok(&["patch", "pod", "p", "--subresource=status", "--type=merge", "-p", running], &["patched"]).await;
+    for (command, instead) in [
+        (&["logs", "p"][..], "use `berth logs WORKSPACE`"),
+        (&["logs", "-f", "p"], "use `berth logs WORKSPACE`"),
+        (&["exec", "p", "--", "true"], "use `berth exec WORKSPACE -- COMMAND`"),
+        (&["attach", "p"], "use `berth exec WORKSPACE -- COMMAND`"),
+        (&["port-forward", "p", ":80"], "use `berth port-forward WORKSPACE PORT`"),
+    ] {
+        admin.fails(command, instead).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_works() {
     let Some(program) = program() else { return };
@@ -163,6 +178,7 @@ async fn kubectl_works() {
     admin
         .fails(&["apply", "-f", "unknown.yaml"], "no matches for kind \"Workplace\" in version \"berth.dev/v1\"")
         .await;
+    what_only_a_kubelet_serves(&admin).await;
 
     let reader = kubectl("reader");
     reader.ok(&["get", "ws"], &["ann"]).await;
