@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -31,6 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     test("terminal", "a container with a terminal gets a new one over --console-socket", terminal),
     test("bind-mount", "a bind mount shows what its source shows at the restore", bind_mount),
+    test("bind-mount-symlink", "a bind mount whose destination is a symlink in the image", bind_mount_symlink),
     test("unknown-mount", "restore mounts nothing of the host that the configuration does not name", unknown_mount),
     test("user-namespace", "a container in a user namespace", user_namespace),
     test("joined-network", "a network namespace by path is joined again, not restored", joined_network),
@@ -255,6 +257,22 @@ fn bind_mount(context: &Context) -> Result<()> {
     restore(&bundle, &[])?.ok().context("restore")?;
     let said = bundle.exec(&[], "cat /data/file /etc/one; touch /data/x 2>&1")?;
     ensure!(said.stdout.starts_with("secondone") && said.stdout.contains("Read-only"), "{:?}", said.stdout);
+    Ok(())
+}
+
+fn bind_mount_symlink(context: &Context) -> Result<()> {
+    let bundle = counting(context, |bundle| {
+        fs::create_dir_all(bundle.rootfs().join("real/data"))?;
+        symlink("/real/data", bundle.rootfs().join("data"))?;
+        fs::create_dir(bundle.path.join("source"))?;
+        fs::write(bundle.path.join("source/file"), "bound")?;
+        bundle.mount("bind", &bundle.path.join("source").to_string_lossy(), "/data", &["bind"]);
+        Ok(())
+    })?;
+    checkpoint(&bundle, &[])?.ok().context("checkpoint")?;
+    restore(&bundle, &[])?.ok().context("restore")?;
+    let said = bundle.exec(&[], "cat /real/data/file")?.ok()?;
+    ensure!(said.text() == "bound", "{:?}", said.text());
     Ok(())
 }
 

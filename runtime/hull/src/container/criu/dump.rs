@@ -1,12 +1,12 @@
 //! Saving a running container.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::wire::Message;
 use super::worker::{self, Worker};
-use super::{Options, external, failure, joined, make_dir};
+use super::{Options, can_be_named, external, failure, joined, make_dir};
 use crate::cgroup::Cgroup;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
@@ -15,6 +15,15 @@ use crate::spec::Spec;
 
 /// The file beside the image that records what the standard streams were.
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
+
+/// Where a mount is: its destination may lead through symlinks of the image.
+fn mount_point(root: &Root, destination: &str) -> String {
+    let real = root.open(destination).ok().and_then(|mount| {
+        let link = format!("/proc/self/fd/{}", mount.as_raw_fd());
+        rustix::fs::readlinkat(CWD, link, Vec::new()).ok()?.into_string().ok()
+    });
+    real.filter(|path| path.starts_with('/') && can_be_named(path)).unwrap_or_else(|| destination.to_owned())
+}
 
 /// Saves a container's processes, the first of which is `pid`.
 pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) -> Result<()> {
@@ -34,7 +43,7 @@ pub(crate) fn dump(options: &Options, spec: &Spec, pid: i32, cgroup: &Cgroup) ->
         found.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_dir())
     };
     for mount in external(spec, &is_file)? {
-        message.text(37, &format!("mnt[{}]:{0}", mount.destination));
+        message.text(37, &format!("mnt[{}]:{}", mount_point(&root, &mount.destination), mount.destination));
     }
     for (kind, name, path) in joined(spec) {
         let stat = rustix::fs::stat(path).doing(Code::Checkpoint, path, &format!("cannot find namespace {path}"))?;

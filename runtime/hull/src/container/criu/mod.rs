@@ -137,7 +137,7 @@ fn external(spec: &Spec, masks_file: &dyn Fn(&str) -> bool) -> Result<Vec<Extern
     let mut out = Vec::new();
     let mut add = |destination: &str, source: &str| {
         let destination = crate::rootfs::resolve::clean(destination);
-        if destination.contains([']', '[', ':', '\n']) {
+        if !can_be_named(&destination) {
             let text = format!("mount {destination}: CRIU cannot name a path with brackets or colons");
             return Err(Error::new(Code::Checkpoint, destination).says(text));
         }
@@ -162,6 +162,11 @@ fn external(spec: &Spec, masks_file: &dyn Fn(&str) -> bool) -> Result<Vec<Extern
         }
     }
     Ok(out)
+}
+
+/// Whether CRIU can read a path in the name of a mount.
+fn can_be_named(path: &str) -> bool {
+    !path.contains([']', '[', ':', '\n'])
 }
 
 /// Namespaces that belong to others: CRIU's name of the type, name in the image, path.
