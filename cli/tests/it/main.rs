@@ -12,6 +12,7 @@ mod bad_days;
 mod bad_input;
 mod commands;
 mod full_disk;
+mod git_flows;
 mod kills;
 mod machine;
 mod make_run;

@@ -29,7 +29,11 @@ pub async fn serve_held(root: &Path, words: &'static str, gate: Arc<Semaphore>) 
             response.into_response()
         }
     };
-    let router: Router = berth_git_serve::router(root.to_owned(), None, false).layer(from_fn(hold));
+    serve_router(berth_git_serve::router(root.to_owned(), None, false).layer(from_fn(hold))).await
+}
+
+/// Serves a router on loopback.
+pub async fn serve_router(router: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(Listener::Tcp(listener), router, ServeOptions::default(), CancellationToken::new()));

@@ -13,7 +13,7 @@ use berth_node::image::base;
 use berth_node::image::layout::{Layout, Limits};
 use serde_json::Value;
 
-pub use held::serve_held;
+pub use held::{serve_held, serve_router};
 pub use ran::Ran;
 pub use remains::Remains;
 

@@ -71,3 +71,62 @@ async fn another_process_hears_of_changes_too() {
         .await;
     token.cancel();
 }
+
+#[tokio::test]
+async fn a_client_that_comes_back_is_told_everything_anew_whatever_it_says_that_it_knows() {
+    let service = service().await;
+    let ada = service.person("ada").await;
+    for name in ["first", "second"] {
+        ada.client.workspace(json!({ "start": false, "name": name })).await;
+    }
+    let (_, mut events) = ada.client.events("/api/v1/workspaces/watch").await;
+    events.until("synced").await;
+    drop(events);
+    // While it was away.
+    ada.client.delete("/api/v1/workspaces/first").await;
+    ada.client.patch("/api/v1/workspaces/second", json!({ "name": "renamed" })).await;
+    for last in ["0", "7", "18446744073709551616", "nonsense", ""] {
+        let again = ada.client.clone().header("last-event-id", last);
+        let (status, mut events) = again.events("/api/v1/workspaces/watch").await;
+        assert_eq!(status, 200, "{last:?}");
+        let first = events.next().await.unwrap();
+        assert_eq!(first["workspace"]["name"], "renamed", "{last:?}: what is gone is not told");
+        assert_eq!(events.next().await.unwrap()["type"], "synced", "{last:?}");
+        // A browser sends no id where it was given none.
+        assert!(!events.raw().contains("\nid:"), "{}", events.raw());
+    }
+    let (status, _) = ada.client.events("/api/v1/workspaces/first/watch").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_nobody_up_and_gets_the_last_state() {
+    let service = service().await;
+    let ada = service.person("ada").await;
+    let made = ada.client.workspace(json!({ "start": false, "name": "name-0" })).await;
+    let path = format!("/api/v1/workspaces/{}", made.text("id"));
+    let (_, mut slow) = ada.client.events("/api/v1/workspaces/watch").await;
+    slow.until("synced").await;
+    let (_, mut other) = ada.client.events("/api/v1/workspaces/watch").await;
+    other.until("synced").await;
+    // More than is queued for one client.
+    const RENAMES: usize = 300;
+    for number in 1..=RENAMES {
+        let renamed = ada.client.patch(&path, json!({ "name": format!("name-{number}") })).await;
+        assert_eq!(renamed.status, 200, "{renamed:?}");
+    }
+    let last = format!("name-{RENAMES}");
+    let number = |event: &serde_json::Value| {
+        event["workspace"]["name"].as_str().unwrap().strip_prefix("name-").unwrap().parse::<usize>().unwrap()
+    };
+    while other.until("workspace").await["workspace"]["name"] != last {}
+    let (mut events, mut before) = (0, 0);
+    while before < RENAMES {
+        let now = number(&slow.until("workspace").await);
+        assert!(now >= before, "{now} after {before}");
+        (events, before) = (events + 1, now);
+    }
+    assert!(events < 100, "{events} events were kept for it");
+    ada.client.delete(&path).await;
+    assert_eq!(slow.until("deleted").await["id"], made.body["id"]);
+}

@@ -124,13 +124,14 @@ impl Client {
     pub(crate) async fn events(&self, path: &str) -> (u16, Events) {
         let response = self.router.clone().oneshot(self.request(Method::GET, path, None)).await.unwrap();
         let status = response.status().as_u16();
-        (status, Events { body: response.into_body(), buffer: String::new() })
+        (status, Events { body: response.into_body(), buffer: String::new(), raw: String::new() })
     }
 }
 
 pub(crate) struct Events {
     body: Body,
     buffer: String,
+    raw: String,
 }
 
 impl Events {
@@ -151,8 +152,16 @@ impl Events {
                 self.body = Body::from_stream(stream);
                 chunk
             };
-            self.buffer.push_str(std::str::from_utf8(&chunk?.unwrap()).unwrap());
+            let chunk = chunk?.unwrap();
+            let text = std::str::from_utf8(&chunk).unwrap();
+            self.buffer.push_str(text);
+            self.raw.push_str(text);
         }
+    }
+
+    /// All that has come, as it came.
+    pub(crate) fn raw(&self) -> &str {
+        &self.raw
     }
 
     /// The next event of this type.
