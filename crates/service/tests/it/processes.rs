@@ -110,14 +110,20 @@ fn the_gateways_changes_go_by_way_of_api(user: &User) {
     assert_eq!((status, &body["code"]), (421, &json!("unknown_host")));
 }
 
-/// Link, first administrator, token, `berth login`; and what a browser's cookie is good for.
+/// The first administrator by the link, from a terminal, which is signed in then; and what a browser's cookie is good for.
 fn sign_in(installation: &Installation, user: &User) {
     let log = installation.log("api");
     let link = log.split("first administrator: ").nth(1).and_then(|rest| rest.split_whitespace().next());
     let link = link.unwrap_or_else(|| panic!("no link in {log}"));
-    let cookie = user.set_up(link);
+    let admin = user.set_up_by_terminal(link);
+    assert_eq!((&admin["email"], &admin["admin"]), (&json!("ada@example.com"), &json!(true)));
+    assert_eq!(user.json(&["token", "list"])[0]["name"], "berth setup");
+    let cookie = user.session();
+    // Somebody else's terminal, with a token of hers.
     let token = user.token(&cookie);
-    user.login(&token);
+    let elsewhere = User::of(&user.url);
+    elsewhere.login(&token);
+    assert_eq!(elsewhere.json(&["token", "list"]).as_array().map(Vec::len), Some(2));
 
     // api, and automations behind it: a foreign page gets nowhere with the user's cookie, nor past the gateway.
     let direct = User::of(&installation.public("automations"));

@@ -46,8 +46,21 @@ impl User {
             json!({ "token": token, "name": "Ada", "email": "ada@example.com", "password": "correct horse battery" });
         let (status, head, body) = self.request("POST", "/api/v1/setup", &[], &admin);
         assert_eq!(status, 201, "{body}");
-        let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-        format!("cookie: {}", cookie.split(';').next().unwrap())
+        session_cookie(&head)
+    }
+
+    /// The same by `berth setup`, which signs this user's terminal in; what it says of the administrator.
+    pub(crate) fn set_up_by_terminal(&self, link: &str) -> Value {
+        let args = ["setup", link, "--name", "Ada", "--email", "ada@example.com", "--output", "json"];
+        serde_json::from_slice(&self.run_with(&args, "correct horse battery\n").stdout).unwrap()
+    }
+
+    /// The administrator signs in; the session's cookie as a header.
+    pub(crate) fn session(&self) -> String {
+        let login = json!({ "email": "ada@example.com", "password": "correct horse battery" });
+        let (status, head, body) = self.request("POST", "/api/v1/sessions", &[], &login);
+        assert_eq!(status, 201, "{body}");
+        session_cookie(&head)
     }
 
     /// A personal access token, made in a browser's session.
@@ -61,11 +74,17 @@ impl User {
 
     /// `berth login`.
     pub(crate) fn login(&self, token: &str) {
-        let mut command = self.command(&["login", &self.url]);
+        self.run_with(&["login", &self.url], token);
+    }
+
+    /// Runs a command that must succeed with this on its standard input.
+    fn run_with(&self, args: &[&str], input: &str) -> Output {
+        let mut command = self.command(args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{args:?}: {}", told(&output));
+        output
     }
 
     /// `berth …`, with this user's sign-in and nothing of the environment that could lead elsewhere.
@@ -97,4 +116,10 @@ impl User {
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
+}
+
+/// The cookie that a session began with, as a header.
+fn session_cookie(head: &str) -> String {
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    format!("cookie: {}", cookie.split(';').next().unwrap())
 }
