@@ -64,7 +64,7 @@ pub(crate) fn sizes(runtimes: &[Runtime]) -> Result<Row> {
     for runtime in runtimes {
         let bytes = std::fs::metadata(&runtime.path)?.len();
         let linked = if is_static(&runtime.path)? { "static" } else { "with shared libraries" };
-        cells.push(Cell::Text(format!("{}.{} MiB, {linked}", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20)));
+        cells.push(Cell::Text(format!("{}.{:02} MiB, {linked}", bytes >> 20, ((bytes % (1 << 20)) * 100) >> 20)));
     }
     Ok(Row { name: "binary".to_owned(), cells })
 }
