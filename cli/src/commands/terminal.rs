@@ -105,8 +105,8 @@ async fn receive(mut source: SplitStream<WebSocket>, window: &Window) -> anyhow:
         match *channel {
             // Nobody reads what it writes (`| head`): it ends as it would here, by SIGPIPE. That we leave is what tells it.
             STDOUT if !output::write_to_reader(payload)? => bail!(Exit::silent(141)),
-            STDOUT => {}
-            STDERR => write_stderr(payload),
+            STDERR if !write_stderr(payload) => bail!(Exit::silent(141)),
+            STDOUT | STDERR => {}
             CONTROL => match serde_json::from_slice(payload) {
                 Ok(Control::Exit { code, signal }) => return Ok(Ended { status: status(code, signal) }),
                 Ok(Control::Error { code, message }) => bail!(Exit::new(refused(&code), message).with_code(code)),
@@ -177,11 +177,12 @@ fn status(code: Option<i32>, signal: Option<i32>) -> u8 {
     u8::try_from(number & 0xff).unwrap_or(exit::FAILURE)
 }
 
-fn write_stderr(bytes: &[u8]) {
+/// Whether there is still a reader. There is nowhere to report another error.
+fn write_stderr(bytes: &[u8]) -> bool {
     use std::io::Write as _;
     let mut stderr = std::io::stderr().lock();
-    // As with standard output: a reader that left is no error.
-    let _ = stderr.write_all(bytes).and_then(|()| stderr.flush());
+    let written = stderr.write_all(bytes).and_then(|()| stderr.flush());
+    !written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Reads standard input on a thread of its own, because reading a terminal cannot be cancelled.

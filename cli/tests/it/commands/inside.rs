@@ -28,10 +28,13 @@ pub(super) fn commands_run(world: &World) {
     let input = input.repeat(16);
     assert!(server.run_with(&["exec", "hello", "--", "cat"], &input).stdout == input);
     // Nobody reads any more what a program writes: it ends, as it would here.
-    let mut command = server.command(&["exec", "hello", "--", "sh", "-c", "exec yes only-once-54321"]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(141));
+    for program in ["exec yes only-once-54321", "exec yes only-once-54321 >&2"] {
+        let mut command = server.command(&["exec", "hello", "--", "sh", "-c", program]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(141));
+    }
     wait_for("the program has ended with its reader", || {
         (server.run(&["exec", "hello", "--", "pgrep", "-f", "^yes only-once-54321"]).status == 1).then_some(())
     });

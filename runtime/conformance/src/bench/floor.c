@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
@@ -171,9 +172,46 @@ static int birthplace(const char *cgroup)
 	snprintf(path, sizeof path, "%s/cgroup.type", cgroup);
 	if (access(path, F_OK) < 0)
 		return -1;
-	int fd = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(fd, cgroup);
 	return fd;
+}
+
+#define INSN(op, dst, src, off_, imm_) (struct bpf_insn){.code = (op), .dst_reg = (dst), .src_reg = (src), .off = (off_), .imm = (imm_)}
+
+/* Of version 2, the devices that a container may use are a program's business: every device may be made, these be opened. */
+static void device_program(int group)
+{
+	const int allowed[][2] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}, {136, -1}};
+	struct bpf_insn code[128];
+	int n = 0;
+	/* 0: access << 16 | type, 4: major, 8: minor */
+	code[n++] = INSN(BPF_LDX | BPF_W | BPF_MEM, 2, 1, 0, 0);
+	code[n++] = INSN(BPF_LDX | BPF_W | BPF_MEM, 4, 1, 4, 0);
+	code[n++] = INSN(BPF_LDX | BPF_W | BPF_MEM, 5, 1, 8, 0);
+	code[n++] = INSN(BPF_ALU64 | BPF_MOV | BPF_X, 3, 2, 0, 0);
+	code[n++] = INSN(BPF_ALU64 | BPF_RSH | BPF_K, 3, 0, 0, 16);
+	code[n++] = INSN(BPF_ALU64 | BPF_AND | BPF_K, 2, 0, 0, 0xffff);
+	code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 3, 0, 2, BPF_DEVCG_ACC_MKNOD);
+	code[n++] = INSN(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
+	code[n++] = INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+	for (int rule = 0; rule < 8; rule++) {
+		int minor = allowed[rule][1] >= 0;
+		code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 2, 0, 3 + minor, BPF_DEVCG_DEV_CHAR);
+		code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 4, 0, 2 + minor, allowed[rule][0]);
+		if (minor)
+			code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 5, 0, 2, allowed[rule][1]);
+		code[n++] = INSN(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
+		code[n++] = INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+	}
+	code[n++] = INSN(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
+	code[n++] = INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+	union bpf_attr load = {.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE, .insn_cnt = n, .insns = (uintptr_t)code, .license = (uintptr_t)"GPL"};
+	int program = syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
+	must(program, "device program");
+	union bpf_attr attach = {.target_fd = group, .attach_bpf_fd = program, .attach_type = BPF_CGROUP_DEVICE, .attach_flags = BPF_F_ALLOW_MULTI};
+	must(syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach), "device program");
+	close(program);
 }
 
 static pid_t born_in(int group, unsigned long long flags)
@@ -286,6 +324,8 @@ static int run(const char *rootfs, int user, int net, int count, char **cgroups)
 	int channel[2], entrances[64], group = birthplace(cgroups[0]);
 	for (int i = 0; group < 0 && i < count; i++)
 		entrances[i] = entrance(cgroups[i]);
+	if (group >= 0)
+		device_program(group);
 	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel), "socketpair");
 	unsigned long long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (net ? CLONE_NEWNET : 0) | (user ? CLONE_NEWUSER : 0);
 	pid_t pid = born_in(group, flags);
