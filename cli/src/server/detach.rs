@@ -46,6 +46,20 @@ pub(crate) fn run(global: &Global, args: &[String]) -> anyhow::Result<()> {
     }
 }
 
+/// Refuses options that the server that runs was not started with: they would have no effect.
+fn refuse_other_options(pid: u32, args: &[String]) -> anyhow::Result<()> {
+    let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<&str> = command.split('\0').collect();
+    let Some(other) = args.chunks(2).find(|option| !words.windows(2).any(|pair| pair == *option)) else {
+        return Ok(());
+    };
+    let text = format!(
+        "the server that runs (pid {pid}) was started without `{}`: stop it with `berth server stop`, workspaces go on running, and start it again",
+        other.join(" ")
+    );
+    Err(Exit::new(exit::CONFLICT, text).into())
+}
+
 /// Starts a server in the background, unless one runs; returns once it serves.
 pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
     super::need_root()?;
@@ -65,6 +79,7 @@ pub(crate) fn start(global: &Global, args: &[String]) -> anyhow::Result<()> {
             );
             return Err(Exit::new(exit::CONFLICT, text).into());
         }
+        refuse_other_options(status.pid, args)?;
         output::note(format!("the server runs already (pid {})", status.pid));
         return Ok(());
     }

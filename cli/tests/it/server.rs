@@ -27,11 +27,19 @@ async fn a_server_keeps_its_house_in_order() {
     postgres_is_private_and_safe(&server);
     metrics_are_for_administrators(&server);
     internal_routes_are_not_served(&server);
+    options_for_a_server_that_runs_are_refused(&server);
     sigterm_ends_it_with_clients(&server);
     postgres_was_shut_down(&server);
     logs_are_json(&server);
     a_taken_port_of_the_kubernetes_api_is_passed_over(&server);
     server.close();
+}
+
+fn options_for_a_server_that_runs_are_refused(server: &Server) {
+    server.ok(&["server", "--detach"]);
+    let refused = server.run(&["server", "--detach", "--listen", "127.0.0.1:1"]);
+    assert_eq!(refused.status, 5, "{refused}");
+    assert!(refused.stderr.contains("without `--listen 127.0.0.1:1`: stop it"), "{refused}");
 }
 
 fn a_taken_port_of_the_kubernetes_api_is_passed_over(server: &Server) {
