@@ -175,6 +175,18 @@ async fn closed_for_ipv6(
     assert_eq!(reached(&t.node, id, &targets).await, BTreeMap::new());
 }
 
+/// A node with a workspace that runs, its id, and the host's address towards it.
+async fn with_a_workspace() -> (TestNode, String, Ipv4Addr) {
+    let t = TestNode::open().await.unwrap();
+    let server = GitServer::start().await.unwrap();
+    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
+    let wanted = request(1, &repository, "main");
+    let id = wanted.instance_id.clone();
+    let ready = t.node.start(wanted, &steps(), &Default::default()).await.unwrap();
+    let gateway = t.node.networks().network(ready.instance.record().slot).gateway;
+    (t, id, gateway)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_are_resolved_by_the_machines_name_servers() {
     if ran_apart("network::names_are_resolved_by_the_machines_name_servers").await {
@@ -185,14 +197,8 @@ async fn names_are_resolved_by_the_machines_name_servers() {
     let near = Resolver::start("127.0.0.53:53", PUBLIC.1);
     let _far = within(&outside.namespace(), || Resolver::start("192.168.253.2:53", Ipv4Addr::new(11, 77, 0, 99)));
     let port = within(&outside.namespace(), || answer("0.0.0.0:0"));
-    let t = TestNode::open().await.unwrap();
-    let server = GitServer::start().await.unwrap();
-    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
-    let wanted = request(1, &repository, "main");
-    let ready = t.node.start(wanted.clone(), &steps(), &Default::default()).await.unwrap();
-    let id = &wanted.instance_id;
-
-    let gateway = t.node.networks().network(ready.instance.record().slot).gateway;
+    let (t, id, gateway) = with_a_workspace().await;
+    let id = &id;
     let resolv_conf = run(&t.node, id, &["cat", "/etc/resolv.conf"]).await.unwrap();
     assert_eq!(resolv_conf, format!("nameserver {gateway}\nnameserver 192.168.253.2\nsearch corp.test"));
     // By name to the outside and back.
@@ -220,16 +226,11 @@ async fn answers_that_fit_into_no_packet_arrive() {
     let outside = Outside::make();
     let near = Resolver::start("127.0.0.53:53", Ipv4Addr::new(11, 77, 1, 0));
     let _far = within(&outside.namespace(), || Resolver::start("192.168.253.2:53", Ipv4Addr::new(11, 77, 2, 0)));
-    let t = TestNode::open().await.unwrap();
-    let server = GitServer::start().await.unwrap();
-    let repository = server.repository("acme", "hello", &[("README.md", "hi\n")]).unwrap();
-    let wanted = request(1, &repository, "main");
-    let ready = t.node.start(wanted.clone(), &steps(), &Default::default()).await.unwrap();
-    let id = &wanted.instance_id;
-
+    let (t, id, gateway) = with_a_workspace().await;
+    let id = &id;
     // Header, question, and what each address takes. In fragments.
     let length = 12 + LARGE.len() + 2 + 4 + usize::from(LARGE_COUNT) * 16;
-    let gateway = t.node.networks().network(ready.instance.record().slot).gateway.to_string();
+    let gateway = gateway.to_string();
     for server in [&*gateway, "192.168.253.2"] {
         assert_eq!(
             run(&t.node, id, &["perl", "-e", ASK, server, LARGE]).await.unwrap(),
